@@ -1,0 +1,72 @@
+"""The span attributes that this distribution reads and writes.
+
+The packaged constants of the GenAI conventions are marked deprecated since the conventions moved
+(https://github.com/open-telemetry/semantic-conventions-genai), so the names are spelt out here, once.
+`agentpulse_instrumentation.semconv` spells the same names for the writing side; a test compares the two.
+"""
+
+OPERATION_NAME = "gen_ai.operation.name"
+PROVIDER_NAME = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+RESPONSE_ID = "gen_ai.response.id"
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+"""Seconds from the request to the first chunk of a stream."""
+
+USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+"""All input tokens, the cached ones included."""
+USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+"""All output tokens, reasoning included."""
+USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.usage.cache_write.input_tokens"
+USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+USAGE_TEXT_INPUT_TOKENS = "gen_ai.usage.text.input_tokens"
+USAGE_TEXT_OUTPUT_TOKENS = "gen_ai.usage.text.output_tokens"
+USAGE_IMAGE_INPUT_TOKENS = "gen_ai.usage.image.input_tokens"
+USAGE_IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens"
+USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
+USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
+USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens"
+
+# Anthropic's own spans use these names (anthropic 2.12, `_tracing.py`), which the conventions have no words for.
+ANTHROPIC_CACHE_WRITE_5M_TOKENS = "anthropic.usage.cache_creation.ephemeral_5m_input_tokens"
+ANTHROPIC_CACHE_WRITE_1H_TOKENS = "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"
+ANTHROPIC_RESPONSE_SERVICE_TIER = "anthropic.response.service_tier"
+
+OPENAI_REQUEST_SERVICE_TIER = "openai.request.service_tier"
+OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier"
+
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
+TOOL_DEFINITIONS = "gen_ai.tool.definitions"
+TOOL_CALL_ARGUMENTS = "gen_ai.tool.call.arguments"
+TOOL_CALL_RESULT = "gen_ai.tool.call.result"
+
+ERROR_TYPE = "error.type"
+HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+SESSION_ID = "session.id"
+USER_ID = "user.id"
+
+SPAN_KIND = "agentpulse.span.kind"
+"""session, cron, agent, task, trace, tool, event, metric, alert, heartbeat, memory, error, sdk_init."""
+SESSION_NAME = "agentpulse.session.name"
+USAGE_ESTIMATED = "agentpulse.usage.estimated"
+"""True where the provider reported no usage and the tokens were estimated from what was received."""
+COST_REPORTED = "agentpulse.cost.reported"
+"""USD, the provider's own figure for the call (OpenRouter's `usage.cost`, for example)."""
+COST_TOTAL = "agentpulse.cost.total"
+COST_INPUT = "agentpulse.cost.input"
+COST_OUTPUT = "agentpulse.cost.output"
+COST_SOURCE = "agentpulse.cost.source"
+"""`provider` (the provider's own figure), `override` (the user's prices), or `genai-prices <version>`."""
+COST_ESTIMATED = "agentpulse.cost.estimated"
+"""True where the cost rests on estimated tokens."""
+SPEED = "agentpulse.request.speed"
+"""The speed mode served, where it changes the price (Anthropic's `speed: fast`)."""
+INFERENCE_GEO = "agentpulse.request.inference_geo"
+"""Where the inference ran, where it changes the price (Anthropic's `inference_geo`)."""
