@@ -1,0 +1,57 @@
+"""The anthropic client: which of its requests are which operations.
+
+Paths as the resources of anthropic 0.49 to 2.x write them. `stream`, `parse`, the tool runner, the raw and
+streaming variants and the Bedrock, Vertex and Foundry clients use the same ones; those clients rewrite them
+further down.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from agentpulse_instrumentation.anthropic import native
+from agentpulse_instrumentation.anthropic.messages import COMPLETION, CREATE_BATCH, MESSAGE
+from agentpulse_instrumentation.hosts import Host, class_provider
+from agentpulse_instrumentation.instrumentor import ClientInstrumentor, Patches
+from agentpulse_instrumentation.operation import Routes
+from agentpulse_instrumentation.seam import Family
+
+ROUTES = Routes(
+    (
+        ("post", "/v1/messages", MESSAGE),
+        ("post", "/v1/messages?beta=true", MESSAGE),
+        ("post", "/v1/complete", COMPLETION),
+        ("post", "/v1/messages/batches", CREATE_BATCH),
+        ("post", "/v1/messages/batches?beta=true", CREATE_BATCH),
+    )
+)
+
+# The clients' own word for it (`_gen_ai_provider_name`) came with anthropic 1.14; their names are older.
+_CLASSES = {
+    "AnthropicBedrock": "aws.bedrock",
+    "AsyncAnthropicBedrock": "aws.bedrock",
+    "AnthropicBedrockMantle": "aws.bedrock",
+    "AsyncAnthropicBedrockMantle": "aws.bedrock",
+    "AnthropicVertex": "gcp.vertex_ai",
+    "AsyncAnthropicVertex": "gcp.vertex_ai",
+}
+
+
+def _provider(client: Any, host: Host) -> str:
+    provider = class_provider(client, _CLASSES, "anthropic")
+    return provider if provider != "anthropic" else host.provider or provider
+
+
+class AnthropicInstrumentor(ClientInstrumentor):
+    """Records every call of the anthropic client library. A recorded call has one span: anthropic's own is left out."""
+
+    library = "anthropic"
+    supported = "anthropic >= 0.49.0, < 3"
+    family = Family(
+        ROUTES, _provider, records=native.records, changed_options=native.without_native_span
+    )
+
+    def patch_more(self, module: ModuleType, patches: Patches) -> None:
+        """Learns which clients were told to trace themselves."""
+        native.watch_options(module, patches)

@@ -1,0 +1,60 @@
+"""The openai client: which of its requests are which operations.
+
+Paths as the resources of openai 1.66 to 3.x write them. `beta.*`, `parse`, the `stream()` helpers, the raw and
+streaming variants and the Azure clients use the same ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentpulse_instrumentation.hosts import Host, class_provider
+from agentpulse_instrumentation.instrumentor import ClientInstrumentor
+from agentpulse_instrumentation.openai.chat import CHAT, COMPLETION
+from agentpulse_instrumentation.openai.media import (
+    EMBEDDINGS,
+    IMAGE,
+    MODERATION,
+    SPEECH,
+    TRANSCRIPTION,
+)
+from agentpulse_instrumentation.openai.responses import COMPACTION, FETCH_RESPONSE, RESPONSE
+from agentpulse_instrumentation.operation import Routes
+from agentpulse_instrumentation.seam import Family
+
+ROUTES = Routes(
+    (
+        ("post", "/chat/completions", CHAT),
+        ("post", "/responses", RESPONSE),
+        ("post", "/responses/compact", COMPACTION),
+        ("get", "/responses/{id}", FETCH_RESPONSE),
+        ("post", "/completions", COMPLETION),
+        ("post", "/embeddings", EMBEDDINGS),
+        ("post", "/images/generations", IMAGE),
+        ("post", "/images/edits", IMAGE),
+        ("post", "/images/variations", IMAGE),
+        ("post", "/audio/transcriptions", TRANSCRIPTION),
+        ("post", "/audio/translations", TRANSCRIPTION),
+        ("post", "/audio/speech", SPEECH),
+        ("post", "/moderations", MODERATION),
+    )
+)
+
+_CLASSES = {
+    "AzureOpenAI": "azure.ai.openai",
+    "AsyncAzureOpenAI": "azure.ai.openai",
+    "BedrockOpenAI": "aws.bedrock",
+    "AsyncBedrockOpenAI": "aws.bedrock",
+}
+
+
+def _provider(client: Any, host: Host) -> str:
+    return host.provider or class_provider(client, _CLASSES, "openai")
+
+
+class OpenAIInstrumentor(ClientInstrumentor):
+    """Records every call of the openai client library, and of OpenAI-compatible hosts called with it."""
+
+    library = "openai"
+    supported = "openai >= 1.66.0, < 4"
+    family = Family(ROUTES, _provider)

@@ -1,0 +1,71 @@
+"""Anthropic's own spans: one span a call, theirs or ours.
+
+anthropic 1.14 and later start a CLIENT span for every call whose request options carry a span name
+(`anthropic/_tracing.py`, `start_api_call_span`), by default on the global provider; OpenTelemetry's suppression
+doesn't mute it. For a call that we record, the span name is taken off its options. A client that was given an
+`open_telemetry=` option keeps what its user asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, cast
+from weakref import WeakSet
+
+from opentelemetry import trace
+from opentelemetry.trace import TracerProvider
+
+from agentpulse_instrumentation.instrumentor import Patches
+
+_told: WeakSet[object] = WeakSet()
+"""Clients whose user gave them an `open_telemetry=` option."""
+
+
+class _Inherited(dict[str, Any]):
+    """The resolved option of a client that was given none, on its way into a copy (`with_options`)."""
+
+
+def watch_options(module: ModuleType, patches: Patches) -> None:
+    """Learns which clients are given the option. Clients made earlier count as given none."""
+    owner = module.BaseClient
+    if not hasattr(owner, "_set_open_telemetry"):
+        return
+
+    def noting(original: Any) -> Any:
+        def _set_open_telemetry(self: Any, open_telemetry: Any) -> None:
+            if open_telemetry is not None and not isinstance(open_telemetry, _Inherited):
+                _told.add(self)
+            else:
+                _told.discard(self)
+            original(self, open_telemetry)
+
+        return _set_open_telemetry
+
+    def marking(original: Any) -> Any:
+        def _copy_open_telemetry(self: Any, open_telemetry: Any) -> Any:
+            option = original(self, open_telemetry)
+            return _Inherited(option) if open_telemetry is None and self not in _told else option
+
+        return _copy_open_telemetry
+
+    patches.replace(owner, "_set_open_telemetry", noting)
+    patches.replace(owner, "_copy_open_telemetry", marking)
+
+
+def records(client: Any, tracer_provider: TracerProvider | None) -> bool:
+    """False for a client that was told to trace itself to the provider that ours go to (None: the global one)."""
+    if client not in _told:
+        return True
+    option = cast("Mapping[str, Any]", client._open_telemetry)  # noqa: SLF001  # as resolved by anthropic
+    if not option["traces"]["enabled"]:
+        return True
+    theirs = option.get("tracer_provider") or trace.get_tracer_provider()
+    return theirs is not (tracer_provider or trace.get_tracer_provider())
+
+
+def without_native_span(client: Any, options: Any) -> dict[str, Any]:
+    """What to change in the options of a recorded call so that the client adds no span of its own."""
+    if getattr(options, "span_name", None) is None or client in _told:
+        return {}
+    return {"span_name": None}

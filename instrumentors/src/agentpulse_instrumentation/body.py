@@ -1,0 +1,169 @@
+"""Raw answers: observed while the caller reads them, never read or parsed on their behalf.
+
+`with_raw_response` hands out an answer whose body the HTTP client has in memory already; we look at a copy of
+it. `with_streaming_response`, and a stream asked for raw, hand out an open body: its byte iterators are
+replaced on the one response object, so that all the ways to read it (`read`, `json`, `iter_lines`, `parse`)
+pass by us.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+from weakref import ref
+
+from agentpulse_instrumentation.invocation import Invocation
+from agentpulse_instrumentation.shield import shield
+from agentpulse_instrumentation.sse import EventDecoder, event_failure
+from agentpulse_instrumentation.stream import Observer
+
+LARGEST_BODY = 16 * 2**20
+"""Bytes of a JSON answer kept for reading it; a larger one is timed, and its usage stays unknown."""
+
+_READ_BODY = shield("read a body")
+
+
+def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None:
+    """Ends the invocation with what an HTTP response says: at once where the body is there, else as it is read."""
+    content = response.__dict__.get("_content")
+    if content is not None:
+        invocation.answered(_json(content) if _is_json(response) else None)
+        return
+    _BodyObserver(invocation, stream=stream, is_json=_is_json(response)).attach(response)
+
+
+def _is_json(response: Any) -> bool:
+    return "json" in response.headers.get("content-type", "")
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+class _BodyObserver:
+    """Takes the bytes of one body as the caller reads them."""
+
+    __slots__ = (
+        "_events",
+        "_failure",
+        "_invocation",
+        "_is_json",
+        "_kept",
+        "_observer",
+        "_reading",
+        "_size",
+    )
+
+    def __init__(self, invocation: Invocation, *, stream: bool, is_json: bool) -> None:
+        self._invocation = invocation
+        self._observer = Observer(invocation) if stream else None
+        self._events = EventDecoder()
+        self._is_json = is_json
+        self._kept: list[bytes] = []
+        self._size = 0
+        self._reading = False
+        self._failure: str | None = None
+
+    def attach(self, response: Any) -> None:
+        """Replaces the reading and closing methods on the response. They hold it weakly, as in `watch_close`."""
+        weak, cls = ref(response), type(response)
+
+        def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+            target = weak()
+            assert target is not None  # it is what is being read
+            with self._outcome():
+                self._reading = True
+                for chunk in cls.iter_bytes(target, chunk_size):
+                    self._take(chunk)
+                    self._reading = False
+                    yield chunk
+                    self._reading = True
+            self._read(target)
+
+        async def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+            target = weak()
+            assert target is not None
+            with self._outcome():
+                self._reading = True
+                async with aclosing(cls.aiter_bytes(target, chunk_size)) as chunks:
+                    async for chunk in chunks:
+                        self._take(chunk)
+                        self._reading = False
+                        yield chunk
+                        self._reading = True
+            self._read(target)
+
+        def close() -> None:
+            target = weak()
+            if target is not None:
+                cls.close(target)
+                self._closed(target)
+
+        async def aclose() -> None:
+            target = weak()
+            if target is not None:
+                await cls.aclose(target)
+                self._closed(target)
+
+        for method in (iter_bytes, aiter_bytes, close, aclose):
+            setattr(response, method.__name__, method)
+
+    @contextmanager
+    def _outcome(self) -> Iterator[None]:
+        try:
+            yield
+        except GeneratorExit:
+            self._left()
+            raise
+        except BaseException as error:
+            if self._observer is not None:
+                self._observer.broken(error)
+            else:
+                self._invocation.failed(error)
+            raise
+        finally:
+            self._reading = False
+
+    def _take(self, chunk: bytes) -> None:
+        with _READ_BODY:
+            if self._observer is not None:
+                for event in self._events.feed(chunk):
+                    self._observer.add(event)
+                    self._failure = self._failure or event_failure(event)
+            elif self._is_json and self._size <= LARGEST_BODY:
+                self._size += len(chunk)
+                self._kept.append(chunk)
+
+    def _read(self, response: Any) -> None:
+        self._detach(response)
+        if self._observer is not None:
+            self._observer.exhausted(self._failure)
+        elif self._is_json and self._size <= LARGEST_BODY:
+            self._invocation.answered(_json(b"".join(self._kept)))
+        else:
+            self._invocation.ended_unread()
+
+    def _closed(self, response: Any) -> None:
+        # The HTTP client closes a response from inside the read that reaches its end, and that read reports.
+        if not self._reading:
+            self._detach(response)
+            self._left()
+
+    def _left(self) -> None:
+        if self._observer is not None:
+            self._observer.left(self._failure)
+        else:
+            self._invocation.ended_unread()
+
+    @staticmethod
+    def _detach(response: Any) -> None:
+        for name in ("iter_bytes", "aiter_bytes", "close", "aclose"):
+            response.__dict__.pop(name, None)
+
+    def __del__(self) -> None:
+        self._left()

@@ -1,0 +1,170 @@
+"""One call of a user's program and its span: begun before the request, ended exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, cast
+
+from opentelemetry.trace import Span, Status, StatusCode
+
+from agentpulse_instrumentation import estimate, semconv
+from agentpulse_instrumentation.errors import error_type, http_status
+from agentpulse_instrumentation.messages import ContentPolicy
+from agentpulse_instrumentation.operation import Accumulator, Attributes, Operation
+from agentpulse_instrumentation.shield import shield
+
+STREAM_CUT = "stream_cut"
+"""The `error.type` of a stream that the server ended before the answer was over."""
+
+_READ_ANSWER = shield("read the answer")
+_END_SPAN = shield("end the span")
+
+
+class Invocation:
+    """Owns the span of one call. Whoever learns first how the call went ends it; later words are ignored."""
+
+    __slots__ = ("_body", "_first_chunk", "_names_model", "_open", "_operation", "_policy", "_span", "_started")
+
+    def __init__(
+        self,
+        operation: Operation,
+        policy: ContentPolicy,
+        span: Span,
+        body: Mapping[str, Any],
+        *,
+        names_model: bool,
+    ) -> None:
+        self._operation = operation
+        self._policy = policy
+        self._span = span
+        self._body = body
+        self._names_model = names_model
+        self._started = perf_counter()
+        self._first_chunk: float | None = None
+        # A list that is emptied once: popping is atomic, so two threads can't both end the span.
+        self._open = [True]
+
+    @property
+    def operation(self) -> Operation:
+        """What is being called."""
+        return self._operation
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether what passes is to be kept for the span."""
+        return self._policy.captures
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has ended it yet."""
+        return bool(self._open)
+
+    def first_chunk_arrived(self) -> None:
+        """Notes the time to the first chunk of a stream."""
+        self._first_chunk = perf_counter() - self._started
+
+    def answered(self, answer: Any) -> None:
+        """Ends the span of a call that returned its whole answer."""
+        if not self._close():
+            return
+        attributes: Attributes = {}
+        failure = None
+        with _READ_ANSWER:
+            failure = self._read(answer, attributes, finished=True)
+        self._end(attributes, failure)
+
+    def streamed(
+        self,
+        accumulator: Accumulator | None,
+        *,
+        left: bool = False,
+        failure: str | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Ends the span of a stream: read to its end, `left` by the caller, or broken.
+
+        What broke it is a `failure` that the server told of (its `error.type`), or the `error` that reading raised.
+        """
+        if not self._close():
+            return
+        attributes: Attributes = {}
+        with _READ_ANSWER:
+            if self._first_chunk is not None:
+                attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
+            if accumulator is not None:
+                complete = accumulator.is_complete()
+                answer = accumulator.answer()
+                if answer is not None:
+                    failure = self._read(answer, attributes, finished=complete) or failure
+                    if not accumulator.reported_usage():
+                        self._estimate(accumulator, attributes)
+                if not complete and not left:
+                    failure = failure or STREAM_CUT
+        self._end(attributes, failure, error)
+
+    def failed(self, error: BaseException) -> None:
+        """Ends the span of a call that raised."""
+        if self._close():
+            self._end({}, None, error)
+
+    def ended_unread(self) -> None:
+        """Ends the span of a call whose answer can't be read: a body of bytes, or one nobody looked at."""
+        if self._close():
+            self._end({}, None)
+
+    def _close(self) -> bool:
+        try:
+            return self._open.pop()
+        except IndexError:
+            return False
+
+    def _read(self, answer: Any, attributes: Attributes, *, finished: bool) -> str | None:
+        operation = self._operation
+        operation.answer.read(answer, attributes)
+        operation.more_from_answer(answer, attributes)
+        if not self._names_model and semconv.RESPONSE_MODEL in attributes:
+            # A request can name a stored prompt or a deployment instead; the answer tells the model.
+            model = attributes[semconv.REQUEST_MODEL] = attributes[semconv.RESPONSE_MODEL]
+            self._span.update_name(f"{operation.name} {model}")
+        reasons = operation.finish_reasons(answer)
+        if finished:
+            known = [reason for reason in reasons if reason]
+            if known:
+                attributes[semconv.RESPONSE_FINISH_REASONS] = known
+        else:
+            # The conventions: a generation that ended without its reason reports `error`, one entry a choice.
+            attributes[semconv.RESPONSE_FINISH_REASONS] = [
+                reason or "error" for reason in reasons
+            ] or ["error"]
+        if self._policy.captures:
+            attributes.update(self._policy.output_attributes(operation.output_content(answer)))
+        return operation.failure(answer)
+
+    def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
+        if not self._operation.estimates_usage:
+            return
+        if semconv.USAGE_INPUT_TOKENS not in attributes:
+            attributes[semconv.USAGE_INPUT_TOKENS] = estimate.input_tokens(self._body)
+        attributes[semconv.USAGE_OUTPUT_TOKENS] = estimate.tokens(accumulator.received_characters())
+        attributes[semconv.USAGE_ESTIMATED] = True
+
+    def _end(
+        self, attributes: Attributes, failure: str | None, error: BaseException | None = None
+    ) -> None:
+        span = self._span
+        # What is kept for a call ends with the call.
+        self._body = cast("Mapping[str, Any]", {})
+        with _END_SPAN:
+            if error is not None:
+                failure = error_type(error)
+                status = http_status(error)
+                if status is not None:
+                    attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+            if failure is not None:
+                attributes[semconv.ERROR_TYPE] = failure
+                description = self._policy.error_text(error) if error is not None else None
+                span.set_status(Status(StatusCode.ERROR, description))
+            if attributes:
+                span.set_attributes(attributes)
+        span.end()

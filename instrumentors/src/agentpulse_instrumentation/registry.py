@@ -1,0 +1,85 @@
+"""The instrumentors by the name of their library, and all of them at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
+
+from opentelemetry.trace import TracerProvider
+from packaging.requirements import Requirement
+
+from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
+from agentpulse_instrumentation.instrumentor import ClientInstrumentor
+from agentpulse_instrumentation.openai import OpenAIInstrumentor
+
+_logger = logging.getLogger("agentpulse.instrumentation")
+
+INSTRUMENTORS: Mapping[str, type[ClientInstrumentor]] = MappingProxyType(
+    {"openai": OpenAIInstrumentor, "anthropic": AnthropicInstrumentor}
+)
+"""By the name that `instrument` and `agentpulse.init(instrument=…)` take."""
+
+
+def instrument(
+    names: Iterable[str] | None = None,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    capture_messages: bool | None = None,
+) -> None:
+    """Instruments the named libraries, or all that are supported. Twice is once.
+
+    A library that isn't installed is passed over; one in a version outside the tested range is left alone,
+    with a warning. Works before and after the library's import.
+
+    Args:
+        names: names of `INSTRUMENTORS`; None for all.
+        tracer_provider: where the spans go; None for the global provider, also one that is set later.
+        capture_messages: whether prompts, completions and exception texts are recorded. None: what
+            OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, else not.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    wanted = tuple(INSTRUMENTORS if names is None else names)
+    unknown = [name for name in wanted if name not in INSTRUMENTORS]
+    if unknown:
+        message = f"unknown libraries {', '.join(map(repr, unknown))}; known are {', '.join(INSTRUMENTORS)}."
+        raise ValueError(message)
+    for name in wanted:
+        instrumentor = INSTRUMENTORS[name]()
+        if not instrumentor.is_instrumented_by_opentelemetry and _is_supported(
+            instrumentor.supported
+        ):
+            # The versions are checked above: BaseInstrumentor logs an error for a library that is merely absent.
+            instrumentor.instrument(
+                skip_dep_check=True,
+                tracer_provider=tracer_provider,
+                capture_messages=capture_messages,
+            )
+
+
+def uninstrument() -> None:
+    """Takes every patch back. Twice is fine."""
+    for kind in INSTRUMENTORS.values():
+        instrumentor = kind()
+        if instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.uninstrument()
+
+
+def _is_supported(supported: str) -> bool:
+    requirement = Requirement(supported)
+    try:
+        installed = version(requirement.name)
+    except PackageNotFoundError:
+        return False
+    if requirement.specifier.contains(installed, prereleases=True):
+        return True
+    _logger.warning(
+        "%s %s is not instrumented: AgentPulse supports %s. Install a supported version, or update agentpulse.",
+        requirement.name,
+        installed,
+        supported,
+    )
+    return False

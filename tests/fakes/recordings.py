@@ -1,0 +1,120 @@
+"""Recorded provider traffic, driven through the real client libraries.
+
+The recordings lie beside the checkout and not in it; where they are absent, tests that need them skip.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+SHARED = Path(os.environ.get("AGENTPULSE_TEST_SHARED", Path(__file__).parents[3] / "shared"))
+RECORDINGS = SHARED / "recordings"
+WHY_ABSENT = "the recorded provider traffic (../shared/recordings) is not on this machine"
+
+
+def is_present() -> bool:
+    return (RECORDINGS / "truth.jsonl").exists()
+
+
+@functools.cache
+def tool(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, SHARED / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def semconv_checker() -> Any:
+    registry = json.loads((SHARED / "semconv" / "genai-registry.json").read_text(encoding="utf-8"))
+    return tool("semconv_check").Checker(registry)
+
+
+@functools.cache
+def recordings() -> dict[str, Any]:
+    return tool("replay").load(str(RECORDINGS))
+
+
+@functools.cache
+def truths() -> dict[str, Any]:
+    lines = (RECORDINGS / "truth.jsonl").read_text(encoding="utf-8").splitlines()
+    return {truth["id"]: truth for truth in map(json.loads, lines)}
+
+
+def http_of(library: str) -> Any:
+    """The HTTP module that the installed version of a client library sits on."""
+    base = importlib.import_module(f"{library}._base_client")
+    return base.httpx2 if hasattr(base, "httpx2") else base.httpx
+
+
+# By operation: the client library, the path the resource writes, and the resource's method.
+OPERATIONS = {
+    "chat": ("openai", "/chat/completions", "chat.completions.create"),
+    "responses": ("openai", "/responses", "responses.create"),
+    "responses.compact": ("openai", "/responses/compact", "responses.compact"),
+    "completions": ("openai", "/completions", "completions.create"),
+    "embeddings": ("openai", "/embeddings", "embeddings.create"),
+    "moderations": ("openai", "/moderations", "moderations.create"),
+    "messages": ("anthropic", "/v1/messages", "messages.create"),
+}
+
+
+def drivable(operation: str, *, stream: bool) -> list[Any]:
+    """The recordings of an operation that its client library can make, by the shape of their path and body."""
+    library, path, _ = OPERATIONS[operation]
+    return [
+        recording
+        for recording in recordings().values()
+        if recording["operation"] == operation
+        and recording["stream"] == stream
+        and isinstance(recording["request"]["body"], dict)
+        and "encoding" not in recording["response"]
+        and recording["request"]["path"].partition("?")[0].endswith(path)
+    ]
+
+
+def client(recording: Any, transport: Any, *, asynchronous: bool = False) -> Any:
+    """A real client of the recording's provider, whose requests the recording answers."""
+    library, path, _ = OPERATIONS[recording["operation"]]
+    module, http = importlib.import_module(library), http_of(library)
+    host, full = recording["request"]["host"], recording["request"]["path"].partition("?")[0]
+    prefix = full[: -len(path)]
+    kind = ("Async" if asynchronous else "") + {"openai": "OpenAI", "anthropic": "Anthropic"}[library]
+    http_client = (http.AsyncClient if asynchronous else http.Client)(transport=transport)
+    scheme = "http" if host.startswith(("localhost", "127.")) or host.endswith(".local") else "https"
+    return getattr(module, kind)(
+        api_key="test", base_url=f"{scheme}://{host}{prefix}", max_retries=0, timeout=60, http_client=http_client
+    )
+
+
+def call(client: Any, recording: Any) -> Any:
+    """The call that was recorded: by the resource's method, its unknown fields as `extra_body`."""
+    _, path, name = OPERATIONS[recording["operation"]]
+    method = client
+    for part in name.split("."):
+        method = getattr(method, part)
+    known = inspect.signature(method).parameters
+    body = recording["request"]["body"]
+    given = {key: value for key, value in body.items() if key in known}
+    extra = {key: value for key, value in body.items() if key not in known}
+    if "model" in known and "model" not in body and recording["operation"] == "chat":
+        # A deployment's address names the model; the method insists on one, the escape hatch doesn't.
+        types, streaming = importlib.import_module("openai.types.chat"), importlib.import_module("openai")
+        kind = streaming.AsyncStream if inspect.iscoroutinefunction(method) else streaming.Stream
+        return client.post(
+            path,
+            body=body,
+            cast_to=types.ChatCompletion,
+            stream=bool(body.get("stream")),
+            stream_cls=kind[types.ChatCompletionChunk],
+        )
+    return method(**given, **({"extra_body": extra} if extra else {}))
