@@ -1,32 +1,33 @@
 """Raw answers: observed while the caller reads them, never read or parsed on their behalf.
 
-`with_raw_response` hands out an answer whose body the HTTP client has in memory already; we look at a copy of
-it. `with_streaming_response`, and a stream asked for raw, hand out an open body: its byte iterators are
-replaced on the one response object, so that all the ways to read it (`read`, `json`, `iter_lines`, `parse`)
-pass by us.
+`with_raw_response` hands out an answer whose body the HTTP client has in memory already; we look at
+a copy of it. `with_streaming_response`, and a stream asked for raw, hand out an open body: its byte
+iterators are replaced on the one response object, and all the ways to read it (`read`, `json`,
+`iter_lines`, `parse`) pass by them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, cast
 from weakref import ref
 
 from agentpulse_instrumentation.invocation import Invocation
+from agentpulse_instrumentation.response import release, watch_close
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.sse import EventDecoder, event_failure
 from agentpulse_instrumentation.stream import Observer
 
 LARGEST_BODY = 16 * 2**20
-"""Bytes of a JSON answer kept for reading it; a larger one is timed, and its usage stays unknown."""
+"""Bytes of a JSON answer kept for reading it; the usage of a larger one stays unknown."""
 
 _READ_BODY = shield("read a body")
 
 
 def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None:
-    """Ends the invocation with what an HTTP response says: at once where the body is there, else as it is read."""
+    """Ends the invocation with what an HTTP response says: at once, or as its body is read."""
     content = response.__dict__.get("_content")
     if content is not None:
         invocation.answered(_json(content) if _is_json(response) else None)
@@ -70,15 +71,15 @@ class _BodyObserver:
         self._failure: str | None = None
 
     def attach(self, response: Any) -> None:
-        """Replaces the reading and closing methods on the response. They hold it weakly, as in `watch_close`."""
-        weak, cls = ref(response), type(response)
+        """Replaces the methods that read and close the response. They hold it weakly."""
+        weak = ref(response)
+        kind = cast("Any", type(response))
 
         def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
             target = weak()
-            assert target is not None  # it is what is being read
             with self._outcome():
                 self._reading = True
-                for chunk in cls.iter_bytes(target, chunk_size):
+                for chunk in kind.iter_bytes(target, chunk_size):
                     self._take(chunk)
                     self._reading = False
                     yield chunk
@@ -87,10 +88,9 @@ class _BodyObserver:
 
         async def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
             target = weak()
-            assert target is not None
             with self._outcome():
                 self._reading = True
-                async with aclosing(cls.aiter_bytes(target, chunk_size)) as chunks:
+                async with aclosing(kind.aiter_bytes(target, chunk_size)) as chunks:
                     async for chunk in chunks:
                         self._take(chunk)
                         self._reading = False
@@ -98,23 +98,18 @@ class _BodyObserver:
                         self._reading = True
             self._read(target)
 
-        def close() -> None:
-            target = weak()
-            if target is not None:
-                cls.close(target)
-                self._closed(target)
+        def closed() -> None:
+            # The HTTP client closes a response from inside the read that reaches its end, and that
+            # read reports.
+            if not self._reading:
+                self._left()
+                release(weak())
 
-        async def aclose() -> None:
-            target = weak()
-            if target is not None:
-                await cls.aclose(target)
-                self._closed(target)
-
-        for method in (iter_bytes, aiter_bytes, close, aclose):
-            setattr(response, method.__name__, method)
+        response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+        watch_close(response, closed)
 
     @contextmanager
-    def _outcome(self) -> Iterator[None]:
+    def _outcome(self) -> Generator[None]:
         try:
             yield
         except GeneratorExit:
@@ -140,7 +135,7 @@ class _BodyObserver:
                 self._kept.append(chunk)
 
     def _read(self, response: Any) -> None:
-        self._detach(response)
+        release(response)
         if self._observer is not None:
             self._observer.exhausted(self._failure)
         elif self._is_json and self._size <= LARGEST_BODY:
@@ -148,22 +143,11 @@ class _BodyObserver:
         else:
             self._invocation.ended_unread()
 
-    def _closed(self, response: Any) -> None:
-        # The HTTP client closes a response from inside the read that reaches its end, and that read reports.
-        if not self._reading:
-            self._detach(response)
-            self._left()
-
     def _left(self) -> None:
         if self._observer is not None:
             self._observer.left(self._failure)
         else:
             self._invocation.ended_unread()
-
-    @staticmethod
-    def _detach(response: Any) -> None:
-        for name in ("iter_bytes", "aiter_bytes", "close", "aclose"):
-            response.__dict__.pop(name, None)
 
     def __del__(self) -> None:
         self._left()

@@ -12,8 +12,8 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 def error_type(error: BaseException) -> str:
     """`error.type` by the conventions: the provider's own code, else the exception's class name.
 
-    openai puts the code on the exception (`code`, `type`), anthropic the type of its error envelope (`type`,
-    older versions only in the body).
+    openai puts the code on the exception (`code`, `type`), anthropic the type of its error
+    envelope (`type`, older versions only in the body).
     """
     for candidate in (_own(error, "code"), _own(error, "type"), _body_type(error)):
         if isinstance(candidate, str) and _CODE.fullmatch(candidate):

@@ -1,8 +1,10 @@
-"""Token counts for streams whose usage was never reported: left early, cut, or a host that doesn't tell.
+"""Token counts for streams whose usage was never reported.
 
-An estimate from the length of the text, always labelled as one (`agentpulse.usage.estimated`). Providers'
-guides give four characters a token for English text (https://help.openai.com/en/articles/4936856); structure
-adds a few tokens a message.
+They were left early, cut, or came from a host that doesn't tell.
+
+An estimate from the length of the text, always labelled as one (`agentpulse.usage.estimated`).
+Providers' guides give four characters a token for English text
+(https://help.openai.com/en/articles/4936856); structure adds a few tokens a message.
 """
 
 from __future__ import annotations

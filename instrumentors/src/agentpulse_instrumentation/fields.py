@@ -1,7 +1,8 @@
 """Reading requests and answers by tables of paths.
 
-A node is a JSON object: a dict, or the pydantic model a client library made of one. Paths are read from the
-`__dict__` of a model, because asking a model for an attribute it lacks costs 3 µs and dumping it more.
+A node is a JSON object: a dict, or the pydantic model a client library made of one. Paths are read
+from the `__dict__` of a model, because asking a
+model for an attribute it lacks costs 3 µs and dumping it more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def integer(value: Any) -> int | None:
 
 
 def count(value: Any) -> int | None:
-    """A whole number above zero: parts of the usage that providers report as 0 when they do not apply."""
+    """A whole number above zero: some parts of the usage are reported as 0 where none apply."""
     return value if isinstance(value, int) and value > 0 else None
 
 
@@ -44,10 +45,11 @@ def texts(value: Any) -> list[str] | None:
 
 
 class Table:
-    """Span attributes, each with the path it is read from and the conversion to the attribute's type.
+    """Span attributes, each with the path it is read from and the conversion to its type.
 
-    A value of another type than the conversion expects sets nothing, so that an answer of a later API version
-    gives no attribute rather than a wrong one. Of two paths for one attribute the later one wins.
+    A value of another type than the conversion expects sets nothing, so that an answer of a later
+    API version gives no attribute rather than a wrong one. Of two paths for one attribute the
+    later one wins.
     """
 
     __slots__ = ("_tree",)
@@ -102,7 +104,8 @@ def _fields(node: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if isinstance(node, dict):
         return cast("dict[str, Any]", node), None
     fields = getattr(node, "__dict__", _NOTHING)
-    # Pydantic keeps the fields that a model does not declare apart: a compatible host's own figures are there.
+    # Pydantic keeps the fields that a model does not declare apart: a compatible host's own
+    # figures are there.
     return fields, getattr(node, "__pydantic_extra__", None)
 
 

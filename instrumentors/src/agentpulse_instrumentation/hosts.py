@@ -1,13 +1,13 @@
-"""Who answers at an address: the provider's name by the conventions, and whether its streams report usage when asked.
+"""Who answers at an address: the provider's name, and whether its streams report usage when asked.
 
-OpenAI-compatible hosts are reached with the openai client, and some offer Anthropic's API too, so the address
-says more than the client library.
+OpenAI-compatible hosts are reached with the openai client, and some offer Anthropic's API too, so
+the address says more than the client library.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -22,8 +22,9 @@ class Host:
     reports_usage_on_request: bool
 
 
-# By the end of the host name: (provider, whether `stream_options.include_usage` is documented for chat streams).
-# The flag is set only where the provider's API reference documents it: an unknown parameter could be refused.
+# By the end of the host name: (provider, whether `stream_options.include_usage` is documented for
+# chat streams). The flag is set only where the provider's API reference documents it: an unknown
+# parameter could be refused.
 _PROVIDERS: dict[str, tuple[str, bool]] = {
     "api.openai.com": ("openai", True),
     "chatgpt.com": ("openai", False),
@@ -74,7 +75,7 @@ def host_of(client: Any, url: str) -> Host:
     """The host that a request of `client` to `url` goes to."""
     if url.startswith(("http://", "https://")):
         return host_at(url)
-    base_url = client._base_url  # noqa: SLF001  # `base_url` of some subclasses computes it anew at each look
+    base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
     known = _of_clients.get(client)
     # A client's base URL can be set anew; then the object is another one.
     if known is None or known[0] is not base_url:
@@ -115,4 +116,4 @@ def class_provider(client: object, by_class_name: dict[str, str], default: str) 
         if found is not None:
             return found
     declared = getattr(type(client), "_gen_ai_provider_name", None)
-    return cast("str", declared) if isinstance(declared, str) else default
+    return declared if isinstance(declared, str) else default

@@ -1,8 +1,9 @@
 """Instrumentors that patch a library when it is imported, and take every patch back.
 
-Nothing is imported for the user: a library that is loaded already is patched at once, any other by an import
-hook on the module that defines the seam (`import openai` alone loads no resource modules). Hooks can't be
-unregistered, so each asks whether it is still wanted, and one that fails doesn't fail the user's import.
+Nothing is imported for the user: a library that is loaded already is patched at once, any other by
+an import hook on the module that defines the seam (`import openai` alone loads no resource
+modules). Hooks can't be unregistered, so each asks whether it is still wanted, and one that fails
+doesn't fail the user's import.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ class Patches:
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replaces `owner.name` by what `make` makes of it."""
-        original = vars(owner)[name]
+        original = cast("Any", vars(owner)[name])
         replacement = make(original)
         self._done.append((owner, name, original, replacement))
         setattr(owner, name, replacement)
 
     def undo(self) -> None:
-        """Puts the originals back, newest first. What somebody else replaced since is left to them."""
+        """Puts the originals back, newest first; what somebody else replaced since is theirs."""
         while self._done:
             owner, name, original, replacement = self._done.pop()
-            if vars(owner).get(name) is replacement:
+            if getattr(owner, "__dict__", {}).get(name) is replacement:
                 setattr(owner, name, original)
 
 
 class ClientInstrumentor(BaseInstrumentor):
     """Instruments one client library of the generated kind.
 
-    `instrument()` takes `tracer_provider` (default: the global one) and `capture_messages` (default: the
-    standard variable OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, else off).
+    `instrument()` takes `tracer_provider` (default: the global one) and `capture_messages`
+    (default: the standard variable OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, else off).
     """
 
     library: str
@@ -94,7 +95,7 @@ class ClientInstrumentor(BaseInstrumentor):
             self._hook(name)
 
     def _hook(self, name: str) -> None:
-        type(self)._hooked = True
+        self._hooked = True
 
         def imported(module: ModuleType) -> None:
             pending, self._pending = self._pending, None
@@ -102,7 +103,8 @@ class ClientInstrumentor(BaseInstrumentor):
                 with _PATCH:
                     self._patch(module, pending)
 
-        wrapt.register_post_import_hook(imported, name)  # pyright: ignore[reportUnknownMemberType]  # wrapt has no types for it
+        wrapt.register_post_import_hook(imported, name)  # pyright: ignore[reportUnknownMemberType]
+        # wrapt has no types for it
 
     def _patch(self, module: ModuleType, seam: Seam) -> None:
         for class_name in _SEAMS:
@@ -116,7 +118,7 @@ class ClientInstrumentor(BaseInstrumentor):
             )
         self.patch_more(module, self._patches)
 
-    def _uninstrument(self, **kwargs: Any) -> None:
+    def _uninstrument(self, **_kwargs: Any) -> None:
         if self._seam is not None:
             self._seam.active = False
         self._pending = None

@@ -22,9 +22,18 @@ _END_SPAN = shield("end the span")
 
 
 class Invocation:
-    """Owns the span of one call. Whoever learns first how the call went ends it; later words are ignored."""
+    """Owns the span of one call. Whoever learns first how the call went ends it, once."""
 
-    __slots__ = ("_body", "_first_chunk", "_names_model", "_open", "_operation", "_policy", "_span", "_started")
+    __slots__ = (
+        "_body",
+        "_first_chunk",
+        "_names_model",
+        "_open",
+        "_operation",
+        "_policy",
+        "_span",
+        "_started",
+    )
 
     def __init__(
         self,
@@ -84,7 +93,8 @@ class Invocation:
     ) -> None:
         """Ends the span of a stream: read to its end, `left` by the caller, or broken.
 
-        What broke it is a `failure` that the server told of (its `error.type`), or the `error` that reading raised.
+        What broke it is a `failure` that the server told of (its `error.type`), or the `error`
+        that reading raised.
         """
         if not self._close():
             return
@@ -109,7 +119,7 @@ class Invocation:
             self._end({}, None, error)
 
     def ended_unread(self) -> None:
-        """Ends the span of a call whose answer can't be read: a body of bytes, or one nobody looked at."""
+        """Ends the span of a call whose answer says nothing: bytes, or a body nobody read."""
         if self._close():
             self._end({}, None)
 
@@ -124,7 +134,8 @@ class Invocation:
         operation.answer.read(answer, attributes)
         operation.more_from_answer(answer, attributes)
         if not self._names_model and semconv.RESPONSE_MODEL in attributes:
-            # A request can name a stored prompt or a deployment instead; the answer tells the model.
+            # A request can name a stored prompt or a deployment instead; the answer tells the
+            # model.
             model = attributes[semconv.REQUEST_MODEL] = attributes[semconv.RESPONSE_MODEL]
             self._span.update_name(f"{operation.name} {model}")
         reasons = operation.finish_reasons(answer)
@@ -133,7 +144,8 @@ class Invocation:
             if known:
                 attributes[semconv.RESPONSE_FINISH_REASONS] = known
         else:
-            # The conventions: a generation that ended without its reason reports `error`, one entry a choice.
+            # The conventions: a generation that ended without its reason reports `error`, one
+            # entry a choice.
             attributes[semconv.RESPONSE_FINISH_REASONS] = [
                 reason or "error" for reason in reasons
             ] or ["error"]

@@ -1,5 +1,6 @@
-"""Messages, system instructions and tool definitions in the JSON of the GenAI conventions, and the one place
-that decides whether any of it is recorded.
+"""Content in the JSON of the GenAI conventions, and the one place that decides on recording it.
+
+Content is messages, system instructions, tool definitions and the texts of exceptions.
 
 Providers describe how their requests and answers read as messages (`openai/content.py`,
 `anthropic/content.py`); nothing of that runs unless `ContentPolicy.captures` is true.
@@ -32,13 +33,13 @@ class InputContent:
 
 @dataclass(frozen=True, slots=True)
 class ContentPolicy:
-    """Whether content may leave the process. The single choke point: every content attribute is made here."""
+    """Whether content may leave the process. Every attribute with content is made here."""
 
     captures: bool = False
 
     @classmethod
     def resolve(cls, capture_messages: bool | None) -> ContentPolicy:
-        """The policy asked for, or else the one of the standard variable: on for SPAN_ONLY and SPAN_AND_EVENT."""
+        """The policy asked for, else what the standard variable says: SPAN_ONLY, SPAN_AND_EVENT."""
         if capture_messages is not None:
             return cls(capture_messages)
         return cls(
@@ -66,7 +67,8 @@ class ContentPolicy:
 
 
 def _dumps(value: object) -> str:
-    # Values come from JSON; what is none of it (a file handle in a hand-made body) is told by its type alone.
+    # Values come from JSON; what is none of it (a file handle in a hand-made body) is told by its
+    # type alone.
     return json.dumps(
         value, ensure_ascii=False, separators=(",", ":"), default=lambda odd: type(odd).__name__
     )
@@ -78,7 +80,7 @@ def text_part(content: str) -> Part:
 
 
 def tool_call_part(name: str, call_id: Any, arguments: Any) -> Part:
-    """A tool call that the model asks for. Arguments that are JSON text are told as the object they stand for."""
+    """A tool call that the model asks for; arguments in JSON text are told as their object."""
     part: Part = {"type": "tool_call", "name": name}
     if isinstance(call_id, str):
         part["id"] = call_id

@@ -1,9 +1,9 @@
 """What a provider describes: an operation of its API, once, for every way to call it.
 
-*Operation*: one kind of call (chat, embeddings, …): which request fields and which answer fields become which
-attributes, and functions for what a path can't say.
-*Accumulator*: rebuilds from the chunks of a stream what the plain call would have answered, so that one
-description of the answer serves both.
+*Operation*: one kind of call (chat, embeddings, …): which request fields and which answer fields
+become which attributes, and functions for what a path can't say.
+*Accumulator*: rebuilds from the chunks of a stream what the plain call would have answered, so
+that one description of the answer serves both.
 *Routes*: which operation an HTTP method and path stand for.
 """
 
@@ -28,11 +28,11 @@ class Accumulator(Protocol):
         ...
 
     def add(self, chunk: Any) -> None:
-        """Takes one chunk, a model or a dict. It is on the path of the user's stream: microseconds count."""
+        """Takes one chunk, a model or a dict. Microseconds count here."""
         ...
 
     def answer(self) -> Mapping[str, Any] | Any | None:
-        """What the plain call would have returned, as far as the stream got; None before the first chunk."""
+        """What the plain call would have returned, so far; None before the first chunk."""
         ...
 
     def is_complete(self) -> bool:
@@ -102,14 +102,15 @@ class Operation:
     resource_attribute: str | None = None
     """The attribute that the id in the path becomes, for operations on one resource."""
     estimates_usage: bool = False
-    """Whether text in and text out is what is billed, so that missing usage can be estimated from it."""
+    """Whether text in and out is what is billed, so that missing usage can be estimated."""
 
 
 class Routes:
     """Finds the operation of a request by its HTTP method and path.
 
-    Paths are written as the client library's resources write them (`/chat/completions`), with `{id}` for a
-    resource. A request may come with a query, without the leading slash, or as a full URL (`client.post(...)`).
+    Paths are written as the client library's resources write them (`/chat/completions`), with
+    `{id}` for a resource. A request may come with a query, without the leading slash, or as a full
+    URL (`client.post(...)`).
     """
 
     __slots__ = ("_exact", "_loose")
@@ -125,7 +126,7 @@ class Routes:
             )
 
     def find(self, method: str, url: str) -> tuple[Operation, str | None] | None:
-        """The operation and the resource's id in the path, or None for a request that is none of ours."""
+        """The operation and the resource's id in the path; None for a request that isn't ours."""
         operation = self._exact.get((method, url))
         if operation is not None:
             return operation, None

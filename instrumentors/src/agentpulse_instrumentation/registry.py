@@ -30,14 +30,14 @@ def instrument(
 ) -> None:
     """Instruments the named libraries, or all that are supported. Twice is once.
 
-    A library that isn't installed is passed over; one in a version outside the tested range is left alone,
-    with a warning. Works before and after the library's import.
+    A library that isn't installed is passed over; one in a version outside the tested range is
+    left alone, with a warning. Works before and after the library's import.
 
     Args:
         names: names of `INSTRUMENTORS`; None for all.
-        tracer_provider: where the spans go; None for the global provider, also one that is set later.
-        capture_messages: whether prompts, completions and exception texts are recorded. None: what
-            OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, else not.
+        tracer_provider: where the spans go; None for the global provider, also one set later.
+        capture_messages: whether prompts, completions and exception texts are recorded; None for
+            what OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, else not.
 
     Raises:
         ValueError: a name is unknown.
@@ -45,14 +45,16 @@ def instrument(
     wanted = tuple(INSTRUMENTORS if names is None else names)
     unknown = [name for name in wanted if name not in INSTRUMENTORS]
     if unknown:
-        message = f"unknown libraries {', '.join(map(repr, unknown))}; known are {', '.join(INSTRUMENTORS)}."
+        named, known = ", ".join(map(repr, unknown)), ", ".join(INSTRUMENTORS)
+        message = f"instrument() knows no {named}; it takes names of {known}."
         raise ValueError(message)
     for name in wanted:
         instrumentor = INSTRUMENTORS[name]()
         if not instrumentor.is_instrumented_by_opentelemetry and _is_supported(
             instrumentor.supported
         ):
-            # The versions are checked above: BaseInstrumentor logs an error for a library that is merely absent.
+            # The versions are checked above: BaseInstrumentor logs an error for a library that is
+            # merely absent.
             instrumentor.instrument(
                 skip_dep_check=True,
                 tracer_provider=tracer_provider,
@@ -77,7 +79,8 @@ def _is_supported(supported: str) -> bool:
     if requirement.specifier.contains(installed, prereleases=True):
         return True
     _logger.warning(
-        "%s %s is not instrumented: AgentPulse supports %s. Install a supported version, or update agentpulse.",
+        "%s %s is not instrumented: AgentPulse supports %s. Install a supported version, or "
+        "update agentpulse.",
         requirement.name,
         installed,
         supported,

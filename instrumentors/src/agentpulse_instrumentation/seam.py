@@ -1,8 +1,8 @@
 """The seam: `request` of a generated client, through which every call of every resource goes.
 
-openai and anthropic clients are made by the same generator. Each resource method, in each variant, ends in
-`SyncAPIClient.request` or `AsyncAPIClient.request` with the method, the path and the JSON body. What is no
-operation of ours passes straight through.
+openai and anthropic clients are made by the same generator. Each resource method, in each variant,
+ends in `SyncAPIClient.request` or `AsyncAPIClient.request` with the method, the path and the JSON
+body. What is no operation of ours passes straight through.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Family:
 
 
 class Call:
-    """A call on its way through the seam: its arguments, its context and, where it is recorded, its invocation."""
+    """A call on its way through the seam: its arguments, its context and its invocation."""
 
     __slots__ = ("_entered", "_hidden", "_invocation", "_previous", "_streams", "args", "kwargs")
 
@@ -71,8 +71,8 @@ class Call:
     def leave(self) -> None:
         """Makes the caller's context current again.
 
-        Not by `detach`: a coroutine that is closed in another context would have it log an error. There our
-        context isn't the current one, and nothing is to be undone.
+        Not by `detach`: a coroutine that is closed in another context would have it log an error.
+        There our context isn't the current one, and nothing is to be undone.
         """
         if context_api.get_current() is self._entered:
             context_api.attach(self._previous)
@@ -82,8 +82,8 @@ class Call:
         if self._invocation is not None:
             self._invocation.failed(error)
 
-    def returned(self, result: Any) -> None:
-        """The call returned: its answer is read, or observed while the caller reads it. Never raises."""
+    def returned(self, result: object) -> None:
+        """The call returned: reads its answer, or observes the caller reading it. Never raises."""
         invocation = self._invocation
         if invocation is None:
             return
@@ -94,8 +94,9 @@ class Call:
         if not watched:
             invocation.ended_unread()
 
-    def _observe(self, result: Any, kind: type, invocation: Invocation) -> None:
-        # Asked of the type: pydantic answers for a missing attribute of an instance only after 3 µs.
+    def _observe(self, result: Any, kind: type[object], invocation: Invocation) -> None:
+        # Asked of the type: pydantic answers for a missing attribute of an instance only after 3
+        # µs.
         if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
             observe_stream(result, invocation, self._hidden)
         elif "http_response" in getattr(result, "__dict__", ()):
@@ -119,7 +120,7 @@ class Seam:
         self._tracer = tracer
         self._policy = policy
         self.active = True
-        """False once uninstrumented: a wrapper that somebody else wrapped again then only passes through."""
+        """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
 
     def begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """The call, its span current; None for a request that isn't ours to see. Never raises."""
@@ -147,6 +148,39 @@ class Seam:
     ) -> Call:
         body = _body(options)
         host = host_of(client, options.url)
+        attributes = self._start_attributes(client, host, operation, resource, body)
+        if kwargs.get("stream") is True:
+            attributes[semconv.REQUEST_STREAM] = True
+        model = attributes.get(semconv.REQUEST_MODEL)
+        span = self._tracer.start_span(
+            f"{operation.name} {model}" if model else operation.name,
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+        )
+        invocation = hidden = None
+        if span.is_recording():
+            names_model = model is not None
+            invocation = Invocation(operation, self._policy, span, body, names_model=names_model)
+            changes = self._family.changed_options(client, options)
+            if operation.usage_on_request and host.reports_usage_on_request:
+                asking = None if _is_raw(options) else asking_for_usage(options.json_data)
+                if asking is not None:
+                    changes = {**changes, "json_data": asking}
+                    hidden = UsageChunk()
+            if changes:
+                args, kwargs = _with_options(args, kwargs, _copied(options, changes))
+        call = Call(args, kwargs, invocation, hidden)
+        call.enter(set_span_in_context(span))
+        return call
+
+    def _start_attributes(
+        self,
+        client: Any,
+        host: Host,
+        operation: Operation,
+        resource: str | None,
+        body: Mapping[str, Any],
+    ) -> Attributes:
         attributes: Attributes = {
             semconv.OPERATION_NAME: operation.name,
             semconv.PROVIDER_NAME: self._family.provider(client, host),
@@ -159,38 +193,11 @@ class Seam:
             attributes[operation.resource_attribute] = resource
         operation.request.read(body, attributes)
         operation.more_from_request(body, attributes)
-        if kwargs.get("stream") is True:
-            attributes[semconv.REQUEST_STREAM] = True
-        model = attributes.get(semconv.REQUEST_MODEL)
         if self._policy.captures:
             with _BEGIN:
-                attributes.update(self._policy.input_attributes(operation.input_content(body)))
-        span = self._tracer.start_span(
-            f"{operation.name} {model}" if model else operation.name,
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-        )
-        invocation = None
-        hidden = None
-        if span.is_recording():
-            invocation = Invocation(
-                operation, self._policy, span, body, names_model=model is not None
-            )
-            changes = self._family.changed_options(client, options)
-            if (
-                operation.usage_on_request
-                and host.reports_usage_on_request
-                and not _is_raw(options)
-            ):
-                asking = asking_for_usage(cast("Mapping[str, Any]", options.json_data or {}))
-                if asking is not None:
-                    changes = {**changes, "json_data": asking}
-                    hidden = UsageChunk()
-            if changes:
-                args, kwargs = _with_options(args, kwargs, _copied(options, changes))
-        call = Call(args, kwargs, invocation, hidden)
-        call.enter(set_span_in_context(span))
-        return call
+                content = operation.input_content(body)
+                attributes.update(self._policy.input_attributes(content))
+        return attributes
 
 
 def _body(options: Any) -> Mapping[str, Any]:
@@ -209,8 +216,9 @@ def _is_raw(options: Any) -> bool:
 
 
 def _copied(options: Any, changes: dict[str, Any]) -> Any:
-    # The caller's options may be used again, so they stay as they are. `copy` is the name before pydantic 2.
-    copy = options.model_copy if hasattr(type(options), "model_copy") else options.copy
+    # The caller's options may be used again, so they stay as they are. `copy` is the name before
+    # pydantic 2.
+    copy = getattr(options, "model_copy", None) or options.copy
     return copy(update=changes)
 
 

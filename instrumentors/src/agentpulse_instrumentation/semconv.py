@@ -1,9 +1,9 @@
 """The span attributes that this distribution writes, spelt once.
 
 Names and meanings are those of the GenAI semantic conventions, which moved to
-https://github.com/open-telemetry/semantic-conventions-genai; the constants packaged with OpenTelemetry are
-marked deprecated since. `agentpulse_exporter.names` spells the same names for the reading side; a test
-compares the two.
+https://github.com/open-telemetry/semantic-conventions-genai; the constants packaged with
+OpenTelemetry are marked deprecated since. `agentpulse_exporter.names` spells the same names for
+the reading side; a test compares the two.
 """
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
@@ -61,7 +61,8 @@ OPENAI_REQUEST_SERVICE_TIER = "openai.request.service_tier"
 OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier"
 OPENAI_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint"
 
-# Anthropic's own spans use these names (anthropic 2.12, `_tracing.py`), for which the conventions have no word.
+# Anthropic's own spans use these names (anthropic 2.12, `_tracing.py`), for which the conventions
+# have no word.
 ANTHROPIC_CACHE_WRITE_5M_TOKENS = "anthropic.usage.cache_creation.ephemeral_5m_input_tokens"
 ANTHROPIC_CACHE_WRITE_1H_TOKENS = "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"
 ANTHROPIC_RESPONSE_SERVICE_TIER = "anthropic.response.service_tier"

@@ -1,8 +1,9 @@
 """The one place where our own failures stop.
 
-Everything we do around a user's call runs inside `with shield(step)`. An exception of ours is logged at debug
-level with the step it broke and goes no further; the user's call, its answer and its exceptions pass by.
-Tests set `strict`, so that a failure that a user would never see fails the test that caused it.
+Everything we do around a user's call runs inside `with shield(step)`. An exception of ours is
+logged at debug level with the step it broke and goes no further; the user's call, its answer and
+its exceptions pass by. Tests set `strict`, so that a failure that a user would never see fails the
+test that caused it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ strict = False
 
 
 class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
-    """Stops what our own code raises, and only `Exception`: Ctrl-C and exits are never ours to keep.
+    """Stops what our own code raises, and only `Exception`: Ctrl-C and exits are not ours.
 
     An instance holds no state of a call, so those on a hot path are made once, at import.
     """
@@ -37,6 +38,7 @@ class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
     ) -> bool:
         if kind is None or strict or not issubclass(kind, Exception):
             return False
-        # The message may hold content (a KeyError's key, a ValueError's text), so only the type is told.
+        # The message may hold content (a KeyError's key, a ValueError's text), so only the type is
+        # told.
         _logger.debug("AgentPulse could not %s: %s", self._step, kind.__name__)
         return True

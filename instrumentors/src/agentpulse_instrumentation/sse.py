@@ -1,4 +1,7 @@
-"""Server-sent events, from the bytes of a body as they come (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Server-sent events, from the bytes of a body as they come.
+
+The format: https://html.spec.whatwg.org/multipage/server-sent-events.html.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ LONGEST_EVENT = 8 * 2**20
 
 
 class EventDecoder:
-    """Cuts bytes into events and gives the JSON object in each event's data; other data is passed over."""
+    """Cuts bytes into events and gives the JSON object in their data; others are passed over."""
 
     __slots__ = ("_data", "_rest", "_size")
 
@@ -47,7 +50,7 @@ class EventDecoder:
 
 
 def event_failure(event: dict[str, Any]) -> str | None:
-    """The `error.type` of an event that reports an error inside a stream, in either provider's form."""
+    """The `error.type` of an event that reports an error, in either provider's form."""
     error = event.get("error")
     if isinstance(error, dict):
         envelope = cast("dict[str, Any]", error)

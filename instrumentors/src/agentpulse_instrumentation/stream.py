@@ -1,7 +1,8 @@
-"""Streams are instrumented in place: the caller keeps the client's own stream object, whose internal iterator is ours.
+"""Streams are instrumented in place: the caller keeps the client's stream, our iterator inside.
 
-So `isinstance`, `.response`, `.close()`, `with`, and helpers that read past a proxy keep working. The stream
-is current in no context while the caller's loop body runs, and nothing is read before the caller asks.
+So `isinstance`, `.response`, `.close()`, `with`, and helpers that read past a proxy keep working.
+The stream is current in no context while the caller's loop body runs, and nothing is read before
+the caller asks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from weakref import ref
 
 from agentpulse_instrumentation.invocation import Invocation
 from agentpulse_instrumentation.operation import Accumulator
+from agentpulse_instrumentation.response import release, watch_close
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.usage_chunk import UsageChunk
 
@@ -26,7 +28,8 @@ class Observer:
         self._invocation = invocation
         make = invocation.operation.accumulator
         self.accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
-        # Swapped for the accumulator's own method at the first chunk, so that later chunks cost one call.
+        # Swapped for the accumulator's own method at the first chunk, so that later chunks cost
+        # one call.
         self.add = self._add_first
 
     def _add_first(self, chunk: Any) -> None:
@@ -127,51 +130,29 @@ class ObservedAsyncIterator(ObservedIterator):
 
 
 def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | None) -> None:
-    """Puts an observed iterator into a client's stream object."""
-    observer = Observer(invocation)
-    observed = ObservedAsyncIterator if hasattr(type(stream), "__anext__") else ObservedIterator
-    iterator = observed(stream._iterator, observer, hidden)  # noqa: SLF001  # openai and anthropic `_streaming.py`
-    stream._iterator = iterator  # noqa: SLF001  # the same
-    watch_close(stream.response, observer, ref(iterator))
+    """Puts an observed iterator into a client's stream object.
 
-
-def watch_close(response: Any, observer: Observer, iterator: ref[ObservedIterator]) -> None:
-    """Ends the invocation when the caller closes the response, which is all that closing a stream does.
-
-    The method is replaced on the one response object. It holds the response weakly: a cycle would leave the
-    connection of a dropped stream to the garbage collector.
+    Closing a stream only closes its response, so that is watched too.
     """
-    weak = ref(response)
-    cls = type(response)
+    observer = Observer(invocation)
+    observed = ObservedAsyncIterator if _is_async(stream) else ObservedIterator
+    iterator = observed(stream._iterator, observer, hidden)  # noqa: SLF001  # `_streaming.py` of both
+    stream._iterator = iterator  # noqa: SLF001  # the same
+    weak_iterator, weak_response = ref(iterator), ref(stream.response)
 
     def closed() -> None:
-        observed = iterator()
-        # The client's generator closes the response itself when it ends or fails, and tells us right after.
+        observed = weak_iterator()
+        # The client's generator closes the response itself when it ends or fails, and tells us
+        # right after.
         if observed is None or not is_running(observed.iterator):
             observer.left()
+        release(weak_response())
 
-    def close() -> None:
-        target = weak()
-        if target is not None:
-            _forget(target)
-            cls.close(target)
-        closed()
-
-    async def aclose() -> None:
-        target = weak()
-        if target is not None:
-            _forget(target)
-            await cls.aclose(target)
-        closed()
-
-    response.close = close
-    response.aclose = aclose
+    watch_close(stream.response, closed)
 
 
-def _forget(response: Any) -> None:
-    # Pickling a response takes its attributes along, and a function of ours must not be among them.
-    response.__dict__.pop("close", None)
-    response.__dict__.pop("aclose", None)
+def _is_async(stream: object) -> bool:
+    return hasattr(type(stream), "__anext__")
 
 
 def is_running(iterator: Any) -> bool:

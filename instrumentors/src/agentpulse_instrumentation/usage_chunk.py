@@ -1,7 +1,8 @@
 """The usage report that we ask an OpenAI-style stream for, and hide from a caller who didn't.
 
-`stream_options.include_usage` adds one last chunk without choices that carries the usage, and the field
-`usage: null` to every other chunk (https://platform.openai.com/docs/api-reference/chat/create#stream_options).
+`stream_options.include_usage` adds one last chunk without choices that carries the usage, and the
+field `usage: null` to every other chunk
+(https://platform.openai.com/docs/api-reference/chat/create#stream_options).
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class UsageChunk:
         return False
 
 
-def asking_for_usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The body with the usage asked for, or None where the caller has said yes or no, or streams nothing."""
-    if body.get("stream") is not True:
+def asking_for_usage(body: Any) -> dict[str, Any] | None:
+    """The body with the usage asked for; None where the caller said yes or no, or no stream."""
+    if not isinstance(body, dict) or cast("dict[str, Any]", body).get("stream") is not True:
         return None
+    body = cast("dict[str, Any]", body)
     given = body.get("stream_options")
     if given is None:
         return {**body, "stream_options": {"include_usage": True}}

@@ -1,8 +1,8 @@
 """The anthropic client: which of its requests are which operations.
 
-Paths as the resources of anthropic 0.49 to 2.x write them. `stream`, `parse`, the tool runner, the raw and
-streaming variants and the Bedrock, Vertex and Foundry clients use the same ones; those clients rewrite them
-further down.
+Paths as the resources of anthropic 0.49 to 2.x write them. `stream`, `parse`, the tool runner, the
+raw and streaming variants and the Bedrock, Vertex and Foundry clients use the same ones; those
+clients rewrite them further down.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ ROUTES = Routes(
     )
 )
 
-# The clients' own word for it (`_gen_ai_provider_name`) came with anthropic 1.14; their names are older.
+# The clients' own word for it (`_gen_ai_provider_name`) came with anthropic 1.14; their names are
+# older.
 _CLASSES = {
     "AnthropicBedrock": "aws.bedrock",
     "AsyncAnthropicBedrock": "aws.bedrock",
@@ -44,7 +45,7 @@ def _provider(client: Any, host: Host) -> str:
 
 
 class AnthropicInstrumentor(ClientInstrumentor):
-    """Records every call of the anthropic client library. A recorded call has one span: anthropic's own is left out."""
+    """Records every call of the anthropic client library; the client's own span is left out."""
 
     library = "anthropic"
     supported = "anthropic >= 0.49.0, < 3"

@@ -1,7 +1,7 @@
 """How requests and answers of Anthropic's APIs read as messages of the GenAI conventions.
 
-Runs only where content is captured. Requests may hold dicts or the models of earlier answers; one-shot
-iterators are left alone, because reading them would take them from the request.
+Runs only where content is captured. Requests may hold dicts or the models of earlier answers;
+one-shot iterators are left alone, because reading them would take them from the request.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def messages_input(body: Mapping[str, Any]) -> InputContent:
             text_part(block if isinstance(block, str) else str(get(block, "text") or ""))
             for block in blocks
         ],
-        [_tool(tool) for tool in items(body, "tools") if isinstance(tool, dict)],
+        [_tool(tool) for tool in items(body, "tools")],
     )
 
 
@@ -84,7 +84,8 @@ def _message(message: Any) -> Message:
     return {"role": "tool" if answers else str(get(message, "role") or "user"), "parts": parts}
 
 
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+def _tool(definition: Any) -> dict[str, Any]:
+    tool = cast("dict[str, Any]", definition) if isinstance(definition, dict) else {}
     schema = {"parameters": tool["input_schema"]} if "input_schema" in tool else {}
     kind = tool.get("type") or "function"
     flat = tool_definition({**tool, **schema, "type": "function" if kind == "custom" else kind})

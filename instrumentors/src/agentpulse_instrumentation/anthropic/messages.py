@@ -1,4 +1,7 @@
-"""Anthropic's Messages API (https://docs.anthropic.com/en/api/messages), its batches and the legacy completions."""
+"""Anthropic's Messages API, its batches, and the legacy completions.
+
+Fields: https://docs.anthropic.com/en/api/messages.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +77,9 @@ def _finish_reasons(answer: Any) -> list[str | None]:
 class MessageAccumulator:
     """Rebuilds a message from its events.
 
-    Every event may be the last: a server can cut the stream anywhere. The usage of `message_start` holds the
-    input and a first figure for the output; `message_delta` brings cumulative figures, which replace it.
+    Every event may be the last: a server can cut the stream anywhere. The usage of `message_start`
+    holds the input and a first figure for the output; `message_delta` brings cumulative figures,
+    which replace it.
     """
 
     def __init__(self, keeps_content: bool) -> None:
@@ -87,9 +91,9 @@ class MessageAccumulator:
         self._has_usage = False
         self._characters = 0
 
-    def add(self, event: Any) -> None:
+    def add(self, chunk: Any) -> None:
         """Takes one event."""
-        fields = event if isinstance(event, dict) else event.__dict__
+        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
         kind = fields.get("type")
         if kind == "content_block_delta":
             delta = fields["delta"]
@@ -149,10 +153,10 @@ class CompletionAccumulator:
         self._kept: list[str] | None = [] if keeps_content else None
         self._characters = 0
 
-    def add(self, event: Any) -> None:
+    def add(self, chunk: Any) -> None:
         """Takes one event."""
-        self._last = event
-        piece = get(event, "completion") or ""
+        self._last = chunk
+        piece = get(chunk, "completion") or ""
         self._characters += len(piece)
         if self._kept is not None:
             self._kept.append(piece)

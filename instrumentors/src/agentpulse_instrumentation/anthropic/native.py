@@ -1,9 +1,9 @@
 """Anthropic's own spans: one span a call, theirs or ours.
 
 anthropic 1.14 and later start a CLIENT span for every call whose request options carry a span name
-(`anthropic/_tracing.py`, `start_api_call_span`), by default on the global provider; OpenTelemetry's suppression
-doesn't mute it. For a call that we record, the span name is taken off its options. A client that was given an
-`open_telemetry=` option keeps what its user asked for.
+(`anthropic/_tracing.py`, `start_api_call_span`), by default on the global provider;
+OpenTelemetry's suppression doesn't mute it. For a call that we record, the span name is taken off
+its options. A client that was given an `open_telemetry=` option keeps what its user asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _told: WeakSet[object] = WeakSet()
 
 
 class _Inherited(dict[str, Any]):
-    """The resolved option of a client that was given none, on its way into a copy (`with_options`)."""
+    """The resolved option of a client that was given none, on its way into a copy of it."""
 
 
 def watch_options(module: ModuleType, patches: Patches) -> None:
@@ -54,10 +54,13 @@ def watch_options(module: ModuleType, patches: Patches) -> None:
 
 
 def records(client: Any, tracer_provider: TracerProvider | None) -> bool:
-    """False for a client that was told to trace itself to the provider that ours go to (None: the global one)."""
+    """False for a client that was told to trace itself to the provider that our spans go to.
+
+    A provider of None is the global one.
+    """
     if client not in _told:
         return True
-    option = cast("Mapping[str, Any]", client._open_telemetry)  # noqa: SLF001  # as resolved by anthropic
+    option = cast("Mapping[str, Any]", client._open_telemetry)  # noqa: SLF001  # resolved
     if not option["traces"]["enabled"]:
         return True
     theirs = option.get("tracer_provider") or trace.get_tracer_provider()
@@ -65,7 +68,7 @@ def records(client: Any, tracer_provider: TracerProvider | None) -> bool:
 
 
 def without_native_span(client: Any, options: Any) -> dict[str, Any]:
-    """What to change in the options of a recorded call so that the client adds no span of its own."""
+    """What to change in the options of a recorded call so that the client adds no span."""
     if getattr(options, "span_name", None) is None or client in _told:
         return {}
     return {"span_name": None}

@@ -1,7 +1,7 @@
 """The openai client: which of its requests are which operations.
 
-Paths as the resources of openai 1.66 to 3.x write them. `beta.*`, `parse`, the `stream()` helpers, the raw and
-streaming variants and the Azure clients use the same ones.
+Paths as the resources of openai 1.66 to 3.x write them. `beta.*`, `parse`, the `stream()` helpers,
+the raw and streaming variants and the Azure clients use the same ones.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _provider(client: Any, host: Host) -> str:
 
 
 class OpenAIInstrumentor(ClientInstrumentor):
-    """Records every call of the openai client library, and of OpenAI-compatible hosts called with it."""
+    """Records every call of the openai client library, to OpenAI and to compatible hosts."""
 
     library = "openai"
     supported = "openai >= 1.66.0, < 4"

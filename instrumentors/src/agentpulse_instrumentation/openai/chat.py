@@ -1,4 +1,7 @@
-"""Chat completions (https://platform.openai.com/docs/api-reference/chat), and the legacy completions beside them."""
+"""Chat completions, and the legacy completions beside them.
+
+Fields: https://platform.openai.com/docs/api-reference/chat.
+"""
 
 from __future__ import annotations
 
@@ -98,15 +101,15 @@ class ChatAccumulator:
         self._characters = 0
 
     def add(self, chunk: Any) -> None:
-        """Takes one chunk. Look-ups go through `__dict__`: this is on the path of every token."""
-        fields: dict[str, Any] = chunk if isinstance(chunk, dict) else chunk.__dict__
+        """Takes one chunk: a model or, without a `__dict__`, a dict. On the path of every token."""
+        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
         self._last = chunk
         if not self._head and (fields.get("id") or fields.get("model")):
             self._head = fields
         choices = fields.get("choices")
         if choices:
             for choice in choices:
-                self._add_choice(choice if isinstance(choice, dict) else choice.__dict__)
+                self._add_choice(getattr(choice, "__dict__", choice))
         usage = fields.get("usage")
         if usage is not None:
             self._usage = usage
@@ -121,7 +124,7 @@ class ChatAccumulator:
         delta = choice.get("delta")
         if delta is None:
             delta = {"text": choice.get("text")}
-        fields: dict[str, Any] = delta if isinstance(delta, dict) else delta.__dict__
+        fields: dict[str, Any] = getattr(delta, "__dict__", delta)
         said = fields.get("content")
         if isinstance(said, str) and said:
             self._characters += len(said)
@@ -147,10 +150,8 @@ class ChatAccumulator:
         return {**head, "usage": self._reported(), "choices": choices}
 
     def is_complete(self) -> bool:
-        """Every choice that began was given its reason, or the usage report that follows the last one came."""
-        return self._usage is not None or (
-            bool(self._finished) and all(self._finished.values())
-        )
+        """Every choice was given its reason, or the usage report that follows the last one came."""
+        return self._usage is not None or (bool(self._finished) and all(self._finished.values()))
 
     def reported_usage(self) -> bool:
         """Whether a usage report came."""

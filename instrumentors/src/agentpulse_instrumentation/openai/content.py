@@ -1,7 +1,7 @@
 """How requests and answers of OpenAI's APIs read as messages of the GenAI conventions.
 
-Runs only where content is captured. Requests may hold dicts or the models of earlier answers; one-shot
-iterators are left alone, because reading them would take them from the request.
+Runs only where content is captured. Requests may hold dicts or the models of earlier answers;
+one-shot iterators are left alone, because reading them would take them from the request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Puts the deltas of a chat stream together into the message they make up.
 
-Runs only where content is captured. Text grows, lists grow by their `index`, everything else is replaced.
+Runs only where content is captured. Text grows, lists grow by their `index`, everything else is
+replaced.
 """
 
 from __future__ import annotations

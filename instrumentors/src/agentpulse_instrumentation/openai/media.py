@@ -1,7 +1,7 @@
 """Embeddings, images, audio and moderations.
 
-The conventions have names for embeddings; images and audio are `generate_content` with the output's type,
-moderations an operation of our own.
+The conventions have names for embeddings; images and audio are `generate_content` with the
+output's type, moderations an operation of our own.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ def _choices(body: Mapping[str, Any], into: Attributes) -> None:
 
 
 class MediaAccumulator:
-    """Image and transcription streams: the last event carries the usage, the partial ones are pictures and text."""
+    """Image and transcription streams: of their events, the last one carries the usage."""
 
-    def __init__(self, keeps_content: bool) -> None:
+    def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # none is kept
         self._usage: Any = None
         self._ended = False
         self._any = False
 
-    def add(self, event: Any) -> None:
+    def add(self, chunk: Any) -> None:
         """Takes one event."""
         self._any = True
-        kind = get(event, "type")
+        kind = get(chunk, "type")
         # `image_generation.completed`, `image_edit.completed`, `transcript.text.done`.
         if isinstance(kind, str) and kind.endswith((".completed", ".done")):
             self._ended = True
-            self._usage = get(event, "usage")
+            self._usage = get(chunk, "usage")
 
     def answer(self) -> dict[str, Any] | None:
         """The usage, which is all that the conventions ask of the answer."""

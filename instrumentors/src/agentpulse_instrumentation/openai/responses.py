@@ -1,4 +1,7 @@
-"""The Responses API (https://platform.openai.com/docs/api-reference/responses): create, parse, stream, compact, retrieve."""
+"""The Responses API: create, parse, stream, compact, retrieve.
+
+Fields: https://platform.openai.com/docs/api-reference/responses.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def _more_from_request(body: Mapping[str, Any], into: Attributes) -> None:
 
 
 def _finish_reasons(answer: Any) -> list[str | None]:
-    """The status, or the reason why the response is incomplete; nothing for one that goes on in the background."""
+    """The status, or why the response is incomplete; nothing while it goes on in the background."""
     status = text(get(answer, "status"))
     reason = text(get(get(answer, "incomplete_details"), "reason"))
     if status in _UNFINISHED:
@@ -77,18 +80,18 @@ def _failure(answer: Any) -> str | None:
 
 
 class ResponseAccumulator:
-    """Keeps the response that the last event told of: the events of its start and its end carry all of it."""
+    """Keeps the response that the last event told of: the first and the last carry all of it."""
 
-    def __init__(self, keeps_content: bool) -> None:
+    def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # the end carries it all
         # The text needn't be put together: the event of the end carries the whole output.
         self._response: Any = None
         self._ended = False
         self._failure: str | None = None
         self._characters = 0
 
-    def add(self, event: Any) -> None:
+    def add(self, chunk: Any) -> None:
         """Takes one event."""
-        fields = event if isinstance(event, dict) else event.__dict__
+        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
         delta = fields.get("delta")
         if delta is not None:
             if isinstance(delta, str):
@@ -148,7 +151,8 @@ COMPACTION = Operation(
     input_content=content.responses_input,
     output_content=content.responses_output,
 )
-# The conventions: fetching a response is no inference, and never carries usage (it was billed when it was made).
+# The conventions: fetching a response is no inference, and never carries usage (it was billed when
+# it was made).
 FETCH_RESPONSE = Operation(
     name="fetch_response",
     answer=Table({**_IDENTITY, **_CONVERSATION, "status": (semconv.RESPONSE_STATUS, text)}),

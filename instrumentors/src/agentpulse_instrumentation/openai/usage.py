@@ -17,8 +17,8 @@ _XAI_TICKS_PER_USD = 10_000_000_000
 def within_totals(_answer: Any, into: Attributes) -> None:
     """Makes the totals include their parts, as the conventions define them.
 
-    Some hosts count parts beside the total: cached input (Grok on Azure), audio input (Mistral), reasoning
-    (xAI's chat API). A part that is larger than its total shows it.
+    Some hosts count parts beside the total: cached input (Grok on Azure), audio input (Mistral),
+    reasoning (xAI's chat API). A part that is larger than its total shows it.
     """
     total = into.get(semconv.USAGE_INPUT_TOKENS)
     if total is not None:
@@ -33,5 +33,5 @@ def within_totals(_answer: Any, into: Attributes) -> None:
 
 
 def dollars_of_ticks(value: Any) -> float | None:
-    """xAI's own figure for a call, tools included: ten thousand million ticks are one US dollar."""
+    """US dollars of xAI's own figure for a call, tools included: 10^10 ticks are one dollar."""
     return value / _XAI_TICKS_PER_USD if isinstance(value, int) and value > 0 else None
