@@ -1,0 +1,103 @@
+"""What the call behind a span cost: as said on the span, else as the provider reported it, else by the prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentpulse_exporter import names
+from agentpulse_exporter.pricing import PriceOverrides, Usage, price
+from agentpulse_exporter.reading import count, number, text
+
+MODEL_OPERATIONS = frozenset(
+    {"chat", "text_completion", "generate_content", "embeddings", "moderation"}
+)
+"""The operations that are one call of a model. Only they are priced: an agent's usage repeats that of its calls."""
+
+_COUNTS = {
+    "input_tokens": names.USAGE_INPUT_TOKENS,
+    "output_tokens": names.USAGE_OUTPUT_TOKENS,
+    "cache_read_tokens": names.USAGE_CACHE_READ_INPUT_TOKENS,
+    "cache_write_tokens": names.USAGE_CACHE_WRITE_INPUT_TOKENS,
+    "cache_write_1h_tokens": names.ANTHROPIC_CACHE_WRITE_1H_TOKENS,
+    "input_audio_tokens": names.USAGE_AUDIO_INPUT_TOKENS,
+    "output_audio_tokens": names.USAGE_AUDIO_OUTPUT_TOKENS,
+    "cache_audio_read_tokens": names.USAGE_AUDIO_CACHE_READ_INPUT_TOKENS,
+    "input_image_tokens": names.USAGE_IMAGE_INPUT_TOKENS,
+    "output_image_tokens": names.USAGE_IMAGE_OUTPUT_TOKENS,
+    "output_reasoning_tokens": names.USAGE_REASONING_OUTPUT_TOKENS,
+}
+
+_TIERS = (
+    names.OPENAI_RESPONSE_SERVICE_TIER,
+    names.ANTHROPIC_RESPONSE_SERVICE_TIER,
+    names.OPENAI_REQUEST_SERVICE_TIER,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanCost:
+    """USD. Input and output are None where only the total is known."""
+
+    total: float
+    input: float | None
+    output: float | None
+    source: str | None
+    estimated: bool
+
+    def attributes(self) -> dict[str, str | float | bool]:
+        """The span attributes that say it."""
+        told = {
+            names.COST_TOTAL: self.total,
+            names.COST_INPUT: self.input,
+            names.COST_OUTPUT: self.output,
+            names.COST_SOURCE: self.source,
+            names.COST_ESTIMATED: self.estimated or None,
+        }
+        return {name: value for name, value in told.items() if value is not None}
+
+
+def is_model_call(attributes: Mapping[str, object]) -> bool:
+    """Whether the span is one call of a model, by its operation."""
+    return attributes.get(names.OPERATION_NAME) in MODEL_OPERATIONS
+
+
+def usage_of(attributes: Mapping[str, object], at: float | None) -> Usage | None:
+    """What the span says was used, `at` in seconds since 1970; None where it says nothing of it."""
+    counts = {field: count(attributes, name) for field, name in _COUNTS.items()}
+    if all(value is None for value in counts.values()):
+        return None
+    return Usage(
+        provider=text(attributes, names.PROVIDER_NAME),
+        model=text(attributes, names.RESPONSE_MODEL) or text(attributes, names.REQUEST_MODEL),
+        request_model=text(attributes, names.REQUEST_MODEL),
+        at=at,
+        # The tier that served the call decides its price, whatever was asked for.
+        service_tier=next((tier for name in _TIERS if (tier := text(attributes, name))), None),
+        speed=text(attributes, names.SPEED),
+        **counts,
+    )
+
+
+def cost_of(
+    attributes: Mapping[str, object], at: float | None, overrides: PriceOverrides | None
+) -> SpanCost | None:
+    """What the span's call cost; None where that isn't known. Only calls of a model cost anything."""
+    estimated = attributes.get(names.USAGE_ESTIMATED) is True
+    total = number(attributes, names.COST_TOTAL)
+    if total is not None:
+        return SpanCost(
+            total,
+            number(attributes, names.COST_INPUT),
+            number(attributes, names.COST_OUTPUT),
+            text(attributes, names.COST_SOURCE),
+            estimated or attributes.get(names.COST_ESTIMATED) is True,
+        )
+    if not is_model_call(attributes):
+        return None
+    reported = number(attributes, names.COST_REPORTED)
+    if reported is not None:
+        return SpanCost(reported, None, None, "provider", estimated=False)
+    usage = usage_of(attributes, at)
+    cost = price(usage, overrides) if usage is not None else None
+    return cost and SpanCost(cost.total, cost.input, cost.output, cost.source, estimated)

@@ -1,0 +1,41 @@
+"""Values of span attributes by the type that is expected of them.
+
+Spans come from anybody: a token count may be a text and a model a number. What is not of its type is treated as
+not being there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+Attributes = Mapping[str, object]
+
+
+def text(attributes: Attributes, name: str) -> str | None:
+    """A text that says something, or None."""
+    value = attributes.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def number(attributes: Attributes, name: str) -> float | None:
+    """A finite number, or None."""
+    value = attributes.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def count(attributes: Attributes, name: str) -> int | None:
+    """A whole number of at least 0, or None."""
+    value = number(attributes, name)
+    return int(value) if value is not None and value >= 0 else None
+
+
+def texts(attributes: Attributes, name: str) -> list[str] | None:
+    """A list of texts, or None."""
+    value = attributes.get(name)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return None
+    return [item for item in cast("Sequence[object]", value) if isinstance(item, str)]
