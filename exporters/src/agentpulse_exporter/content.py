@@ -1,7 +1,9 @@
-"""Which span attributes may hold what people and models said, or secrets: they travel with message capture only.
+"""Which span attributes may hold content, and so travel with message capture only.
 
-The list is about other people's spans too. Their authors may have been asked for content by somebody who wants it
-in another backend, which is no permission to send it to this one.
+Content is what people and models said, and what may carry secrets.
+
+The list is about other people's spans too. Their authors may have been asked for content by
+somebody who wants it in another backend, which is no permission to send it to this one.
 """
 
 from __future__ import annotations

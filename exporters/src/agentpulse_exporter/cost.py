@@ -1,4 +1,7 @@
-"""What the call behind a span cost: as said on the span, else as the provider reported it, else by the prices."""
+"""What the call behind a span cost.
+
+A cost that is on the span already counts first, then the provider's own figure, then the prices.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from agentpulse_exporter.reading import count, number, text
 MODEL_OPERATIONS = frozenset(
     {"chat", "text_completion", "generate_content", "embeddings", "moderation"}
 )
-"""The operations that are one call of a model. Only they are priced: an agent's usage repeats that of its calls."""
+"""One call of a model each. Only these are priced: an agent's usage repeats that of its calls."""
 
 _COUNTS = {
     "input_tokens": names.USAGE_INPUT_TOKENS,
@@ -82,7 +85,7 @@ def usage_of(attributes: Mapping[str, object], at: float | None) -> Usage | None
 def cost_of(
     attributes: Mapping[str, object], at: float | None, overrides: PriceOverrides | None
 ) -> SpanCost | None:
-    """What the span's call cost; None where that isn't known. Only calls of a model cost anything."""
+    """What the span's call cost, or None. Only calls of a model have a cost."""
     estimated = attributes.get(names.USAGE_ESTIMATED) is True
     total = number(attributes, names.COST_TOTAL)
     if total is not None:

@@ -1,7 +1,8 @@
 """How instrumentations that use other words than the current GenAI conventions are read.
 
-A dialect says which spans are its own, by their instrumentation scope, and how their attributes read in the
-current words. The rest of the exporter knows these words only. A span that no dialect claims is read as it is.
+A dialect says which spans are its own, by their instrumentation scope, and how their attributes
+read in the current words. The rest of the exporter knows these words only. A span that no dialect
+claims is read as it is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Dialect:
 
 
 def _from_anthropic(attributes: Attributes) -> Attributes:
-    """The spans that the anthropic client makes by itself: the current words, but for two things."""
+    """The anthropic client's own spans use the current words, but for two things."""
     told = dict(attributes)
     reason = attributes.get(names.ANTHROPIC_STOP_REASON)
     if reason is not None:
@@ -57,7 +58,7 @@ def current_attributes(span: ReadableSpan) -> Attributes:
 
 
 def concerns_agents(span: ReadableSpan) -> bool:
-    """Whether the span tells of an agent's work: it has a GenAI operation, or a span kind of ours."""
+    """Whether the span has a GenAI operation or a span kind of ours."""
     attributes: Attributes = span.attributes or {}
     if names.OPERATION_NAME in attributes or names.SPAN_KIND in attributes:
         return True

@@ -22,8 +22,9 @@ _logger = logging.getLogger("agentpulse.exporter")
 class CostEnrichingExporter(SpanExporter):
     """Passes spans on to another exporter, each call of a model with what it cost.
 
-    Other exporters get the same span objects as before: the cost is on copies. A span that already has a cost, one
-    that is no call of a model, and one whose model has no known price pass as they are.
+    Other exporters get the same span objects as before: the cost is on copies. A span that already
+    has a cost, one that is no call of a model, and one whose model has no known price pass as they
+    are.
 
     Args:
         inner: The exporter that gets the spans, whose results and timeouts are those of this one.

@@ -58,7 +58,7 @@ class Event:
 def event(
     head: Head, data: dict[str, object], *, spans: int = 1, limit: int | None = None
 ) -> Event | None:
-    """The event, its data made to fit; None if nothing makes it fit. The data's values are plain already."""
+    """The event of data that is plain already, made to fit; None if nothing makes it fit."""
     fitted = fit(data) if limit is None else fit(data, limit)
     if fitted is None:
         return None

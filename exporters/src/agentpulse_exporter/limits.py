@@ -1,7 +1,8 @@
 """Makes the parts of an event valid, whatever they came from.
 
-One event that the receiver finds invalid costs its whole batch, so everything that goes out passes here: values
-become plain JSON, texts are cut where they are too long (and marked as cut), numbers never are.
+One event that the receiver finds invalid costs its whole batch, so everything that goes out passes
+here: values become plain JSON, texts are cut where they are too long (and marked as cut), numbers
+never are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 MAX_DATA = 16_384
@@ -33,7 +34,7 @@ _UNSENDABLE = re.compile("[\ud800-\udfff\x00]")
 
 
 def clean(value: str, limit: int = MAX_TEXT) -> str:
-    """The text without what can't be sent, cut at the limit (in characters of Python: whole code points)."""
+    """The text without what can't be sent, cut at the limit in whole code points."""
     # A subclass may have a mind of its own; the text it holds is what counts.
     exact = str.__str__(value)
     if len(exact) > limit:
@@ -42,7 +43,7 @@ def clean(value: str, limit: int = MAX_TEXT) -> str:
 
 
 def plain(value: object, *, limit: int = MAX_TEXT) -> object:
-    """The value as JSON has it. Never raises, and runs no code of the value's own.
+    """The value as JSON has it.
 
     What JSON has no word for is told by its type; numbers that aren't finite are None.
     """
@@ -64,15 +65,14 @@ def _plain(value: object, limit: int, depth: int, budget: Iterator[int]) -> obje
         return CUT
     if isinstance(value, dict):
         return {
-            clean(key, MAX_LABEL) if isinstance(key, str) else f"<{type(key).__name__}>": _plain(
-                item, limit, depth - 1, budget
-            )
-            for key, item in dict.items(cast("dict[object, object]", value))
+            _key(key): _plain(item, limit, depth - 1, budget)
+            for key, item in cast("dict[object, object]", value).items()
         }
-    items = _items(value)
-    if items is None:
-        return f"<{type(value).__name__}>"
-    return [_plain(item, limit, depth - 1, budget) for item in items]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = cast("Iterable[object]", value)
+        return [_plain(item, limit, depth - 1, budget) for item in items]
+    # No `str` and no `repr`: an object's own code may raise, block, or end spans.
+    return f"<{type(value).__name__}>"
 
 
 def _whole(value: int) -> int | float | None:
@@ -85,12 +85,8 @@ def _whole(value: int) -> int | float | None:
         return None
 
 
-def _items(value: object) -> list[object] | None:
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            iterate = cast("Callable[[object], list[object]]", kind.__iter__)
-            return list(iterate(cast("object", value)))
-    return None
+def _key(key: object) -> str:
+    return clean(key, MAX_LABEL) if isinstance(key, str) else f"<{type(key).__name__}>"
 
 
 def timestamp(seconds: float) -> float:
@@ -107,16 +103,18 @@ def session_key(key: str) -> str:
     if len(key.encode("utf-16-le")) // 2 <= MAX_SESSION:
         return key
     mark = hashlib.sha256(key.encode()).hexdigest()[:16]
-    # A character may take two units, so half of them always fit.
-    return f"{key[: MAX_SESSION // 2]}:{mark}"
+    # A character takes up to two units, and the mark 17.
+    return f"{key[: (MAX_SESSION - 17) // 2]}:{mark}"
 
 
 def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, object], str] | None:
-    """The data, which is plain, and its JSON of at most `limit` characters; None if it can't be made to fit.
+    """The plain data and its JSON in at most `limit` characters; None if it can't be made to fit.
 
-    Long texts are cut, the longest most. Where that isn't enough, the largest lists and objects give way to a mark.
+    Long texts are cut, the longest most. Where that isn't enough, the largest lists and objects
+    give way to a mark.
     """
-    # Escaped and with blanks: no way to write the same JSON is longer, so any receiver finds it short enough.
+    # Escaped and with blanks: no way to write the same JSON is longer, so any receiver finds it
+    # short enough.
     fitting = dict(data)
     text = json.dumps(fitting)
     if len(text) <= limit:
@@ -138,7 +136,7 @@ def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, ob
 def _widest(
     data: Mapping[str, object], low: int, limit: int, best: tuple[dict[str, object], str]
 ) -> tuple[dict[str, object], str]:
-    """Cuts texts no more than is needed: `low` characters fit, and this finds about how many more do."""
+    """Cuts texts about as little as is needed, given that a cut at `low` characters fits."""
     high = low * 4
     while high - low > low // 8:
         middle = (low + high) // 2

@@ -23,7 +23,7 @@ Attributes = Mapping[str, object]
 Data = dict[str, object]
 
 SPELT_OUT = {"sdk_init": "sdk_init"}
-"""Span kinds whose event's data is spelt out in `agentpulse.data.*` attributes, each with the kind of its event."""
+"""Event kinds by span kind, where `agentpulse.data.*` attributes spell out the event's data."""
 
 _SPAN_KINDS = {
     "invoke_agent": "agent",
@@ -31,7 +31,7 @@ _SPAN_KINDS = {
     "execute_tool": "tool",
     "invoke_workflow": "workflow",
 }
-"""What other people's spans are, by their operation; an operation without a word here is its own."""
+"""What other people's spans are, by their operation, where that is no word for it itself."""
 
 _TOLD_ELSEWHERE = frozenset(
     {
@@ -56,10 +56,10 @@ class Mapper:
 
     capture_messages: bool = False
     overrides: PriceOverrides | None = None
-    unpriced: Callable[[str], None] = lambda model: None
+    unpriced: Callable[[str], object] = str
 
     def event(self, span: ReadableSpan) -> Event | None:
-        """The event that tells of the span; None if it can't be made to fit the protocol's limits."""
+        """The event that tells of the span; None if it can't be made to fit."""
         attributes = current_attributes(span)
         spelt_out = SPELT_OUT.get(text(attributes, names.SPAN_KIND) or "")
         if spelt_out is not None:
@@ -155,7 +155,8 @@ def _head(kind: str, span: ReadableSpan, attributes: Attributes) -> Head:
     return Head(
         kind=kind,
         ts=timestamp(_times(span)[1]),
-        # A span's id alone repeats in programs that seed `random`, which is where the SDK takes it from.
+        # A span's id alone repeats in programs that seed `random`, which is where the SDK takes it
+        # from.
         id=f"{span_id}-{span.start_time or 0:x}-{kind}",
         trace_id=None if context is None else format_trace_id(context.trace_id),
         span_id=None if context is None else span_id,

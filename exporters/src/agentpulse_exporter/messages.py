@@ -1,4 +1,4 @@
-"""The conversation of a call as the receiver shows it: `[{role, content}]`, from the conventions' message JSON."""
+"""The conversation of a call as receivers show it: `[{role, content}]`, from the message JSON."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from agentpulse_exporter import names
 from agentpulse_exporter.limits import CUT, MAX_LABEL, clean
 
 MAX_CONTENT = 12_288
-"""Characters of all messages of one call together; the rest of the event's room is for its numbers."""
+"""Characters of all messages of one call together, which leaves room for the event's numbers."""
 _LEAST = 64
 """What is left of a message is shown if it is at least this long."""
 
 
 def conversation(attributes: Mapping[str, object]) -> list[dict[str, str]]:
-    """The messages that the span holds, oldest first; the oldest are left out where all are too many."""
+    """The messages on the span, oldest first; the oldest are left out where there are too many."""
     kept: list[dict[str, str]] = []
     room = MAX_CONTENT
     for message in reversed(list(_messages(attributes))):

@@ -1,8 +1,9 @@
 """The span attributes that this distribution reads and writes.
 
 The packaged constants of the GenAI conventions are marked deprecated since the conventions moved
-(https://github.com/open-telemetry/semantic-conventions-genai), so the names are spelt out here, once.
-`agentpulse_instrumentation.semconv` spells the same names for the writing side; a test compares the two.
+(https://github.com/open-telemetry/semantic-conventions-genai), so the names are spelt out here,
+once. `agentpulse_instrumentation.semconv` spells the same names for the writing side; a test
+compares the two.
 """
 
 OPERATION_NAME = "gen_ai.operation.name"
@@ -30,7 +31,8 @@ USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
 USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens"
 
-# Anthropic's own spans use these names (anthropic 2.12, `_tracing.py`), which the conventions have no words for.
+# Anthropic's own spans use these names (anthropic 2.12, `_tracing.py`), which the conventions have
+# no words for.
 ANTHROPIC_CACHE_WRITE_5M_TOKENS = "anthropic.usage.cache_creation.ephemeral_5m_input_tokens"
 ANTHROPIC_CACHE_WRITE_1H_TOKENS = "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"
 ANTHROPIC_RESPONSE_SERVICE_TIER = "anthropic.response.service_tier"
@@ -57,19 +59,19 @@ SESSION_ID = "session.id"
 USER_ID = "user.id"
 
 SPAN_KIND = "agentpulse.span.kind"
-"""session, cron, agent, task, trace, tool, event, metric, alert, heartbeat, memory, error, sdk_init."""
+"""session, cron, agent, task, trace, tool, event, metric, alert, heartbeat, sdk_init, …"""
 SESSION_NAME = "agentpulse.session.name"
 DATA_PREFIX = "agentpulse.data."
-"""What follows it is the name of a field of the event, for the kinds whose data is spelt out on the span."""
+"""Before the names of an event's fields, for the kinds whose data is spelt out on the span."""
 USAGE_ESTIMATED = "agentpulse.usage.estimated"
-"""True where the provider reported no usage and the tokens were estimated from what was received."""
+"""True where the provider reported no usage, so that tokens were estimated from what came."""
 COST_REPORTED = "agentpulse.cost.reported"
 """USD, the provider's own figure for the call (OpenRouter's `usage.cost`, for example)."""
 COST_TOTAL = "agentpulse.cost.total"
 COST_INPUT = "agentpulse.cost.input"
 COST_OUTPUT = "agentpulse.cost.output"
 COST_SOURCE = "agentpulse.cost.source"
-"""`provider` (the provider's own figure), `override` (the user's prices), or `genai-prices <version>`."""
+"""`provider` (its own figure), `override` (the user's prices), or `genai-prices <version>`."""
 COST_ESTIMATED = "agentpulse.cost.estimated"
 """True where the cost rests on estimated tokens."""
 SPEED = "agentpulse.request.speed"

@@ -1,7 +1,7 @@
 """Values of span attributes by the type that is expected of them.
 
-Spans come from anybody: a token count may be a text and a model a number. What is not of its type is treated as
-not being there.
+Spans come from anybody: a token count may be a text and a model a number. What is not of its type
+is treated as not being there.
 """
 
 from __future__ import annotations
