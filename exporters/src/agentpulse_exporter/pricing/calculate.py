@@ -1,0 +1,106 @@
+"""The price of a call: the user's own prices first, then the table's."""
+
+import time
+
+from agentpulse_exporter.pricing.model import Context
+from agentpulse_exporter.pricing.overrides import PriceOverrides
+from agentpulse_exporter.pricing.table import PriceTable, price_table
+from agentpulse_exporter.pricing.tariff import Tariff
+from agentpulse_exporter.pricing.usage import Cost, Usage, counts_of
+
+_AS_ASKED: Context = {}
+
+
+def price(usage: Usage, overrides: PriceOverrides | None = None) -> Cost | None:
+    """What a call cost; `None` for an unknown model, or where nothing is known of what it used.
+
+    Never raises for odd usage: see `usage.py` for how it is read. A tier or mode without a price of
+    its own costs what the standard one does.
+    """
+    counts = counts_of(usage)
+    table = price_table()
+    names = [name for name in (usage.model, usage.request_model) if name]
+    if overrides is not None:
+        own = _own_tariff(usage, names, overrides, table)
+        if own is not None:
+            return own.cost(counts, "override")
+    for name in names:
+        found = table.find(usage.provider, name)
+        if found is not None:
+            # Tiers are the maker's own; where another sells the model, only the standard price is
+            # known.
+            context = _context(usage) if found.provider == found.model.provider else _AS_ASKED
+            at = time.time() if usage.at is None else usage.at
+            return found.model.tariff(at, context).cost(counts, table.source)
+    return None
+
+
+def calculate_cost(
+    model: str,
+    input_tokens: int,
+    output_tokens: int,
+    *,
+    provider: str | None = None,
+    cache_read_tokens: int = 0,
+    cache_write_tokens: int = 0,
+    cache_write_1h_tokens: int = 0,
+    service_tier: str | None = None,
+    at: float | None = None,
+    overrides: PriceOverrides | None = None,
+) -> float | None:
+    """What a call costs in USD; `None` for an unknown model.
+
+    Args:
+        model: Any usual spelling of the model's name.
+        input_tokens: All input tokens, the cached ones included.
+        output_tokens: All output tokens, reasoning included.
+        provider: By the GenAI conventions, such as `openai` or `aws.bedrock`; without one the
+            model's name decides.
+        cache_read_tokens: Input tokens read from a cache.
+        cache_write_tokens: Input tokens written to a cache.
+        cache_write_1h_tokens: Those of them written for an hour.
+        service_tier: The tier that served the call (`flex`, `priority`, `batch`, …).
+        at: When, in seconds since 1970, because prices change; now, if `None`.
+        overrides: The user's own prices.
+    """
+    cost = price(
+        Usage(
+            provider=provider,
+            model=model,
+            at=at,
+            service_tier=service_tier,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
+        ),
+        overrides,
+    )
+    return None if cost is None else cost.total
+
+
+def _own_tariff(
+    usage: Usage, names: list[str], overrides: PriceOverrides, table: PriceTable
+) -> Tariff | None:
+    providers: tuple[str, ...] = ()
+    if usage.provider:
+        identity = table.provider_id(usage.provider)
+        providers = (
+            (usage.provider,) if identity in (None, usage.provider) else (usage.provider, identity)
+        )
+    for name in names:
+        tariff = overrides.tariff(providers, name)
+        if tariff is not None:
+            return tariff
+    return None
+
+
+def _context(usage: Usage) -> Context:
+    if not usage.service_tier and not usage.speed:
+        return _AS_ASKED
+    tier = (usage.service_tier or "").lower()
+    context = {"service_tier": tier, "speed": (usage.speed or "").lower()}
+    if tier == "batch":
+        context["processing"] = "batch"
+    return context

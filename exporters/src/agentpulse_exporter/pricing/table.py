@@ -1,0 +1,174 @@
+"""The price table that comes with the package (`prices.json`), and the search for a model in it.
+
+It is read when the first call is priced, never on import. Reading it twice at once does no harm, so
+there is no lock that a fork could find taken.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple, TypedDict, cast
+
+from agentpulse_exporter.pricing.clauses import Clause, matches
+from agentpulse_exporter.pricing.model import Model, Record
+from agentpulse_exporter.pricing.providers import MAKERS, OPEN, is_gateway, provider_id
+from agentpulse_exporter.pricing.spellings import cloud_of, spellings
+
+_MOST_LOOKUPS = 2048
+
+
+class _ProviderRecord(TypedDict, total=False):
+    name: str
+    provider_match: Clause
+    model_match: Clause
+    fallback: Sequence[str]
+    models: Mapping[str, Record]
+
+
+class Found(NamedTuple):
+    """What a name resolved to: `provider` is who was paid, `model.provider` whose price it is."""
+
+    provider: str
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider of the table. `fallback` are those whose models it sells at their price."""
+
+    id: str
+    name: str
+    match: Clause | None
+    model_match: Clause | None
+    fallback: Sequence[str]
+    models: Mapping[str, Record]
+
+
+class PriceTable:
+    """All prices, by provider.
+
+    Attributes:
+        source: `genai-prices <version>`.
+        date: The day of the data, as `2026-11-10`.
+        providers: By id.
+    """
+
+    def __init__(self, text: str | bytes) -> None:
+        content = json.loads(text, parse_float=Decimal)
+        self.source: str = content["source"]
+        self.date: str = content["date"]
+        self.providers = {
+            identity: _provider(identity, cast("_ProviderRecord", record))
+            for identity, record in content["providers"].items()
+        }
+        self._names = {provider.id: provider.match for provider in self.providers.values()}
+        self._models: dict[tuple[str, str], Model] = {}
+        self._lookups: dict[tuple[str | None, str], Found | None] = {}
+
+    def find(self, provider: str | None, model: str) -> Found | None:
+        """The model meant by a name in telemetry, or `None`. Remembers its answers."""
+        asked = (provider, model)
+        try:
+            return self._lookups[asked]
+        except KeyError:
+            pass
+        found = self._search((provider or "").strip().lower(), model.strip().lower())
+        if len(self._lookups) >= _MOST_LOOKUPS:
+            # Somebody makes up names; starting again costs less than keeping an order.
+            self._lookups.clear()
+        self._lookups[asked] = found
+        return found
+
+    def provider_id(self, name: str) -> str | None:
+        """The id of the provider meant by a name in telemetry."""
+        return provider_id(name.strip().lower(), self._names)
+
+    def model(self, provider: str, name: str) -> Model:
+        """A model by the ids of the table; raises `KeyError` for another."""
+        known = self._models.get((provider, name))
+        if known is None:
+            known = Model(provider, name, self.providers[provider].models[name])
+            self._models[provider, name] = known
+        return known
+
+    def _search(self, provider: str, model: str) -> Found | None:
+        if not model:
+            return None
+        if not provider or is_gateway(provider):
+            return self._by_name(model)
+        identity = provider_id(provider, self._names)
+        if identity is None:
+            # A local runtime, or somebody whose prices we don't know: another's price would be a
+            # guess.
+            return None
+        found = self._sold_by(identity, model)
+        return self._by_name(model) if found is None and identity in OPEN else found
+
+    def _sold_by(self, provider: str, model: str) -> Found | None:
+        for spelling in spellings(model):
+            found = self._exactly(provider, spelling)
+            if found is not None:
+                return found
+        return None
+
+    def _by_name(self, model: str) -> Found | None:
+        for seller in self._sellers_named_in(model):
+            found = self._sold_by(seller, model)
+            if found is not None:
+                return found
+        for spelling in spellings(model):
+            for seller in self._claiming(spelling):
+                found = self._exactly(seller, spelling)
+                if found is not None:
+                    return found
+        return None
+
+    def _sellers_named_in(self, model: str) -> Iterator[str]:
+        cloud = cloud_of(model)
+        if cloud is not None:
+            yield cloud
+        prefix, slash, _ = model.partition("/")
+        seller = provider_id(prefix, self._names) if slash else None
+        if seller is not None:
+            yield seller
+
+    def _claiming(self, spelling: str) -> Iterator[str]:
+        """Those whose models have such names, the likeliest first."""
+        for provider in self.providers.values():
+            if provider.model_match is not None and matches(provider.model_match, spelling):
+                yield provider.id
+                break
+        yield from (maker for maker in MAKERS if maker in self.providers)
+
+    def _exactly(self, provider: str, spelling: str) -> Found | None:
+        for seller in (provider, *self.providers[provider].fallback):
+            for name, record in self.providers[seller].models.items():
+                if matches(record.get("match", name.lower()), spelling):
+                    return Found(provider, self.model(seller, name))
+        return None
+
+
+def _provider(identity: str, record: _ProviderRecord) -> Provider:
+    return Provider(
+        id=identity,
+        name=record.get("name", identity),
+        match=record.get("provider_match"),
+        model_match=record.get("model_match"),
+        fallback=record.get("fallback", ()),
+        models=record.get("models", {}),
+    )
+
+
+_table: PriceTable | None = None
+
+
+def price_table() -> PriceTable:
+    """The table, read at the first call."""
+    global _table  # noqa: PLW0603  # it is read once for the life of the process
+    if _table is None:
+        _table = PriceTable(pkgutil.get_data("agentpulse_exporter", "prices.json") or b"")
+    return _table

@@ -1,0 +1,109 @@
+"""A tariff: the prices of one model at one moment, compiled to price a call's counts in one pass.
+
+Sums are exact: prices and sums are decimals of 40 digits, in a context of our own, because a
+program may have set the decimal module to round or to raise. Floats appear in the result alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import Any
+
+from agentpulse_exporter.pricing.units import UNITS, Direction, Unit
+from agentpulse_exporter.pricing.usage import Cost, Counts
+
+Number = int | Decimal
+Price = Number | Sequence[Any]
+"""A number, or `[number, [tokens, number], …]`: another one above so many input tokens."""
+Prices = Mapping[str, Price]
+"""By unit (`units.py`)."""
+
+_EXACT = Context(prec=40, traps=[])
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What one unit adds to the bill. `parts` are the places of the lines for parts of it."""
+
+    counts: str
+    direction: Direction | None
+    price: Decimal
+    tiers: tuple[tuple[Number, Decimal], ...]
+    parts: tuple[int, ...]
+
+
+class Tariff:
+    """Prices compiled to lines, parts before their wholes."""
+
+    __slots__ = ("_is_free", "_least", "_lines")
+
+    def __init__(self, prices: Prices, least: Counts | None = None) -> None:
+        """`least` are the counts that are billed at least (Groq: ten seconds of audio)."""
+        self._is_free = not prices
+        self._least = least
+        # A unit that this version doesn't know can't be counted, so its price is no use.
+        names = sorted(
+            (name for name in prices if name in UNITS), key=lambda name: -len(UNITS[name].within)
+        )
+        self._lines = tuple(_line(name, prices[name], names) for name in names)
+
+    def cost(self, counts: Counts, source: str) -> Cost | None:
+        """The cost of these counts; `None` if nothing was counted that this model is sold by."""
+        if self._is_free:
+            return Cost(0.0, 0.0, 0.0, source)
+        if self._least:
+            counts = self._raised(counts)
+        size = counts.get("input_tokens", 0)
+        sums: dict[str | None, Decimal] = {"input": _ZERO, "output": _ZERO, None: _ZERO}
+        billed: list[int | Decimal] = []
+        counted = False
+        for line in self._lines:
+            count = counts.get(line.counts)
+            if count is None:
+                billed.append(0)
+                continue
+            counted = True
+            for part in line.parts:
+                count -= billed[part]
+            # Parts that overlap can add up to more than their whole; nothing is left of it then.
+            billed.append(max(count, 0))
+            if count > 0:
+                amount = _EXACT.multiply(_price_at(line, size) if line.tiers else line.price, count)
+                sums[line.direction] = _EXACT.add(sums[line.direction], amount)
+        if not counted:
+            return None
+        read, written = sums["input"], sums["output"]
+        total = _EXACT.add(_EXACT.add(read, written), sums[None])
+        return Cost(float(total), float(read), float(written), source)
+
+    def _raised(self, counts: Counts) -> Counts:
+        least = self._least or {}
+        return {
+            name: max(count, least.get(name, 0)) if count else count
+            for name, count in counts.items()
+        }
+
+
+def _line(name: str, price: Price, names: Sequence[str]) -> _Line:
+    unit = UNITS[name]
+    base, *steps = price if isinstance(price, Sequence) else (price,)
+    return _Line(
+        counts=unit.counts,
+        direction=unit.direction,
+        price=_each(base, unit),
+        # The highest tier first, because the first that is reached decides.
+        tiers=tuple((start, _each(above, unit)) for start, above in sorted(steps, reverse=True)),
+        parts=tuple(place for place, other in enumerate(names) if name in UNITS[other].within),
+    )
+
+
+def _each(price: Number, unit: Unit) -> Decimal:
+    return _EXACT.divide(Decimal(price), Decimal(unit.per))
+
+
+def _price_at(line: _Line, size: int | Decimal) -> Decimal:
+    for start, price in line.tiers:
+        if size > start:
+            return price
+    return line.price
