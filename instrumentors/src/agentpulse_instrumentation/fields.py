@@ -80,11 +80,15 @@ def _freeze(tree: dict[str, Any]) -> tuple[tuple[str, str | None, Any], ...]:
 
 
 def _read(tree: tuple[tuple[str, str | None, Any], ...], node: Any, into: dict[str, Any]) -> None:
-    fields, extra = _fields(node)
+    # `_fields`, written out: this runs for every object in every answer.
+    if node.__class__ is dict:
+        fields, extra = cast("dict[str, Any]", node), None
+    else:
+        fields, extra = _fields(node)
     for name, attribute, convert in tree:
         value = fields.get(name)
         if value is None:
-            if extra is None:
+            if not extra:
                 continue
             value = extra.get(name)
             if value is None:

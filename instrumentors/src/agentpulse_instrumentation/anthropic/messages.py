@@ -9,7 +9,7 @@ from typing import Any
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation.anthropic import content
-from agentpulse_instrumentation.fields import Table, double, get, integer, text, texts
+from agentpulse_instrumentation.fields import Table, count, double, get, integer, text, texts
 from agentpulse_instrumentation.operation import Attributes, Operation
 
 _REQUEST = Table(
@@ -34,11 +34,11 @@ _ANSWER = Table(
         "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
         "usage.cache_creation.ephemeral_5m_input_tokens": (
             semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS,
-            integer,
+            count,
         ),
         "usage.cache_creation.ephemeral_1h_input_tokens": (
             semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS,
-            integer,
+            count,
         ),
         "usage.output_tokens_details.thinking_tokens": (
             semconv.USAGE_REASONING_OUTPUT_TOKENS,
@@ -97,7 +97,8 @@ class MessageAccumulator:
         kind = fields.get("type")
         if kind == "content_block_delta":
             delta = fields["delta"]
-            self._characters += content.delta_characters(delta)
+            said = getattr(delta, "__dict__", delta).get("text")
+            self._characters += len(said) if said else content.delta_characters(delta)
             if self._blocks is not None:
                 self._blocks.grow(fields.get("index"), delta)
         elif kind == "content_block_start":

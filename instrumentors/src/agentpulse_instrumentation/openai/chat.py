@@ -103,30 +103,26 @@ class ChatAccumulator:
     def add(self, chunk: Any) -> None:
         """Takes one chunk: a model or, without a `__dict__`, a dict. On the path of every token."""
         fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
+        if self._last is None or not self._head:
+            self._head = fields if fields.get("id") or fields.get("model") else self._head
         self._last = chunk
-        if not self._head and (fields.get("id") or fields.get("model")):
-            self._head = fields
-        choices = fields.get("choices")
-        if choices:
-            for choice in choices:
-                self._add_choice(getattr(choice, "__dict__", choice))
-        usage = fields.get("usage")
-        if usage is not None:
-            self._usage = usage
+        for choice in fields.get("choices") or ():
+            self._add_choice(getattr(choice, "__dict__", choice))
+        if fields.get("usage") is not None:
+            self._usage = fields["usage"]
             # The tier that served the call is told last.
             self._head = fields if fields.get("id") else self._head
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
-        reason = choice.get("finish_reason")
         index: int = choice.get("index") or 0
+        reason = choice.get("finish_reason")
         if reason is not None or index not in self._finished:
             self._finished[index] = reason
-        delta = choice.get("delta")
+        delta: Any = choice.get("delta")
         if delta is None:
             delta = {"text": choice.get("text")}
-        fields: dict[str, Any] = getattr(delta, "__dict__", delta)
-        said = fields.get("content")
-        if isinstance(said, str) and said:
+        said = getattr(delta, "__dict__", delta).get("content")
+        if said and said.__class__ is str:
             self._characters += len(said)
         else:
             self._characters += content.delta_characters(delta)

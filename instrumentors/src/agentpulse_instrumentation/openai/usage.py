@@ -22,8 +22,8 @@ def within_totals(_answer: Any, into: Attributes) -> None:
     """
     total = into.get(semconv.USAGE_INPUT_TOKENS)
     if total is not None:
-        for parts in _INPUT_PARTS:
-            beside = sum(into.get(part, 0) for part in parts)
+        for first, second in _INPUT_PARTS:
+            beside = into.get(first, 0) + into.get(second, 0)
             if beside > total:
                 into[semconv.USAGE_INPUT_TOKENS] = total = total + beside
     output = into.get(semconv.USAGE_OUTPUT_TOKENS)
