@@ -1,0 +1,68 @@
+"""The command `agentpulse`: its tree of commands, each in a module of its own.
+
+Only the module of the command that was asked for is imported, so that what another one needs may
+be missing. A command's module has `add_parser(subparsers)`, which sets `run`, a function from the
+parsed arguments to the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from agentpulse.version import VERSION
+
+COMMANDS = {
+    "demo": "run an example agent against fake providers and show what was recorded",
+    "dev": "run the local server and its dashboard, or a command under its eyes",
+    "status": "show the settings, whether endpoint and key work, and which libraries are recorded",
+    "test": "send one event and say what the server answered",
+    "costs": "show what a model costs",
+}
+EXTRAS = {"demo": "demo", "dev": "server"}
+"""What `pip install "agentpulse-sdk[…]"` must bring for a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status; 2 without a command or with wrong arguments."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    try:
+        parser = _parser(chosen)
+        parsed = parser.parse_args(words)
+        if "run" not in parsed:
+            parser.print_help()
+            return 2
+        return parsed.run(parsed)
+    except ModuleNotFoundError as error:
+        return _explain_missing_module(chosen, error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agentpulse", description="Observability for AI agents: calls, tokens, cost, errors."
+    )
+    parser.add_argument("--version", action="version", version=f"agentpulse {VERSION}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        if name == chosen:
+            import_module(f"agentpulse.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser
+
+
+def _explain_missing_module(command: str, error: ModuleNotFoundError) -> int:
+    extra = EXTRAS.get(command)
+    if extra is None or (error.name or "").startswith("agentpulse"):
+        raise error
+    print(
+        f"agentpulse {command} needs {error.name}, which is not installed: "
+        f'pip install "agentpulse-sdk[{extra}]"',
+        file=sys.stderr,
+    )
+    return 1

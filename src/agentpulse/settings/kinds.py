@@ -1,7 +1,8 @@
 """The kinds of values that settings have: how each is read from text, and what an argument may be.
 
 A reader raises ValueError for text that makes no sense, a check TypeError for a wrong type and
-ValueError for a wrong value. Neither says more: whoever asked knows where the value came from.
+ValueError for a wrong value. Neither says more: whoever asked knows where the value came from. Only
+where there is more to say than what was expected does a check raise SettingError, with that text.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
+
+from agentpulse.errors import SettingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def _endpoint_without_password(value: object) -> str:
 def is_loopback(endpoint: str) -> bool:
     """Whether a valid endpoint is on this machine."""
     host = urlsplit(endpoint).hostname or ""
-    if host == "localhost":
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return ip_address(host).is_loopback
@@ -131,8 +134,22 @@ def _path(value: object) -> Path:
     return path.expanduser()
 
 
-def _prices(value: object) -> object:
-    return cast("Mapping[object, object]", value) if isinstance(value, Mapping) else _path(value)
+def _prices(value: object) -> Mapping[str, object] | Path:
+    # Only here, so that nothing of it is loaded where the user has no prices of their own.
+    from agentpulse_exporter.pricing import PriceOverrides
+
+    prices = cast("Mapping[str, object]", value) if isinstance(value, Mapping) else _path(value)
+    try:
+        PriceOverrides.load(prices)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+    return prices
+
+
+def _shown_prices(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"of {len(cast('Mapping[str, object]', value))} models"
+    return str(value)
 
 
 def _libraries(value: object) -> tuple[str, ...]:
@@ -160,8 +177,12 @@ ENDPOINT = Kind(
     _endpoint,
     show=_endpoint_without_password,
 )
-PATH = Kind("a path", _path)
-PRICES = Kind("a mapping from model to prices, or the path of a JSON file with one", _prices)
+PATH = Kind("a path", _path, show=str)
+PRICES = Kind(
+    "a mapping from model to prices, or the path of a JSON file with one",
+    _prices,
+    show=_shown_prices,
+)
 LIBRARIES = Kind(
     'names of libraries that `agentpulse status` lists, for example ("openai", "anthropic")',
     _libraries,

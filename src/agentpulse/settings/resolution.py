@@ -36,8 +36,8 @@ def resolve(arguments: Mapping[str, object], environ: Mapping[str, str] = os.env
         try:
             values[name] = row.kind.check(row.kind.read(text))
             sources[name] = row.environment
-        except ValueError:
-            problems.append(_complaint(row, row.environment, text))
+        except ValueError as error:
+            problems.append(_complaint(row, row.environment, text, error))
     if sources["capture_messages"] is DEFAULT:
         _follow_standard_capture_variable(environ, values, sources)
     return _refuse_unencrypted(Settings(**values, sources=sources, problems=tuple(problems)))
@@ -63,11 +63,13 @@ def _checked(name: str, row: Row, value: object) -> object:
     except TypeError:
         complaint = f"{origin} is of type {type(value).__name__}; expected {row.kind.expected}."
         raise SettingTypeError(complaint) from None
-    except ValueError:
-        raise SettingError(_complaint(row, origin, value)) from None
+    except ValueError as error:
+        raise SettingError(_complaint(row, origin, value, error)) from None
 
 
-def _complaint(row: Row, origin: str, value: object) -> str:
+def _complaint(row: Row, origin: str, value: object, error: ValueError) -> str:
+    if isinstance(error, SettingError):
+        return f"{origin} can't be used: {error}"
     if row.kind is KEY:
         # What was given in place of a key may be another secret, so none of it is shown.
         return f"{origin} can't be used; expected {row.kind.expected}."

@@ -54,12 +54,13 @@ class Model:
         """The prices at a time (seconds since 1970) for a call served in this way."""
         if self._always is not None:
             return self._always
+        asked = context.items()
         chosen = (
             _last_that_holds(self._periods, at),
             *(
                 number
                 for number, (served, holds, _) in enumerate(self._variants)
-                if _applies(served, context) and (holds is None or holds(at))
+                if served.items() <= asked and (holds is None or holds(at))
             ),
         )
         return self._tariffs.get(chosen) or self._compiled(chosen)
@@ -86,7 +87,3 @@ def _last_that_holds(periods: Sequence[tuple[Condition | None, Prices]], at: flo
         if holds is None or holds(at):
             return number
     return 0
-
-
-def _applies(served: Context, context: Context) -> bool:
-    return all(context.get(key) == value for key, value in served.items())

@@ -34,13 +34,13 @@ class _Line:
 
 
 class Tariff:
-    """Prices compiled to lines, parts before their wholes."""
+    """Prices compiled to lines, parts before their wholes. `prices` are what it was compiled from."""
 
-    __slots__ = ("_is_free", "_least", "_lines")
+    __slots__ = ("_least", "_lines", "prices")
 
     def __init__(self, prices: Prices, least: Counts | None = None) -> None:
         """`least` are the counts that are billed at least (Groq: ten seconds of audio)."""
-        self._is_free = not prices
+        self.prices = prices
         self._least = least
         # A unit that this version doesn't know can't be counted, so its price is no use.
         names = sorted(
@@ -50,7 +50,8 @@ class Tariff:
 
     def cost(self, counts: Counts, source: str) -> Cost | None:
         """The cost of these counts; `None` if nothing was counted that this model is sold by."""
-        if self._is_free:
+        if not self.prices:
+            # A free model; the table writes no price for it.
             return Cost(0.0, 0.0, 0.0, source)
         if self._least:
             counts = self._raised(counts)

@@ -1,0 +1,91 @@
+"""What an answer of the receiver means for the batch it was given for. Pure."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import cast
+
+from agentpulse_exporter.transport import Answer
+
+MAX_HOLD = 300.0
+"""Seconds that an answer can make the exporter wait, at most."""
+PAUSE = 60.0
+"""Seconds of silence where the receiver wants none of what this process sends."""
+
+_RETRIED = frozenset({408, 425})
+
+
+class Verdict(enum.Enum):
+    """What to do with the batch."""
+
+    ACCEPTED = "accepted"
+    RETRY = "retry"
+    HOLD = "hold"
+    """Keep it, and everything else, for as long as the answer says."""
+    SPLIT = "split"
+    PAUSE = "pause"
+    """Drop it, and send nothing for a while."""
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, the word the counters have for a loss by it, and the seconds to hold."""
+
+    verdict: Verdict
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def judge(answer: Answer) -> Judgement:
+    """What the answer means, by its status and a few headers."""
+    status = answer.status
+    if 200 <= status < 300:  # noqa: PLR2004  # the class of success
+        # A page with status 200 is a captive portal or a wrong address, and took nothing.
+        if answer.content_type == "text/html":
+            return Judgement(Verdict.RETRY, "not_an_ingest_api")
+        return Judgement(Verdict.ACCEPTED)
+    if status == 429:  # noqa: PLR2004
+        held = _retry_after(answer.retry_after)
+        return Judgement(Verdict.HOLD, "rate_limited", PAUSE if held is None else held)
+    if status in (401, 403):
+        return Judgement(Verdict.PAUSE, "unauthorized", PAUSE)
+    if status in (400, 413):
+        return Judgement(Verdict.SPLIT, "rejected" if status == 400 else "too_large")  # noqa: PLR2004
+    if status < 200 or status >= 500 or status in _RETRIED:  # noqa: PLR2004
+        held = _retry_after(answer.retry_after)
+        if held:
+            return Judgement(Verdict.HOLD, "server_error", held)
+        return Judgement(Verdict.RETRY, "server_error")
+    return Judgement(Verdict.DROP, "redirected" if status < 400 else "rejected")  # noqa: PLR2004
+
+
+def refused_events(answer: Answer) -> int:
+    """How many events of an accepted batch the receiver says it refused."""
+    try:
+        told: object = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return 0
+    refused = cast("dict[str, object]", told).get("rejected") if isinstance(told, dict) else None
+    if isinstance(refused, list):
+        return len(cast("list[object]", refused))
+    return refused if type(refused) is int and refused > 0 else 0
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Seconds from 0 to the most that is waited for; None where the header is absent or senseless."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), MAX_HOLD) if math.isfinite(seconds) else None

@@ -1,0 +1,150 @@
+"""What became of the spans: every one that ended is accepted, queued, or dropped for a reason."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_logger = logging.getLogger("agentpulse.exporter")
+
+_SECONDS_BETWEEN_LINES = 60.0
+_MODELS_COUNTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What became of the spans; `ended = accepted + sum(dropped) + queued` when nothing moves.
+
+    Attributes:
+        ended: Spans that ended and concern agents.
+        accepted: Those whose event the receiver took.
+        queued: Those that wait or are on their way.
+        dropped: Those that are lost, by reason.
+        requests: HTTP requests made.
+        retries: Those of them made again after a failure.
+        unpriced: Calls that used tokens of a model without a known price, by model.
+    """
+
+    ended: int = 0
+    accepted: int = 0
+    queued: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    requests: int = 0
+    retries: int = 0
+    unpriced: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+class Tally:
+    """Counts one by one, without a lock, from any thread, signal handler or finalizer."""
+
+    def __init__(self) -> None:
+        # Taking the next number is one step of C code, which nothing interrupts.
+        self._numbers = itertools.count()
+        self._reading = threading.Lock()
+        self._readings = 0
+
+    def add(self) -> None:
+        """Counts one more."""
+        next(self._numbers)
+
+    def value(self) -> int:
+        """How many were counted. Reading takes a number too, so readings are left out."""
+        with self._reading:
+            self._readings += 1
+            return next(self._numbers) + 1 - self._readings
+
+
+class Counters:
+    """The counts of one exporter and of the processor in front of it."""
+
+    _CALLERS_REASONS = ("queue_full", "memory_full", "after_shutdown")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts from zero, as a child process does."""
+        self.ended = Tally()
+        # What is dropped on the threads of callers is tallied without a lock.
+        self._overflow = {reason: Tally() for reason in self._CALLERS_REASONS}
+        self._lock = threading.Lock()
+        self._frozen = False
+        self._counts: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._unpriced: Counter[str] = Counter()
+        self._said = 0
+        self._said_at = -_SECONDS_BETWEEN_LINES
+
+    def overflow(self, reason: str) -> None:
+        """One span was dropped on its way into the queue."""
+        self._overflow[reason].add()
+
+    def accepted(self, spans: int) -> None:
+        """The receiver took the events of so many spans."""
+        with self._lock:
+            if not self._frozen:
+                self._counts["accepted"] += spans
+
+    def dropped(self, reason: str, spans: int = 1) -> None:
+        """So many spans are lost."""
+        with self._lock:
+            if spans and not self._frozen:
+                self._dropped[reason] += spans
+
+    def requested(self, *, again: bool = False) -> None:
+        """A request is made, or made again."""
+        with self._lock:
+            self._counts["requests"] += 1
+            self._counts["retries"] += again
+
+    def unpriced(self, model: str) -> None:
+        """A call used tokens of a model without a known price."""
+        with self._lock:
+            # Models are texts of other people's making; their number has to end somewhere.
+            known = model in self._unpriced or len(self._unpriced) < _MODELS_COUNTED
+            self._unpriced[model if known else "others"] += 1
+
+    def abandon(self) -> None:
+        """Counts all that is unsettled as dropped, and nothing from then on."""
+        stats = self.stats(queued=0)
+        unsettled = stats.ended - stats.accepted - sum(stats.dropped.values())
+        with self._lock:
+            self._frozen = True
+            if unsettled > 0:
+                self._dropped["shutdown"] += unsettled
+
+    def lost(self) -> int:
+        """How many spans were dropped so far, for whatever reason."""
+        return sum(self.stats(queued=0).dropped.values())
+
+    def stats(self, *, queued: int) -> Stats:
+        """All counts as they are now."""
+        overflow = {reason: tally.value() for reason, tally in self._overflow.items()}
+        with self._lock:
+            dropped = Counter(self._dropped)
+            dropped.update(overflow)
+            return Stats(
+                ended=self.ended.value(),
+                accepted=self._counts["accepted"],
+                queued=queued,
+                dropped={reason: spans for reason, spans in dropped.items() if spans},
+                requests=self._counts["requests"],
+                retries=self._counts["retries"],
+                unpriced=dict(self._unpriced),
+            )
+
+    def say_losses(self) -> None:
+        """Logs what was lost since it was last said, at most once a minute."""
+        lost = self.lost()
+        now = time.monotonic()
+        if lost <= self._said or now - self._said_at < _SECONDS_BETWEEN_LINES:
+            return
+        new, self._said, self._said_at = lost - self._said, lost, now
+        reasons = self.stats(queued=0).dropped
+        told = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
+        _logger.warning("%d spans did not reach AgentPulse (in all %s)", new, told)

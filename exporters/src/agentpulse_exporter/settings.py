@@ -1,0 +1,196 @@
+"""The exporter's settings: an argument counts first, then the environment, then the default."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from agentpulse_exporter.limits import MAX_LABEL, clean
+from agentpulse_exporter.pricing import PriceOverrides
+
+DEFAULT_ENDPOINT = "https://api.agentpulse.dev"
+DEFAULT_MAX_BATCH_SIZE = 100
+
+_ON = frozenset({"1", "true", "yes", "on"})
+_OFF = frozenset({"0", "false", "no", "off", ""})
+_SHORTEST_SHOWN = 16
+
+
+class ConfigurationError(ValueError):
+    """A setting can't be used; the message says which, where it came from and what is expected."""
+
+
+class ApiKey:
+    """A key that shows no more than its end, however it is printed, and that can't be pickled."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def authorization(self) -> str:
+        """The value of the Authorization header."""
+        return f"Bearer {self._text}"
+
+    def __repr__(self) -> str:
+        return f"ap_…{self._text[-4:]}" if len(self._text) >= _SHORTEST_SHOWN else "ap_…"
+
+    def __reduce__(self) -> NoReturn:
+        message = "An API key is not pickled: it would leave the process in clear."
+        raise TypeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where events go: `{scheme}://{host}:{port}{path}`, the path without a slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine."""
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def authority(self) -> str:
+        """Host and port as in an address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that the exporter is told. Without a key, only an endpoint on this machine gets anything."""
+
+    api_key: ApiKey | None
+    endpoint: Endpoint
+    agent_name: str
+    capture_messages: bool
+    overrides: PriceOverrides | None
+    max_batch_size: int
+    export_all_spans: bool
+
+    @property
+    def may_send(self) -> bool:
+        """Whether there is anybody to send to."""
+        return self.api_key is not None or self.endpoint.is_loopback
+
+
+def resolve(
+    *,
+    api_key: str | None = None,
+    endpoint: str | None = None,
+    agent_name: str | None = None,
+    capture_messages: bool | None = None,
+    prices: Mapping[str, object] | str | Path | None = None,
+    max_batch_size: int | None = None,
+    allow_insecure: bool | None = None,
+    export_all_spans: bool | None = None,
+) -> Settings:
+    """Settings of arguments, environment and defaults.
+
+    Raises:
+        ConfigurationError: One of them can't be used. The message never holds the key.
+    """
+    insecure = _switch(allow_insecure, "AGENTPULSE_ALLOW_INSECURE")
+    agent = agent_name or os.environ.get("AGENTPULSE_AGENT") or socket.gethostname()
+    given_prices = prices if prices is not None else os.environ.get("AGENTPULSE_PRICES")
+    try:
+        overrides = PriceOverrides.load(given_prices)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return Settings(
+        api_key=_key(*_text(api_key, "api_key", "AGENTPULSE_API_KEY")),
+        endpoint=_endpoint(*_text(endpoint, "endpoint", "AGENTPULSE_ENDPOINT"), insecure=insecure),
+        agent_name=clean(agent, MAX_LABEL),
+        capture_messages=_switch(capture_messages, "AGENTPULSE_CAPTURE_MESSAGES"),
+        overrides=overrides,
+        max_batch_size=_batch_size(max_batch_size),
+        export_all_spans=_switch(export_all_spans, "AGENTPULSE_EXPORT_ALL_SPANS"),
+    )
+
+
+def _text(argument: str | None, name: str, variable: str) -> tuple[str, str]:
+    """The text given, without blanks around it, and where it came from."""
+    if argument is not None:
+        return argument.strip(), f"The argument {name}"
+    return os.environ.get(variable, "").strip(), variable
+
+
+def _key(text: str, source: str) -> ApiKey | None:
+    if not text:
+        return None
+    # Anything else could end the header that the key travels in, and start another.
+    if not text.startswith("ap_") or not all("!" <= character <= "~" for character in text):
+        message = f"{source} is no API key: expected printable ASCII that starts with ap_."
+        raise ConfigurationError(message)
+    return ApiKey(text)
+
+
+def _endpoint(text: str, source: str, *, insecure: bool) -> Endpoint:
+    expected = f"expected an address such as {DEFAULT_ENDPOINT}"
+    # The address itself is not repeated: it may hold a password.
+    try:
+        parts = urlsplit(text or DEFAULT_ENDPOINT)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        message = f"{source} is no address; {expected}."
+        raise ConfigurationError(message) from None
+    if not all("!" <= character <= "~" for character in text):
+        message = f"{source} has characters that no address has; {expected}."
+        raise ConfigurationError(message)
+    if parts.scheme not in _PORTS or not host:
+        message = f"{source} is no http or https address with a host; {expected}."
+        raise ConfigurationError(message)
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        message = f"{source} has a user, a query or a fragment; {expected}."
+        raise ConfigurationError(message)
+    found = Endpoint(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
+    if found.scheme == "http" and not (found.is_loopback or insecure):
+        message = (
+            f"{source} is plain http to {host}, which would show the key to the network;"
+            f" use https, or set allow_insecure (AGENTPULSE_ALLOW_INSECURE=1)."
+        )
+        raise ConfigurationError(message)
+    return found
+
+
+def _switch(argument: bool | None, variable: str) -> bool:
+    if argument is not None:
+        return argument
+    text = os.environ.get(variable, "").strip().lower()
+    if text not in _ON and text not in _OFF:
+        message = f"{variable} is {text!r}; expected true or false."
+        raise ConfigurationError(message)
+    return text in _ON
+
+
+def _batch_size(argument: int | None) -> int:
+    text = os.environ.get("AGENTPULSE_MAX_BATCH_SIZE", "").strip()
+    given: object = argument if argument is not None else text or DEFAULT_MAX_BATCH_SIZE
+    source = "AGENTPULSE_MAX_BATCH_SIZE" if argument is None else "The argument max_batch_size"
+    try:
+        size = int(str(given))
+    except ValueError:
+        size = 0
+    if size < 1:
+        message = f"{source} is {given!r}; expected a number of events from 1 up, for example 100."
+        raise ConfigurationError(message)
+    return size

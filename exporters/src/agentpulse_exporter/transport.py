@@ -1,0 +1,209 @@
+"""One connection to the endpoint, and requests over it.
+
+`http.client` speaks the protocol; connecting, deadlines, proxies and the life of the socket are
+done here, because the ready-made clients follow redirects with the key, read `.netrc`, share
+process-wide state, and wait without end.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentpulse_exporter.deadline import (
+    MAX_ANSWER,
+    DeadlineSocket,
+    connect,
+    encrypt,
+)
+from agentpulse_exporter.proxies import Proxy
+from agentpulse_exporter.settings import Endpoint
+
+TLS = "tls"
+UNREACHABLE = "unreachable"
+
+_SECONDS_FOR_BODY = 1.0
+_SECONDS_KEPT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the receiver said. The body is its beginning only, or nothing where it took too long."""
+
+    status: int
+    content_type: str = ""
+    retry_after: str | None = None
+    body: bytes = b""
+
+
+class NoAnswerError(Exception):
+    """No answer came. `reason` is one word for the counters; the message never holds a header."""
+
+    def __init__(self, reason: str, cause: BaseException) -> None:
+        super().__init__(f"{reason} ({type(cause).__name__})")
+        self.reason = reason
+
+
+class Transport:
+    """Sends requests to one endpoint, one at a time; only `abort` may come from another thread."""
+
+    def __init__(self, endpoint: Endpoint, proxy: Proxy | None = None) -> None:
+        self._endpoint = endpoint
+        self._proxy = proxy
+        self._tls: ssl.SSLContext | None = None
+        self._socket: socket.socket | None = None
+        self._opening: socket.socket | None = None
+        self._process = os.getpid()
+        self._used_at = 0.0
+        self._aborted = False
+
+    def post(self, body: bytes, headers: Mapping[str, str], *, seconds: float) -> Answer:
+        """Posts to `/v1/ingest`. What is sent and the head of the answer take at most `seconds`.
+
+        A kept connection that turns out to be closed is replaced without a word. Redirects are
+        answers like others.
+
+        Raises:
+            NoAnswerError: There was no answer in time.
+        """
+        deadline = time.monotonic() + seconds
+        kept = self._kept()
+        try:
+            if kept is not None:
+                try:
+                    return self._exchange(kept, body, headers, deadline)
+                except ConnectionError:
+                    # The receiver closed it while it was idle, or as we wrote. It drops repeats.
+                    self.close()
+            return self._exchange(self._open(deadline), body, headers, deadline)
+        except ssl.SSLError as error:
+            self.close()
+            raise NoAnswerError(TLS, error) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            # Without its cause: http.client puts the value of a header it refuses into the message.
+            raise NoAnswerError(UNREACHABLE, error) from None
+
+    def abort(self) -> None:
+        """Ends what another thread waits for, and every request from then on. Works once, for good."""
+        self._aborted = True
+        for waiting in (self._opening, self._socket):
+            if waiting is not None:
+                try:
+                    waiting.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def close(self) -> None:
+        """Closes the connection; the next request opens another."""
+        kept, self._socket = self._socket, None
+        if kept is not None:
+            kept.close()
+
+    def forget(self) -> None:
+        """Starts anew in a child process: the connection is the parent's."""
+        self.close()
+        self._opening = None
+        self._aborted = False
+        self._process = os.getpid()
+
+    def _kept(self) -> socket.socket | None:
+        kept = self._socket
+        if kept is None:
+            return None
+        if self._process != os.getpid():
+            self.forget()
+            return None
+        # Nobody has anything to say on an idle connection: what can be read there is its end.
+        if time.monotonic() - self._used_at > _SECONDS_KEPT or _is_readable(kept):
+            self.close()
+            return None
+        return kept
+
+    def _open(self, deadline: float) -> socket.socket:
+        if self._aborted:
+            message = "shutting down"
+            raise TimeoutError(message)
+        target = self._proxy or self._endpoint
+        opened = connect(target.host, target.port, deadline, self._note_opening)
+        try:
+            if self._endpoint.scheme == "https":
+                if self._proxy is not None:
+                    self._tunnel(opened, self._proxy, deadline)
+                # Kept, because loading the certificates of the machine takes a while.
+                self._tls = self._tls or ssl.create_default_context()
+                opened = encrypt(
+                    opened, self._endpoint.host, deadline, self._tls, self._note_opening
+                )
+        except BaseException:
+            opened.close()
+            raise
+        self._socket, self._opening = opened, None
+        return opened
+
+    def _note_opening(self, opening: socket.socket) -> None:
+        self._opening = opening
+
+    def _tunnel(self, opened: socket.socket, proxy: Proxy, deadline: float) -> None:
+        target = f"{self._endpoint.authority.removesuffix(':443')}:{self._endpoint.port}"
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if proxy.authorization is not None:
+            lines.append(f"Proxy-Authorization: {proxy.authorization}")
+        channel = DeadlineSocket(opened, deadline)
+        channel.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        answer = http.client.HTTPResponse(channel, method="CONNECT")  # pyright: ignore[reportArgumentType]  # it asks for no more than makefile
+        answer.begin()
+        if answer.status != http.client.OK:
+            message = f"the proxy answered {answer.status}"
+            raise ConnectionRefusedError(message)
+
+    def _exchange(
+        self, connection: socket.socket, body: bytes, headers: Mapping[str, str], deadline: float
+    ) -> Answer:
+        path = f"{self._endpoint.path}/v1/ingest"
+        more: dict[str, str] = {"Host": self._endpoint.authority}
+        if self._proxy is not None and self._endpoint.scheme == "http":
+            path = f"http://{self._endpoint.authority}{path}"
+            if self._proxy.authorization is not None:
+                more["Proxy-Authorization"] = self._proxy.authorization
+        channel = DeadlineSocket(connection, deadline)
+        client = http.client.HTTPConnection(self._endpoint.host)
+        client.sock = channel
+        client.request("POST", path, body, {**headers, **more})
+        response = client.getresponse()
+        # The head decides. The body is worth a second more, and no failure.
+        channel.deadline = min(deadline, time.monotonic() + _SECONDS_FOR_BODY)
+        answer = Answer(
+            response.status,
+            response.headers.get_content_type(),
+            response.getheader("Retry-After"),
+            _beginning(response),
+        )
+        if response.will_close or not response.isclosed() or _is_interim(answer):
+            self.close()
+        self._used_at = time.monotonic()
+        return answer
+
+
+def _is_interim(answer: Answer) -> bool:
+    return answer.status < http.client.OK
+
+
+def _beginning(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(MAX_ANSWER)
+    except (OSError, http.client.HTTPException, ValueError):
+        return b""
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    try:
+        return bool(select.select([connection], [], [], 0)[0])
+    except (OSError, ValueError):
+        return True

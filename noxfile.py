@@ -1,0 +1,101 @@
+"""One session per promise. `nox` runs the ones marked default; `nox -l` lists all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.10.14"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+PYTHONS = ["3.11", "3.12", "3.13"]
+# The oldest versions are the first with what users rely on today: openai 1.66 brought the Responses
+# API, anthropic 0.49 extended thinking. The newest are what the lock file holds.
+OLDEST = {"openai": "1.66.0", "anthropic": "0.49.0"}
+BETWEEN = {"openai": "2.54.0", "anthropic": "1.13.0"}
+
+if shutil.which("pyenv") and "PYENV_VERSION" not in os.environ:
+    # pyenv's shims answer only for the versions that are activated.
+    listed = subprocess.run(
+        ["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False
+    )
+    found = [v for v in listed.stdout.split() if v.rpartition(".")[0] in PYTHONS]
+    os.environ["PYENV_VERSION"] = ":".join(sorted(found))
+
+
+def sync(session: nox.Session, *groups: str) -> None:
+    """Installs the workspace and the given groups as the lock file says, into the session's environment."""
+    arguments = [f"--group={group}" for group in groups]
+    session.run_install(
+        "uv", "sync", "--frozen", "--all-packages", "--no-default-groups", *arguments,
+        f"--python={session.virtualenv.location}",
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+    )  # fmt: skip
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    sync(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    sync(session, "test", "lint")
+    session.run("pyright", f"--pythonpath={session.bin}/python")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    sync(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("versions", ["oldest", "between"])
+def providers(session: nox.Session, versions: str) -> None:
+    """The instrumentation with the oldest supported client libraries, and with those in between."""
+    sync(session, "test")
+    pinned = OLDEST if versions == "oldest" else BETWEEN
+    session.install(*(f"{name}=={version}" for name, version in pinned.items()))
+    session.run("pytest", "tests/instrumentation", "tests/e2e", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheels and source distributions of all three, in dist/."""
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.run("uv", "build", "--all-packages", "--out-dir", "dist", external=True)
+
+
+@nox.session(requires=["build"])
+@nox.parametrize(
+    "distribution", ["agentpulse_exporter", "agentpulse_instrumentation", "agentpulse_sdk"]
+)
+def alone(session: nox.Session, distribution: str) -> None:
+    """Each wheel installs and imports with only its own dependencies, outside the repository."""
+    wheels = sorted((ROOT / "dist").glob(f"{distribution}-*.whl"))
+    session.install(str(wheels[-1]), f"--find-links={ROOT / 'dist'}")
+    session.chdir(session.create_tmp())
+    module = "agentpulse" if distribution == "agentpulse_sdk" else distribution
+    session.run("python", "-W", "error", "-c", f"import {module}; print({module}.__name__)")
+
+
+@nox.session(default=False)
+def prices(session: nox.Session) -> None:
+    """Makes prices.json anew from the pinned genai-prices; `nox -s prices -- --check` only compares."""
+    sync(session, "test")
+    session.run("python", "scripts/build_prices.py", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    sync(session, "test")
+    session.run("python", "bench/overhead.py", *session.posargs)

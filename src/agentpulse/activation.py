@@ -1,0 +1,37 @@
+"""Whether AgentPulse runs at all, and if not, why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentpulse.settings import Settings
+from agentpulse.settings.kinds import is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why nothing is patched and nothing is sent."""
+
+    text: str
+    deliberate: bool
+    """Whether somebody asked for it; if not, the reason also says what to do."""
+
+
+def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obstacle | None:
+    """What keeps AgentPulse from running with these settings; None where nothing does."""
+    if not settings.enabled:
+        return Obstacle("AgentPulse is switched off (enabled is false).", deliberate=True)
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return Obstacle("AgentPulse is off, because OTEL_SDK_DISABLED is true.", deliberate=True)
+    if settings.problems:
+        reason = "AgentPulse is off until this is corrected: " + " ".join(settings.problems)
+        return Obstacle(reason, deliberate=False)
+    if settings.api_key is None and not is_loopback(settings.endpoint):
+        reason = (
+            "AgentPulse is off, because it has no API key: set AGENTPULSE_API_KEY, or pass api_key "
+            "to agentpulse.init. To look around without an account, run `agentpulse dev`."
+        )
+        return Obstacle(reason, deliberate=False)
+    return None

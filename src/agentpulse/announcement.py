@@ -1,0 +1,71 @@
+"""The `sdk_init` event: where this program runs, and with which versions of what."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from agentpulse.provider import UrandomIds
+from agentpulse.version import VERSION
+
+LIBRARIES = ("openai", "anthropic", "litellm", "langchain-core")
+
+
+def installed_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """The versions of those distributions that are installed; none of them is imported."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def instant(kind: str, name: str, data: dict[str, str | tuple[str, ...]]) -> ReadableSpan:
+    """A span without length that becomes an event of this kind.
+
+    It is made outside any provider, so that no sampler drops it and no other exporter sees it.
+    """
+    now = time.time_ns()
+    ids = UrandomIds()
+    return ReadableSpan(
+        name=name,
+        context=SpanContext(
+            ids.generate_trace_id(),
+            ids.generate_span_id(),
+            is_remote=False,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        ),
+        resource=Resource.get_empty(),
+        attributes={
+            "agentpulse.span.kind": kind,
+            **{f"agentpulse.data.{field}": value for field, value in data.items()},
+        },
+        start_time=now,
+        end_time=now,
+        instrumentation_scope=InstrumentationScope("agentpulse", VERSION),
+    )
+
+
+def sdk_init() -> ReadableSpan:
+    """The event that `init` sends."""
+    libraries = tuple(f"{name} {found}" for name, found in installed_versions().items())
+    return instant(
+        "sdk_init",
+        "sdk_init",
+        {
+            "python": platform.python_version(),
+            "os": platform.system(),
+            "architecture": platform.machine(),
+            "sdk_version": VERSION,
+            "libraries": libraries,
+        },
+    )

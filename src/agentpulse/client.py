@@ -1,0 +1,76 @@
+"""`AgentPulse`, what `agentpulse.init` returns: the SDK with its settings, on or off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from agentpulse_exporter import Stats, calculate_cost
+
+if TYPE_CHECKING:
+    from agentpulse.pipeline import Pipeline
+    from agentpulse.settings import Settings
+
+lifecycle = threading.RLock()
+"""Held while AgentPulse starts or stops; reentrant, for a signal handler may call `shutdown`."""
+
+
+def _renew_lifecycle() -> None:
+    # A thread that held the lock when the process forked doesn't exist in the child.
+    global lifecycle  # noqa: PLW0603  # replaced as a whole, a lock can't be reset
+    lifecycle = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lifecycle)
+
+
+class AgentPulse:
+    """The SDK as it was set up. Where it is off, every method works and does nothing."""
+
+    calculate_cost = staticmethod(calculate_cost)
+
+    def __init__(self, settings: Settings, pipeline: Pipeline | None) -> None:
+        """For `agentpulse.init` to call; None as pipeline means off."""
+        self.settings = settings
+        self._pipeline = pipeline
+        self.is_shut_down = False
+
+    def __repr__(self) -> str:
+        state = "shut down" if self.is_shut_down else "on" if self._pipeline else "off"
+        return f"<AgentPulse {self.settings.agent_name!r}, {state}>"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether calls are recorded and sent."""
+        return self._pipeline is not None and not self.is_shut_down
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Sends what has ended until now; waits `timeout` seconds at most.
+
+        Returns:
+            True only if all of it was accepted. Never raises.
+        """
+        return self._pipeline is None or self._pipeline.processor.flush(timeout)
+
+    async def aflush(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # it is the server's time, not the task's
+        """As `flush`, without stopping the event loop."""
+        return self._pipeline is None or await asyncio.to_thread(self.flush, timeout)
+
+    def stats(self) -> Stats:
+        """What became of all that ended since `init`: accepted, queued or dropped, and why."""
+        return Stats() if self._pipeline is None else self._pipeline.processor.stats()
+
+    def shutdown(self, timeout: float = 5.0) -> bool:
+        """Takes every patch back, sends what is queued and stops; works once.
+
+        Returns:
+            True only if all that was recorded was accepted, within `timeout` seconds.
+        """
+        with lifecycle:
+            if self.is_shut_down:
+                return True
+            self.is_shut_down = True
+            return self._pipeline is None or self._pipeline.stop(timeout)

@@ -1,0 +1,83 @@
+"""What runs while AgentPulse is on: exporter and processor on a tracer provider, and patches."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
+from agentpulse_instrumentation import instrument, uninstrument
+from opentelemetry.sdk.trace import TracerProvider
+
+from agentpulse.announcement import sdk_init
+from agentpulse.logs import log_to_stderr
+from agentpulse.provider import detach, find_provider
+from agentpulse.settings import Settings
+from agentpulse.termination import TerminationFlush
+
+
+class Pipeline:
+    """Runs from when it is made until `stop`, which takes everything back."""
+
+    def __init__(self, settings: Settings, tracer_provider: TracerProvider | None) -> None:
+        """Starts on this provider, or (None) on the global one."""
+        self._sources = ExitStack()
+        """Takes back what brings spans in."""
+        self._surroundings = ExitStack()
+        """Takes back what the processor needs while it sends the last of them."""
+        if settings.debug:
+            self._surroundings.callback(log_to_stderr())
+        self.processor = _processor(settings)
+        try:
+            self._connect(settings, tracer_provider or find_provider(settings.agent_name))
+        except BaseException:
+            self.stop(timeout=0)
+            raise
+        self.processor.enqueue(sdk_init())
+
+    def stop(self, timeout: float) -> bool:
+        """Unpatches, sends what is queued, leaves the provider.
+
+        Returns:
+            Whether everything was accepted within the timeout, in seconds.
+        """
+        try:
+            self._sources.close()
+            return self.processor.stop(timeout)
+        finally:
+            self._surroundings.close()
+
+    def _connect(self, settings: Settings, provider: TracerProvider) -> None:
+        provider.add_span_processor(self.processor)
+        self._surroundings.callback(detach, provider, self.processor)
+        if settings.flush_on_sigterm:
+            timeout = settings.shutdown_timeout
+            termination = TerminationFlush(lambda: self.processor.flush(timeout), timeout)
+            termination.install()
+            self._sources.callback(termination.restore)
+        if settings.auto_patch:
+            self._sources.callback(uninstrument)
+            instrument(
+                settings.instrument,
+                tracer_provider=provider,
+                capture_messages=settings.capture_messages,
+            )
+
+
+def _processor(settings: Settings) -> AgentPulseSpanProcessor:
+    exporter = AgentPulseSpanExporter(
+        settings.api_key,
+        settings.endpoint,
+        settings.agent_name,
+        capture_messages=settings.capture_messages,
+        prices=settings.prices,
+        max_batch_size=settings.max_batch_size,
+        allow_insecure=settings.allow_insecure,
+    )
+    return AgentPulseSpanProcessor(
+        exporter,
+        flush_interval=settings.flush_interval,
+        max_queue_size=settings.max_queue_size,
+        max_batch_size=settings.max_batch_size,
+        shutdown_timeout=settings.shutdown_timeout,
+        export_all_spans=settings.export_all_spans,
+    )

@@ -1,0 +1,130 @@
+"""`init` and the functions beside it: the one `AgentPulse` of a process, started and stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from agentpulse_exporter import Stats
+
+from agentpulse import client
+from agentpulse.activation import obstacle
+from agentpulse.client import AgentPulse
+from agentpulse.logs import logger, warn_once
+from agentpulse.provider import verify_provider
+from agentpulse.settings import ROWS, Settings, resolve, verify
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+    from opentelemetry.trace import TracerProvider
+
+_client: AgentPulse | None = None
+_provider: SdkTracerProvider | None = None
+"""The provider that was passed to `init`."""
+
+
+def init(
+    *,
+    api_key: str | None = None,
+    agent_name: str | None = None,
+    endpoint: str | None = None,
+    enabled: bool | None = None,
+    capture_messages: bool | None = None,
+    auto_patch: bool | None = None,
+    instrument: Iterable[str] | None = None,
+    flush_interval: float | None = None,
+    max_queue_size: int | None = None,
+    max_batch_size: int | None = None,
+    debug: bool | None = None,
+    prices: Mapping[str, object] | str | os.PathLike[str] | None = None,
+    export_all_spans: bool | None = None,
+    shutdown_timeout: float | None = None,
+    allow_insecure: bool | None = None,
+    flush_on_sigterm: bool | None = None,
+    heartbeat_interval: float | None = None,
+    spool_dir: str | os.PathLike[str] | None = None,
+    tracer_provider: TracerProvider | None = None,
+) -> AgentPulse:
+    """Switches AgentPulse on: from here on every LLM call of this process is recorded and sent.
+
+    An argument that is None takes the value of its environment variable, or else the default; the
+    README lists them all. `tracer_provider` is the provider to join, by default the global one;
+    where there is none yet, one is made and set.
+
+    Called again before `shutdown`, it returns the same client, and warns where arguments differ.
+
+    Raises:
+        SettingError: an argument makes no sense (SettingTypeError, a TypeError, for a wrong type).
+            What is wrong in the environment never raises: it is logged once, and nothing runs.
+    """
+    given = verify({name: value for name, value in locals().items() if name in ROWS})
+    provider = None if tracer_provider is None else verify_provider(tracer_provider)
+    global _client, _provider  # one for the process, as OpenTelemetry's provider
+    with client.lifecycle:
+        if _client is None or _client.is_shut_down:
+            _client, _provider = _start(resolve(given), provider), provider
+        else:
+            _warn_of_difference(_client.settings, given, provider)
+        return _client
+
+
+def shutdown(timeout: float = 5.0) -> bool:
+    """Takes every patch back, sends what is queued and stops; `init` works again afterwards.
+
+    Returns:
+        True only if all that was recorded was accepted, within `timeout` seconds. Twice is fine.
+    """
+    return _client is None or _client.shutdown(timeout)
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Sends what has ended until now; waits `timeout` seconds at most.
+
+    Returns:
+        True only if all of it was accepted. Never raises; before `init` there is nothing to send.
+    """
+    return _client is None or _client.flush(timeout)
+
+
+async def aflush(timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # it is the server's time, not the task's
+    """As `flush`, without stopping the event loop."""
+    return _client is None or await _client.aflush(timeout)
+
+
+def stats() -> Stats:
+    """What became of all that ended since `init`; after `shutdown`, the final figures."""
+    return Stats() if _client is None else _client.stats()
+
+
+def get_client() -> AgentPulse | None:
+    """What the last `init` returned; None before it and after `shutdown`."""
+    return None if _client is None or _client.is_shut_down else _client
+
+
+def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse:
+    reason = obstacle(settings)
+    if reason is not None:
+        (logger.debug if reason.deliberate else warn_once)(reason.text)
+        return AgentPulse(settings, None)
+    try:
+        # Only here, so that nothing of it is loaded where AgentPulse is off.
+        from agentpulse.pipeline import Pipeline
+
+        return AgentPulse(settings, Pipeline(settings, provider))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the user's program runs on without us
+        warn_once(f"AgentPulse could not start and is off: {type(error).__name__}: {error}")
+        return AgentPulse(settings, None)
+
+
+def _warn_of_difference(
+    current: Settings, given: Mapping[str, object], provider: SdkTracerProvider | None
+) -> None:
+    different = [name for name, value in given.items() if value != getattr(current, name)]
+    if provider is not None and provider is not _provider:
+        different.append("tracer_provider")
+    if different:
+        warn_once(
+            f"agentpulse.init was called again with another {', '.join(different)}, which has no "
+            "effect: AgentPulse goes on as it was set up first. Call agentpulse.shutdown() before."
+        )

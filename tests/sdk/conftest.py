@@ -1,0 +1,133 @@
+"""A receiver of events on this machine, programs run as children, a clean state for each test."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+import agentpulse
+from agentpulse import logs
+
+KEY = "ap_0123456789abcdef"
+
+
+@dataclass
+class Receiver:
+    """Speaks as much of the ingest protocol as a test needs, and keeps what it accepted."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    keys: list[str | None] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    requests: int = 0
+    pause: threading.Event | None = None
+    """Answers wait for it where there is one."""
+
+    def __post_init__(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["kind"] == kind]
+
+    def close(self) -> None:
+        if self.pause is not None:
+            self.pause.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer_to(self, body: bytes, key: str | None) -> int:
+        self.requests += 1
+        self.keys.append(key)
+        if self.pause is not None:
+            self.pause.wait(20)
+        if self.status != 200:
+            return self.status
+        events = json.loads(body)["events"]
+        self.events += events
+        return 200 if events else 400
+
+    def _handler(receiver) -> type[BaseHTTPRequestHandler]:  # noqa: N805  # the handler has the self
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._send(200 if self.path == "/v1/health" else 404)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers["Content-Encoding"] == "gzip":
+                    body = gzip.decompress(body)
+                self._send(receiver.answer_to(body, self.headers["Authorization"]))
+
+            def _send(self, status: int) -> None:
+                body = b'{"accepted": 1}' if status == 200 else b'{"error": "as the test wants"}'
+                self.send_response(status)
+                for name, value in receiver.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def provider() -> TracerProvider:
+    """A provider of the user's, so that tests need not share the global one."""
+    return TracerProvider(shutdown_on_exit=False)
+
+
+@pytest.fixture(autouse=True)
+def clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in os.environ:
+        if name.startswith(("AGENTPULSE_", "OTEL_")):
+            monkeypatch.delenv(name)
+    logs._said.clear()
+    yield
+    agentpulse.shutdown(timeout=0)
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_program() -> Run:
+    """Runs Python code as a program of its own, with these variables in a clean environment."""
+
+    def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run

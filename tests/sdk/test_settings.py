@@ -1,0 +1,240 @@
+"""Settings: an argument wins over a variable, a variable over a default; what is wrong is said."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import agentpulse
+from agentpulse.settings import ROWS, documentation_rows, resolve
+
+README = Path(__file__).parents[2] / "README.md"
+KEY = "ap_0123456789abcdef"
+
+
+def test_without_anything_every_setting_has_its_default():
+    settings = resolve({}, {})
+
+    assert set(settings.sources.values()) == {"default"}
+    assert settings.endpoint == "https://api.agentpulse.dev"
+    assert (settings.enabled, settings.auto_patch, settings.capture_messages) == (True, True, False)
+    assert (settings.flush_interval, settings.max_queue_size, settings.max_batch_size) == (
+        5.0,
+        10_000,
+        100,
+    )
+    assert settings.agent_name  # the name of the machine
+    assert settings.problems == ()
+
+
+def test_an_argument_wins_over_a_variable_and_a_variable_over_a_default():
+    environ = {"AGENTPULSE_AGENT": "from-environment", "AGENTPULSE_FLUSH_INTERVAL": " 2.5 "}
+
+    settings = resolve({"agent_name": "from-argument", "endpoint": None}, environ)
+
+    assert (settings.agent_name, settings.sources["agent_name"]) == ("from-argument", "argument")
+    assert settings.flush_interval == 2.5
+    assert settings.sources["flush_interval"] == "AGENTPULSE_FLUSH_INTERVAL"
+    assert settings.sources["endpoint"] == "default"
+
+
+def test_an_empty_variable_is_as_good_as_none():
+    assert resolve({}, {"AGENTPULSE_ENDPOINT": " "}) == resolve({}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("api_key", KEY, KEY),
+        ("agent_name", "mailer", "mailer"),
+        ("endpoint", "https://pulse.example/base/", "https://pulse.example/base"),
+        ("endpoint", "HTTPS://pulse.example:8443", "https://pulse.example:8443"),
+        ("endpoint", "http://127.0.0.1:4319", "http://127.0.0.1:4319"),
+        ("endpoint", "http://[::1]:4319", "http://[::1]:4319"),
+        ("endpoint", "http://localhost:4319", "http://localhost:4319"),
+        ("enabled", "False", False),
+        ("enabled", "0", False),
+        ("capture_messages", "on", True),
+        ("auto_patch", "no", False),
+        ("flush_interval", "0.5", 0.5),
+        ("max_queue_size", "50", 50),
+        ("max_batch_size", "500", 500),
+        ("debug", "yes", True),
+        ("export_all_spans", "1", True),
+        ("shutdown_timeout", "0", 0.0),
+        ("allow_insecure", "true", True),
+        ("flush_on_sigterm", "true", True),
+        ("heartbeat_interval", "60", 60.0),
+        ("spool_dir", "/var/spool/agentpulse", Path("/var/spool/agentpulse")),
+    ],
+)
+def test_every_variable_is_read(name: str, text: str, value: object):
+    variable = ROWS[name].environment
+
+    settings = resolve({}, {str(variable): text})
+
+    assert getattr(settings, name) == value
+    assert settings.sources[name] == variable
+    assert settings.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("FLUSH_INTERVAL", "ten", "is 'ten'; expected seconds as a number from 0.01 to 86400"),
+        ("SHUTDOWN_TIMEOUT", "nan", "is 'nan'; expected seconds as a number from 0 to 86400"),
+        ("MAX_QUEUE_SIZE", "-1", "is '-1'; expected a whole number from 1 to 1000000"),
+        ("ENABLED", "maybe", "is 'maybe'; expected true or false"),
+        ("API_KEY", "sk-other", "can't be used; expected a key of your AgentPulse account"),
+        ("ENDPOINT", "https://u:pw@h", "is 'https://…@h'; expected an address with a host"),
+        ("ENDPOINT", "HTTP://h", "is 'http://h', where key and events would travel unencrypted"),
+    ],
+)
+def test_a_wrong_variable_is_a_problem_that_says_what_to_do(name: str, text: str, complaint: str):
+    settings = resolve({}, {f"AGENTPULSE_{name}": text})
+
+    (problem,) = settings.problems
+    assert problem.startswith(f"AGENTPULSE_{name} {complaint}")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "pulse.example",
+        "ftp://pulse.example",
+        "https://",
+        "https://h:port",
+        "https://h:0",
+        "https://h?q",
+    ],
+)
+def test_what_is_no_address_is_refused_as_endpoint(endpoint: str):
+    with pytest.raises(
+        agentpulse.SettingError, match=r"argument endpoint is .* expected an address"
+    ):
+        resolve({"endpoint": endpoint}, {})
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ({"flush_interval": "5"}, "flush_interval is of type str; expected seconds"),
+        ({"flush_interval": True}, "flush_interval is of type bool; expected seconds"),
+        ({"max_batch_size": 10.0}, "max_batch_size is of type float; expected a whole number"),
+        ({"enabled": "yes"}, "enabled is of type str; expected true or false"),
+        ({"api_key": 5}, "api_key is of type int; expected a key"),
+        ({"instrument": "openai"}, "instrument is of type str; expected names of libraries"),
+        ({"prices": 5}, "prices is of type int; expected a mapping"),
+        ({"spool_dir": 5}, "spool_dir is of type int; expected a path"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_raises_at_once(argument: dict[str, object], complaint: str):
+    with pytest.raises(TypeError, match=f"The argument {complaint}"):
+        resolve(argument, {})
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ({"flush_interval": 0}, "flush_interval is 0; expected seconds"),
+        ({"max_batch_size": 501}, "max_batch_size is 501; expected a whole number from 1 to 500"),
+        ({"agent_name": "a\nb"}, "agent_name is 'a\\\\nb'; expected a name"),
+        ({"instrument": ("opnai",)}, r"instrument is \('opnai',\); expected names of libraries"),
+        ({"endpoint": "http://pulse.example"}, "endpoint is 'http://pulse.example', where key"),
+    ],
+)
+def test_an_argument_with_a_wrong_value_raises_at_once(argument: dict[str, object], complaint: str):
+    with pytest.raises(ValueError, match=f"The argument {complaint}"):
+        resolve(argument, {})
+
+
+def test_prices_are_read_from_a_file(tmp_path: Path):
+    file = tmp_path / "prices.json"
+    file.write_text('{"my-model": {"input": 2.5, "output": 10}}')
+
+    settings = resolve({}, {"AGENTPULSE_PRICES": str(file)})
+
+    assert (settings.prices, settings.problems) == (file, ())
+    assert settings.shown("prices") == str(file)
+
+
+def test_prices_that_make_no_sense_are_refused_with_the_reason(tmp_path: Path):
+    missing = tmp_path / "missing.json"
+
+    with pytest.raises(agentpulse.SettingError, match=r"prices can't be used: .*'free'"):
+        resolve({"prices": {"my-model": {"input": "free"}}}, {})
+    (problem,) = resolve({}, {"AGENTPULSE_PRICES": str(missing)}).problems
+    assert problem.startswith(f"AGENTPULSE_PRICES can't be used: The price file {missing}")
+
+
+def test_plain_http_to_another_machine_is_allowed_on_demand():
+    settings = resolve({"endpoint": "http://pulse.example", "allow_insecure": True}, {})
+
+    assert settings.endpoint == "http://pulse.example"
+
+
+@pytest.mark.parametrize("key", ["ap_secret\r\nX-Header: x", "ap_sécret", "secret", "ap_"])
+def test_no_message_shows_a_key_that_is_refused(key: str):
+    with pytest.raises(agentpulse.SettingError) as refusal:
+        resolve({"api_key": key}, {})
+
+    assert "secret" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__suppress_context__
+
+
+def test_the_key_is_shown_by_its_last_four_characters_at_most():
+    settings = resolve({"api_key": KEY}, {})
+
+    assert settings.shown("api_key") == "ap_…cdef"
+    assert KEY not in repr(settings)
+    assert resolve({"api_key": "ap_short"}, {}).shown("api_key") == "ap_…"
+
+
+@pytest.mark.parametrize(
+    ("mode", "captures"),
+    [
+        ("SPAN_ONLY", True),
+        ("span_and_event", True),
+        ("EVENT_ONLY", False),
+        ("NO_CONTENT", False),
+        ("nonsense", False),
+    ],
+)
+def test_capture_follows_the_standard_variable_where_ours_says_nothing(mode: str, captures: bool):
+    variable = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+    settings = resolve({}, {variable: mode})
+
+    assert settings.capture_messages is captures
+    assert settings.sources["capture_messages"] == variable
+    assert resolve({"capture_messages": False}, {variable: mode}).capture_messages is False
+    ours = {variable: mode, "AGENTPULSE_CAPTURE_MESSAGES": "true"}
+    assert resolve({}, ours).capture_messages is True
+
+
+def test_init_takes_exactly_the_settings_of_the_table_and_a_provider():
+    assert set(inspect.signature(agentpulse.init).parameters) == {*ROWS, "tracer_provider"}
+    with pytest.raises(TypeError, match="api_kye"):
+        agentpulse.init(api_kye=KEY)  # pyright: ignore[reportCallIssue]  # that is the test
+
+
+def markdown_table() -> str:
+    """The table of settings as the README has it."""
+
+    def cell(text: str) -> str:
+        code = text.startswith(("http", "AGENTPULSE_"))
+        return f"`{text}`" if code else text
+
+    lines = ["| argument | environment | default | |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{name}` | {cell(environment)} | {cell(default)} | {sentence} |"
+        for name, environment, default, sentence in documentation_rows()
+    ]
+    return "\n".join(lines)
+
+
+def test_the_readme_shows_the_table_of_settings():
+    assert markdown_table() in README.read_text(encoding="utf-8")
