@@ -30,7 +30,7 @@ if shutil.which("pyenv") and "PYENV_VERSION" not in os.environ:
 
 
 def sync(session: nox.Session, *groups: str) -> None:
-    """Installs the workspace and the given groups as the lock file says, into the session's environment."""
+    """Installs the workspace and the groups into the session's environment, by the lock file."""
     arguments = [f"--group={group}" for group in groups]
     session.run_install(
         "uv", "sync", "--frozen", "--all-packages", "--no-default-groups", *arguments,
@@ -90,7 +90,7 @@ def alone(session: nox.Session, distribution: str) -> None:
 
 @nox.session(default=False)
 def prices(session: nox.Session) -> None:
-    """Makes prices.json anew from the pinned genai-prices; `nox -s prices -- --check` only compares."""
+    """Makes prices.json anew from the pinned genai-prices; with `-- --check` it only compares."""
     sync(session, "test")
     session.run("python", "scripts/build_prices.py", *session.posargs)
 

@@ -79,7 +79,8 @@ def chat_events() -> list[dict[str, Any]]:
 
 def message_events() -> list[dict[str, Any]]:
     start = {**MESSAGE, "content": [], "stop_reason": None}
-    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    text = {"type": "text", "text": ""}
+    block = {"type": "content_block_start", "index": 0, "content_block": text}
     delta = {"type": "text_delta", "text": " word"}
     usage = {"output_tokens": 400}
     return [
@@ -167,9 +168,8 @@ def measure(name: str) -> dict[str, float]:
     import os
 
     os.environ["ANTHROPIC_OPEN_TELEMETRY"] = "false"  # the bare client must be bare
-    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-
     from agentpulse_instrumentation import instrument, uninstrument
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
     provider = TracerProvider()
     provider.add_span_processor(SpanProcessor())

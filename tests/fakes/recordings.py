@@ -1,6 +1,6 @@
 """Recorded provider traffic, driven through the real client libraries.
 
-The recordings lie beside the checkout and not in it; where they are absent, tests that need them skip.
+The recordings lie beside the checkout and not in it; where they are absent, their tests skip.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ OPERATIONS = {
 
 
 def drivable(operation: str, *, stream: bool) -> list[Any]:
-    """The recordings of an operation that its client library can make, by the shape of their path and body."""
-    library, path, _ = OPERATIONS[operation]
+    """The recordings of an operation that its client library can make, by their path and body."""
+    _, path, _ = OPERATIONS[operation]
     return [
         recording
         for recording in recordings().values()
@@ -88,11 +88,16 @@ def client(recording: Any, transport: Any, *, asynchronous: bool = False) -> Any
     module, http = importlib.import_module(library), http_of(library)
     host, full = recording["request"]["host"], recording["request"]["path"].partition("?")[0]
     prefix = full[: -len(path)]
-    kind = ("Async" if asynchronous else "") + {"openai": "OpenAI", "anthropic": "Anthropic"}[library]
+    kind = {"openai": "OpenAI", "anthropic": "Anthropic"}[library]
     http_client = (http.AsyncClient if asynchronous else http.Client)(transport=transport)
-    scheme = "http" if host.startswith(("localhost", "127.")) or host.endswith(".local") else "https"
-    return getattr(module, kind)(
-        api_key="test", base_url=f"{scheme}://{host}{prefix}", max_retries=0, timeout=60, http_client=http_client
+    is_local = host.startswith(("localhost", "127.")) or host.endswith(".local")
+    scheme = "http" if is_local else "https"
+    return getattr(module, f"Async{kind}" if asynchronous else kind)(
+        api_key="test",
+        base_url=f"{scheme}://{host}{prefix}",
+        max_retries=0,
+        timeout=60,
+        http_client=http_client,
     )
 
 
@@ -107,9 +112,10 @@ def call(client: Any, recording: Any) -> Any:
     given = {key: value for key, value in body.items() if key in known}
     extra = {key: value for key, value in body.items() if key not in known}
     if "model" in known and "model" not in body and recording["operation"] == "chat":
-        # A deployment's address names the model; the method insists on one, the escape hatch doesn't.
-        types, streaming = importlib.import_module("openai.types.chat"), importlib.import_module("openai")
-        kind = streaming.AsyncStream if inspect.iscoroutinefunction(method) else streaming.Stream
+        # A deployment's address names the model; the method insists on one, `post` doesn't.
+        types, module = map(importlib.import_module, ("openai.types.chat", "openai"))
+        is_async = isinstance(client, module.AsyncOpenAI)
+        kind = module.AsyncStream if is_async else module.Stream
         return client.post(
             path,
             body=body,

@@ -1,0 +1,92 @@
+"""What every test stands on: a clean environment, our shields made errors, finished spans."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from agentpulse_instrumentation import instrument, shield, uninstrument
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("AGENTPULSE_", "OTEL_", "OPENAI_", "ANTHROPIC_", "AZURE_OPENAI_")):
+            monkeypatch.delenv(name)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def failures_of_ours_fail_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shield, "strict", True)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Spans:
+    """A tracer provider of the test's own, and what ended on it."""
+
+    def __init__(self) -> None:
+        self._memory = InMemorySpanExporter()
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self._memory))
+
+    def finished(self) -> list[Any]:
+        """The spans that ended since it was last asked, as the SDK has them."""
+        spans = list(self._memory.get_finished_spans())
+        self._memory.clear()
+        return spans
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """The same as dicts: name, kind, status, attributes, events."""
+        return [as_dict(span) for span in self.finished()]
+
+
+def as_dict(span: Any) -> dict[str, Any]:
+    plain = {
+        "name": span.name,
+        "kind": span.kind.name,
+        "attributes": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in sorted(span.attributes.items())
+        },
+    }
+    if span.status.status_code is not StatusCode.UNSET:
+        plain["status"] = span.status.status_code.name
+    if span.status.description is not None:
+        plain["description"] = span.status.description
+    if span.events:
+        plain["events"] = [(event.name, dict(event.attributes)) for event in span.events]
+    return plain
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    """Finished spans; what a test instruments is taken back when it ends."""
+    spans = Spans()
+    yield spans
+    uninstrument()
+    spans.provider.shutdown()
+
+
+@pytest.fixture
+def instrumented(spans: Spans) -> Callable[..., Spans]:
+    """Instruments both client libraries, onto `spans`."""
+
+    def begin(**options: Any) -> Spans:
+        uninstrument()
+        instrument(tracer_provider=spans.provider, **{"capture_messages": False, **options})
+        return spans
+
+    return begin

@@ -1,0 +1,186 @@
+"""Recorded provider traffic through the real clients: nothing changes, every figure is true."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from agentpulse_instrumentation import instrument, uninstrument
+from fakes import recordings
+
+pytestmark = [
+    pytest.mark.skipif(not recordings.is_present(), reason=recordings.WHY_ABSENT),
+    # Providers answer with more than the clients' types know of, and pydantic says so.
+    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings"),
+    pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning"),
+    pytest.mark.timeout(300),
+]
+
+CASES = [(operation, stream) for operation in recordings.OPERATIONS for stream in (False, True)]
+USAGE = "gen_ai.usage."
+
+
+def outcome(call: Any) -> Any:
+    """What a caller gets: types and values of all that comes back, or of what is raised."""
+    try:
+        result = call()
+    except Exception as error:  # noqa: BLE001  # whatever the client raises
+        return type(error), str(error)
+    return [
+        (type(part), plain(part)) for part in (result if isinstance(result, list) else [result])
+    ]
+
+
+def plain(part: Any) -> Any:
+    return part.model_dump(exclude_unset=True) if hasattr(part, "model_dump") else part
+
+
+def drive(recording: Any) -> Any:
+    """Makes the recorded call, reads its stream to the end, and returns all the caller gets."""
+    library = recordings.OPERATIONS[recording["operation"]][0]
+    transport = recordings.tool("replay").transport(recording, http=recordings.http_of(library))
+
+    def call() -> Any:
+        client = recordings.client(recording, transport)
+        result = recordings.call(client, recording)
+        return list(result) if hasattr(type(result), "__next__") else result
+
+    return outcome(call), transport.requests
+
+
+def adrive(recording: Any) -> Any:
+    """The same with the async client."""
+    library = recordings.OPERATIONS[recording["operation"]][0]
+    transport = recordings.tool("replay").transport(recording, http=recordings.http_of(library))
+
+    async def call() -> Any:
+        client = recordings.client(recording, transport, asynchronous=True)
+        result = await recordings.call(client, recording)
+        if hasattr(type(result), "__anext__"):
+            return [chunk async for chunk in result]
+        return result
+
+    return outcome(lambda: asyncio.run(call())), transport.requests
+
+
+@pytest.mark.parametrize("drive", [drive, adrive], ids=["sync", "async"])
+@pytest.mark.parametrize(("operation", "stream"), CASES)
+def test_a_recorded_call_gives_the_caller_the_same_and_one_true_span(
+    operation: str, stream: bool, drive: Any, spans: Any
+) -> None:
+    cases = recordings.drivable(operation, stream=stream)
+    problems: dict[str, list[str]] = {}
+    for recording in cases:
+        expected, requests = drive(recording)
+        instrument(tracer_provider=spans.provider, capture_messages=False)
+        got, requests_seen = drive(recording)
+        uninstrument()
+        found = (
+            [f"{len(ended)} spans"] if len(ended := spans()) != 1 else judge(recording, ended[0])
+        )
+        if repr(got) != repr(expected):
+            found.append(f"the caller got {got!r:.300}, not {expected!r:.300}")
+        if without_usage_option(requests_seen) != without_usage_option(requests):
+            found.append("the requests differ")
+        if found:
+            problems[recording["id"]] = found
+    assert not problems, problem_list(problems)
+    assert cases or (operation, stream) in NEVER_RECORDED
+
+
+def problem_list(problems: dict[str, list[str]]) -> str:
+    return "\n".join(f"{name}: {'; '.join(found)}" for name, found in problems.items())
+
+
+NEVER_RECORDED = {("responses.compact", True), ("embeddings", True), ("moderations", True)}
+
+
+def without_usage_option(requests: list[dict[str, Any]]) -> list[Any]:
+    """The bodies of requests but for what we may add to them."""
+    bodies = []
+    for request in requests:
+        body = dict(request["body"])
+        options = {
+            k: v
+            for k, v in (body.pop("stream_options", None) or {}).items()
+            if k != "include_usage"
+        }
+        bodies.append((request["method"], request["url"], {**body, "stream_options": options}))
+    return bodies
+
+
+def judge(recording: Any, span: dict[str, Any]) -> list[str]:
+    """What a span says otherwise than the recorded truth or the conventions."""
+    truth, attributes = recordings.truths()[recording["id"]], span["attributes"]
+    problems = []
+    for name, expected in expected_attributes(recording, truth).items():
+        value = attributes.get(name)
+        unknown = expected is None and attributes.get("agentpulse.usage.estimated")
+        if value != expected and not unknown:
+            problems.append(f"{name} is {value!r}, not {expected!r}")
+    failed = bool(truth["error"] or truth["stream_error"] or recording["response"]["status"] >= 400)
+    if (span.get("status") == "ERROR") != failed or ("error.type" in attributes) != failed:
+        problems.append(f"failed: {failed}, but the span has {span.get('status')}")
+    record = {"status": span.get("status", "UNSET"), "events": [], **span}
+    _, findings = recordings.semconv_checker().check_record(record)
+    return problems + [str(finding) for finding in findings if finding.level == "E"]
+
+
+def expected_attributes(recording: Any, truth: dict[str, Any]) -> dict[str, Any]:
+    """The attributes as the truth has them, where it and the conventions count differently."""
+    usage = truth["usage"] or {}
+    cache_writes = truth.get("cache_creation_tokens")
+    details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details") or {}
+    if cache_writes is None and isinstance(details, dict):
+        # The truth leaves out the cache writes that OpenAI reports since GPT-5.6.
+        cache_writes = details.get("cache_write_tokens")
+    is_embedding = recording["operation"] == "embeddings"
+    reasons = truth["finish_reasons"] or [None]
+    if reasons == ["queued"]:
+        # The status of a response in the background, which has no reason to have ended yet.
+        reasons = []
+    if truth["stream_error"]:
+        reasons = [reason or "error" for reason in reasons]
+    return {
+        USAGE + "input_tokens": inclusive_input(truth),
+        # Embeddings have no output; Mistral reports that they have 0 tokens of it.
+        USAGE + "output_tokens": None if is_embedding else truth["output_tokens"],
+        USAGE + "cache_read.input_tokens": truth["cached_tokens"],
+        USAGE + "cache_write.input_tokens": cache_writes,
+        USAGE + "reasoning.output_tokens": truth["reasoning_tokens"],
+        "gen_ai.response.model": truth["response_model"] or None,  # Snowflake's are empty texts
+        "gen_ai.response.id": None if is_embedding else truth["response_id"] or None,
+        "gen_ai.response.finish_reasons": [reason for reason in reasons if reason] or None,
+    }
+
+
+def inclusive_input(truth: dict[str, Any]) -> int | None:
+    """All input tokens; Grok on Azure and Mistral count cached and audio input beside the rest."""
+    tokens = truth.get("input_tokens_with_cache", truth["input_tokens"])
+    details = (truth["usage"] or {}).get("prompt_tokens_details") or {}
+    for part in ("cached_tokens", "audio_tokens"):
+        if tokens is not None and (details.get(part) or 0) > tokens:
+            tokens += details[part]
+    return tokens
+
+
+@pytest.mark.parametrize(("operation", "stream"), CASES)
+def test_captured_content_of_a_recorded_call_holds_its_tool_calls_and_the_conventions(
+    operation: str, stream: bool, spans: Any
+) -> None:
+    problems = {}
+    instrument(tracer_provider=spans.provider, capture_messages=True)
+    for recording in recordings.drivable(operation, stream=stream):
+        drive(recording)
+        (span,) = spans()
+        found = judge(recording, span)
+        messages = json.loads(span["attributes"].get("gen_ai.output.messages", "[]"))
+        parts = [part for message in messages for part in message["parts"]]
+        called = [part["name"] for part in parts if part["type"] == "tool_call"]
+        if called != (recordings.truths()[recording["id"]]["tool_calls"] or []):
+            found.append(f"tool calls are {called}")
+        if found:
+            problems[recording["id"]] = found
+    assert not problems, problem_list(problems)
