@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentpulse_exporter.deadline import (
     MAX_ANSWER,
@@ -40,6 +40,14 @@ class Answer:
     content_type: str = ""
     retry_after: str | None = None
     body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    body: bytes | None
+    headers: Mapping[str, str] = field(repr=False)
 
 
 class NoAnswerError(Exception):
@@ -72,16 +80,23 @@ class Transport:
         Raises:
             NoAnswerError: There was no answer in time.
         """
+        return self._request(_Request("POST", "/v1/ingest", body, headers), seconds)
+
+    def get(self, path: str, headers: Mapping[str, str], *, seconds: float) -> Answer:
+        """Asks for a path below the endpoint, under the same terms as `post`."""
+        return self._request(_Request("GET", path, None, headers), seconds)
+
+    def _request(self, request: _Request, seconds: float) -> Answer:
         deadline = time.monotonic() + seconds
         kept = self._kept()
         try:
             if kept is not None:
                 try:
-                    return self._exchange(kept, body, headers, deadline)
+                    return self._exchange(kept, request, deadline)
                 except ConnectionError:
                     # The receiver closed it while it was idle, or as we wrote. It drops repeats.
                     self.close()
-            return self._exchange(self._open(deadline), body, headers, deadline)
+            return self._exchange(self._open(deadline), request, deadline)
         except ssl.SSLError as error:
             self.close()
             raise NoAnswerError(TLS, error) from None
@@ -163,10 +178,8 @@ class Transport:
             message = f"the proxy answered {answer.status}"
             raise ConnectionRefusedError(message)
 
-    def _exchange(
-        self, connection: socket.socket, body: bytes, headers: Mapping[str, str], deadline: float
-    ) -> Answer:
-        path = f"{self._endpoint.path}/v1/ingest"
+    def _exchange(self, connection: socket.socket, request: _Request, deadline: float) -> Answer:
+        path = f"{self._endpoint.path}{request.path}"
         more: dict[str, str] = {"Host": self._endpoint.authority}
         if self._proxy is not None and self._endpoint.scheme == "http":
             path = f"http://{self._endpoint.authority}{path}"
@@ -175,7 +188,7 @@ class Transport:
         channel = DeadlineSocket(connection, deadline)
         client = http.client.HTTPConnection(self._endpoint.host)
         client.sock = channel
-        client.request("POST", path, body, {**headers, **more})
+        client.request(request.method, path, request.body, {**request.headers, **more})
         response = client.getresponse()
         # The head decides. The body is worth a second more, and no failure.
         channel.deadline = min(deadline, time.monotonic() + _SECONDS_FOR_BODY)
