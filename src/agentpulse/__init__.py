@@ -1,1 +1,50 @@
-"""AgentPulse: every LLM call of an agent with its model, tokens, cost, latency and errors."""
+"""AgentPulse: every LLM call of an agent with its model, tokens, cost, latency and errors.
+
+`agentpulse.init()` switches it on. Importing this package loads neither OpenTelemetry nor any
+client library; what needs them is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from agentpulse.client import AgentPulse
+from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
+from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats
+
+if TYPE_CHECKING:
+    from agentpulse_exporter import Stats, calculate_cost
+
+    __version__: str
+
+__all__ = [
+    "AgentPulse",
+    "AgentPulseError",
+    "SettingError",
+    "SettingTypeError",
+    "Stats",
+    "__version__",
+    "aflush",
+    "calculate_cost",
+    "flush",
+    "get_client",
+    "init",
+    "shutdown",
+    "stats",
+]
+
+_LOADED_ON_USE = {
+    "Stats": ("agentpulse_exporter", "Stats"),
+    "calculate_cost": ("agentpulse_exporter", "calculate_cost"),
+    "__version__": ("agentpulse.version", "VERSION"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LOADED_ON_USE:
+        message = f"module 'agentpulse' has no attribute {name!r}"
+        raise AttributeError(message)
+    module, attribute = _LOADED_ON_USE[name]
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
+from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
+from packaging.requirements import Requirement
 
 from agentpulse.provider import UrandomIds
 from agentpulse.version import VERSION
 
-LIBRARIES = ("openai", "anthropic", "litellm", "langchain-core")
 
-
-def installed_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """The versions of those distributions that are installed; none of them is imported."""
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+def installed_version(distribution: str) -> str | None:
+    """The version that is installed, without importing it; None where none is."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def instant(kind: str, name: str, data: dict[str, str | tuple[str, ...]]) -> ReadableSpan:
@@ -57,7 +53,8 @@ def instant(kind: str, name: str, data: dict[str, str | tuple[str, ...]]) -> Rea
 
 def sdk_init() -> ReadableSpan:
     """The event that `init` sends."""
-    libraries = tuple(f"{name} {found}" for name, found in installed_versions().items())
+    names = [Requirement(instrumentor.supported).name for instrumentor in INSTRUMENTORS.values()]
+    libraries = tuple(f"{name} {found}" for name in names if (found := installed_version(name)))
     return instant(
         "sdk_init",
         "sdk_init",

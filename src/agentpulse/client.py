@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from typing import TYPE_CHECKING
 
-from agentpulse_exporter import Stats, calculate_cost
-
 if TYPE_CHECKING:
+    from agentpulse_exporter import Stats
+
     from agentpulse.pipeline import Pipeline
     from agentpulse.settings import Settings
 
@@ -27,10 +26,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lifecycle)
 
 
+def nothing_recorded() -> Stats:
+    """The figures of an SDK that never ran."""
+    from agentpulse_exporter import Stats  # only here, so that nothing is loaded where we are off
+
+    return Stats()
+
+
 class AgentPulse:
     """The SDK as it was set up. Where it is off, every method works and does nothing."""
-
-    calculate_cost = staticmethod(calculate_cost)
 
     def __init__(self, settings: Settings, pipeline: Pipeline | None) -> None:
         """For `agentpulse.init` to call; None as pipeline means off."""
@@ -57,11 +61,13 @@ class AgentPulse:
 
     async def aflush(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # it is the server's time, not the task's
         """As `flush`, without stopping the event loop."""
+        import asyncio  # where this is awaited it is loaded; elsewhere it would slow the start down
+
         return self._pipeline is None or await asyncio.to_thread(self.flush, timeout)
 
     def stats(self) -> Stats:
         """What became of all that ended since `init`: accepted, queued or dropped, and why."""
-        return Stats() if self._pipeline is None else self._pipeline.processor.stats()
+        return nothing_recorded() if self._pipeline is None else self._pipeline.processor.stats()
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """Takes every patch back, sends what is queued and stops; works once.

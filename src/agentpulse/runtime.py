@@ -6,16 +6,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from agentpulse_exporter import Stats
-
 from agentpulse import client
 from agentpulse.activation import obstacle
-from agentpulse.client import AgentPulse
+from agentpulse.client import AgentPulse, nothing_recorded
 from agentpulse.logs import logger, warn_once
-from agentpulse.provider import verify_provider
 from agentpulse.settings import ROWS, Settings, resolve, verify
 
 if TYPE_CHECKING:
+    from agentpulse_exporter import Stats
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import TracerProvider
 
@@ -42,8 +40,6 @@ def init(
     shutdown_timeout: float | None = None,
     allow_insecure: bool | None = None,
     flush_on_sigterm: bool | None = None,
-    heartbeat_interval: float | None = None,
-    spool_dir: str | os.PathLike[str] | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> AgentPulse:
     """Switches AgentPulse on: from here on every LLM call of this process is recorded and sent.
@@ -59,7 +55,7 @@ def init(
             What is wrong in the environment never raises: it is logged once, and nothing runs.
     """
     given = verify({name: value for name, value in locals().items() if name in ROWS})
-    provider = None if tracer_provider is None else verify_provider(tracer_provider)
+    provider = None if tracer_provider is None else _verified(tracer_provider)
     global _client, _provider  # one for the process, as OpenTelemetry's provider
     with client.lifecycle:
         if _client is None or _client.is_shut_down:
@@ -94,12 +90,19 @@ async def aflush(timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # it is the s
 
 def stats() -> Stats:
     """What became of all that ended since `init`; after `shutdown`, the final figures."""
-    return Stats() if _client is None else _client.stats()
+    return nothing_recorded() if _client is None else _client.stats()
 
 
 def get_client() -> AgentPulse | None:
     """What the last `init` returned; None before it and after `shutdown`."""
     return None if _client is None or _client.is_shut_down else _client
+
+
+def _verified(provider: TracerProvider) -> SdkTracerProvider:
+    # Only here, for it loads the SDK of OpenTelemetry, which whoever passes a provider has loaded.
+    from agentpulse.provider import verify_provider
+
+    return verify_provider(provider)
 
 
 def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse:

@@ -35,6 +35,9 @@ class Patches:
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any, Any]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._done)
+
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replaces `owner.name` by what `make` makes of it."""
         original = cast("Any", vars(owner)[name])
@@ -67,6 +70,11 @@ class ClientInstrumentor(BaseInstrumentor):
     _pending: Seam | None = None
     _patches: Patches
     _hooked = False
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether calls are recorded now: the library is imported, and its patches are on."""
+        return self._seam is not None and self._seam.active and bool(self._patches)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The library and the versions that are supported."""

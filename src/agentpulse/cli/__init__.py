@@ -1,8 +1,8 @@
 """The command `agentpulse`: its tree of commands, each in a module of its own.
 
 Only the module of the command that was asked for is imported, so that what another one needs may
-be missing. A command's module has `add_parser(subparsers)`, which sets `run`, a function from the
-parsed arguments to the exit status.
+be missing. A command's module has `add_parser(subparsers: Subparsers)`, which sets `run`, a function
+from the parsed arguments to the exit status.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from agentpulse.version import VERSION
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no public name for it  # pyright: ignore[reportPrivateUsage]
 
 COMMANDS = {
     "demo": "run an example agent against fake providers and show what was recorded",

@@ -9,12 +9,16 @@ import time
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from agentpulse_exporter.pricing import PriceOverrides
 from agentpulse_exporter.pricing.model import Model, periods_of
 from agentpulse_exporter.pricing.table import Found, PriceTable, Provider, price_table
 from agentpulse_exporter.pricing.tariff import Price, Prices
 from agentpulse_exporter.pricing.units import UNITS
+
+if TYPE_CHECKING:
+    from agentpulse.cli import Subparsers
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
 _PER = {
@@ -29,11 +33,10 @@ _PER = {
 _WIDTH = 52
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds the command."""
     parser = subparsers.add_parser(
         "costs",
-        help="show what a model costs",
         description="List the models that can be priced, or show what one model's name leads to.",
     )
     parser.add_argument("model", nargs="?", help="a model's name, as a provider's answer has it")
@@ -51,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         print("\n".join(lines), flush=True)
     except BrokenPipeError:
-        # The list is long, so it is piped to `head`; the interpreter must not write the rest at exit.
+        # The list is long, so it is piped to `head`; at exit the rest must not be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -103,7 +106,7 @@ def _names(provider: Provider) -> Iterator[str]:
 
 def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
     now = time.time()
-    yield "USD per million tokens; + is more in a large context. `agentpulse costs MODEL` tells all."
+    yield "USD per million tokens; + is more in a large context. `agentpulse costs MODEL` says more"
     for provider in table.providers.values():
         if identity not in (None, provider.id):
             continue

@@ -1,3 +1,58 @@
 """Requests that the commands make to the endpoint, the way the exporter makes its own."""
 
 from __future__ import annotations
+
+from agentpulse_exporter.batching import Batch
+from agentpulse_exporter.events import Event
+from agentpulse_exporter.proxies import proxy_for
+from agentpulse_exporter.settings import ConfigurationError
+from agentpulse_exporter.settings import Settings as ExporterSettings
+from agentpulse_exporter.settings import resolve as resolve_exporter
+from agentpulse_exporter.transport import NoAnswerError, Transport
+
+from agentpulse.cli.answers import Outcome
+from agentpulse.settings import Settings
+from agentpulse.version import VERSION
+
+SECONDS = 10.0
+"""Seconds that a request may take."""
+
+
+def get(settings: Settings, path: str) -> Outcome:
+    """Asks for a path below the endpoint, with the key."""
+    exporter = _exporter(settings)
+    try:
+        return _transport(exporter).get(path, _headers(exporter), seconds=SECONDS)
+    except (NoAnswerError, ConfigurationError) as error:
+        return error
+
+
+def post(settings: Settings, event: Event) -> Outcome:
+    """Sends one event, uncompressed, because some receivers can't read anything else."""
+    exporter = _exporter(settings)
+    body = Batch((event,)).body(exporter.agent_name, VERSION)
+    headers = {**_headers(exporter), "Content-Type": "application/json"}
+    try:
+        return _transport(exporter).post(body, headers, seconds=SECONDS)
+    except (NoAnswerError, ConfigurationError) as error:
+        return error
+
+
+def _exporter(settings: Settings) -> ExporterSettings:
+    return resolve_exporter(
+        api_key=settings.api_key,
+        endpoint=settings.endpoint,
+        agent_name=settings.agent_name,
+        allow_insecure=settings.allow_insecure,
+    )
+
+
+def _transport(exporter: ExporterSettings) -> Transport:
+    return Transport(exporter.endpoint, proxy_for(exporter.endpoint))
+
+
+def _headers(exporter: ExporterSettings) -> dict[str, str]:
+    headers = {"User-Agent": f"agentpulse-python/{VERSION}"}
+    if exporter.api_key is not None:
+        headers["Authorization"] = exporter.api_key.authorization()
+    return headers

@@ -177,7 +177,6 @@ ENDPOINT = Kind(
     _endpoint,
     show=_endpoint_without_password,
 )
-PATH = Kind("a path", _path, show=str)
 PRICES = Kind(
     "a mapping from model to prices, or the path of a JSON file with one",
     _prices,

@@ -160,24 +160,6 @@ class Settings:
             "(where `init` runs in the main thread).",
         ),
     ] = False
-    heartbeat_interval: Annotated[
-        float,
-        Row(
-            "AGENTPULSE_HEARTBEAT_INTERVAL",
-            kinds.seconds(0, example="300"),
-            "Seconds between two signs of life, 0 for none. "
-            "Checked, but without effect until heartbeats exist.",
-        ),
-    ] = 300.0
-    spool_dir: Annotated[
-        Path | None,
-        Row(
-            "AGENTPULSE_SPOOL_DIR",
-            kinds.PATH,
-            "A folder for what could not be sent. "
-            "Checked, but without effect until the spool exists.",
-        ),
-    ] = None
     sources: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """By setting: "argument", the name of a variable, or "default"."""
     problems: tuple[str, ...] = ()
