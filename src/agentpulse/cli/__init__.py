@@ -1,8 +1,8 @@
 """The command `agentpulse`: its tree of commands, each in a module of its own.
 
 Only the module of the command that was asked for is imported, so that what another one needs may
-be missing. A command's module has `add_parser(subparsers: Subparsers)`, which sets `run`, a function
-from the parsed arguments to the exit status.
+be missing. A command's module has `add_parser(subparsers: Subparsers)`, which sets `run`: a
+function from the parsed arguments to the exit status.
 """
 
 from __future__ import annotations
