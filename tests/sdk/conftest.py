@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import socketserver
 import subprocess
 import sys
 import threading
@@ -28,8 +29,11 @@ class Receiver:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b'{"error": "as the test wants"}'
+    """What is said where `status` isn't 200."""
     keys: list[str | None] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    agents: set[str] = field(default_factory=set)
     requests: int = 0
     pause: threading.Event | None = None
     """Answers wait for it where there is one."""
@@ -51,35 +55,42 @@ class Receiver:
         self._server.server_close()
         self._thread.join()
 
-    def answer_to(self, body: bytes, key: str | None) -> int:
+    def take(self, body: bytes, key: str | None) -> int:
+        status = self.answer(key)
+        if status == 200:
+            batch = json.loads(body)
+            self.events += batch["events"]
+            self.agents.add(batch["agent"])
+        return status
+
+    def answer(self, key: str | None) -> int:
         self.requests += 1
         self.keys.append(key)
         if self.pause is not None:
             self.pause.wait(20)
-        if self.status != 200:
-            return self.status
-        events = json.loads(body)["events"]
-        self.events += events
-        return 200 if events else 400
+        return self.status
 
     def _handler(receiver) -> type[BaseHTTPRequestHandler]:  # noqa: N805  # the handler has the self
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._send(200 if self.path == "/v1/health" else 404)
+                known = self.path == "/v1/stats"
+                self._send(receiver.answer(self.headers["Authorization"]) if known else 404)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers["Content-Encoding"] == "gzip":
                     body = gzip.decompress(body)
-                self._send(receiver.answer_to(body, self.headers["Authorization"]))
+                self._send(receiver.take(body, self.headers["Authorization"]))
 
             def _send(self, status: int) -> None:
-                body = b'{"accepted": 1}' if status == 200 else b'{"error": "as the test wants"}'
+                body = b'{"accepted": 1}' if status == 200 else receiver.body
                 self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
+                if "Content-Type" not in receiver.headers:
+                    self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -95,6 +106,22 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+@pytest.fixture
+def speaks_no_http() -> Iterator[str]:
+    """The address of something that greets in another protocol."""
+
+    class Greeter(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"+OK POP3 ready\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Greeter) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

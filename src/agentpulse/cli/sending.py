@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from agentpulse_exporter.batching import Batch
 from agentpulse_exporter.events import Event
 from agentpulse_exporter.proxies import proxy_for
@@ -22,7 +24,8 @@ def get(settings: Settings, path: str) -> Outcome:
     """Asks for a path below the endpoint, with the key."""
     exporter = _exporter(settings)
     try:
-        return _transport(exporter).get(path, _headers(exporter), seconds=SECONDS)
+        with closing(_transport(exporter)) as transport:
+            return transport.get(path, _headers(exporter), seconds=SECONDS)
     except (NoAnswerError, ConfigurationError) as error:
         return error
 
@@ -33,7 +36,8 @@ def post(settings: Settings, event: Event) -> Outcome:
     body = Batch((event,)).body(exporter.agent_name, VERSION)
     headers = {**_headers(exporter), "Content-Type": "application/json"}
     try:
-        return _transport(exporter).post(body, headers, seconds=SECONDS)
+        with closing(_transport(exporter)) as transport:
+            return transport.post(body, headers, seconds=SECONDS)
     except (NoAnswerError, ConfigurationError) as error:
         return error
 

@@ -1,0 +1,218 @@
+"""`agentpulse status`: settings and their sources, endpoint, key, libraries, all in one word."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from openai._base_client import SyncAPIClient
+from sdk.conftest import KEY, Receiver, Run
+
+from agentpulse import announcement
+from agentpulse.cli import main, status
+from agentpulse.settings import ROWS
+
+
+@pytest.fixture(autouse=True)
+def settings(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTPULSE_ENDPOINT", receiver.endpoint)
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command, which is to end with this exit status, and returns what it reports."""
+
+    def report(exit_status: int) -> dict[str, Any]:
+        assert main(["status", "--json"]) == exit_status
+        return json.loads(capsys.readouterr().out)
+
+    return report
+
+
+def test_where_all_is_well_it_says_so_and_ends_with_0(
+    receiver: Receiver, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AGENTPULSE_API_KEY", KEY)
+
+    assert main(["status"]) == 0
+
+    text = capsys.readouterr().out
+    lines = [line.split(maxsplit=2) for line in text.splitlines() if line]
+    assert lines[0][1] == version("agentpulse-sdk")
+    assert ["api_key", "ap_…cdef", "(AGENTPULSE_API_KEY)"] in lines
+    assert ["endpoint", f"'{receiver.endpoint}'", "(AGENTPULSE_ENDPOINT)"] in lines
+    assert ["flush_interval", "5.0", "(default)"] in lines
+    assert ["ok", "key", "accepted"] in lines
+    assert ["ok", "openai", f"{openai.__version__} is recorded"] in lines
+    assert ["ok", "anthropic", f"{anthropic.__version__} is recorded"] in lines
+    assert text.endswith("All is well.\n")
+    assert KEY not in text
+
+
+def test_asking_leaves_no_event_and_no_patch(receiver: Receiver):
+    original = vars(SyncAPIClient)["request"]
+
+    assert main(["status"]) == 0
+
+    assert (receiver.requests, receiver.events) == (1, [])
+    assert vars(SyncAPIClient)["request"] is original
+
+
+def test_json_has_every_setting_and_every_finding(report: Any):
+    told = report(0)
+
+    assert told["ok"] is True
+    assert set(told["settings"]) == set(ROWS)
+    assert set(told["findings"]) == {"agentpulse", "endpoint", "key", "openai", "anthropic"}
+    assert told["findings"]["key"] == {"ok": True, "said": "none, and none is needed here"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "endpoint", "key"),
+    [
+        (401, (True, "answers"), (False, "it takes no such API key (401)")),
+        (403, (True, "answers"), (False, "it doesn't know this API key (403)")),
+        (404, (False, "there is no AgentPulse API at this address"), (None, "not checked")),
+        (500, (False, "it failed (500)"), (None, "not checked")),
+    ],
+)
+def test_an_endpoint_or_a_key_that_is_not_well_ends_with_1(
+    answer: int,
+    endpoint: tuple[bool, str],
+    key: tuple[bool | None, str],
+    receiver: Receiver,
+    report: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("AGENTPULSE_API_KEY", KEY)
+    receiver.status = answer
+
+    findings = report(1)["findings"]
+
+    for name, (is_well, said) in (("endpoint", endpoint), ("key", key)):
+        assert findings[name]["ok"] is is_well
+        assert findings[name]["said"].startswith(said)
+
+
+def test_a_limit_that_is_reached_says_nothing_of_the_key(receiver: Receiver, report: Any):
+    receiver.status = 429
+
+    findings = report(0)["findings"]
+
+    assert findings["endpoint"]["ok"] is True
+    assert findings["key"] == {
+        "ok": None,
+        "said": "the limit of events of your plan is reached (429): events are taken again later",
+    }
+
+
+def test_an_endpoint_that_wants_a_key_where_none_is_set(receiver: Receiver, report: Any):
+    receiver.status = 401
+
+    assert report(1)["findings"]["key"] == {"ok": False, "said": "none, but one is needed"}
+
+
+def test_an_endpoint_that_does_not_answer(
+    speaks_no_http: str, report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AGENTPULSE_ENDPOINT", speaks_no_http)
+
+    findings = report(1)["findings"]
+
+    assert findings["endpoint"]["ok"] is False
+    assert findings["endpoint"]["said"].startswith("what listens there doesn't speak HTTP")
+    assert findings["key"] == {"ok": None, "said": "not checked"}
+
+
+def test_a_malformed_setting_is_shown_and_nobody_is_asked(
+    receiver: Receiver, report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AGENTPULSE_MAX_QUEUE_SIZE", "big")
+
+    findings = report(1)["findings"]
+
+    assert "AGENTPULSE_MAX_QUEUE_SIZE is 'big'" in findings["agentpulse"]["said"]
+    assert findings["endpoint"] == {"ok": None, "said": "not asked"}
+    assert receiver.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "exit_status", "said"),
+    [
+        ("AGENTPULSE_ENABLED", 1, "not recorded because AgentPulse is off"),
+        ("AGENTPULSE_AUTO_PATCH", 0, "not recorded because auto_patch is false"),
+    ],
+)
+def test_a_library_that_is_left_alone_is_told_with_the_reason(
+    variable: str, exit_status: int, said: str, report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(variable, "false")
+
+    finding = report(exit_status)["findings"]["openai"]
+
+    assert finding == {"ok": None, "said": f"{openai.__version__} is supported, {said}"}
+
+
+def test_a_library_that_is_absent_is_no_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(status, "installed_version", lambda _name: None)
+
+    finding = report(0)["findings"]["anthropic"]
+
+    assert finding["ok"] is None
+    assert finding["said"].startswith("not installed (")
+
+
+def test_a_version_that_is_not_supported_is_a_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(status, "installed_version", lambda _name: "0.1")
+
+    finding = report(1)["findings"]["openai"]
+
+    assert finding["ok"] is False
+    assert finding["said"].startswith("0.1 is not recorded: ")
+
+
+def test_a_library_that_is_broken_is_a_fault(
+    receiver: Receiver, run_program: Run, monkeypatch: pytest.MonkeyPatch
+):
+    code = """
+import sys
+sys.modules["openai.types"] = None  # as a half-removed installation
+from agentpulse.cli import main
+sys.exit(main(["status"]))
+"""
+
+    program = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)
+
+    assert program.returncode == 1, program.stderr
+    assert "openai" in program.stdout
+    assert "broken, importing it fails: " in program.stdout
+    assert program.stdout.count("!!") == 2  # the line, and what points to it
+
+
+def test_the_version_of_what_is_not_installed_is_none():
+    assert announcement.installed_version("no-such-distribution") is None
+    assert "no_such_distribution" not in sys.modules
+
+
+def test_debug_logs_on_stderr(run_program: Run, receiver: Receiver):
+    code = """
+import sys
+from agentpulse import logs
+from agentpulse.cli import main
+status = main(["status"])
+logs.logger.debug("a detail")
+sys.exit(status)
+"""
+
+    # Without libraries to try, which take seconds to import.
+    variables = {"AGENTPULSE_ENDPOINT": receiver.endpoint, "AGENTPULSE_AUTO_PATCH": "false"}
+    quiet = run_program(code, **variables)
+    talking = run_program(code, **variables, AGENTPULSE_DEBUG="true")
+
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert "DEBUG agentpulse: a detail" in talking.stderr
