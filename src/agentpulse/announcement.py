@@ -6,6 +6,7 @@ import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
 
+from agentpulse_exporter import names
 from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -42,8 +43,8 @@ def instant(kind: str, name: str, data: dict[str, str | tuple[str, ...]]) -> Rea
         ),
         resource=Resource.get_empty(),
         attributes={
-            "agentpulse.span.kind": kind,
-            **{f"agentpulse.data.{field}": value for field, value in data.items()},
+            names.SPAN_KIND: kind,
+            **{names.DATA_PREFIX + field: value for field, value in data.items()},
         },
         start_time=now,
         end_time=now,
@@ -53,8 +54,9 @@ def instant(kind: str, name: str, data: dict[str, str | tuple[str, ...]]) -> Rea
 
 def sdk_init() -> ReadableSpan:
     """The event that `init` sends."""
-    names = [Requirement(instrumentor.supported).name for instrumentor in INSTRUMENTORS.values()]
-    libraries = tuple(f"{name} {found}" for name in names if (found := installed_version(name)))
+    instrumented = [Requirement(kind.supported).name for kind in INSTRUMENTORS.values()]
+    versions = ((name, installed_version(name)) for name in instrumented)
+    libraries = tuple(f"{name} {found}" for name, found in versions if found is not None)
     return instant(
         "sdk_init",
         "sdk_init",

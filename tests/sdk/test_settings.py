@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 import agentpulse
-from agentpulse.settings import ROWS, documentation_rows, resolve
+from agentpulse.settings import ROWS, resolve
 
-README = Path(__file__).parents[2] / "README.md"
 KEY = "ap_0123456789abcdef"
 
 
@@ -66,8 +65,6 @@ def test_an_empty_variable_is_as_good_as_none():
         ("shutdown_timeout", "0", 0.0),
         ("allow_insecure", "true", True),
         ("flush_on_sigterm", "true", True),
-        ("heartbeat_interval", "60", 60.0),
-        ("spool_dir", "/var/spool/agentpulse", Path("/var/spool/agentpulse")),
     ],
 )
 def test_every_variable_is_read(name: str, text: str, value: object):
@@ -127,7 +124,6 @@ def test_what_is_no_address_is_refused_as_endpoint(endpoint: str):
         ({"api_key": 5}, "api_key is of type int; expected a key"),
         ({"instrument": "openai"}, "instrument is of type str; expected names of libraries"),
         ({"prices": 5}, "prices is of type int; expected a mapping"),
-        ({"spool_dir": 5}, "spool_dir is of type int; expected a path"),
     ],
 )
 def test_an_argument_of_a_wrong_type_raises_at_once(argument: dict[str, object], complaint: str):
@@ -219,22 +215,3 @@ def test_init_takes_exactly_the_settings_of_the_table_and_a_provider():
     assert set(inspect.signature(agentpulse.init).parameters) == {*ROWS, "tracer_provider"}
     with pytest.raises(TypeError, match="api_kye"):
         agentpulse.init(api_kye=KEY)  # pyright: ignore[reportCallIssue]  # that is the test
-
-
-def markdown_table() -> str:
-    """The table of settings as the README has it."""
-
-    def cell(text: str) -> str:
-        code = text.startswith(("http", "AGENTPULSE_"))
-        return f"`{text}`" if code else text
-
-    lines = ["| argument | environment | default | |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| `{name}` | {cell(environment)} | {cell(default)} | {sentence} |"
-        for name, environment, default, sentence in documentation_rows()
-    ]
-    return "\n".join(lines)
-
-
-def test_the_readme_shows_the_table_of_settings():
-    assert markdown_table() in README.read_text(encoding="utf-8")
