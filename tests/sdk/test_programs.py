@@ -177,21 +177,6 @@ agentpulse.shutdown()
     assert call["data"]["status"] == "error"
 
 
-def test_init_imports_no_client_library_and_no_exporter_of_opentelemetry(
-    receiver: Receiver, run_program: Run
-):
-    code = """
-import json, sys, agentpulse
-agentpulse.init()
-heavy = ("openai", "anthropic", "httpx", "httpx2", "requests", "pydantic", "aiohttp")
-loaded = [name for name in heavy if name in sys.modules]
-loaded += [name for name in sys.modules if name.startswith("opentelemetry.exporter")]
-print(json.dumps(loaded))
-"""
-
-    assert printed(run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)) == []
-
-
 def test_the_reason_to_be_off_is_said_once_on_stderr(run_program: Run):
     code = "import agentpulse; agentpulse.init(); agentpulse.shutdown(); agentpulse.init()"
 
@@ -206,10 +191,11 @@ def test_the_reason_to_be_off_is_said_once_on_stderr(run_program: Run):
     assert [p.returncode for p in (without_key, wrong, switched_off)] == [0, 0, 0]
 
 
-TERMINATED = (
-    CALL
-    + """
-import signal, time, agentpulse
+def terminated(*, before: str = "", arguments: str = "", after: str = "") -> str:
+    """A program that sends itself SIGTERM."""
+    return f"""
+import signal, agentpulse
+{CALL}
 {before}
 agentpulse.init({arguments})
 make_call()
@@ -217,13 +203,12 @@ make_call()
 signal.raise_signal(signal.SIGTERM)
 print("went on", flush=True)
 """
-)
 
 
 def test_sigterm_sends_what_is_queued_and_still_ends_the_program_by_the_signal(
     receiver: Receiver, run_program: Run
 ):
-    code = TERMINATED.format(before="", arguments="flush_on_sigterm=True", after="")
+    code = terminated(before="", arguments="flush_on_sigterm=True", after="")
 
     program = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)
 
@@ -233,7 +218,7 @@ def test_sigterm_sends_what_is_queued_and_still_ends_the_program_by_the_signal(
 
 def test_sigterm_is_left_alone_unless_asked_for(receiver: Receiver, run_program: Run):
     after = "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
-    code = TERMINATED.format(before="", arguments="", after=after)
+    code = terminated(before="", arguments="", after=after)
 
     program = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)
 
@@ -246,7 +231,7 @@ def handler(number, frame):
     print("handled", agentpulse.stats().queued, flush=True)
 signal.signal(signal.SIGTERM, handler)
 """
-    code = TERMINATED.format(
+    code = terminated(
         before=before,
         arguments="",
         after="assert signal.getsignal(signal.SIGINT) is signal.default_int_handler",
@@ -266,7 +251,7 @@ def handler(number, frame):
 signal.signal(signal.SIGTERM, handler)
 """
     after = "agentpulse.shutdown(); assert signal.getsignal(signal.SIGTERM) is handler"
-    code = TERMINATED.format(before=before, arguments="flush_on_sigterm=True", after=after)
+    code = terminated(before=before, arguments="flush_on_sigterm=True", after=after)
 
     program = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)
 
@@ -285,7 +270,7 @@ signal.signal(signal.SIGTERM, theirs)
 agentpulse.shutdown()
 assert signal.getsignal(signal.SIGTERM) is theirs
 """
-    code = TERMINATED.format(before="", arguments="flush_on_sigterm=True", after=after)
+    code = terminated(before="", arguments="flush_on_sigterm=True", after=after)
 
     program = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)
 
