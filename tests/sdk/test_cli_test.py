@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from sdk.conftest import KEY, Receiver
 
@@ -91,13 +89,11 @@ def test_the_servers_words_are_shown_without_the_key_and_without_control_charact
 
 
 def test_an_endpoint_that_refuses_is_told(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    refusing: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    with socket.socket() as closed:  # bound, so that nobody else gets it, and not listening
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AGENTPULSE_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        assert main(["test"]) == 1
+    monkeypatch.setenv("AGENTPULSE_ENDPOINT", refusing)
 
+    assert main(["test"]) == 1
     assert "did not take the event: the connection is refused" in capsys.readouterr().err
 
 
