@@ -107,7 +107,15 @@ class Counters:
         with self._lock:
             # Models are texts of other people's making; their number has to end somewhere.
             known = model in self._unpriced or len(self._unpriced) < _MODELS_COUNTED
-            self._unpriced[model if known else "others"] += 1
+            name = model if known else "others"
+            self._unpriced[name] += 1
+            is_new = self._unpriced[name] == 1
+        if is_new:
+            _logger.warning(
+                "No price is known of the model %r, so the cost of its calls is unknown. "
+                "AGENTPULSE_PRICES sets your own; `agentpulse costs` lists the models.",
+                name,
+            )
 
     def abandon(self) -> None:
         """Counts all that is unsettled as dropped, and nothing from then on."""
@@ -137,6 +145,10 @@ class Counters:
                 retries=self._counts["retries"],
                 unpriced=dict(self._unpriced),
             )
+
+    def told(self, spans: int) -> None:
+        """So many of the lost ones were logged with the reason, and need no second line."""
+        self._said += spans
 
     def say_losses(self) -> None:
         """Logs what was lost since it was last said, at most once a minute."""

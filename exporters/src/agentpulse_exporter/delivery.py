@@ -91,10 +91,10 @@ class Delivery:
             return []
         if judgement.verdict is Verdict.SPLIT:
             return self._smaller(batch, judgement.reason)
+        self._counters.dropped(judgement.reason, batch.spans)
         if judgement.verdict is Verdict.PAUSE:
             self.hold = Hold(time.monotonic() + judgement.seconds, judgement.reason)
-            self._warn_of_pause(judgement)
-        self._counters.dropped(judgement.reason, batch.spans)
+            self._warn_of_pause(judgement, batch.spans)
         return []
 
     def _smaller(self, batch: Batch, reason: str) -> list[Batch]:
@@ -180,7 +180,7 @@ class Delivery:
             _logger.debug("AgentPulse answered %d (%s)", answer.status, judgement.reason)
         return judgement, answer
 
-    def _warn_of_pause(self, judgement: Judgement) -> None:
+    def _warn_of_pause(self, judgement: Judgement, lost: int) -> None:
         if self._warned or self.hurry.is_set():
             return
         self._warned = True
@@ -189,10 +189,12 @@ class Delivery:
             TLS: "its certificate can't be verified; check AGENTPULSE_ENDPOINT and SSL_CERT_FILE",
         }
         _logger.warning(
-            "Nothing is sent to AgentPulse for %d seconds: %s.",
+            "AgentPulse took none of %d spans, and is left alone for %d seconds: %s.",
+            lost,
             judgement.seconds,
             advice[judgement.reason],
         )
+        self._counters.told(lost)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._random.uniform(0.8, 1.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from agentpulse_exporter.limits import MAX_LABEL, clean, plain, session_key, tim
 from agentpulse_exporter.messages import conversation
 from agentpulse_exporter.pricing import PriceOverrides
 from agentpulse_exporter.reading import count, number, text, texts
+
+_logger = logging.getLogger("agentpulse.exporter")
 
 Attributes = Mapping[str, object]
 Data = dict[str, object]
@@ -81,6 +84,9 @@ class Mapper:
         if cost is None and tokens:
             self.unpriced(model or "unknown")
         first_chunk = number(attributes, names.RESPONSE_TIME_TO_FIRST_CHUNK)
+        outcome = self._outcome(span, attributes)
+        if tokens is None and cost is None and outcome["status"] == "success":
+            _logger.debug("%r reported no usage: its tokens and cost are unknown", span.name)
         data: Data = {
             "name": clean(span.name, MAX_LABEL),
             "operation": _label(attributes, names.OPERATION_NAME),
@@ -98,7 +104,7 @@ class Mapper:
             "latency_ms": _milliseconds(ended - started),
             "ttft_ms": None if first_chunk is None else _milliseconds(first_chunk),
             "streaming": attributes.get(names.REQUEST_STREAM) is True,
-            **self._outcome(span, attributes),
+            **outcome,
             "finish_reasons": plain(texts(attributes, names.RESPONSE_FINISH_REASONS)),
             "started_at": timestamp(started),
         }
