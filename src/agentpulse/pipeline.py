@@ -24,9 +24,9 @@ class Pipeline:
         """Takes back what brings spans in."""
         self._surroundings = ExitStack()
         """Takes back what the processor needs while it sends the last of them."""
+        self.processor = _processor(settings)
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
-        self.processor = _processor(settings)
         try:
             self._connect(settings, tracer_provider or find_provider(settings.agent_name))
         except BaseException:

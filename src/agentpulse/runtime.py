@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agentpulse import client
 from agentpulse.activation import obstacle
 from agentpulse.client import AgentPulse, nothing_recorded
-from agentpulse.logs import logger, warn_once
+from agentpulse.logs import log_to_stderr, logger, warn_once
 from agentpulse.settings import ROWS, Settings, resolve, verify
 
 if TYPE_CHECKING:
@@ -108,16 +109,21 @@ def _verified(provider: TracerProvider) -> SdkTracerProvider:
 def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse:
     reason = obstacle(settings)
     if reason is not None:
-        (logger.debug if reason.deliberate else warn_once)(reason.text)
+        with ExitStack() as surroundings:
+            if settings.debug:
+                surroundings.callback(log_to_stderr())
+            (logger.debug if reason.deliberate else warn_once)(reason.text)
         return AgentPulse(settings, None)
     try:
         # Only here, so that nothing of it is loaded where AgentPulse is off.
         from agentpulse.pipeline import Pipeline
 
-        return AgentPulse(settings, Pipeline(settings, provider))
+        pipeline = Pipeline(settings, provider)
     except Exception as error:  # noqa: BLE001  # whatever it is, the user's program runs on without us
         warn_once(f"AgentPulse could not start and is off: {type(error).__name__}: {error}")
         return AgentPulse(settings, None)
+    logger.debug("AgentPulse is on: %s sends to %s", settings.agent_name, settings.endpoint)
+    return AgentPulse(settings, pipeline)
 
 
 def _warn_of_difference(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -69,6 +70,21 @@ def test_init_twice_is_one_pipeline(
     assert first is second is third
     assert len(receiver.of_kind("llm_call")) == len(receiver.of_kind("sdk_init")) == 1
     assert warnings(caplog) == []
+
+
+def test_init_in_many_threads_at_once_is_one_pipeline(receiver: Receiver, provider: TracerProvider):
+    together = threading.Barrier(8)
+
+    def init(_number: int) -> agentpulse.AgentPulse:
+        together.wait()
+        return agentpulse.init(endpoint=receiver.endpoint, tracer_provider=provider)
+
+    with ThreadPoolExecutor(8) as threads:
+        clients = list(threads.map(init, range(8)))
+
+    assert len(set(clients)) == 1
+    assert agentpulse.flush()
+    assert len(receiver.of_kind("sdk_init")) == 1
 
 
 def test_init_with_other_arguments_warns_and_changes_nothing(

@@ -191,6 +191,17 @@ def test_the_reason_to_be_off_is_said_once_on_stderr(run_program: Run):
     assert [p.returncode for p in (without_key, wrong, switched_off)] == [0, 0, 0]
 
 
+def test_debug_says_on_stderr_whether_it_is_on(receiver: Receiver, run_program: Run):
+    code = "import agentpulse; agentpulse.init()"
+    debugged = {"AGENTPULSE_DEBUG": "true", "AGENTPULSE_AGENT": "mailer"}
+
+    on = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint, **debugged)
+    off = run_program(code, AGENTPULSE_ENABLED="false", **debugged)
+
+    assert f"DEBUG agentpulse: AgentPulse is on: mailer sends to {receiver.endpoint}" in on.stderr
+    assert "DEBUG agentpulse: AgentPulse is switched off (enabled is false)." in off.stderr
+
+
 def terminated(*, before: str = "", arguments: str = "", after: str = "") -> str:
     """A program that sends itself SIGTERM."""
     return f"""
