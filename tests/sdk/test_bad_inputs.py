@@ -189,11 +189,13 @@ def test_an_answer_without_usage(
     provider: TracerProvider,
     call,
     said,
+    caplog: pytest.LogCaptureFixture,
 ):
     api.content_type, api.body = content_type, body
     bare = call()
 
     agentpulse.init(endpoint=receiver.endpoint, tracer_provider=provider)
+    caplog.clear()
     ours = call()
     assert agentpulse.flush()
 
@@ -207,12 +209,18 @@ def test_an_answer_without_usage(
 
 
 def test_an_answer_that_is_not_json_raises_as_ever_and_the_event_tells_of_it(
-    api: Api, receiver: Receiver, provider: TracerProvider, call, said
+    api: Api,
+    receiver: Receiver,
+    provider: TracerProvider,
+    call,
+    said,
+    caplog: pytest.LogCaptureFixture,
 ):
     api.body = b'{"id": '
     bare = call()
 
     agentpulse.init(endpoint=receiver.endpoint, tracer_provider=provider)
+    caplog.clear()
     ours = call()
     assert agentpulse.flush()
 
