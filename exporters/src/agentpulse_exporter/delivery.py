@@ -98,9 +98,9 @@ class Delivery:
         return []
 
     def _smaller(self, batch: Batch, reason: str) -> list[Batch]:
-        if len(batch.events) > 1:
+        event, *others = batch.events
+        if others:
             return list(batch.halves())
-        (event,) = batch.events
         trimmed = event.trimmed() if len(event.json) > _WORTH_TRIMMING else None
         if trimmed is not None:
             return [Batch((trimmed,))]
