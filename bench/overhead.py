@@ -20,10 +20,9 @@ import sys
 from time import thread_time_ns
 from typing import Any
 
-CALLS = 300
-STREAMS = 12
+CALLS = 2000
+STREAMS = 60
 CHUNKS = 400
-ROUNDS = 9
 
 CHAT = {
     "id": "chatcmpl-1",
@@ -122,82 +121,97 @@ class Library:
                 return http.Response(200, headers=event_type, content=stream)
             return http.Response(200, headers=json_type, content=plain)
 
-        kind = module.OpenAI if name == "openai" else module.Anthropic
         transport = http.MockTransport(answer)
-        client = kind(api_key="x", http_client=http.Client(transport=transport), max_retries=0)
+        kind = module.OpenAI if name == "openai" else module.Anthropic
+        # A class of its own, so that the bare client stays bare while the library is instrumented.
+        bare = type("Bare", (kind,), {"request": base.SyncAPIClient.request})
         messages = [{"role": "user", "content": "Say hello."}]
-        if name == "openai":
-            self.create = client.chat.completions.create
-            self.body = {"model": "gpt-4o-mini", "messages": messages, "temperature": 0.5}
-            self.stream_body = {**self.body, "stream_options": {"include_usage": True}}
-        else:
-            self.create = client.messages.create
-            self.body = {"model": "claude-sonnet-4-5", "messages": messages, "max_tokens": 100}
+        self.body: dict[str, Any] = {"messages": messages, "model": "gpt-4o-mini"}
+        self.stream_body = {**self.body, "stream_options": {"include_usage": True}}
+        if name == "anthropic":
+            self.body = {"messages": messages, "model": "claude-sonnet-4-5", "max_tokens": 100}
             self.stream_body = self.body
+        clients = [
+            made(api_key="x", http_client=http.Client(transport=transport), max_retries=0)
+            for made in (bare, kind)
+        ]
+        self.bare, self.observed = (
+            each.chat.completions if name == "openai" else each.messages for each in clients
+        )
 
-    def call(self) -> None:
-        self.create(**self.body)
+    def call(self, resource: Any) -> None:
+        resource.create(**self.body)
 
-    def stream(self) -> None:
-        for _ in self.create(**self.stream_body, stream=True):
+    def stream(self, resource: Any) -> None:
+        for _ in resource.create(**self.stream_body, stream=True):
             pass
 
 
-def floor(tracer: Any, attributes: dict[str, Any], call: Any) -> Any:
-    from opentelemetry.trace import SpanKind
-
-    def called() -> None:
-        span = tracer.start_span("chat gpt-4o-mini", kind=SpanKind.CLIENT, attributes=attributes)
-        call()
-        span.end()
-
-    return called
-
-
-def cpu(times: int, call: Any) -> float:
-    """Microseconds of this thread's CPU per run of `call`."""
-    gc.collect()
+def cpu(call: Any, *arguments: Any) -> float:
+    """Microseconds of this thread's CPU for one run."""
     started = thread_time_ns()
-    for _ in range(times):
-        call()
-    return (thread_time_ns() - started) / times / 1000
+    call(*arguments)
+    return (thread_time_ns() - started) / 1000
+
+
+def medians(rounds: int, kinds: dict[str, Any]) -> dict[str, float]:
+    """The median of each kind, measured in turns, run by run."""
+    gc.collect()
+    gc.freeze()
+    samples: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for round_ in range(rounds + rounds // 10):
+        for kind, call in kinds.items():
+            took = cpu(call)
+            if round_ >= rounds // 10:  # the first runs warm up
+                samples[kind].append(took)
+    return {kind: statistics.median(taken) for kind, taken in samples.items()}
 
 
 def measure(name: str) -> dict[str, float]:
-    """The medians of one process for one library."""
+    """The figures of one process for one library."""
     import os
 
     os.environ["ANTHROPIC_OPEN_TELEMETRY"] = "false"  # the bare client must be bare
-    from agentpulse_instrumentation import instrument, uninstrument
+    from agentpulse_instrumentation import instrument
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+    from opentelemetry.trace import SpanKind
 
     provider = TracerProvider()
     provider.add_span_processor(SpanProcessor())
     tracer = provider.get_tracer("floor")
     attributes = {f"gen_ai.request.attribute_{n}": f"value {n}" for n in range(12)}
     library = Library(name)
-    by_hand = floor(tracer, attributes, library.call)
-    samples: dict[str, list[float]] = {}
+    instrument([name], tracer_provider=provider, capture_messages=False)
 
-    def sample(kind: str, figure: float) -> None:
-        samples.setdefault(kind, []).append(figure)
+    def floor() -> None:
+        span = tracer.start_span("chat gpt-4o-mini", kind=SpanKind.CLIENT, attributes=attributes)
+        library.call(library.bare)
+        span.end()
 
-    for round_ in range(ROUNDS + 1):
-        bare = cpu(CALLS, library.call)
-        bare_stream = cpu(STREAMS, library.stream)
-        floored = cpu(CALLS, by_hand)
-        instrument([name], tracer_provider=provider, capture_messages=False)
-        ours = cpu(CALLS, library.call)
-        ours_stream = cpu(STREAMS, library.stream)
-        uninstrument()
-        if round_:  # the first round warms up
-            sample("bare_call_us", bare)
-            sample("floor_adds_us", floored - bare)
-            sample("ours_adds_us", ours - bare)
-            sample("bare_chunk_us", bare_stream / CHUNKS)
-            # What a stream's call costs is no part of its chunks.
-            sample("ours_adds_chunk_us", (ours_stream - bare_stream - (ours - bare)) / CHUNKS)
-    return {kind: statistics.median(figures) for kind, figures in samples.items()}
+    calls = medians(
+        CALLS,
+        {
+            "bare": lambda: library.call(library.bare),
+            "floor": floor,
+            "ours": lambda: library.call(library.observed),
+        },
+    )
+    streams = medians(
+        STREAMS,
+        {
+            "bare": lambda: library.stream(library.bare),
+            "ours": lambda: library.stream(library.observed),
+        },
+    )
+    added = calls["ours"] - calls["bare"]
+    return {
+        "bare_call_us": calls["bare"],
+        "floor_adds_us": calls["floor"] - calls["bare"],
+        "ours_adds_us": added,
+        "bare_chunk_us": streams["bare"] / CHUNKS,
+        # What a stream's call costs is no part of its chunks.
+        "ours_adds_chunk_us": (streams["ours"] - streams["bare"] - added) / CHUNKS,
+    }
 
 
 def main() -> None:
