@@ -1,0 +1,11 @@
+"""The local server: the ingest protocol on this machine, with a page that shows what arrived.
+
+Needs the extra `server`. `agentpulse dev` runs it in the foreground; tests and the demo use
+`LocalServer`. It listens on 127.0.0.1 alone.
+"""
+
+from agentpulse.server.local import LocalServer, PortInUseError
+from agentpulse.server.protocol import FREE, LOCAL, PRO, Plan
+from agentpulse.server.schema import DatabaseError
+
+__all__ = ["FREE", "LOCAL", "PRO", "DatabaseError", "LocalServer", "Plan", "PortInUseError"]

@@ -1,0 +1,192 @@
+"""`LocalServer`: the local server, running in a thread of this process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.applications import Starlette
+
+from agentpulse.server.app import Api, make_app
+from agentpulse.server.protocol import LOCAL, Data, Plan
+from agentpulse.server.storage import MEMORY, Storage
+
+ADDRESS = "127.0.0.1"
+"""The only address the server ever listens on."""
+
+_CONNECTIONS = 256
+_STOPPING = 2
+"""Seconds that a request under way may take when the server stops."""
+
+
+class PortInUseError(Exception):
+    """Somebody else listens on the port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"Port {port} is in use.")
+        self.port = port
+
+
+class LocalServer:
+    """A server that speaks the ingest protocol on 127.0.0.1, and keeps what it accepts.
+
+    Runs from when it is entered until it is left, and may be entered again.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        database: Path | str = MEMORY,
+        key: str | None = None,
+        *,
+        plan: Plan = LOCAL,
+    ) -> None:
+        """Listens nowhere yet.
+
+        Args:
+            port: Where to listen; 0 takes a free one.
+            database: A file, which is made if it isn't there, or ":memory:".
+            key: The only key that is taken; None takes any `ap_…` key, and requests without one.
+            plan: The hosted plan whose limits hold; by default those of both, without a daily one.
+        """
+        self._port = port
+        self._database = database
+        self._key = key
+        self._plan = plan
+        self._running: _Running | None = None
+
+    def __enter__(self) -> Self:
+        """Starts it.
+
+        Raises:
+            PortInUseError: Somebody else listens on the port.
+            DatabaseError: The database can't be used.
+        """
+        if self._running is not None:
+            message = "The server is running already."
+            raise RuntimeError(message)
+        # The port first: a server that can't have it doesn't touch the database.
+        listening = _listen(self._port)
+        try:
+            storage = Storage(self._database)
+        except BaseException:
+            listening.close()
+            raise
+        app = make_app(Api(storage, self._key, self._plan))
+        self._running = _Running(listening, storage, _Server(_config(app)))
+        self._running.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    @property
+    def url(self) -> str:
+        """The address, for example `http://127.0.0.1:4319`."""
+        return f"http://{ADDRESS}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._now().port
+
+    def events(self, kind: str | None = None) -> list[Data]:
+        """What was accepted, in the order in which it came: each event as sent, and its `agent`."""
+        return list(self._now().storage.arrivals(kind))
+
+    def _now(self) -> _Running:
+        if self._running is None:
+            message = "The server is not running: use it inside `with LocalServer() as server:`."
+            raise RuntimeError(message)
+        return self._running
+
+
+class _Server(uvicorn.Server):
+    """Tells when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_settled = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_settled.set()
+
+
+class _Running:
+    """What there is while the server runs."""
+
+    def __init__(self, listening: socket.socket, storage: Storage, server: _Server) -> None:
+        self.port: int = listening.getsockname()[1]
+        self.storage = storage
+        self._listening = listening
+        self._server = server
+        self._thread = threading.Thread(target=self._serve, name="agentpulse-server", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._server.is_settled.wait()
+        if not self._server.started:
+            self.stop()
+            message = "The local server could not start."
+            raise RuntimeError(message)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listening.close()
+        self.storage.close()
+
+    def _serve(self) -> None:
+        try:
+            self._server.run(sockets=[self._listening])
+        finally:
+            self._server.is_settled.set()
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        # One way to serve, whatever else is installed.
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        # The logging of the process is its owner's.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_STOPPING,
+    )
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # Else the port of a server that just ended is taken for a minute. Elsewhere the option
+            # lets two listen on one port.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((ADDRESS, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(port) from error
+        raise
+    return listening

@@ -1,0 +1,132 @@
+"""Figures computed from what arrived: totals, models, days, sessions, crons.
+
+Cost is summed over `llm_call`; the `cost` events, which sum up the same calls, are left alone. A
+cost that is unknown is not 0: it is left out of sums and counted as unpriced, and a sum of nothing
+but unknown costs is None. Times are in seconds since 1970, days in UTC, costs in USD.
+"""
+
+# ruff: noqa: S608  # the queries are put together from texts of this module, and values are bound
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+from agentpulse.server.storage import Row, Storage
+
+PERIODS = {"24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
+"""Seconds by the name of a period."""
+
+_ALIVE = 20 * 60.0
+_TOP = 20
+_SUMS = """
+    count(calls.seq) AS calls,
+    coalesce(sum(calls.failed), 0) AS errors,
+    coalesce(sum(calls.tokens), 0) AS tokens,
+    CASE WHEN count(calls.seq) = 0 THEN 0.0 ELSE sum(calls.cost_usd) END AS cost_usd,
+    coalesce(sum(calls.cost_usd IS NULL AND calls.seq IS NOT NULL), 0) AS unpriced
+"""
+"""Of calls; a call that failed without any usage has no cost either, and is among the unpriced."""
+_CALLS = "calls JOIN events USING (seq) WHERE ts >= ?"
+
+
+def stats(storage: Storage, since: float) -> Row:
+    """All figures of what happened since a time."""
+    totals = call_totals(storage, since)
+    events = storage.row("SELECT count(*) AS n FROM events WHERE ts >= ?", (since,))["n"]
+    return {
+        "gateway_status": _gateway_status(storage),
+        "events": events,
+        "cost": {
+            "usd": totals["cost_usd"],
+            "tokens": totals["tokens"],
+            "calls": totals["calls"],
+            "errors": totals["errors"],
+            "unpriced": totals["unpriced"],
+        },
+        "cron_health": _cron_health(storage, since),
+        "top_sessions": _top_sessions(storage, since),
+        "model_costs": _model_costs(storage, since),
+        "daily_spend": _daily_spend(storage, since),
+    }
+
+
+def call_totals(storage: Storage, since: float) -> Row:
+    """The sums of all calls since a time, those of input and output apart."""
+    return storage.row(
+        f"""SELECT {_SUMS},
+                coalesce(sum(input_tokens), 0) AS input_tokens,
+                coalesce(sum(cached_tokens), 0) AS cached_tokens,
+                coalesce(sum(output_tokens), 0) AS output_tokens
+            FROM {_CALLS}""",
+        (since,),
+    )
+
+
+def crons(storage: Storage, since: float = 0.0) -> list[Row]:
+    """Each job with its runs: how many, how many of them failed, and what the last one was.
+
+    `last_error` is that of the latest run that failed, which may be older than the last run.
+    """
+    jobs = storage.rows(
+        # Beside max(), SQLite takes the other columns from the row that has the maximum.
+        """SELECT job, count(*) AS runs, sum(status <> 'ok') AS failures, agent,
+                max(ts) AS last_run_ts, status AS last_status, duration_ms AS last_duration_ms
+            FROM cron_runs JOIN events USING (seq) WHERE ts >= ? GROUP BY job ORDER BY job""",
+        (since,),
+    )
+    errors = storage.rows(
+        """SELECT job, max(ts), error FROM cron_runs JOIN events USING (seq)
+            WHERE ts >= ? AND status <> 'ok' GROUP BY job""",
+        (since,),
+    )
+    last_errors = {row["job"]: row["error"] for row in errors}
+    return [{**row, "last_error": last_errors.get(row["job"])} for row in jobs]
+
+
+def _gateway_status(storage: Storage) -> str:
+    """Says "alive" for a heartbeat in the last 20 minutes, "unknown" without any at all."""
+    last = storage.row("SELECT max(ts) AS ts FROM events WHERE kind = 'heartbeat'")["ts"]
+    if last is None:
+        return "unknown"
+    return "alive" if cast("float", last) >= time.time() - _ALIVE else "offline"
+
+
+def _cron_health(storage: Storage, since: float) -> list[Row]:
+    """A row for each job and status; what was last is said of the job, whatever its status."""
+    statuses = storage.rows(
+        """SELECT job, status, count(*) AS count FROM cron_runs JOIN events USING (seq)
+            WHERE ts >= ? GROUP BY job, status ORDER BY job, status""",
+        (since,),
+    )
+    last = ("last_run_ts", "last_status", "last_duration_ms", "last_error")
+    jobs = {row["job"]: {name: row[name] for name in last} for row in crons(storage, since)}
+    return [{**row, **jobs[row["job"]]} for row in statuses]
+
+
+def _top_sessions(storage: Storage, since: float) -> list[Row]:
+    """The sessions that cost most in the period, and then those that used most."""
+    return storage.rows(
+        f"""SELECT session, count(*) AS events, max(ts) AS last_ts, {_SUMS}
+            FROM events LEFT JOIN calls USING (seq)
+            WHERE ts >= ? AND session IS NOT NULL
+            GROUP BY session ORDER BY cost_usd DESC, tokens DESC, last_ts DESC LIMIT {_TOP}""",
+        (since,),
+    )
+
+
+def _model_costs(storage: Storage, since: float) -> list[Row]:
+    return storage.rows(
+        f"""SELECT provider, model, {_SUMS} FROM {_CALLS}
+            GROUP BY provider, model ORDER BY cost_usd DESC, tokens DESC, model""",
+        (since,),
+    )
+
+
+def _daily_spend(storage: Storage, since: float) -> list[Row]:
+    """The days with calls, oldest first."""
+    return storage.rows(
+        f"""SELECT date(ts, 'unixepoch') AS day, {_SUMS} FROM {_CALLS}
+            GROUP BY day ORDER BY day""",
+        (since,),
+    )

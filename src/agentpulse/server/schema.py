@@ -1,0 +1,99 @@
+"""The tables of the local server's database, and how an older file becomes a current one."""
+
+from __future__ import annotations
+
+import sqlite3
+
+APPLICATION = 0x41505053
+"""What `PRAGMA application_id` says of our files: "APPS", which nobody else writes."""
+
+_MIGRATIONS = (
+    """
+    -- Events as they came. What is computed with is also kept beside it, as what it is: what came
+    -- in the data may be anything.
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        id TEXT UNIQUE,
+        kind TEXT NOT NULL,
+        ts REAL NOT NULL,
+        received REAL NOT NULL,
+        agent TEXT NOT NULL,
+        session TEXT,
+        trace_id TEXT,
+        span_id TEXT,
+        parent_span_id TEXT,
+        data TEXT NOT NULL
+    );
+    CREATE INDEX events_by_time ON events (ts);
+    CREATE INDEX events_by_kind ON events (kind, ts);
+    CREATE INDEX events_by_session ON events (session, ts) WHERE session IS NOT NULL;
+    CREATE INDEX events_by_arrival ON events (received);
+
+    -- NULL is unknown, which isn't 0.
+    CREATE TABLE calls (
+        seq INTEGER PRIMARY KEY REFERENCES events (seq),
+        provider TEXT,
+        model TEXT,
+        input_tokens INTEGER,
+        cached_tokens INTEGER,
+        output_tokens INTEGER,
+        tokens INTEGER,
+        cost_usd REAL,
+        latency_ms REAL,
+        ttft_ms REAL,
+        failed INTEGER NOT NULL
+    );
+    CREATE TABLE cron_runs (
+        seq INTEGER PRIMARY KEY REFERENCES events (seq),
+        job TEXT NOT NULL,
+        status TEXT NOT NULL,
+        duration_ms REAL,
+        error TEXT
+    );
+    """,
+)
+"""The script that leads to version n is the n-th; a script that was released is never edited."""
+
+
+class DatabaseError(Exception):
+    """The database can't be used; the message says why, and what to do."""
+
+
+def prepare(connection: sqlite3.Connection, name: str) -> None:
+    """Makes the tables, or brings those of an older version up to date.
+
+    Raises:
+        DatabaseError: The file is another program's, or of a later version.
+    """
+    try:
+        with connection:
+            # Two servers that start at once on one file must not both do it.
+            connection.execute("BEGIN IMMEDIATE")
+            _migrate(connection, name)
+    except sqlite3.Error as error:
+        message = f"{name} can't be used as a database: {error}. Choose another by --database."
+        raise DatabaseError(message) from error
+
+
+def _migrate(connection: sqlite3.Connection, name: str) -> None:
+    version = _pragma(connection, "user_version")
+    has_tables = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+    if has_tables and _pragma(connection, "application_id") != APPLICATION:
+        message = f"{name} is a database of another program. Choose another by --database."
+        raise DatabaseError(message)
+    if version > len(_MIGRATIONS):
+        message = (
+            f"{name} was written by a later version of agentpulse (schema {version}; this one knows "
+            f"{len(_MIGRATIONS)}). Update agentpulse-sdk, or choose another by --database."
+        )
+        raise DatabaseError(message)
+    for script in _MIGRATIONS[version:]:
+        # Not executescript, which would commit before it starts.
+        for statement in script.split(";"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]

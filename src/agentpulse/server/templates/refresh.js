@@ -1,0 +1,39 @@
+// Shows times in the reader's time zone, and brings in what is new, every few seconds.
+"use strict";
+const format = new Intl.DateTimeFormat(undefined, {
+  month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+function localize(root) {
+  for (const time of root.querySelectorAll("time")) {
+    time.textContent = format.format(new Date(time.dateTime));
+  }
+}
+// What is on the page changes as calls are scrolled or selected, so what was fetched is compared.
+let shown = null;
+async function refresh() {
+  if (document.hidden || !getSelection().isCollapsed) return;
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const main = fresh.querySelector("main");
+  if (main === null || main.innerHTML === shown) return;
+  shown = main.innerHTML;
+  localize(main);
+  const before = document.querySelector(".scroll");
+  const left = before === null ? 0 : before.scrollLeft;
+  document.querySelector("main").replaceWith(main);
+  const after = document.querySelector(".scroll");
+  if (after !== null) after.scrollLeft = left;
+}
+async function keepRefreshing() {
+  try {
+    await refresh();
+    document.body.classList.remove("stopped");
+  } catch {
+    document.body.classList.add("stopped"); // the server is gone
+  }
+  setTimeout(keepRefreshing, 3000);
+}
+shown = document.querySelector("main").innerHTML;
+localize(document);
+setTimeout(keepRefreshing, 3000);
