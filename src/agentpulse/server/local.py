@@ -25,12 +25,8 @@ _STOPPING = 2
 """Seconds that a request under way may take when the server stops."""
 
 
-class PortInUseError(Exception):
-    """Somebody else listens on the port."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(f"Port {port} is in use.")
-        self.port = port
+class PortError(Exception):
+    """The port can't be had; the message says why."""
 
 
 class LocalServer:
@@ -65,7 +61,7 @@ class LocalServer:
         """Starts it.
 
         Raises:
-            PortInUseError: Somebody else listens on the port.
+            PortError: Somebody else listens on the port, or it isn't for everybody.
             DatabaseError: The database can't be used.
         """
         if self._running is not None:
@@ -186,7 +182,8 @@ def _listen(port: int) -> socket.socket:
         listening.listen(128)
     except OSError as error:
         listening.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(port) from error
-        raise
+        is_taken = error.errno == errno.EADDRINUSE
+        reason = "is in use by another program" if is_taken else f"can't be used: {error.strerror}"
+        message = f"Port {port} {reason}."
+        raise PortError(message) from error
     return listening

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agentpulse.server.formats import dollars, duration, whole
 from agentpulse.server.protocol import Data
 from agentpulse.server.reading import count, number, text
 from agentpulse.server.reports import PERIODS, call_totals
@@ -23,8 +24,6 @@ from agentpulse.server.storage import Storage
 
 MOST = 200
 """Calls on the page."""
-
-_UNKNOWN = "\u2013"  # a dash
 
 
 def calls_page(request: Request, storage: Storage, period: str) -> Response:
@@ -64,7 +63,7 @@ def _template() -> Template:
     )
     # jinja2 leaves the type of its filters open.
     filters = cast("dict[str, Callable[..., str]]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters.update(dollars=_dollars, whole=_whole, duration=_duration)
+    filters.update(dollars=dollars, whole=whole, duration=duration)
     return environment.get_template("calls.html")
 
 
@@ -100,22 +99,3 @@ def _call(event: Data) -> dict[str, object]:
         if isinstance(reasons, list)
         else [],
     }
-
-
-def _dollars(value: float | None) -> str:
-    """A cost in as many digits as tell something: `$12.50`, `$0.0315`, `$0.000042`."""
-    if value is None:
-        return _UNKNOWN
-    if value >= 1:
-        return f"${value:,.2f}"
-    return f"${value:.4f}" if value >= 0.01 or not value else f"${value:.6f}"
-
-
-def _whole(value: int | None) -> str:
-    return _UNKNOWN if value is None else f"{value:,}"
-
-
-def _duration(milliseconds: float | None) -> str:
-    if milliseconds is None:
-        return _UNKNOWN
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:,.1f} s"

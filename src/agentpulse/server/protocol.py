@@ -1,7 +1,7 @@
 """A request's JSON as valid events: the limits of the hosted API, with its statuses.
 
-One bad event refuses its whole batch. Unknown fields are ignored, and so are the id and the spans of
-an event where they make no sense, for the hosted API doesn't read them.
+One bad event refuses its whole batch. Unknown fields are ignored, and so are the id and the spans
+of an event where they make no sense, for the hosted API doesn't read them.
 """
 
 from __future__ import annotations

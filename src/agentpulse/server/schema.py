@@ -83,8 +83,8 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
         raise DatabaseError(message)
     if version > len(_MIGRATIONS):
         message = (
-            f"{name} was written by a later version of agentpulse (schema {version}; this one knows "
-            f"{len(_MIGRATIONS)}). Update agentpulse-sdk, or choose another by --database."
+            f"{name} was written by a later version of agentpulse (schema {version}, and this one "
+            f"knows {len(_MIGRATIONS)}). Update agentpulse-sdk, or choose another by --database."
         )
         raise DatabaseError(message)
     for script in _MIGRATIONS[version:]:

@@ -1,0 +1,166 @@
+"""`agentpulse dev`: the local server in the foreground, or with a command whose calls it records."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from agentpulse.server import DatabaseError, LocalServer, PortError
+from agentpulse.server.asking import calls_since, is_ours
+from agentpulse.server.autostart import environment
+from agentpulse.server.child import Ending, run
+from agentpulse.server.formats import dollars, whole
+from agentpulse.server.local import ADDRESS
+from agentpulse.server.paths import default_database
+from agentpulse.server.storage import MEMORY
+
+if TYPE_CHECKING:
+    from agentpulse.cli import Subparsers
+
+PORT = 4319
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command to the tree."""
+    parser = subparsers.add_parser(
+        "dev",
+        usage="agentpulse dev [--port PORT] [--database PATH] [--exit] [-- COMMAND ...]",
+        description="Runs the local server, which shows the calls of programs on this machine, "
+        "until Ctrl-C. With a COMMAND it also runs that, recording the calls of every Python "
+        "program in it, and then says what they came to; the exit status is the command's. A "
+        "server that runs already is used, and left running.",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=PORT, help=f"where to listen on {ADDRESS} (default: {PORT})"
+    )
+    parser.add_argument(
+        "--database",
+        type=Path,
+        metavar="PATH",
+        help="the file to keep events in (default: in your folder for data); "
+        '":memory:" keeps nothing',
+    )
+    parser.add_argument(
+        "--exit", action="store_true", help="stop serving when the command has ended"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    parser.set_defaults(run=_run)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        message = f"{text!r} is no port; expected a number from 0 (any free one) to 65535"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    command: list[str] = arguments.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    port: int = arguments.port
+    database: Path = arguments.database or default_database()
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.getsignal(number))
+        try:
+            server = stack.enter_context(LocalServer(port, database))
+        except PortError as error:
+            if not is_ours(port):
+                return _fail(f"{error} Choose another by --port.")
+            if command:
+                return _observed(command, port).status
+            return _fail(
+                f"An AgentPulse server runs already at {_url(port)}. "
+                "For another one, choose another port by --port."
+            )
+        except DatabaseError as error:
+            return _fail(str(error))
+        if command:
+            return _serve_command(command, server.port, stays=not arguments.exit)
+        _introduce(server.port, database)
+        _wait_for_end()
+        return 0
+
+
+def _serve_command(command: list[str], port: int, *, stays: bool) -> int:
+    ending = _observed(command, port)
+    # After SIGTERM nobody is there who would look at the page.
+    if stays and not ending.problem and signal.SIGTERM not in ending.signals:
+        _say("The page stays there until Ctrl-C.")
+        _wait_for_end()
+    return ending.status
+
+
+def _introduce(port: int, database: Path) -> None:
+    option = "" if port == PORT else f"--port {port} "
+    kept = "in memory, until the end" if str(database) == MEMORY else f"in {database}"
+    print(
+        f"AgentPulse is listening at {_url(port)}\n"
+        f"Events are kept {kept}.\n\n"
+        "To see the calls of a program there, run it, in another terminal, by\n"
+        f"  agentpulse dev {option}-- python agent.py\n"
+        "or, where it calls agentpulse.init() itself, by\n"
+        f"  AGENTPULSE_ENDPOINT={_url(port)} python agent.py\n\n"
+        "Ctrl-C stops the server.",
+        flush=True,
+    )
+
+
+def _observed(command: list[str], port: int) -> Ending:
+    started = time.time()
+    ending = run(command, environment(_url(port)))
+    _say(ending.problem or f"{_in_words(port, started)} {_url(port)}")
+    return ending
+
+
+def _in_words(port: int, since: float) -> str:
+    """What the calls since then came to."""
+    sums = cast("dict[str, int]", calls_since(port, since))
+    if not sums:
+        return "The server doesn't say what it recorded."
+    if not sums["calls"]:
+        return (
+            "No call was recorded. If there was one: is agentpulse-sdk installed for the Python "
+            "that made it?"
+        )
+    unpriced = f" ({whole(sums['unpriced'])} of unknown cost)" if sums["unpriced"] else ""
+    errors = f", {_counted(sums['errors'], 'error')}" if sums["errors"] else ""
+    return (
+        f"{_counted(sums['calls'], 'call')} recorded: {_counted(sums['tokens'], 'token')}, "
+        f"{dollars(sums['usd'])}{unpriced}{errors}."
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def _wait_for_end() -> None:
+    """Waits for Ctrl-C or SIGTERM; a second one, while the server stops, changes nothing."""
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+def _say(message: str) -> None:
+    # Not on stdout, which is the command's.
+    print(f"agentpulse: {message}", file=sys.stderr, flush=True)
+
+
+def _url(port: int) -> str:
+    return f"http://{ADDRESS}:{port}"

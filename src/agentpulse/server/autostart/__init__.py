@@ -1,0 +1,17 @@
+"""Switches AgentPulse on in a Python program that doesn't mention it.
+
+This folder goes first on the program's PYTHONPATH, where Python finds `sitecustomize` as it starts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def environment(endpoint: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables for a program that is to be recorded, and sends what it records there."""
+    folder = str(Path(__file__).parent)
+    paths = [folder, environ["PYTHONPATH"]] if environ.get("PYTHONPATH") else [folder]
+    return {**environ, "AGENTPULSE_ENDPOINT": endpoint, "PYTHONPATH": os.pathsep.join(paths)}

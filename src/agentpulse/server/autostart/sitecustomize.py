@@ -1,0 +1,44 @@
+"""Python imports this when a program starts: runs what it shadows, then switches AgentPulse on.
+
+Whatever happens here, the program runs as it would without. The Python that reads this may be any,
+also one without AgentPulse, so nothing newer than Python 3.8 is used.
+"""
+
+import os
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib takes a while to load
+
+
+def _leave_path():
+    # The program finds the path as it would be, and its own children still get PYTHONPATH.
+    sys.path[:] = [entry for entry in sys.path if entry != _FOLDER]
+
+
+def _run_shadowed():
+    spec = PathFinder.find_spec("sitecustomize", sys.path)
+    if spec is None or spec.loader is None:
+        return
+    shadowed = module_from_spec(spec)
+    sys.modules["sitecustomize"] = shadowed
+    spec.loader.exec_module(shadowed)
+
+
+def _switch_on():
+    try:
+        import agentpulse
+    except ImportError:
+        return  # the program's Python has no AgentPulse; `agentpulse dev` says that nothing came
+    try:
+        agentpulse.init()
+    except Exception as error:  # noqa: BLE001  # never the program's problem
+        sys.stderr.write(f"AgentPulse could not start: {type(error).__name__}: {error}\n")
+
+
+_leave_path()
+try:
+    _run_shadowed()
+finally:
+    _switch_on()
