@@ -69,9 +69,10 @@ class Invocation:
         """Whether nobody has ended it yet."""
         return bool(self._open)
 
-    def first_chunk_arrived(self) -> None:
-        """Notes the time to the first chunk of a stream."""
-        self._first_chunk = perf_counter() - self._started
+    def chunk_arrived(self) -> None:
+        """Notes the time to the first chunk of a stream, at the first call."""
+        if self._first_chunk is None:
+            self._first_chunk = perf_counter() - self._started
 
     def answered(self, answer: Any) -> None:
         """Ends the span of a call that returned its whole answer."""

@@ -17,14 +17,15 @@ class UsageChunk:
     __slots__ = ()
 
     def takes(self, chunk: Any) -> bool:
-        """Whether the caller must not see this chunk."""
-        fields = chunk.__dict__
-        if fields.get("usage") is not None:
-            return not fields.get("choices")
-        given = getattr(chunk, "__pydantic_fields_set__", None)
-        if given is not None:
-            given.discard("usage")
-        return False
+        """Whether the caller must not see this chunk. Never raises."""
+        try:
+            fields = chunk.__dict__
+            if fields["usage"] is None:
+                chunk.__pydantic_fields_set__.discard("usage")
+                return False
+            return not fields["choices"]
+        except (AttributeError, KeyError):
+            return False  # a chunk of another kind, or a host that has no field for the usage
 
 
 def asking_for_usage(body: Any) -> dict[str, Any] | None:
