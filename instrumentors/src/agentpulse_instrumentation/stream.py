@@ -117,7 +117,7 @@ def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | Non
     Closing a stream only closes its response, so that is watched too.
     """
     observer = Observer(invocation)
-    observe = aobserved if hasattr(type(stream), "__anext__") else observed
+    observe = aobserved if _is_async(stream) else observed
     iterator = observe(stream._iterator, observer, hidden)  # noqa: SLF001  # `_streaming.py` of both
     stream._iterator = iterator  # noqa: SLF001  # the same
     # Weakly: the observer is to end with the iterator, and ends the span of one never read.
@@ -132,6 +132,10 @@ def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | Non
         release(weak_response())
 
     watch_close(stream.response, closed)
+
+
+def _is_async(stream: object) -> bool:
+    return hasattr(type(stream), "__anext__")
 
 
 def is_running(iterator: Any) -> bool:
