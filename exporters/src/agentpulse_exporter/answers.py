@@ -45,24 +45,24 @@ class Judgement:
 def judge(answer: Answer) -> Judgement:
     """What the answer means, by its status and a few headers."""
     status = answer.status
-    if 200 <= status < 300:  # noqa: PLR2004  # the class of success
+    if 200 <= status < 300:  # the class of success
         # A page with status 200 is a captive portal or a wrong address, and took nothing.
         if answer.content_type == "text/html":
             return Judgement(Verdict.RETRY, "not_an_ingest_api")
         return Judgement(Verdict.ACCEPTED)
-    if status == 429:  # noqa: PLR2004
+    if status == 429:
         held = _retry_after(answer.retry_after)
         return Judgement(Verdict.HOLD, "rate_limited", PAUSE if held is None else held)
     if status in (401, 403):
         return Judgement(Verdict.PAUSE, "unauthorized", PAUSE)
     if status in (400, 413):
-        return Judgement(Verdict.SPLIT, "rejected" if status == 400 else "too_large")  # noqa: PLR2004
-    if status < 200 or status >= 500 or status in _RETRIED:  # noqa: PLR2004
+        return Judgement(Verdict.SPLIT, "rejected" if status == 400 else "too_large")
+    if status < 200 or status >= 500 or status in _RETRIED:
         held = _retry_after(answer.retry_after)
         if held:
             return Judgement(Verdict.HOLD, "server_error", held)
         return Judgement(Verdict.RETRY, "server_error")
-    return Judgement(Verdict.DROP, "redirected" if status < 400 else "rejected")  # noqa: PLR2004
+    return Judgement(Verdict.DROP, "redirected" if status < 400 else "rejected")
 
 
 def refused_events(answer: Answer) -> int:
@@ -78,7 +78,7 @@ def refused_events(answer: Answer) -> int:
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds from 0 to the most that is waited for; None where the header is absent or senseless."""
+    """Seconds from 0 to the most that is waited for; None where the header says nothing."""
     if text is None:
         return None
     try:

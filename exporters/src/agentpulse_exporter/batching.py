@@ -1,4 +1,4 @@
-"""Events as requests: as many in each as the receiver takes, with their cost summed up at its end."""
+"""Events as requests: as many in each as the receiver takes, their cost summed up at its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Batch:
 
     @property
     def id(self) -> str:
-        """Equal for every try of the same events, in whatever process; different for other events."""
+        """Equal for every try of the same events, in any process; different for other events."""
         ids = "\n".join(event.head.id for event in self.events)
         return hashlib.sha256(ids.encode()).hexdigest()[:32]
 

@@ -14,7 +14,7 @@ _SECONDS_UNTIL_RETRIED = 600.0
 
 
 class Compression:
-    """On at first, off where a receiver takes plain batches only, and tried again from time to time.
+    """On at first, off where a receiver takes plain batches only, and tried again at times.
 
     Until a compressed batch was accepted, a batch refused in a way that could be due to compression
     is sent again without it. The outcome of that decides, not the refusal: a flaky server must not

@@ -77,7 +77,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the exporter is told. Without a key, only an endpoint on this machine gets anything."""
+    """All that the exporter is told. Without a key, only this machine gets anything."""
 
     api_key: ApiKey | None
     endpoint: Endpoint

@@ -106,7 +106,7 @@ class Transport:
             raise NoAnswerError(UNREACHABLE, error) from None
 
     def abort(self) -> None:
-        """Ends what another thread waits for, and every request from then on. Works once, for good."""
+        """Ends what another thread waits for, and every request from then on, for good."""
         self._aborted = True
         for waiting in (self._opening, self._socket):
             if waiting is not None:

@@ -34,7 +34,7 @@ class _Line:
 
 
 class Tariff:
-    """Prices compiled to lines, parts before their wholes. `prices` are what it was compiled from."""
+    """Prices compiled to lines, parts before wholes. `prices` are what it was compiled from."""
 
     __slots__ = ("_least", "_lines", "prices")
 

@@ -1,0 +1,240 @@
+"""`AgentPulseSpanExporter`: spans in, events at the receiver, or a reason why not.
+
+It works behind any span processor. What the receiver asks to keep for later (`Retry-After`) stays
+here and goes out with the next spans.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from opentelemetry import context as context_api
+from opentelemetry.context import (
+    _SUPPRESS_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage]  # every exporter needs it
+)
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from agentpulse_exporter.batching import Batch, batches
+from agentpulse_exporter.counters import Counters, Stats
+from agentpulse_exporter.delivery import Delivery
+from agentpulse_exporter.dialects import concerns_agents
+from agentpulse_exporter.events import Event
+from agentpulse_exporter.mapping import Mapper
+from agentpulse_exporter.proxies import proxy_for
+from agentpulse_exporter.settings import resolve
+from agentpulse_exporter.transport import Transport
+
+_logger = logging.getLogger("agentpulse.exporter")
+
+MOST_KEPT = 10_000
+"""Spans that are kept while the receiver wants nothing; the oldest go first."""
+SHUTDOWN_TIMEOUT = 5.0
+
+
+class AgentPulseSpanExporter(SpanExporter):
+    """Prices spans of LLM calls and agents, and uploads them to AgentPulse.
+
+    Without a key, nothing is sent, except to an endpoint on this machine.
+
+    Args:
+        api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`.
+        endpoint: Where events go; by default `AGENTPULSE_ENDPOINT`, else the hosted API.
+        agent_name: The name they appear under; by default `AGENTPULSE_AGENT`, else the host name.
+        capture_messages: Whether messages, tool arguments and results and texts of errors that
+            the spans carry are sent; by default `AGENTPULSE_CAPTURE_MESSAGES`, else not.
+        prices: Your own prices, as a mapping or the path of a JSON file; by default
+            `AGENTPULSE_PRICES`.
+        max_batch_size: Events in one request; by default `AGENTPULSE_MAX_BATCH_SIZE`, else 100.
+        allow_insecure: Whether plain http to another machine is allowed.
+        export_all_spans: Whether spans that have nothing to do with agents are sent too.
+
+    Raises:
+        ConfigurationError: One of these, or of the variables, can't be used (a ValueError).
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        endpoint: str | None = None,
+        agent_name: str | None = None,
+        *,
+        capture_messages: bool | None = None,
+        prices: Mapping[str, object] | str | Path | None = None,
+        max_batch_size: int | None = None,
+        allow_insecure: bool | None = None,
+        export_all_spans: bool | None = None,
+    ) -> None:
+        settings = self._settings = resolve(
+            api_key=api_key,
+            endpoint=endpoint,
+            agent_name=agent_name,
+            capture_messages=capture_messages,
+            prices=prices,
+            max_batch_size=max_batch_size,
+            allow_insecure=allow_insecure,
+            export_all_spans=export_all_spans,
+        )
+        if not settings.may_send:
+            _logger.warning(
+                "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
+            )
+        self.counters = Counters()
+        self._mapper = Mapper(settings.capture_messages, settings.overrides, self.counters.unpriced)
+        self._transport = Transport(settings.endpoint, proxy_for(settings.endpoint))
+        self.delivery = Delivery(settings, self._transport, self.counters)
+        self._kept: deque[Batch] = deque()
+        self._sending = threading.Lock()
+        self._is_shut_down = False
+        _renewed_in_children(self)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Sends the spans that concern agents. Never raises.
+
+        Returns:
+            FAILURE where one of them was lost, as after `shutdown`. What the receiver asked to
+            send later is no loss yet.
+        """
+        if not self._settings.export_all_spans:
+            spans = [span for span in spans if concerns_agents(span)]
+        for _ in spans:
+            self.counters.ended.add()
+        if self._is_shut_down:
+            self.counters.dropped("after_shutdown", len(spans))
+            return SpanExportResult.FAILURE
+        lost = self.counters.lost()
+        self.send(spans)
+        return (
+            SpanExportResult.SUCCESS if self.counters.lost() == lost else SpanExportResult.FAILURE
+        )
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Sends what was kept for later, unless the receiver still wants nothing.
+
+        Returns:
+            Whether nothing is left.
+        """
+        if not self._sending.acquire(timeout=timeout_millis / 1000):
+            return False
+        self._sending.release()
+        self.send(())
+        return not self._kept
+
+    def shutdown(self) -> None:
+        """Sends what is left, within 5 seconds, and closes the connection. Twice is fine."""
+        if self._is_shut_down:
+            return
+        self.finish_by(time.monotonic() + SHUTDOWN_TIMEOUT)
+        self.send(())
+        self.close()
+
+    def stats(self) -> Stats:
+        """What became of the spans so far."""
+        settled = self.counters.stats(queued=0)
+        waiting = settled.ended - settled.accepted - sum(settled.dropped.values())
+        return self.counters.stats(queued=max(waiting, 0))
+
+    # What follows is for our own processor, which counts what ended by itself.
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether batches wait for a receiver that wants them later."""
+        return bool(self._kept)
+
+    def send(self, spans: Sequence[ReadableSpan]) -> None:
+        """Sends spans that are counted already, and what was kept before them. Never raises."""
+        token = context_api.attach(context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            with self._sending:
+                self._send(spans)
+        finally:
+            context_api.detach(token)
+        self.counters.say_losses()
+
+    def finish_by(self, deadline: float) -> None:
+        """Hurries: short tries, and none after one that failed. `deadline` is monotonic."""
+        self.delivery.finish_by(deadline)
+
+    def abort(self) -> None:
+        """Ends the request that another thread waits for."""
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Counts what is left as lost, and closes the connection."""
+        self._is_shut_down = True
+        self.counters.abandon()
+        self.counters.say_losses()
+        self._kept.clear()
+        # A thread that is still in the middle of a request closes the connection when it ends.
+        if self._sending.acquire(blocking=False):
+            self._transport.close()
+            self._sending.release()
+
+    def start_over(self) -> None:
+        """Makes this the exporter of a child process: the parent's spans and socket are its own."""
+        self._sending = threading.Lock()
+        self._kept = deque()
+        self.counters.reset()
+        self._transport.forget()
+        self.delivery.start_over()
+
+    def _send(self, spans: Sequence[ReadableSpan]) -> None:
+        try:
+            self._kept.extend(batches(self._events(spans), self._settings.max_batch_size))
+            while self._kept:
+                batch = self._kept.popleft()
+                try:
+                    left = self.delivery.deliver(batch)
+                except BaseException as error:  # noqa: BLE001  # whatever it is, the batch is counted
+                    _logger.debug("A batch could not be delivered: %s", type(error).__name__)
+                    self.counters.dropped("internal_error", batch.spans)
+                    continue
+                if left:
+                    self._kept.extendleft(reversed(left))
+                    break
+            self._keep_within_bounds()
+        except BaseException as error:  # noqa: BLE001  # an exporter that raises ends its thread
+            _logger.debug("Spans could not be sent: %s", type(error).__name__)
+
+    def _events(self, spans: Sequence[ReadableSpan]) -> Iterator[Event]:
+        if not self._settings.may_send:
+            self.counters.dropped("no_key", len(spans))
+            self.counters.told(len(spans))
+            return
+        for span in spans:
+            try:
+                event = self._mapper.event(span)
+            except Exception as error:  # noqa: BLE001  # one odd span takes no others with it
+                _logger.debug("A span could not be mapped: %s", type(error).__name__)
+                self.counters.dropped("unmappable")
+                continue
+            if event is None:
+                self.counters.dropped("too_large")
+            else:
+                yield event
+
+    def _keep_within_bounds(self) -> None:
+        kept = sum(batch.spans for batch in self._kept)
+        while kept > MOST_KEPT:
+            oldest = self._kept.popleft()
+            kept -= oldest.spans
+            self.counters.dropped(self.delivery.hold.reason or "queue_full", oldest.spans)
+
+
+def _renewed_in_children(exporter: AgentPulseSpanExporter) -> None:
+    if hasattr(os, "register_at_fork"):
+        weak = weakref.ref(exporter)
+
+        def renew() -> None:
+            alive = weak()
+            if alive is not None:
+                alive.start_over()
+
+        os.register_at_fork(after_in_child=renew)

@@ -1,0 +1,286 @@
+"""`AgentPulseSpanProcessor`: a bounded queue of ended spans, and the worker that sends them.
+
+The processor of the SDK waits 30 seconds at exit, flushes without a timeout, starts a thread in
+every forked child, and logs on the caller's thread. This one adds to a queue on the caller's
+thread and does nothing else there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from agentpulse_exporter.counters import Stats
+from agentpulse_exporter.dialects import concerns_agents
+from agentpulse_exporter.exporter import AgentPulseSpanExporter
+from agentpulse_exporter.interrupt import Interrupt
+
+MOST_TEXT = 32 * 2**20
+"""Characters of attributes that wait, at most; the oldest spans go first."""
+PATIENCE = 2.2
+"""Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
+_SIZE_OF_A_SPAN = 512
+
+
+class AgentPulseSpanProcessor(SpanProcessor):
+    """Batches spans that concern agents, in bounded memory, and has them sent in the background.
+
+    Its thread starts with the first span. In a forked child it starts over, with an empty queue.
+
+    Args:
+        exporter: Where the spans go.
+        flush_interval: Seconds between two sendings.
+        max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
+        max_batch_size: So many waiting spans are sent at once, without waiting for the interval.
+        shutdown_timeout: Seconds that `shutdown`, or the end of the process, may take.
+        export_all_spans: Whether spans that have nothing to do with agents are sent too.
+    """
+
+    def __init__(
+        self,
+        exporter: AgentPulseSpanExporter,
+        *,
+        flush_interval: float = 5.0,
+        max_queue_size: int = 10_000,
+        max_batch_size: int = 100,
+        shutdown_timeout: float = 5.0,
+        export_all_spans: bool = False,
+    ) -> None:
+        self._exporter = exporter
+        self._flush_interval = flush_interval
+        self._max_queue_size = max_queue_size
+        self._max_batch_size = max_batch_size
+        self._shutdown_timeout = shutdown_timeout
+        self._export_all_spans = export_all_spans
+        self._is_stopped = False
+        self._start_over()
+        _call_weakly(atexit.register, self._at_exit)
+        if hasattr(os, "register_at_fork"):
+            _call_weakly(_after_fork, self._start_over)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing is done when a span starts."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queues a span that is sampled and concerns agents. No I/O, no waiting, no logging."""
+        context = span.context
+        if context is None or not context.trace_flags.sampled:
+            return
+        if self._export_all_spans or concerns_agents(span):
+            self.enqueue(span)
+
+    def enqueue(self, span: ReadableSpan) -> None:
+        """Queues a span whatever it is, also one that was made outside a tracer."""
+        counters = self._exporter.counters
+        counters.ended.add()
+        if self._is_stopped:
+            counters.overflow("after_shutdown")
+            return
+        size = _size_of(span)
+        with self._lock:
+            self._queue.append((span, size))
+            self._text += size
+            while len(self._queue) > self._max_queue_size:
+                self._drop_oldest("queue_full")
+            while self._text > MOST_TEXT and len(self._queue) > 1:
+                self._drop_oldest("memory_full")
+            is_batch = len(self._queue) >= self._max_batch_size
+        if self._worker is None or not self._worker.is_alive():
+            self._start_worker()
+        if is_batch and not self._is_called:
+            self._is_called = True
+            self._calls.put(None)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Sends what has ended until now; waits `timeout` seconds at most.
+
+        Returns:
+            True only if all of it was accepted.
+        """
+        deadline = time.monotonic() + timeout
+        if self._is_stopped:
+            return False
+        if not self._start_worker():
+            return self._drain(deadline, self._left_queue + len(self._queue))
+        done = _Flush(deadline, self._left_queue + len(self._queue))
+        self._calls.put(done)
+        return done.finished.wait(max(timeout, 0.0)) and done.is_complete
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """As `flush`, in milliseconds."""
+        return self.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Stops within `shutdown_timeout`."""
+        self.stop(self._shutdown_timeout)
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost. Once.
+
+        Returns:
+            True only if all that was left was accepted.
+        """
+        if self._is_stopped:
+            return True
+        self._is_stopped = True
+        exporter = self._exporter
+        lost = exporter.counters.lost()
+        deadline = time.monotonic() + timeout
+        exporter.finish_by(deadline)
+        worker = self._worker
+        if worker is not None and worker.is_alive():
+            self._calls.put(None)
+            self._wait_for(worker, deadline)
+        elif self._queue:
+            self._drain(deadline, self._left_queue + len(self._queue))
+        exporter.close()
+        return exporter.counters.lost() == lost
+
+    def stats(self) -> Stats:
+        """What became of every span that ended and concerns agents."""
+        return self._exporter.stats()
+
+    def _wait_for(self, worker: threading.Thread, deadline: float) -> None:
+        """Waits while the receiver accepts things; one that doesn't is given up before."""
+        accepted, given_up_at = -1, 0.0
+        while worker.is_alive() and time.monotonic() < deadline:
+            now = self._exporter.counters.stats(queued=0).accepted
+            if now != accepted:
+                accepted, given_up_at = now, time.monotonic() + PATIENCE
+            until = min(deadline, given_up_at)
+            if time.monotonic() >= until:
+                break
+            worker.join(min(until - time.monotonic(), 0.25))
+        if worker.is_alive():
+            self._exporter.abort()
+            worker.join(0.2)
+
+    def _at_exit(self) -> None:
+        self.stop(self._shutdown_timeout)
+
+    def _start_over(self) -> None:
+        # Reentrant, because a finalizer or a signal handler may end a span on the thread that is
+        # just ending one.
+        self._lock = threading.RLock()
+        self._queue: deque[tuple[ReadableSpan, int]] = deque()
+        self._text = 0
+        self._left_queue = 0
+        """How many spans were taken or dropped, which tells whether one that waited still does."""
+        self._calls: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
+        self._is_called = False
+        self._worker: threading.Thread | None = None
+
+    def _start_worker(self) -> bool:
+        """Whether a worker runs now; near the end of the interpreter none can be started."""
+        with self._lock:
+            if self._worker is not None and self._worker.is_alive():
+                return True
+            worker = threading.Thread(target=_work, args=(self,), name="agentpulse", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:
+                return False
+            self._worker = worker
+            return True
+
+    def _drop_oldest(self, reason: str) -> None:
+        _, size = self._queue.popleft()
+        self._left_queue += 1
+        self._text -= size
+        self._exporter.counters.overflow(reason)
+
+    def work(self) -> None:
+        """The life of the worker: sends every interval, at a full batch, and when asked to."""
+        while not self._is_stopped:
+            try:
+                call = self._calls.get(timeout=self._flush_interval)
+            except queue.Empty:
+                call = None
+            self._is_called = False
+            if call is not None:
+                call.is_complete = self._drain(call.deadline, call.up_to)
+                call.finished.set()
+            elif not self._exporter.delivery.hold.seconds() or self._is_stopped:
+                self._send_queued()
+        self._send_queued()
+
+    def _send_queued(self) -> None:
+        exporter = self._exporter
+        exporter.send(self._take())
+        while self._queue and not exporter.delivery.gave_up and not exporter.has_kept:
+            exporter.send(self._take())
+
+    def _take(self) -> list[ReadableSpan]:
+        with self._lock:
+            count = min(len(self._queue), self._max_batch_size)
+            taken = [self._queue.popleft() for _ in range(count)]
+            self._left_queue += count
+            self._text -= sum(size for _, size in taken)
+        return [span for span, _ in taken]
+
+    def _drain(self, deadline: float, up_to: int) -> bool:
+        """Sends until so many have left the queue; whether all was accepted in time."""
+        exporter = self._exporter
+        lost = exporter.counters.lost()
+        while exporter.counters.lost() == lost and not exporter.delivery.gave_up:
+            if self._left_queue >= up_to and not exporter.has_kept:
+                return True
+            wait = exporter.delivery.hold.seconds()
+            if time.monotonic() + wait >= deadline:
+                return False
+            if wait and exporter.delivery.hurry.wait(wait):
+                return False
+            exporter.send(self._take())
+        return False
+
+
+class _Flush:
+    """A request to send everything by a deadline, and its outcome."""
+
+    __slots__ = ("deadline", "finished", "is_complete", "up_to")
+
+    def __init__(self, deadline: float, up_to: int) -> None:
+        self.deadline = deadline
+        self.up_to = up_to
+        self.finished = Interrupt()
+        self.is_complete = False
+
+
+def _size_of(span: ReadableSpan) -> int:
+    """About how much memory the texts of a span take, in characters."""
+    size = _SIZE_OF_A_SPAN
+    for value in (span.attributes or {}).values():
+        if isinstance(value, str):
+            size += len(value)
+    return size
+
+
+def _work(processor: AgentPulseSpanProcessor) -> None:
+    processor.work()
+
+
+def _after_fork(function: Callable[[], None]) -> None:
+    os.register_at_fork(after_in_child=function)
+
+
+def _call_weakly(
+    register: Callable[[Callable[[], None]], object], method: Callable[[], None]
+) -> None:
+    """Registers a bound method in a place that can't be left, without keeping its object alive."""
+    weak = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = weak()
+        if alive is not None:
+            alive()
+
+    register(call)
