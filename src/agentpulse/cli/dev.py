@@ -1,4 +1,4 @@
-"""`agentpulse dev`: the local server in the foreground, or with a command whose calls it records."""
+"""`agentpulse dev`: the local server in the foreground, alone or with a command to record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from agentpulse.server import DatabaseError, LocalServer, PortError
 from agentpulse.server.asking import calls_since, is_ours
@@ -121,20 +121,23 @@ def _observed(command: list[str], port: int) -> Ending:
 
 def _in_words(port: int, since: float) -> str:
     """What the calls since then came to."""
-    sums = cast("dict[str, int]", calls_since(port, since))
-    if not sums:
+    sums = calls_since(port, since)
+    if sums is None:
         return "The server doesn't say what it recorded."
     if not sums["calls"]:
         return (
             "No call was recorded. If there was one: is agentpulse-sdk installed for the Python "
             "that made it?"
         )
-    unpriced = f" ({whole(sums['unpriced'])} of unknown cost)" if sums["unpriced"] else ""
-    errors = f", {_counted(sums['errors'], 'error')}" if sums["errors"] else ""
-    return (
-        f"{_counted(sums['calls'], 'call')} recorded: {_counted(sums['tokens'], 'token')}, "
-        f"{dollars(sums['usd'])}{unpriced}{errors}."
-    )
+    said = [
+        f"{_counted(sums['calls'], 'call')} recorded: {_counted(sums['tokens'], 'token')}",
+        "cost unknown" if sums["usd"] is None else dollars(sums["usd"]),
+    ]
+    if sums["unpriced"] and sums["usd"] is not None:
+        said[-1] += f" and {_counted(sums['unpriced'], 'call')} of unknown cost"
+    if sums["errors"]:
+        said.append(_counted(sums["errors"], "error"))
+    return ", ".join(said) + "."
 
 
 def _counted(count: int, noun: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
-from typing import cast
+from typing import TypedDict, cast
 
 from agentpulse.server.app import SERVICE
 from agentpulse.server.local import ADDRESS
@@ -19,10 +19,20 @@ def is_ours(port: int) -> bool:
     return _get(port, "/v1/health").get("service") == SERVICE
 
 
-def calls_since(port: int, since: float) -> Mapping[str, object]:
-    """The sums of the calls since a time (seconds since 1970), or nothing where it doesn't say."""
+class Sums(TypedDict):
+    """What calls came to."""
+
+    usd: float | None
+    tokens: int
+    calls: int
+    errors: int
+    unpriced: int
+
+
+def calls_since(port: int, since: float) -> Sums | None:
+    """The sums of the calls since a time in seconds since 1970; None where it doesn't say."""
     sums = _get(port, f"/v1/stats?since={since!r}").get("cost")
-    return cast("Mapping[str, object]", sums) if isinstance(sums, dict) else {}
+    return cast("Sums", sums) if isinstance(sums, dict) else None
 
 
 def _get(port: int, path: str) -> Mapping[str, object]:

@@ -9,9 +9,9 @@ def dollars(value: float | None) -> str:
     """A cost in as many digits as tell something: `$12.50`, `$0.0315`, `$0.000042`."""
     if value is None:
         return _UNKNOWN
-    if value >= 1:
+    if value >= 1 or not value:
         return f"${value:,.2f}"
-    return f"${value:.4f}" if value >= 0.01 or not value else f"${value:.6f}"
+    return f"${value:.4f}" if value >= 0.01 else f"${value:.6f}"
 
 
 def whole(value: int | None) -> str:

@@ -8,13 +8,13 @@ import socket
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
 
 from agentpulse.server.app import Api, make_app
-from agentpulse.server.protocol import LOCAL, Data, Plan
+from agentpulse.server.protocol import LOCAL, Plan
 from agentpulse.server.storage import MEMORY, Storage
 
 ADDRESS = "127.0.0.1"
@@ -99,7 +99,7 @@ class LocalServer:
         """The port that it listens on."""
         return self._now().port
 
-    def events(self, kind: str | None = None) -> list[Data]:
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What was accepted, in the order in which it came: each event as sent, and its `agent`."""
         return list(self._now().storage.arrivals(kind))
 

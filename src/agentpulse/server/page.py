@@ -81,7 +81,8 @@ def _call(event: Data) -> dict[str, object]:
         "operation": text(data, "operation"),
         "provider": text(data, "provider"),
         "model": answered or asked,
-        "asked": asked if asked != answered else None,
+        # "gpt-4o" answered by "gpt-4o-2024-08-06" is no news.
+        "asked": asked if asked and answered and not answered.startswith(asked) else None,
         "input_tokens": count(data, "input_tokens"),
         "cached_tokens": count(data, "cache_read_tokens"),
         "output_tokens": count(data, "output_tokens"),

@@ -24,9 +24,11 @@ _SUMS = """
     coalesce(sum(calls.failed), 0) AS errors,
     coalesce(sum(calls.tokens), 0) AS tokens,
     CASE WHEN count(calls.seq) = 0 THEN 0.0 ELSE sum(calls.cost_usd) END AS cost_usd,
-    coalesce(sum(calls.cost_usd IS NULL AND calls.seq IS NOT NULL), 0) AS unpriced
+    count(calls.seq) FILTER (
+        WHERE calls.cost_usd IS NULL AND (calls.tokens IS NOT NULL OR NOT calls.failed)
+    ) AS unpriced
 """
-"""Of calls; a call that failed without any usage has no cost either, and is among the unpriced."""
+"""Of calls. One that failed without any usage most likely costs nothing, and isn't unpriced."""
 _CALLS = "calls JOIN events USING (seq) WHERE ts >= ?"
 
 

@@ -1,0 +1,219 @@
+"""The page at `/`: what it shows, and that nothing on it can do anything."""
+
+from __future__ import annotations
+
+import re
+import time
+from html.parser import HTMLParser
+
+import pytest
+from server.conftest import call, event, request, send
+
+from agentpulse.server import LocalServer
+
+DASH = "\u2013"
+
+
+class Page(HTMLParser):
+    """The text of each cell by the column's name, and every element with its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[dict[str, str]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self._cell: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.elements.append((tag, attributes))
+        if tag == "tr":
+            self.rows.append({})
+        if tag == "td":
+            self._cell = attributes["data-name"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "td":
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self._cell is not None:
+            before = self.rows[-1].get(self._cell, "")
+            self.rows[-1][self._cell] = " ".join(f"{before} {data}".split())
+
+
+def page(server: LocalServer, path: str = "/") -> str:
+    reply = request(server, "GET", path)
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    return reply.text
+
+
+def totals(html: str) -> dict[str, str]:
+    found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html)
+    return dict(found)
+
+
+def test_without_calls_it_says_how_to_get_some(empty_server: LocalServer):
+    html = page(empty_server)
+
+    assert "agentpulse dev -- python agent.py" in html
+    assert "import agentpulse\nagentpulse.init()" in html
+    assert f"AGENTPULSE_ENDPOINT={empty_server.url}" in html
+    assert totals(html) == {
+        "Calls": "0", "Cost": "$0.00", "Input tokens": "0", "Output tokens": "0", "Errors": "0",
+    }  # fmt: skip
+
+
+def test_it_shows_what_a_call_was_and_what_it_cost(server: LocalServer):
+    at = time.time() - 60
+    send(
+        server,
+        call(
+            at, session="email:3f9a", operation="chat", provider="anthropic",
+            model="claude-sonnet-4-5", request_model="sonnet",
+            input_tokens=12_345, output_tokens=67,
+            cache_read_tokens=12_000, reasoning_tokens=40, cost_usd=0.0421, latency_ms=2345.6,
+            ttft_ms=321.4, finish_reasons=["tool_calls", "stop"], estimated=True,
+        ),
+        call(
+            at - 1, model="gpt-4o-2024-08-06", request_model="gpt-4o",
+            cost_usd=None, latency_ms=999.7,
+            status="error", error_type="RateLimitError", error="429: quota",
+        ),
+    )  # fmt: skip
+
+    html = page(server)
+    _, answered, failed = Page(html).rows
+
+    assert answered == {
+        "Time": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at)),
+        "Model": "claude-sonnet-4-5 anthropic · chat, asked for sonnet",
+        "Status": "ok tool_calls, stop",
+        "Input": "12,345 12,000 cached",
+        "Output": "67 40 reasoning",
+        "Cost": "$0.0421 estimated",
+        "Latency": "2.3 s",
+        "TTFT": "321 ms",
+        "Agent": "mailer email:3f9a",
+    }
+    assert failed["Model"] == "gpt-4o-2024-08-06 openai"
+    assert failed["Status"] == "RateLimitError 429: quota"
+    assert [failed[name] for name in ("Input", "Output", "Cost", "Latency", "TTFT")] == [
+        DASH, DASH, DASH, "1.0 s", DASH,
+    ]  # fmt: skip
+    assert totals(html) == {
+        "Calls": "2", "Cost": "$0.0421", "Input tokens": "12,345", "Output tokens": "67",
+        "Errors": "1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown"),
+    [
+        (0.0, "$0.00"),
+        (0.000_000_4, "$0.000000"),
+        (0.000_042, "$0.000042"),
+        (0.0315, "$0.0315"),
+        (1234.5, "$1,234.50"),
+        (None, DASH),
+    ],
+)
+def test_a_cost_has_as_many_digits_as_tell_something(
+    cost: float | None, shown: str, server: LocalServer
+):
+    send(server, call(cost_usd=cost, tokens=1))
+
+    html = page(server)
+
+    assert Page(html).rows[1]["Cost"] == shown
+    assert totals(html)["Cost"] == shown
+    assert ("calls of unknown cost" in html) == (cost is None)
+
+
+def test_the_latest_calls_are_on_top_and_only_calls_are_shown(server: LocalServer):
+    now = time.time()
+    send(server, *(call(now - age, model=f"m{age}") for age in range(1, 6)), event("cost"))
+
+    rows = Page(page(server)).rows[1:]
+
+    assert [row["Model"].split()[0] for row in rows] == [f"m{age}" for age in range(1, 6)]
+
+
+def test_it_shows_a_period(server: LocalServer):
+    now = time.time()
+    send(server, call(now - 3600), call(now - 3 * 86_400), call(now - 20 * 86_400))
+
+    paths = ("/", "/?period=24h", "/?period=7d", "/?period=30d", "/?period=<b>")
+
+    assert [len(Page(page(server, path)).rows) - 1 for path in paths] == [1, 1, 2, 3, 1]
+
+
+def test_it_stays_short_and_says_so(server: LocalServer):
+    for part in range(3):
+        send(server, *(call(id=f"{part}-{number}") for number in range(100)))
+
+    html = page(server)
+
+    assert len(Page(html).rows) - 1 == 200
+    assert "The latest 200 calls" in html
+    assert totals(html)["Calls"] == "300"
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"{{ 7 * 7 }}"
+
+
+def test_what_was_sent_can_do_nothing_on_the_page(server: LocalServer):
+    send(server, call(model="harmless"))
+    harmless = Page(page(server))
+    send(
+        server,
+        call(
+            session=HOSTILE, operation=HOSTILE, provider=HOSTILE, model=HOSTILE, status="error",
+            request_model=HOSTILE + "x", error_type=HOSTILE, error=HOSTILE,
+            finish_reasons=[HOSTILE, 5, None],
+        ),
+        agent=HOSTILE,
+    )  # fmt: skip
+
+    html = page(server)
+    hostile = Page(html)
+
+    assert "<script>alert" not in html
+    assert "<img" not in html
+    for tag in ("script", "style", "img", "link", "a", "meta"):
+        assert [each for each, _ in hostile.elements].count(tag) == [
+            each for each, _ in harmless.elements
+        ].count(tag)
+    assert hostile.rows[1]["Agent"].count(HOSTILE) == 2
+    assert hostile.rows[1]["Model"].startswith(HOSTILE)
+
+
+def test_it_loads_nothing_and_runs_only_its_own_script(empty_server: LocalServer):
+    first, second = (request(empty_server, "GET", "/") for _ in range(2))
+
+    policy = dict(
+        part.strip().split(" ", 1) for part in first.headers["content-security-policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert "unsafe" not in first.headers["content-security-policy"]
+    (nonce,) = re.findall("'nonce-(.*)'", policy["script-src"])
+    assert nonce not in second.text  # another one each time
+    for tag, attributes in Page(first.text).elements:
+        if tag in ("script", "style"):
+            assert attributes["nonce"] == nonce
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+        assert "src" not in attributes
+        target = attributes.get("href")
+        assert target is None or target.startswith(("/?period=", "data:image/svg+xml,"))
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "http://localhost:{port}"])
+def test_it_names_the_address_by_which_it_was_opened(address: str, empty_server: LocalServer):
+    url = address.format(port=empty_server.port)
+
+    reply = request(empty_server, "GET", "/", headers={"Host": url.removeprefix("http://")})
+
+    assert f"AGENTPULSE_ENDPOINT={url}" in reply.text
