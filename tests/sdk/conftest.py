@@ -133,6 +133,8 @@ def speaks_no_http() -> Iterator[str]:
     class Greeter(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.sendall(b"+OK POP3 ready\r\n")
+            while self.request.recv(65_536):  # closing on unread bytes would be a reset
+                pass
 
     with socketserver.TCPServer(("127.0.0.1", 0), Greeter) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

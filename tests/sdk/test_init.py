@@ -214,6 +214,12 @@ OFF = [
         id="wrong variables",
     ),
     pytest.param(
+        {"api_key": KEY, "endpoint": "https://pulse.example", "debug": True},
+        {"https_proxy": "http://:no-port"},
+        "AgentPulse could not start and is off: ConfigurationError: https_proxy is no address",
+        id="a proxy that is no address",
+    ),
+    pytest.param(
         {"tracer_provider": None},
         {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"},
         "AgentPulse could not start and is off: ValueError: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must",
@@ -253,6 +259,7 @@ async def test_switched_off_it_patches_nothing_and_says_why_once(
         [warning] if warning else []
     )
     assert receiver.requests == 0
+    assert logging.getLogger("agentpulse").handlers == []
 
 
 @pytest.mark.anyio
