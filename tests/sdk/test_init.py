@@ -40,6 +40,9 @@ def test_what_ends_on_a_joined_provider_is_sent(receiver: Receiver, provider: Tr
     (call,) = receiver.of_kind("llm_call")
     assert call["data"]["request_model"] == "gpt-4o"
     assert set(receiver.keys) == {f"Bearer {KEY}"}
+    stats = client.stats()
+    assert (stats.ended, stats.accepted, stats.queued, stats.dropped) == (2, 2, 0, {})
+    assert (stats.requests, stats.retries) == (receiver.requests, 0)
     assert agentpulse.get_client() is client
     assert client.is_on
     assert repr(client) == "<AgentPulse 'mailer', on>"
@@ -183,11 +186,6 @@ async def every_function_does_nothing() -> None:
     assert agentpulse.stats() == agentpulse.Stats()
     assert agentpulse.shutdown()
     assert agentpulse.calculate_cost("gpt-4o", 1_000_000, 0) == pytest.approx(2.5)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.mark.anyio

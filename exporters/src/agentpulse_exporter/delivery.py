@@ -119,10 +119,9 @@ class Delivery:
         body = batch.body(self._settings.agent_name, VERSION)
         judgement = Judgement(Verdict.RETRY)
         for tried in range(TRIES):
-            if tried:
-                if self.hurry.wait(self._jittered(FIRST_WAIT * 2 ** (tried - 1))):
-                    break
-                self._counters.requested(again=True)
+            if tried and self.hurry.wait(self._jittered(FIRST_WAIT * 2 ** (tried - 1))):
+                break
+            self._counters.requested(again=tried > 0)
             judgement = self._send(batch, body)
             if judgement.verdict is not Verdict.RETRY:
                 return judgement
