@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,8 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return _fail(str(error))
         if command:
             return _serve_command(command, server.port, stays=not arguments.exit)
-        _introduce(server.port, database)
-        _wait_for_end()
+        _serve_until_end(lambda: _introduce(server.port, database))
         return 0
 
 
@@ -92,8 +92,7 @@ def _serve_command(command: list[str], port: int, *, stays: bool) -> int:
     ending = _observed(command, port)
     # After SIGTERM nobody is there who would look at the page.
     if stays and not ending.problem and signal.SIGTERM not in ending.signals:
-        _say("The page stays there until Ctrl-C.")
-        _wait_for_end()
+        _serve_until_end(lambda: _say("The page stays there until Ctrl-C."))
     return ending.status
 
 
@@ -144,10 +143,11 @@ def _counted(count: int, noun: str) -> str:
     return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
 
 
-def _wait_for_end() -> None:
+def _serve_until_end(announce: Callable[[], None]) -> None:
     """Waits for Ctrl-C or SIGTERM; a second one, while the server stops, changes nothing."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        announce()
         while True:
             time.sleep(1)
     except KeyboardInterrupt:

@@ -29,10 +29,10 @@ def _run_shadowed():
 def _switch_on():
     try:
         import agentpulse
-    except ImportError:
-        return  # the program's Python has no AgentPulse; `agentpulse dev` says that nothing came
-    try:
+
         agentpulse.init()
+    except ImportError:
+        pass  # the program's Python has no AgentPulse; `agentpulse dev` says that nothing came
     except Exception as error:  # noqa: BLE001  # never the program's problem
         sys.stderr.write(f"AgentPulse could not start: {type(error).__name__}: {error}\n")
 
