@@ -1,0 +1,114 @@
+"""The example: an agent that a cron job starts at night, with the real client libraries.
+
+Nothing here knows of AgentPulse. The spans round the jobs are plain OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import openai
+from opentelemetry import trace
+
+from agentpulse.demo.provider import FakeProvider
+from agentpulse.demo.provider.reply import fails
+
+_LOOK_UP = {"type": "object", "properties": {"query": {"type": "string"}}}
+_RULES = "You answer the mail of a small company, politely and in short sentences. " * 20
+
+
+class NightShift:
+    """The agent with its clients, which talk to one fake provider."""
+
+    def __init__(self, provider: FakeProvider) -> None:
+        self._provider = provider
+        given: dict[str, Any] = {"api_key": "not-needed", "max_retries": 0}
+        at_openai: dict[str, Any] = {**given, "base_url": provider.openai_url}
+        at_anthropic: dict[str, Any] = {**given, "base_url": provider.anthropic_url}
+        self._openai = openai.OpenAI(**at_openai)
+        self._async_openai = openai.AsyncOpenAI(**at_openai)
+        self._anthropic = anthropic.Anthropic(**at_anthropic)
+        self._async_anthropic = anthropic.AsyncAnthropic(**at_anthropic)
+
+    def run(self) -> None:
+        """Does the whole night's work."""
+        with _span("night-shift", "agent"):
+            for job in (self.read_mail, self.write_replies, self.file_invoices, self.report):
+                _job(job)
+
+    def read_mail(self) -> None:
+        """A tool call and its answer, then a search by embeddings."""
+        tool = {"type": "function", "function": {"name": "search_mail", "parameters": _LOOK_UP}}
+        said: list[Any] = [{"role": "user", "content": "Is there any mail that needs me?"}]
+        chat = self._openai.chat.completions
+        first = chat.create(model="gpt-4o-mini", messages=said, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # dicts as the API's guide writes them
+        for call in first.choices[0].message.tool_calls or ():
+            with _span("search_mail", "tool"):
+                found = json.dumps([{"from": "Ada", "subject": "Invoice 17"}])
+            said.append(first.choices[0].message)
+            said.append({"role": "tool", "tool_call_id": call.id, "content": found})
+        chat.create(model="gpt-4o-mini", messages=said, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # as above
+        self._openai.embeddings.create(model="text-embedding-3-small", input=["Invoice 17"])
+
+    def write_replies(self) -> None:
+        """Three at a time, streamed, from both providers."""
+        asyncio.run(self._write_replies())
+
+    async def _write_replies(self) -> None:
+        async def from_openai(to: str) -> None:
+            stream = await self._async_openai.chat.completions.create(
+                model="gpt-4o",
+                messages=[{"role": "user", "content": f"Answer {to}."}],
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            async for _ in stream:
+                pass
+
+        async def from_anthropic(to: str) -> None:
+            async with self._async_anthropic.messages.stream(
+                model="claude-haiku-4-5",
+                max_tokens=400,
+                messages=[{"role": "user", "content": f"Answer {to}."}],
+            ) as stream:
+                await stream.get_final_message()
+
+        await asyncio.gather(from_openai("Ada"), from_openai("Grace"), from_anthropic("Alan"))
+        await self._async_openai.close()
+        await self._async_anthropic.close()
+        self._async_openai = self._async_openai.copy()
+        self._async_anthropic = self._async_anthropic.copy()
+
+    def file_invoices(self) -> None:
+        """A cached prompt and a tool, and a provider that is overloaded at first."""
+        question: dict[str, Any] = {
+            "model": "claude-sonnet-4-6",
+            "max_tokens": 400,
+            "system": [{"type": "text", "text": _RULES, "cache_control": {"type": "ephemeral"}}],
+            "messages": [{"role": "user", "content": "File invoice 17."}],
+            "tools": [{"name": "file_invoice", "input_schema": _LOOK_UP}],
+        }
+        self._provider.script(fails(529, "overloaded_error"))
+        try:
+            self._anthropic.messages.create(**question)
+        except anthropic.APIStatusError:
+            # As a careful agent does: it notes it, and tries again.
+            self._anthropic.messages.create(**question)
+
+    def report(self) -> None:
+        """The Responses API, with reasoning tokens."""
+        self._openai.responses.create(model="gpt-5-mini", input="Sum up the night for the boss.")
+
+
+def _job(job: Callable[[], None]) -> None:
+    with _span(job.__name__.replace("_", "-"), "task"):
+        job()
+
+
+def _span(name: str, kind: str) -> Any:
+    tracer = trace.get_tracer("agentpulse.demo")
+    return tracer.start_as_current_span(name, attributes={"agentpulse.span.kind": kind})

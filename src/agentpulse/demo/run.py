@@ -1,0 +1,66 @@
+"""Runs the demo: server, fake provider, agent, and what became of its calls."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rich.console import Console
+
+import agentpulse
+from agentpulse.demo import summary
+from agentpulse.demo.agent import NightShift
+from agentpulse.demo.provider import FakeProvider
+from agentpulse.server import LocalServer
+
+SECONDS_BETWEEN_RUNS = 5.0
+_FOREIGN = ("AGENTPULSE_", "OTEL_", "OPENAI_", "ANTHROPIC_")
+
+
+def run(*, port: int, once: bool) -> int:
+    """Runs the agent once, or until Ctrl-C; the exit status is 0 if all it called was accepted.
+
+    Raises:
+        agentpulse.server.PortError: The port can't be had.
+    """
+    # What is set for the user's own programs is not meant for this one.
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        del os.environ[name]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+    console = Console(highlight=False)
+    with LocalServer(port) as server, FakeProvider() as provider:
+        client = agentpulse.init(endpoint=server.url, agent_name="night-shift", flush_interval=1.0)
+        problems: list[str] = []
+        try:
+            agent = NightShift(provider)
+            agent.run()
+            client.flush()
+            events = server.events()
+            problems = summary.differences(events, provider.requests, provider.bill)
+            summary.show(console, events)
+            _say(console, problems, len(provider.requests), server.url, once=once)
+            while not once:
+                time.sleep(SECONDS_BETWEEN_RUNS)
+                agent.run()
+        except KeyboardInterrupt:
+            console.print("Ended.")
+        finally:
+            client.shutdown()
+    return 1 if problems else 0
+
+
+def _say(console: Console, problems: list[str], calls: int, url: str, *, once: bool) -> None:
+    console.print()
+    if problems:
+        console.print("Not all that was called was accepted as it was:", style="red")
+        for problem in problems:
+            console.print(f"  {problem}", style="red")
+    else:
+        console.print(
+            f"All {calls} calls were accepted by the server, and agree with the provider's bill.",
+            style="green",
+        )
+    if once:
+        console.print(f"They were listed at {url}; without --once that page stays open.")
+    else:
+        console.print(f"The agent goes on. Watch it at {url} and end it with Ctrl-C.")
