@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from server.conftest import NOW, batch, call, event, get, post, request, send
 
-from agentpulse.server import FREE, LocalServer, Plan
+from agentpulse.server import FREE, LocalServer, Plan, body
 from agentpulse.server.body import MAX_BODY
 
 DAY = 86_400.0
@@ -296,17 +299,39 @@ def test_many_threads_can_post_and_read_at_once(server: LocalServer):
     assert get(server, "/v1/stats")["cost"]["tokens"] == 820
 
 
-def test_a_sender_that_stops_in_the_middle_leaves_nothing(server: LocalServer):
-    import socket
-
-    with socket.create_connection(("127.0.0.1", server.port)) as stopping:
-        stopping.sendall(
+@contextmanager
+def sending_slowly(server: LocalServer) -> Iterator[socket.socket]:
+    """A connection that has sent the beginning of a body."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(
             f"POST /v1/ingest HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
             'Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"agent":'.encode()
         )
+        yield connection
+
+
+def test_a_sender_that_stops_in_the_middle_leaves_nothing(server: LocalServer):
+    with sending_slowly(server):
+        pass
 
     send(server, event(id="next"))
     assert [each["id"] for each in server.events()] == ["next"]
+
+
+def test_a_sender_that_takes_too_long_is_told_so(
+    empty_server: LocalServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(body, "SECONDS", 0.1)
+
+    with sending_slowly(empty_server) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_server_that_stops_does_not_wait_for_a_slow_sender(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(body, "SECONDS", 1000.0)
+
+    with LocalServer() as server, sending_slowly(server):
+        server.__exit__(None, None, None)
 
 
 def test_a_heartbeat_is_an_event(server: LocalServer):

@@ -90,8 +90,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _serve_command(command: list[str], port: int, *, stays: bool) -> int:
     ending = _observed(command, port)
-    # After SIGTERM nobody is there who would look at the page.
-    if stays and not ending.problem and signal.SIGTERM not in ending.signals:
+    # Ctrl-C was meant for the command; after other signals nobody is there to look at the page.
+    if stays and not ending.problem and set(ending.signals) <= {signal.SIGINT}:
         _serve_until_end(lambda: _say("The page stays there until Ctrl-C."))
     return ending.status
 
