@@ -1,0 +1,50 @@
+"""Real clients on the fake provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from agentpulse.demo.provider import FakeProvider
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as provider:
+        yield provider
+
+
+class Clients:
+    """One client of each kind, on one fake provider."""
+
+    def __init__(self, provider: FakeProvider) -> None:
+        given: dict[str, Any] = {"api_key": "x", "max_retries": 0}
+        self.openai = openai.OpenAI(**given, base_url=provider.openai_url)
+        self.aopenai = openai.AsyncOpenAI(**given, base_url=provider.openai_url)
+        self.anthropic = anthropic.Anthropic(**given, base_url=provider.anthropic_url)
+        self.aanthropic = anthropic.AsyncAnthropic(**given, base_url=provider.anthropic_url)
+
+    def run(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Runs it, and closes the async clients while their loop is there."""
+
+        async def and_close() -> None:
+            try:
+                await coroutine
+            finally:
+                await self.aopenai.close()
+                await self.aanthropic.close()
+
+        asyncio.run(and_close())
+
+
+@pytest.fixture
+def clients(provider: FakeProvider) -> Iterator[Clients]:
+    clients = Clients(provider)
+    yield clients
+    clients.openai.close()
+    clients.anthropic.close()
