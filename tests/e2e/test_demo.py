@@ -1,0 +1,89 @@
+"""`agentpulse demo`, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from agentpulse.demo import summary
+from agentpulse.demo.provider import Charge
+
+COMMAND = [sys.executable, "-m", "agentpulse", "demo"]
+ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONWARNINGS": "error"}
+
+
+def demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**ENVIRONMENT, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_demo_shows_what_was_recorded_and_that_it_agrees_with_the_bill() -> None:
+    shown = demo("--once")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in ("night-shift", "read-mail", "search_mail", "chat claude-sonnet-4-6"):
+        assert any(name in line for line in lines), name
+    (total,) = [line for line in lines if line.startswith("all ")]
+    assert total.split()[:3] == ["all", "9", "1"]
+    assert "All 9 calls were accepted by the server, and agree with the provider's bill." in lines
+
+
+def test_the_demo_takes_nothing_from_the_users_own_settings() -> None:
+    shown = demo(
+        "--once",
+        AGENTPULSE_ENABLED="false",
+        OTEL_SDK_DISABLED="true",
+        OPENAI_BASE_URL="http://127.0.0.1:9",
+        HTTP_PROXY="http://127.0.0.1:9",
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "All 9 calls were accepted" in shown.stdout
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Ctrl-C is sent otherwise on Windows")
+def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
+    running = subprocess.Popen(
+        [*COMMAND, "--port", "0"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    with running:
+        assert running.stdout is not None
+        while not running.stdout.readline().startswith("The agent goes on."):
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        assert running.stdout.read() == "Ended.\n"
+    assert running.returncode == 0
+
+
+def call(**data: object) -> dict[str, object]:
+    known = {"model": "gpt-4o", "input_tokens": 5, "output_tokens": 1, "cache_read_tokens": None}
+    more = {"tokens": 6, "cost_usd": 0.1, "status": "success"}
+    return {"kind": "llm_call", "data": {**known, **more, **data}}
+
+
+CHARGE = Charge("openai", "gpt-4o", 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([call()], []),
+        ([], ["1 calls were made, 0 were accepted.", "Billed, but not recorded so: "]),
+        ([call(output_tokens=2)], ["Billed, but not recorded so: ", "Recorded, but not billed so"]),
+        ([call(cost_usd=None)], ["No price is known of gpt-4o."]),
+    ],
+)
+def test_what_differs_from_the_bill_is_said(events: list[object], said: list[str]) -> None:
+    found = summary.differences(events, [object()], [CHARGE])  # type: ignore[arg-type]
+    assert len(found) == len(said)
+    assert all(sentence.startswith(start) for sentence, start in zip(found, said, strict=True))
