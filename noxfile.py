@@ -20,8 +20,9 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 OLDEST = {"openai": "1.66.0", "anthropic": "0.49.0"}
 BETWEEN = {"openai": "2.54.0", "anthropic": "1.13.0"}
 
-if shutil.which("pyenv") and "PYENV_VERSION" not in os.environ:
-    # pyenv's shims answer only for the versions that are activated.
+if shutil.which("pyenv"):
+    # pyenv's shims answer only for the versions that are activated, and where nox itself was
+    # started by one, that is a single one.
     listed = subprocess.run(
         ["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False
     )

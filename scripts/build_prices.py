@@ -97,9 +97,7 @@ def published(installed: str) -> str:
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     package = next(entry for entry in lock["package"] if entry["name"] == "genai-prices")
     if package["version"] != installed:
-        message = (
-            f"Installed is genai-prices {installed}, not that of uv.lock; run `uv sync`."
-        )
+        message = f"Installed is genai-prices {installed}, not that of uv.lock; run `uv sync`."
         raise SystemExit(message)
     uploaded: datetime | str = package["sdist"]["upload-time"]
     return str(uploaded)[:10]
