@@ -41,6 +41,8 @@ class AgentPulse:
         self.settings = settings
         self._pipeline = pipeline
         self.is_shut_down = False
+        self.is_automatic = False
+        """Whether it was started for a program that has not called `init` by itself so far."""
 
     def __repr__(self) -> str:
         state = "shut down" if self.is_shut_down else "on" if self._pipeline else "off"

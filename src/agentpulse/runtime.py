@@ -59,10 +59,15 @@ def init(
     provider = None if tracer_provider is None else _verified(tracer_provider)
     global _client, _provider  # one for the process, as OpenTelemetry's provider
     with client.lifecycle:
+        if _client is not None and _client.is_automatic:
+            # What was started for the program gives way to what the program wants.
+            _client.is_automatic = False
+            if _difference(_client.settings, given, provider):
+                _client.shutdown()
         if _client is None or _client.is_shut_down:
             _client, _provider = _start(resolve(given), provider), provider
         else:
-            _warn_of_difference(_client.settings, given, provider)
+            _warn_of(_difference(_client.settings, given, provider))
         return _client
 
 
@@ -126,12 +131,17 @@ def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse
     return AgentPulse(settings, pipeline)
 
 
-def _warn_of_difference(
+def _difference(
     current: Settings, given: Mapping[str, object], provider: SdkTracerProvider | None
-) -> None:
+) -> list[str]:
+    """The names of the arguments that ask for something else than what runs."""
     different = [name for name, value in given.items() if value != getattr(current, name)]
     if provider is not None and provider is not _provider:
         different.append("tracer_provider")
+    return different
+
+
+def _warn_of(different: list[str]) -> None:
     if different:
         warn_once(
             f"agentpulse.init was called again with another {', '.join(different)}, which has no "

@@ -317,3 +317,24 @@ def test_the_key_is_in_no_log_when_the_server_refuses_it(
     assert receiver.requests
     assert KEY not in caplog.text
     assert KEY not in repr(client) + repr(client.settings)
+
+
+def test_the_first_init_of_a_program_replaces_what_was_started_for_it(receiver, caplog):
+    before = agentpulse.init(endpoint=receiver.endpoint)
+    before.is_automatic = True
+    client = agentpulse.init(endpoint=receiver.endpoint, agent_name="mine")
+    assert client is not before
+    assert (client.is_on, client.settings.agent_name) == (True, "mine")
+    assert agentpulse.init(agent_name="other") is client
+    (said,) = [record for record in caplog.records if "called again" in record.message]
+    assert "agent_name" in said.message
+
+
+def test_an_init_that_asks_for_nothing_else_keeps_what_was_started_for_the_program(
+    receiver, monkeypatch
+):
+    monkeypatch.setenv("AGENTPULSE_ENDPOINT", receiver.endpoint)
+    started = agentpulse.init()
+    started.is_automatic = True
+    assert agentpulse.init() is started
+    assert started.is_on

@@ -30,7 +30,8 @@ def _switch_on():
     try:
         import agentpulse
 
-        agentpulse.init()
+        # The program's own first `init` is not a second one.
+        agentpulse.init().is_automatic = True
     except ImportError:
         pass  # the program's Python has no AgentPulse; `agentpulse dev` says that nothing came
     except Exception as error:  # noqa: BLE001  # never the program's problem
