@@ -1,0 +1,143 @@
+"""Whose model it is, as the conventions name it; and what streams are asked for their usage."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from agentpulse.demo.provider.openai import chat
+
+HELLO: Any = [{"role": "user", "content": "What is new?"}]
+HOSTS = {
+    "https://api.openai.com/v1": ("openai", True),
+    "https://api.deepseek.com": ("deepseek", True),
+    "https://api.groq.com/openai/v1": ("groq", None),
+    "https://api.mistral.ai/v1": ("mistral_ai", None),
+    "https://api.x.ai/v1": ("x_ai", True),
+    "https://api.perplexity.ai": ("perplexity", None),
+    "https://openrouter.ai/api/v1": ("openrouter", True),
+    "https://api.together.xyz/v1": ("together", True),
+    "http://localhost:11434/v1": ("ollama", None),
+    "https://llm.example.com/v1": ("openai", None),
+}
+
+
+class Answering:
+    """An in-process transport that answers as the fake provider, and keeps the bodies."""
+
+    def __init__(self) -> None:
+        base = importlib.import_module("openai._base_client")
+        self.http = getattr(base, "httpx2", None) or base.httpx
+        self.bodies: list[dict[str, Any]] = []
+
+    def client(self, url: str) -> openai.OpenAI:
+        transport = self.http.MockTransport(self._answer)
+        return openai.OpenAI(
+            api_key="x", base_url=url, http_client=self.http.Client(transport=transport)
+        )
+
+    def _answer(self, request: Any) -> Any:
+        import json
+
+        body = json.loads(request.content)
+        self.bodies.append(body)
+        reply = chat(body, 1)
+        content = b"".join(reply.events) if reply.events else reply.encoded()
+        return self.http.Response(
+            200, headers={"content-type": reply.content_type}, content=content
+        )
+
+
+@pytest.mark.parametrize("url", HOSTS)
+def test_a_host_tells_the_provider(url: str, instrumented: Any) -> None:
+    spans = instrumented()
+    with Answering().client(url) as client:
+        client.chat.completions.create(model="m", messages=HELLO)
+    (span,) = spans()
+    assert span["attributes"]["gen_ai.provider.name"] == HOSTS[url][0]
+    assert span["attributes"]["server.address"] in url
+
+
+@pytest.mark.parametrize("url", [url for url, (_, asked) in HOSTS.items() if asked])
+def test_a_stream_is_asked_for_its_usage_and_the_caller_sees_nothing_of_it(
+    url: str, instrumented: Any
+) -> None:
+    bare, observed = Answering(), Answering()
+    body: Any = {"model": "gpt-4o", "messages": HELLO, "stream": True}
+    with bare.client(url) as client:
+        expected = [chunk.to_dict() for chunk in client.chat.completions.create(**body)]
+    spans = instrumented()
+    with observed.client(url) as client:
+        chunks = [chunk.to_dict() for chunk in client.chat.completions.create(**body)]
+    assert chunks == expected
+    (sent,) = observed.bodies
+    assert sent.pop("stream_options") == {"include_usage": True}
+    assert [sent] == bare.bodies
+    (span,) = spans()
+    assert span["attributes"]["gen_ai.usage.output_tokens"] == 33
+    assert "agentpulse.usage.estimated" not in span["attributes"]
+
+
+def test_a_caller_who_said_no_is_not_overruled_and_the_tokens_are_estimated(
+    instrumented: Any,
+) -> None:
+    spans = instrumented()
+    answering = Answering()
+    with answering.client("https://api.openai.com/v1") as client:
+        list(
+            client.chat.completions.create(
+                model="gpt-4o",
+                messages=HELLO,
+                stream=True,
+                stream_options={"include_usage": False},
+            )
+        )
+    assert answering.bodies[0]["stream_options"] == {"include_usage": False}
+    (span,) = spans()
+    assert span["attributes"]["agentpulse.usage.estimated"] is True
+    assert span["attributes"]["gen_ai.usage.output_tokens"] > 0
+
+
+def test_a_host_that_is_not_known_is_asked_for_nothing(instrumented: Any) -> None:
+    instrumented()
+    answering = Answering()
+    with answering.client("https://llm.example.com/v1") as client:
+        list(client.chat.completions.create(model="m", messages=HELLO, stream=True))
+    assert "stream_options" not in answering.bodies[0]
+
+
+def test_azure_bedrock_and_vertex_are_named_by_their_clients(
+    provider: Any, instrumented: Any
+) -> None:
+    spans = instrumented()
+    with openai.AzureOpenAI(
+        azure_endpoint=provider.url, api_key="x", api_version="2024-10-21"
+    ) as azure:
+        azure.chat.completions.create(model="gpt-4o", messages=HELLO)
+    model = "anthropic.claude-haiku-4-5-20251001-v1:0"
+    with anthropic.AnthropicBedrock(
+        base_url=provider.url, aws_access_key="a", aws_secret_key="b", aws_region="us-east-1"
+    ) as bedrock:
+        bedrock.messages.create(model=model, max_tokens=9, messages=HELLO)
+        list(bedrock.messages.create(model=model, max_tokens=9, messages=HELLO, stream=True))
+    with anthropic.AnthropicVertex(
+        base_url=provider.url, region="x", project_id="p", access_token="t"
+    ) as vertex:
+        vertex.messages.create(model="claude-haiku-4-5@20251001", max_tokens=9, messages=HELLO)
+    told = [
+        (
+            span["attributes"]["gen_ai.provider.name"],
+            span["attributes"]["gen_ai.usage.output_tokens"],
+        )
+        for span in spans()
+    ]
+    assert told == [
+        ("azure.ai.openai", 33),
+        ("aws.bedrock", 32),
+        ("aws.bedrock", 32),
+        ("gcp.vertex_ai", 32),
+    ]
