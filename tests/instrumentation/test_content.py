@@ -67,7 +67,6 @@ def test_a_conversation_with_tools_is_told_by_the_conventions(
             {
                 "role": "assistant",
                 "parts": [{"type": "text", "content": TEXT}],
-                "finish_reason": "stop",
             }
         ],
         "tool.definitions": [{"type": "function", "name": "search", "parameters": PARAMETERS}],
@@ -100,7 +99,6 @@ def test_an_anthropic_conversation_is_told_the_same_way(clients: Any, instrument
                         "arguments": {"query": "unread"},
                     }
                 ],
-                "finish_reason": "tool_use",
             }
         ],
         "tool.definitions": [{"type": "function", "name": "search", "parameters": PARAMETERS}],
@@ -165,7 +163,7 @@ def test_without_capture_nothing_that_was_said_is_on_a_span_or_in_a_log(
     assert len(ended) == 10
     assert not [span.name for span in ended if SECRET in span.to_json()]
     assert not [span.name for span in ended if "This is a fake" in span.to_json()]
-    assert SECRET not in caplog.text.replace("httpx", "")
+    assert SECRET not in caplog.text
 
 
 def test_with_capture_the_text_of_an_error_is_recorded(
@@ -193,20 +191,13 @@ def test_the_standard_variable_decides_where_nothing_else_does(
     assert ("gen_ai.input.messages" in span["attributes"]) is captures
 
 
-def test_content_that_json_has_no_word_for_does_not_break_the_call(
+def test_content_of_a_shape_nobody_expects_does_not_break_the_call(
     clients: Any, provider: Any, instrumented: Any
 ) -> None:
     spans = instrumented(capture_messages=True)
     provider.script(answers({"id": "x", "choices": [{"index": 0, "message": {"content": 7}}]}))
-    answer = clients.openai.chat.completions.create(
-        model="gpt-4o",
-        messages=[
-            {
-                "role": "user",
-                "content": "\ud83d broken surrogate".encode("utf-8", "replace").decode(),
-            }
-        ],
-    )
+    said = [{"role": "user", "content": [{"type": "unheard of", "of": 1}, "text"]}]
+    answer = clients.openai.chat.completions.create(model="gpt-4o", messages=said)
     assert answer.id == "x"
     assert len(spans()) == 1
 

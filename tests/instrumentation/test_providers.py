@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from typing import Any
 
 import anthropic
@@ -15,15 +16,16 @@ HELLO: Any = [{"role": "user", "content": "What is new?"}]
 HOSTS = {
     "https://api.openai.com/v1": ("openai", True),
     "https://api.deepseek.com": ("deepseek", True),
-    "https://api.groq.com/openai/v1": ("groq", None),
-    "https://api.mistral.ai/v1": ("mistral_ai", None),
+    "https://api.groq.com/openai/v1": ("groq", True),
+    "https://api.mistral.ai/v1": ("mistral_ai", False),
     "https://api.x.ai/v1": ("x_ai", True),
-    "https://api.perplexity.ai": ("perplexity", None),
+    "https://api.perplexity.ai": ("perplexity", False),
     "https://openrouter.ai/api/v1": ("openrouter", True),
     "https://api.together.xyz/v1": ("together", True),
-    "http://localhost:11434/v1": ("ollama", None),
-    "https://llm.example.com/v1": ("openai", None),
+    "http://localhost:11434/v1": ("ollama", False),
+    "https://llm.example.com/v1": ("openai", False),
 }
+"""By address: the provider, and whether its streams are asked for their usage."""
 
 
 class Answering:
@@ -41,8 +43,6 @@ class Answering:
         )
 
     def _answer(self, request: Any) -> Any:
-        import json
-
         body = json.loads(request.content)
         self.bodies.append(body)
         reply = chat(body, 1)
@@ -128,13 +128,8 @@ def test_azure_bedrock_and_vertex_are_named_by_their_clients(
         base_url=provider.url, region="x", project_id="p", access_token="t"
     ) as vertex:
         vertex.messages.create(model="claude-haiku-4-5@20251001", max_tokens=9, messages=HELLO)
-    told = [
-        (
-            span["attributes"]["gen_ai.provider.name"],
-            span["attributes"]["gen_ai.usage.output_tokens"],
-        )
-        for span in spans()
-    ]
+    names = ("gen_ai.provider.name", "gen_ai.usage.output_tokens")
+    told = [tuple(span["attributes"][name] for name in names) for span in spans()]
     assert told == [
         ("azure.ai.openai", 33),
         ("aws.bedrock", 32),
