@@ -233,14 +233,28 @@ def missing(target: str, way: str) -> str | None:
 
 
 def outcome(
-    target: str, way: Way, *changes: Change, asynchronous: bool, **options: Any
+    target: str,
+    way: Way,
+    *changes: Change,
+    asynchronous: bool,
+    host: str | None = None,
+    but_for_usage: bool = False,
+    **options: Any,
 ) -> tuple[Any, list[Any]]:
-    """What a caller sees of one call, and what a new provider sees of it."""
+    """What a caller sees of one call, and what a new provider sees of it.
+
+    The provider stands in for a `host`, as a proxy.
+    """
     with FakeProvider() as provider:
         provider.script(*changes)
+        if host is not None:
+            http = http_of(target)
+            make = http.AsyncClient if asynchronous else http.Client
+            options["http_client"] = make(proxy=provider.url)
 
         async def call() -> Any:
-            client = client_of(target, provider.url, asynchronous=asynchronous, **options)
+            url = host or provider.url
+            client = client_of(target, url, asynchronous=asynchronous, **options)
             try:
                 return seen(await way(resource_of(target, client), copy.deepcopy(BODIES[target])))
             except Exception as error:  # noqa: BLE001  # whatever it is, it is to be the same
@@ -249,20 +263,24 @@ def outcome(
                 await got(client.close())
 
         result = asyncio.run(call())
-        return result, [request(sent) for sent in provider.requests]
+        return result, [request(sent, but_for_usage=but_for_usage) for sent in provider.requests]
 
 
-ADDED_HEADERS = ("traceparent", "tracestate", "host", "content-length")
+def request(sent: Any, *, but_for_usage: bool) -> Any:
+    """A request to the byte, but for the provider's port and the trace context spans bring.
 
-
-def request(sent: Any) -> Any:
-    """Nothing may differ but the usage asked for, and the trace context that spans bring."""
-    headers = {n: v for n, v in sent.headers.items() if n not in ADDED_HEADERS}
-    headers = {n: v for n, v in headers.items() if "idempotency" not in n}
-    body = dict(sent.body)
-    if body.get("stream_options") == {"include_usage": True}:
-        del body["stream_options"]
-    return sent.method, sent.path, headers, json.dumps(body)
+    `but_for_usage`: and but for the usage that is asked for on the caller's behalf.
+    """
+    left_out = {"host", "traceparent", "tracestate"}
+    body = sent.raw
+    if but_for_usage:
+        left_out.add("content-length")
+        parsed = json.loads(body)
+        if parsed.get("stream_options") == {"include_usage": True}:
+            del parsed["stream_options"]
+        body = json.dumps(parsed)
+    headers = {name: value for name, value in sent.headers.items() if name not in left_out}
+    return sent.method, sent.path, headers, body
 
 
 both_kinds = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
@@ -315,6 +333,68 @@ def test_what_goes_wrong_goes_wrong_the_same_way(
 
     assert observed == bare
     assert len(spans()) == 1
+
+
+HOST = "http://api.openai.com"
+"""Known to tell the usage of a stream when asked, so it is asked on the caller's behalf."""
+ASKED = [
+    (target, way)
+    for target in ("openai chat.completions", "openai completions")
+    for way in ("stream", "stream left", "helper")
+    if (target, way) in CALLS
+]
+
+
+@both_kinds
+@pytest.mark.parametrize("change", [None, cut(2), ended(2), broken(2)])
+@pytest.mark.parametrize(("target", "name"), ASKED)
+def test_usage_that_is_asked_for_on_the_callers_behalf_stays_hidden_from_the_caller(
+    target: str, name: str, change: Change | None, asynchronous: bool, instrumented: Any
+):
+    if (reason := missing(target, name)) is not None:
+        pytest.skip(reason)
+    way, changes = way_of(target, name), [] if change is None else [change]
+    how: dict[str, Any] = {"asynchronous": asynchronous, "host": HOST, "but_for_usage": True}
+    bare = outcome(target, way, *changes, **how)
+
+    spans = instrumented()
+    observed = outcome(target, way, *changes, **how)
+
+    assert observed == bare
+    (span,) = spans()
+    if change is None and name != "stream left":
+        assert "agentpulse.usage.estimated" not in span["attributes"]
+        assert span["attributes"]["gen_ai.usage.output_tokens"] > 0
+
+
+@both_kinds
+@pytest.mark.parametrize("name", ["plain", "raw", "raw stream", "streamed lines", "post"])
+@pytest.mark.parametrize("target", ["openai chat.completions", "openai completions"])
+def test_raw_answers_are_the_providers_own_to_the_byte(
+    target: str, name: str, asynchronous: bool, instrumented: Any
+):
+    way = way_of(target, name)
+    bare = outcome(target, way, asynchronous=asynchronous, host=HOST)
+
+    instrumented()
+
+    assert outcome(target, way, asynchronous=asynchronous, host=HOST) == bare
+
+
+@both_kinds
+@pytest.mark.parametrize("asked", [{"include_usage": True}, {"include_usage": False}])
+def test_a_caller_who_decided_about_the_usage_is_obeyed(
+    asked: Any, asynchronous: bool, instrumented: Any
+):
+    async def way(resource: Any, body: dict[str, Any]) -> Any:
+        return await stream(resource, {**body, "stream_options": asked})
+
+    target = "openai chat.completions"
+    bare = outcome(target, way, asynchronous=asynchronous, host=HOST)
+
+    instrumented()
+
+    assert outcome(target, way, asynchronous=asynchronous, host=HOST) == bare
 
 
 @both_kinds
