@@ -121,9 +121,11 @@ def test_calls_of_eight_threads_are_each_recorded_once(recorded: Recorded):
 
     def run(make: Callable[[int], str], thread: int) -> None:
         together.wait(10)
-        for number in range(thread * CALLS_OF_A_THREAD, (thread + 1) * CALLS_OF_A_THREAD):
+        first = thread * CALLS_OF_A_THREAD
+        for number in range(first, first + CALLS_OF_A_THREAD, 2):
             with recorded.parent() as parent:
                 recorded.made(make(number), parent)
+                recorded.made(make(number + 1), parent)
 
     url, other_url = recorded.provider.openai_url, recorded.provider.anthropic_url
     with (
@@ -158,6 +160,7 @@ def test_calls_of_two_hundred_tasks_are_each_recorded_once(recorded: Recorded):
     async def run(one: Any, other: Any, number: int) -> None:
         with recorded.parent() as parent:
             recorded.made(await call(one, other, number), parent)
+            recorded.made(await call(one, other, number + 1), parent)
 
     async def program() -> None:
         url, other_url = recorded.provider.openai_url, recorded.provider.anthropic_url
@@ -168,4 +171,4 @@ def test_calls_of_two_hundred_tasks_are_each_recorded_once(recorded: Recorded):
             await asyncio.gather(*(run(one, other, number) for number in range(TASKS)))
 
     asyncio.run(program())
-    recorded.check(TASKS)
+    recorded.check(2 * TASKS)
