@@ -267,11 +267,11 @@ def outcome(
 
 
 def request(sent: Any, *, but_for_usage: bool) -> Any:
-    """A request to the byte, but for the provider's port and the trace context spans bring.
+    """A request to the byte, but for the port of the provider: no header of ours is added.
 
     `but_for_usage`: and but for the usage that is asked for on the caller's behalf.
     """
-    left_out = {"host", "traceparent", "tracestate"}
+    left_out = {"host"}
     body = sent.raw
     if but_for_usage:
         left_out.add("content-length")
