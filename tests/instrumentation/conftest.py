@@ -24,10 +24,15 @@ class Clients:
 
     def __init__(self, provider: FakeProvider) -> None:
         given: dict[str, Any] = {"api_key": "x", "max_retries": 0}
-        self.openai = openai.OpenAI(**given, base_url=provider.openai_url)
-        self.aopenai = openai.AsyncOpenAI(**given, base_url=provider.openai_url)
-        self.anthropic = anthropic.Anthropic(**given, base_url=provider.anthropic_url)
-        self.aanthropic = anthropic.AsyncAnthropic(**given, base_url=provider.anthropic_url)
+        at_openai = {**given, "base_url": provider.openai_url}
+        at_anthropic = {**given, "base_url": provider.anthropic_url}
+        # Loading the certificates of the machine takes most of a test's time, and none is needed.
+        sync, later = openai.DefaultHttpxClient, openai.DefaultAsyncHttpxClient
+        self.openai = openai.OpenAI(**at_openai, http_client=sync(verify=False))
+        self.aopenai = openai.AsyncOpenAI(**at_openai, http_client=later(verify=False))
+        sync, later = anthropic.DefaultHttpxClient, anthropic.DefaultAsyncHttpxClient
+        self.anthropic = anthropic.Anthropic(**at_anthropic, http_client=sync(verify=False))
+        self.aanthropic = anthropic.AsyncAnthropic(**at_anthropic, http_client=later(verify=False))
 
     def run(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Runs it, and closes the async clients while their loop is there."""
