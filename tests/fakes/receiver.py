@@ -1,0 +1,102 @@
+"""A receiver of events that holds to the limits of the protocol, or answers as it is told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+MAX_BODY = 256 * 1024
+MAX_DATA = 16_384
+
+
+@dataclass
+class Receiver:
+    """Keeps the requests it got and the events it took; a context manager.
+
+    `script` holds the answers to give first: a status, or a status and headers.
+    """
+
+    reads_gzip: bool = True
+    max_events: int = 100
+    script: deque[Any] = field(default_factory=deque)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["Content-Length"]))
+                status, headers = receiver.judge(dict(self.headers), self.path, raw)
+                body = b'{"accepted": 1}' if status == 200 else b'{"error": "no"}'
+                self.send_response(status)
+                for name, value in {**headers, "Content-Type": "application/json"}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["kind"] == kind]
+
+    def judge(self, headers: dict[str, str], path: str, raw: bytes) -> tuple[int, dict[str, str]]:
+        self.requests.append({"path": path, "headers": headers, "raw": raw})
+        if self.script:
+            told = self.script.popleft()
+            status, more = told if isinstance(told, tuple) else (told, {})
+            if status != 200:
+                return status, more
+        if headers.get("Content-Encoding") == "gzip":
+            if not self.reads_gzip:
+                return 500, {}
+            raw = gzip.decompress(raw)
+        if not headers.get("Authorization", "Bearer ap_").startswith("Bearer ap_"):
+            return 401, {}
+        body = json.loads(raw)
+        self.requests[-1]["body"] = body
+        problem = self._problem(raw, body["events"])
+        if problem is None:
+            self.events += body["events"]
+        return problem or 200, {}
+
+    def _problem(self, raw: bytes, events: list[dict[str, Any]]) -> int | None:
+        if len(raw) > MAX_BODY or len(events) > self.max_events:
+            return 413
+        if not events:
+            return 400
+        for event in events:
+            text = json.dumps(event["data"], ensure_ascii=False)
+            size = max(len(text.encode("utf-16-le")) // 2, len(json.dumps(event["data"])))
+            if (
+                not re.fullmatch(r"[A-Za-z0-9_]{1,64}", event["kind"])
+                or not 1577836800 <= event["ts"] <= time.time() + 86400
+                or size > MAX_DATA
+                or len(event.get("session", "").encode("utf-16-le")) // 2 > 256
+            ):
+                return 400
+        return None
