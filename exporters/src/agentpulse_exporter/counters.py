@@ -14,6 +14,11 @@ _logger = logging.getLogger("agentpulse.exporter")
 
 _SECONDS_BETWEEN_LINES = 60.0
 _MODELS_COUNTED = 1000
+_ADVICE = {
+    "unreachable": "check AGENTPULSE_ENDPOINT and the network",
+    "queue_full": "raise AGENTPULSE_MAX_QUEUE_SIZE or lower AGENTPULSE_FLUSH_INTERVAL",
+}
+"""What a user can do about a loss, by its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +164,5 @@ class Counters:
         new, self._said, self._said_at = lost - self._said, lost, now
         reasons = self.stats(queued=0).dropped
         told = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
-        _logger.warning("%d spans did not reach AgentPulse (in all %s)", new, told)
+        advice = "".join(f"; {_ADVICE[reason]}" for reason in _ADVICE if reason in reasons)
+        _logger.warning("%d spans did not reach AgentPulse (in all %s)%s", new, told, advice)
