@@ -1,0 +1,172 @@
+"""The queue of ended spans: its bounds, its end, threads, forks and signals."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+from agentpulse_exporter import processor
+from fakes.pipe import CALL, Pipe, adds_up
+from fakes.receiver import Receiver
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+
+def test_a_full_queue_drops_the_oldest_and_counts_it(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    receiver.script.append((429, {"Retry-After": "1"}))
+    sending = pipe(max_queue_size=5, max_batch_size=100)
+    sending.call("first")
+    sending.processor.flush(timeout=0.1)
+    for number in range(8):
+        sending.call(f"call {number}")
+    assert sending.processor.stats().dropped == {"queue_full": 3}
+    sending.processor.flush(timeout=10)
+    names = {event["data"]["name"] for event in receiver.of_kind("llm_call")}
+    assert names == {"first", *(f"call {number}" for number in range(3, 8))}
+    assert adds_up(sending.processor.stats())
+
+
+def test_waiting_text_is_bounded(
+    receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "MOST_TEXT", 10_000)
+    sending = pipe()
+    for _ in range(10):
+        sending.call(text="x" * 4_000)
+    assert sending.processor.stats().dropped["memory_full"] >= 7
+    assert sending.processor.flush(timeout=5)
+    assert adds_up(sending.processor.stats())
+
+
+def test_what_ends_after_the_stop_is_counted(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
+    sending = pipe()
+    sending.call()
+    assert sending.processor.stop()
+    sending.call()
+    assert sending.processor.stats().dropped == {"after_shutdown": 1}
+    assert not sending.processor.flush()
+    assert adds_up(sending.processor.stats())
+    assert len(receiver.of_kind("llm_call")) == 1
+
+
+def test_only_spans_that_are_sampled_and_concern_agents_are_sent(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    sending.tracer.start_span("GET /").end()
+    unsampled = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    unsampled.add_span_processor(sending.processor)
+    unsampled.get_tracer("tests").start_span("chat", attributes=CALL).end()
+    assert sending.processor.flush()
+    assert sending.processor.stats().ended == 0
+    everything = pipe(export_all_spans=True)
+    everything.tracer.start_span("GET /").end()
+    assert everything.processor.stats().ended == 1
+
+
+def test_spans_of_many_threads_are_all_sent(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
+    sending = pipe(max_batch_size=50)
+    threads = [
+        threading.Thread(target=lambda: [sending.call() for _ in range(100)]) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sending.processor.flush(timeout=20)
+    assert len({event["id"] for event in receiver.of_kind("llm_call")}) == 800
+    assert sending.processor.stats().accepted == 800
+
+
+def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
+    receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending = pipe()
+    inside = []
+    drop = sending.processor._drop_oldest
+
+    def ends_another(reason: str) -> None:
+        if not inside:
+            inside.append(reason)
+            sending.call("from a finalizer")
+        drop(reason)
+
+    monkeypatch.setattr(sending.processor, "_drop_oldest", ends_another)
+    monkeypatch.setattr(sending.processor, "_max_queue_size", 1)
+    sending.processor._is_called = True  # the worker stays asleep meanwhile
+    sending.call()
+    sending.call()
+    gc.collect()
+    assert inside == ["queue_full"]
+    assert adds_up(sending.processor.stats())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_sends_its_own_spans_and_none_of_the_parents(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    sending.call("of the parent")
+    child = os.fork()
+    if child == 0:
+        sending.call("of the child")
+        os._exit(0 if sending.processor.flush(timeout=10) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert sending.processor.flush()
+    names = sorted(event["data"]["name"] for event in receiver.of_kind("llm_call"))
+    assert names == ["of the child", "of the parent"]
+
+
+PROGRAM = """
+import sys
+from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
+from opentelemetry.sdk.trace import TracerProvider
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(AgentPulseSpanProcessor(AgentPulseSpanExporter("ap_x", sys.argv[1])))
+attributes = {"gen_ai.operation.name": "chat"}
+for _ in range(250):
+    provider.get_tracer("x").start_span("chat", attributes=attributes).end()
+"""
+
+
+def test_what_is_queued_when_the_program_ends_is_sent(receiver: Receiver) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, receiver.url],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(receiver.of_kind("llm_call")) == 250
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of this kind")
+def test_a_signal_handler_may_end_spans(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
+    sending = pipe()
+    ended = []
+
+    def handle(_number: int, _frame: object) -> None:
+        ended.append(1)
+        sending.call("from the handler")
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        for _ in range(400):
+            sending.call()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ended
+    assert sending.processor.flush(timeout=10)
+    assert sending.processor.stats().accepted == 400 + len(ended)

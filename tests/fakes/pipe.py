@@ -1,0 +1,44 @@
+"""A tracer provider whose spans go through our processor to a receiver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
+from opentelemetry.sdk.trace import TracerProvider
+
+KEY = "ap_0123456789abcdef"
+CALL = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o",
+    "gen_ai.response.model": "gpt-4o-2024-08-06",
+    "gen_ai.response.id": "chatcmpl-1",
+    "gen_ai.response.finish_reasons": ["stop"],
+    "gen_ai.usage.input_tokens": 1000,
+    "gen_ai.usage.cache_read.input_tokens": 400,
+    "gen_ai.usage.output_tokens": 100,
+    "session.id": "daily-email:1",
+}
+"""The attributes of a call, as our instrumentation has them."""
+
+
+class Pipe:
+    """Sends when it is flushed or a batch is full; by itself once a minute only."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        given = {name: options.pop(name) for name in ("capture_messages",) if name in options}
+        self.exporter = AgentPulseSpanExporter(KEY, url, "tests", **given)
+        self.processor = AgentPulseSpanProcessor(self.exporter, **{"flush_interval": 60, **options})
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(self.processor)
+        self.tracer = self.provider.get_tracer("tests")
+
+    def call(self, name: str = "chat gpt-4o", **more: Any) -> None:
+        """A call of a model begins and ends."""
+        self.tracer.start_span(name, attributes={**CALL, **more}).end()
+
+
+def adds_up(stats: Stats) -> bool:
+    """Whether every span that ended is accounted for, once."""
+    return stats.ended == stats.accepted + sum(stats.dropped.values()) + stats.queued
