@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,13 @@ from agentpulse_exporter import AgentPulseSpanExporter
 from fakes.pipe import CALL, KEY, Pipe, adds_up
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExportResult,
+)
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 
 def test_a_call_arrives_as_an_event_and_in_the_sum_of_its_batch(
@@ -170,3 +177,166 @@ def test_no_content_leaves_without_capture(receiver: Receiver, pipe: Callable[..
     assert sending.processor.flush()
     assert len(receiver.events) == 3
     assert secret not in str(receiver.events)
+
+
+def test_an_agent_arrives_as_the_end_of_its_span(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    attributes = {"gen_ai.operation.name": "invoke_agent", "session.id": "one", "app.step": 3}
+    with sending.tracer.start_as_current_span("agent", attributes=attributes) as parent:
+        tool = {"gen_ai.operation.name": "execute_tool", "error.type": "timeout"}
+        sending.tracer.start_span("tool", attributes=tool).end()
+    assert sending.processor.flush()
+    tool_event, agent_event = receiver.events
+    context = parent.get_span_context()
+    assert agent_event.pop("ts") == parent.end_time / 1e9
+    assert agent_event["data"].pop("duration_ms") >= 0
+    assert agent_event == {
+        "kind": "span_end",
+        "id": f"{context.span_id:016x}-{parent.start_time:x}-span_end",
+        "trace_id": f"{context.trace_id:032x}",
+        "span_id": f"{context.span_id:016x}",
+        "session": "one",
+        "data": {
+            "name": "agent",
+            "span_kind": "agent",
+            "started_at": parent.start_time / 1e9,
+            "status": "success",
+            "error_type": None,
+            "attributes": {"gen_ai.operation.name": "invoke_agent", "app.step": 3},
+        },
+    }
+    assert tool_event["parent_span_id"] == agent_event["span_id"]
+    assert "session" not in tool_event
+    told = tool_event["data"]
+    assert (told["span_kind"], told["status"], told["error_type"]) == ("tool", "error", "timeout")
+
+
+def test_content_is_sent_with_capture(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
+    sending = pipe(capture_messages=True)
+    said = [{"role": "user", "parts": [{"type": "text", "content": "canary-1"}]}]
+    sending.call(**{"gen_ai.input.messages": json.dumps(said)})
+    tool = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.call.arguments": "canary-2",
+        "gen_ai.tool.call.result": "canary-3",
+    }
+    span = sending.tracer.start_span("tool", attributes=tool)
+    span.set_status(StatusCode.ERROR, "canary-4")
+    span.end()
+    assert sending.processor.flush()
+    (call,), (tool_event,) = receiver.of_kind("llm_call"), receiver.of_kind("span_end")
+    assert call["data"]["messages"] == [{"role": "user", "content": "canary-1"}]
+    told = tool_event["data"]
+    assert (told["args"], told["result"], told["error"]) == ("canary-2", "canary-3", "canary-4")
+
+
+def test_the_exporter_works_behind_the_batch_processor_of_the_sdk(receiver: Receiver) -> None:
+    exporter = AgentPulseSpanExporter(KEY, receiver.url)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=60_000))
+    for _ in range(700):
+        provider.get_tracer("tests").start_span("chat", attributes=CALL).end()
+    assert provider.force_flush()
+    provider.shutdown()
+    assert len({event["id"] for event in receiver.of_kind("llm_call")}) == 700
+    assert sum(event["data"]["calls"] for event in receiver.of_kind("cost")) == 700
+    assert exporter.stats().accepted == 700
+
+
+def test_the_exporter_says_what_it_lost_and_keeps_what_is_wanted_later(receiver: Receiver) -> None:
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    provider.get_tracer("tests").start_span("chat", attributes=CALL).end()
+    spans = memory.get_finished_spans()
+    exporter = AgentPulseSpanExporter(KEY, receiver.url)
+    receiver.script.extend([503, 503, 503, (429, {"Retry-After": "1"})])
+    assert exporter.export(spans) is SpanExportResult.FAILURE
+    assert exporter.export(spans) is SpanExportResult.SUCCESS
+    assert not exporter.force_flush()
+    assert exporter.stats().queued == 1
+    exporter.shutdown()
+    exporter.shutdown()
+    assert exporter.export(spans) is SpanExportResult.FAILURE
+    assert exporter.stats().dropped == {"server_error": 1, "shutdown": 1, "after_shutdown": 1}
+    assert adds_up(exporter.stats())
+
+
+def test_one_bad_event_takes_no_others_with_it(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    receiver.takes = lambda event: event["data"].get("name") != "bad"
+    sending = pipe()
+    for name in ("first", "second", "bad", "third", "fourth"):
+        sending.call(name)
+    assert not sending.processor.flush()
+    names = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
+    assert names == ["first", "second", "third", "fourth"]
+    stats = sending.processor.stats()
+    assert (stats.accepted, dict(stats.dropped), stats.queued) == (4, {"rejected": 1}, 0)
+
+
+def test_events_that_the_receiver_says_it_refused_are_counted(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    receiver.keeps_the_rest = True
+    receiver.takes = lambda event: event["data"].get("name") != "bad"
+    sending = pipe()
+    sending.call("good")
+    sending.call("bad")
+    assert not sending.processor.flush()
+    stats = sending.processor.stats()
+    assert (len(receiver.requests), stats.accepted, dict(stats.dropped)) == (1, 1, {"rejected": 1})
+
+
+def test_after_a_refused_key_nothing_is_asked_for_a_while(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    receiver.script.append(401)
+    sending = pipe()
+    for _ in range(3):
+        sending.call()
+        assert not sending.processor.flush(timeout=0.2)
+    assert len(receiver.requests) == 1
+    assert sending.processor.stats().dropped == {"unauthorized": 1}
+    assert sending.processor.stats().queued == 2
+    assert sending.exporter.delivery.hold.seconds() > 30
+
+
+def test_an_endpoint_where_nobody_listens_is_counted(pipe: Callable[..., Pipe]) -> None:
+    with Receiver() as gone:
+        address = gone.url
+    sending = pipe(address)
+    sending.call()
+    assert not sending.processor.flush()
+    stats = sending.processor.stats()
+    assert (dict(stats.dropped), stats.requests, stats.retries) == ({"unreachable": 1}, 3, 2)
+
+
+def test_a_failure_does_not_turn_compression_off(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    sending.call()
+    assert sending.processor.flush()
+    receiver.script.append(500)
+    sending.call()
+    assert sending.processor.flush()
+    codings = [request["headers"].get("Content-Encoding") for request in receiver.requests]
+    assert codings == ["gzip"] * 3
+
+
+def test_a_batch_keeps_below_the_size_that_is_taken(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe(capture_messages=True)
+    said = [{"role": "user", "parts": [{"type": "text", "content": "w" * 12_000}]}]
+    for _ in range(60):
+        sending.call(**{"gen_ai.input.messages": json.dumps(said)})
+    assert sending.processor.flush()
+    assert len(receiver.of_kind("llm_call")) == 60
+    assert len(receiver.requests) < 6
+    assert all("body" in request for request in receiver.requests)
+    assert sending.processor.stats().retries == 0

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -20,11 +21,14 @@ MAX_DATA = 16_384
 class Receiver:
     """Keeps the requests it got and the events it took; a context manager.
 
-    `script` holds the answers to give first: a status, or a status and headers.
+    `script` holds the answers to give first: a status, or a status and headers. An event that
+    `takes` is false for costs its batch, or only itself where `keeps_the_rest`.
     """
 
     reads_gzip: bool = True
     max_events: int = 100
+    takes: Callable[[dict[str, Any]], bool] = lambda event: True
+    keeps_the_rest: bool = False
     script: deque[Any] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -38,7 +42,8 @@ class Receiver:
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
                 status, headers = receiver.judge(dict(self.headers), self.path, raw)
-                body = b'{"accepted": 1}' if status == 200 else b'{"error": "no"}'
+                told = receiver.taken if status == 200 else {"error": "no"}
+                body = json.dumps(told).encode()
                 self.send_response(status)
                 for name, value in {**headers, "Content-Type": "application/json"}.items():
                     self.send_header(name, value)
@@ -81,7 +86,9 @@ class Receiver:
         self.requests[-1]["body"] = body
         problem = self._problem(raw, body["events"])
         if problem is None:
-            self.events += body["events"]
+            taken = [event for event in body["events"] if self.takes(event)]
+            self.events += taken
+            self.taken = {"accepted": len(taken), "rejected": len(body["events"]) - len(taken)}
         return problem or 200, {}
 
     def _problem(self, raw: bytes, events: list[dict[str, Any]]) -> int | None:
@@ -97,6 +104,7 @@ class Receiver:
                 or not 1577836800 <= event["ts"] <= time.time() + 86400
                 or size > MAX_DATA
                 or len(event.get("session", "").encode("utf-16-le")) // 2 > 256
+                or not (self.keeps_the_rest or self.takes(event))
             ):
                 return 400
         return None

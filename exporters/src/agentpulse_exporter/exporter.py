@@ -107,7 +107,8 @@ class AgentPulseSpanExporter(SpanExporter):
         for _ in spans:
             self.counters.ended.add()
         if self._is_shut_down:
-            self.counters.dropped("after_shutdown", len(spans))
+            for _ in spans:
+                self.counters.overflow("after_shutdown")
             return SpanExportResult.FAILURE
         lost = self.counters.lost()
         self.send(spans)
