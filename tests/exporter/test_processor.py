@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import pytest
 from agentpulse_exporter import processor
-from fakes.pipe import CALL, Pipe, adds_up
+from fakes.pipe import CALL, Pipe, adds_up, becomes_true
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -139,13 +141,7 @@ for _ in range(250):
 
 
 def test_what_is_queued_when_the_program_ends_is_sent(receiver: Receiver) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, receiver.url],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = run(PROGRAM, receiver.url)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert len(receiver.of_kind("llm_call")) == 250
 
@@ -170,3 +166,137 @@ def test_a_signal_handler_may_end_spans(receiver: Receiver, pipe: Callable[..., 
     assert ended
     assert sending.processor.flush(timeout=10)
     assert sending.processor.stats().accepted == 400 + len(ended)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a receiver that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def threads_of_ours() -> int:
+    return sum(thread.name == "agentpulse" for thread in threading.enumerate())
+
+
+def test_there_is_a_thread_from_the_first_span_to_the_stop(pipe: Callable[..., Pipe]) -> None:
+    before = threads_of_ours()
+    sending = pipe()
+    assert threads_of_ours() == before
+    sending.call()
+    assert threads_of_ours() == before + 1
+    assert sending.processor.stop()
+    assert sending.processor.stop()
+    sending.call()
+    assert threads_of_ours() == before
+
+
+def test_spans_are_sent_after_the_interval(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
+    pipe(flush_interval=0.01).call()
+    assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 1)
+
+
+def test_a_full_batch_is_sent_at_once(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
+    sending = pipe(max_batch_size=3)
+    for _ in range(3):
+        sending.call()
+    assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 3)
+
+
+def test_a_flush_of_nothing_succeeds_and_one_without_an_answer_fails(
+    receiver: Receiver, silent: str, pipe: Callable[..., Pipe]
+) -> None:
+    assert pipe().processor.flush()
+    assert receiver.requests == []
+    sending = pipe(silent)
+    sending.call()
+    assert not sending.processor.flush(timeout=0.1)
+    assert not sending.processor.force_flush(timeout_millis=100)
+    assert sending.processor.stats().queued == 1
+    assert not sending.processor.stop(timeout=0.1)
+    assert sum(sending.processor.stats().dropped.values()) == 1
+    assert adds_up(sending.processor.stats())
+
+
+def test_a_stop_ends_every_flush_that_waits(silent: str, pipe: Callable[..., Pipe]) -> None:
+    sending = pipe(silent)
+    sending.call()
+    outcomes: list[bool] = []
+    flushes = [
+        threading.Thread(
+            target=lambda: outcomes.append(sending.processor.flush(timeout=60)), daemon=True
+        )
+        for _ in range(3)
+    ]
+    for thread in flushes:
+        thread.start()
+    assert becomes_true(lambda: sending.processor._calls.qsize() == 2)
+    sending.processor.stop(timeout=0.1)
+    for thread in flushes:
+        thread.join(timeout=10)
+    assert outcomes == [False, False, False]
+
+
+def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
+    receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending = pipe()
+    inside = []
+
+    class Interrupted(deque[object]):
+        def popleft(self) -> object:
+            if not inside:
+                inside.append(1)
+                sending.call("from a finalizer", text="x" * 20_000)
+            return super().popleft()
+
+    monkeypatch.setattr(processor, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(sending.processor, "_queue", Interrupted())
+    for _ in range(3):
+        sending.call()
+    assert not sending.processor.flush()
+    (event,) = receiver.of_kind("llm_call")
+    assert event["data"]["name"] == "from a finalizer"
+    stats = sending.processor.stats()
+    assert (stats.ended, stats.accepted, dict(stats.dropped)) == (4, 1, {"memory_full": 3})
+
+
+def run(program: str, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, url],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_a_program_ends_though_its_receiver_does_not_answer(silent: str) -> None:
+    ended = run(PROGRAM, silent)
+    assert ended.returncode == 0
+    assert "250 spans did not reach AgentPulse" in ended.stderr
+
+
+def test_a_program_ends_though_nobody_listens() -> None:
+    with Receiver() as gone:
+        address = gone.url
+    ended = run(PROGRAM, address)
+    assert ended.returncode == 0
+    assert "250 spans did not reach AgentPulse" in ended.stderr
+
+
+CHILD = """
+import os
+if os.fork() == 0:
+    provider.get_tracer("x").start_span("of the child", attributes=attributes).end()
+else:
+    assert os.wait()[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_child_that_ends_sends_what_it_queued(receiver: Receiver) -> None:
+    ended = run(f"import warnings; warnings.simplefilter('ignore'){PROGRAM}{CHILD}", receiver.url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    names = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
+    assert (len(names), names.count("of the child")) == (251, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
@@ -42,3 +44,13 @@ class Pipe:
 def adds_up(stats: Stats) -> bool:
     """Whether every span that ended is accounted for, once."""
     return stats.ended == stats.accepted + sum(stats.dropped.values()) + stats.queued
+
+
+def becomes_true(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether the condition holds, now or before the time is up."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True

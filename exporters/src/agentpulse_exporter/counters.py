@@ -155,11 +155,12 @@ class Counters:
         """So many of the lost ones were logged with the reason, and need no second line."""
         self._said += spans
 
-    def say_losses(self) -> None:
-        """Logs what was lost since it was last said, at most once a minute."""
+    def say_losses(self, *, at_end: bool = False) -> None:
+        """Logs what was lost since it was last said; at most once a minute, and at the end."""
         lost = self.lost()
         now = time.monotonic()
-        if lost <= self._said or now - self._said_at < _SECONDS_BETWEEN_LINES:
+        is_soon = now - self._said_at < _SECONDS_BETWEEN_LINES
+        if lost <= self._said or (is_soon and not at_end):
             return
         new, self._said, self._said_at = lost - self._said, lost, now
         reasons = self.stats(queued=0).dropped

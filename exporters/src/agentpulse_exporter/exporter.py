@@ -157,7 +157,9 @@ class AgentPulseSpanExporter(SpanExporter):
                 self._send(spans)
         finally:
             context_api.detach(token)
-        self.counters.say_losses()
+        # At the end, what is lost is told at once, in one line.
+        if not self.delivery.hurry.is_set():
+            self.counters.say_losses()
 
     def finish_by(self, deadline: float) -> None:
         """Hurries: short tries, and none after one that failed. `deadline` is monotonic."""
@@ -171,7 +173,7 @@ class AgentPulseSpanExporter(SpanExporter):
         """Counts what is left as lost, and closes the connection."""
         self._is_shut_down = True
         self.counters.abandon()
-        self.counters.say_losses()
+        self.counters.say_losses(at_end=True)
         self._kept.clear()
         # A thread that is still in the middle of a request closes the connection when it ends.
         if self._sending.acquire(blocking=False):

@@ -212,6 +212,10 @@ class AgentPulseSpanProcessor(SpanProcessor):
             elif not self._exporter.delivery.hold.seconds() or self._is_stopped:
                 self._send_queued()
         self._send_queued()
+        while not self._calls.empty():
+            call = self._calls.get()
+            if call is not None:
+                call.finished.set()
 
     def _send_queued(self) -> None:
         exporter = self._exporter
@@ -220,12 +224,15 @@ class AgentPulseSpanProcessor(SpanProcessor):
             exporter.send(self._take())
 
     def _take(self) -> list[ReadableSpan]:
+        taken: list[ReadableSpan] = []
         with self._lock:
-            count = min(len(self._queue), self._max_batch_size)
-            taken = [self._queue.popleft() for _ in range(count)]
-            self._left_queue += count
-            self._text -= sum(size for _, size in taken)
-        return [span for span, _ in taken]
+            # A finalizer that ends a span meanwhile may drop some of those that are still queued.
+            while len(taken) < self._max_batch_size and self._queue:
+                span, size = self._queue.popleft()
+                self._left_queue += 1
+                self._text -= size
+                taken.append(span)
+        return taken
 
     def _drain(self, deadline: float, up_to: int) -> bool:
         """Sends until so many have left the queue; whether all was accepted in time."""
