@@ -74,6 +74,8 @@ def test_a_recorded_call_gives_the_caller_the_same_and_one_true_span(
     problems: dict[str, list[str]] = {}
     for recording in cases:
         expected, requests = drive(recording)
+        if is_too_new(expected, requests):
+            continue
         instrument(tracer_provider=spans.provider, capture_messages=False)
         got, requests_seen = drive(recording)
         uninstrument()
@@ -88,6 +90,11 @@ def test_a_recorded_call_gives_the_caller_the_same_and_one_true_span(
             problems[recording["id"]] = found
     assert not problems, problem_list(problems)
     assert cases or (operation, stream) in NEVER_RECORDED
+
+
+def is_too_new(expected: Any, requests: list[Any]) -> bool:
+    """Whether this version of the client can't make the call at all: no method, or no argument."""
+    return not requests and expected[0] in (TypeError, AttributeError)
 
 
 def problem_list(problems: dict[str, list[str]]) -> str:
@@ -173,7 +180,8 @@ def test_captured_content_of_a_recorded_call_holds_its_tool_calls_and_the_conven
     problems = {}
     instrument(tracer_provider=spans.provider, capture_messages=True)
     for recording in recordings.drivable(operation, stream=stream):
-        drive(recording)
+        if is_too_new(*drive(recording)):
+            continue
         (span,) = spans()
         found = judge(recording, span)
         messages = json.loads(span["attributes"].get("gen_ai.output.messages", "[]"))

@@ -97,7 +97,9 @@ class ResponseAccumulator:
             if isinstance(delta, str):
                 self._characters += len(delta)
             return
-        response = fields.get("response")
+        # An event that an old client doesn't know is a model of some other event, and its fields
+        # are extras of that.
+        response = get(chunk, "response")
         if response is not None:
             self._response = response
             self._ended = fields.get("type") in _ENDS
