@@ -17,6 +17,19 @@ MAX_BODY = 256 * 1024
 MAX_DATA = 16_384
 
 
+def _not_a_number(name: str) -> None:
+    message = f"{name} is no JSON"
+    raise ValueError(message)
+
+
+def _whole(digits: str) -> int:
+    number = int(digits)
+    if abs(number) >= 2**63:
+        message = "no number of 64 bits"
+        raise ValueError(message)
+    return number
+
+
 @dataclass
 class Receiver:
     """Keeps the requests it got and the events it took; a context manager.
@@ -82,7 +95,10 @@ class Receiver:
             raw = gzip.decompress(raw)
         if not headers.get("Authorization", "Bearer ap_").startswith("Bearer ap_"):
             return 401, {}
-        body = json.loads(raw)
+        try:
+            body = json.loads(raw, parse_constant=_not_a_number, parse_int=_whole)
+        except ValueError:
+            return 400, {}
         self.requests[-1]["body"] = body
         problem = self._problem(raw, body["events"])
         if problem is None:

@@ -12,6 +12,9 @@ from typing import cast
 
 Attributes = Mapping[str, object]
 
+_MAX_WHOLE = 2**63
+"""Receivers read whole numbers as 64 bits."""
+
 
 def text(attributes: Attributes, name: str) -> str | None:
     """A text that says something, or None."""
@@ -24,13 +27,15 @@ def number(attributes: Attributes, name: str) -> float | None:
     value = attributes.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if isinstance(value, int) or math.isfinite(value) else None
+    if isinstance(value, int):
+        return value if abs(value) < _MAX_WHOLE else None
+    return value if math.isfinite(value) else None
 
 
 def count(attributes: Attributes, name: str) -> int | None:
     """A whole number of at least 0, or None."""
     value = number(attributes, name)
-    return int(value) if value is not None and value >= 0 else None
+    return int(value) if value is not None and 0 <= value < _MAX_WHOLE else None
 
 
 def texts(attributes: Attributes, name: str) -> list[str] | None:
