@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,12 +30,14 @@ class Call:
         kwargs: dict[str, Any],
         invocation: Invocation | None,
         hidden: UsageChunk | None,
+        *,
+        streams: bool,
     ) -> None:
         self.args = args
         self.kwargs = kwargs
         self._invocation = invocation
         self._hidden = hidden
-        self._streams = kwargs.get("stream") is True
+        self._streams = streams
 
     def enter(self, context: Context, span: Span) -> None:
         """Makes the span current while the client works, so that spans of its HTTP library nest."""
@@ -63,17 +66,14 @@ class Call:
             return
         watched = False
         with _OBSERVE:
-            self._observe(result, invocation)
+            observe = _OBSERVERS[_kind_of(result)]
+            if observe is None:
+                invocation.answered(result)
+            else:
+                observe(self, result, invocation)
             watched = True
         if not watched:
             invocation.ended_unread()
-
-    def _observe(self, result: Any, invocation: Invocation) -> None:
-        observe = _OBSERVERS.get(_kind_of(result))
-        if observe is None:
-            invocation.answered(result)
-        else:
-            observe(self, result, invocation)
 
     def observe_stream(self, stream: Any, invocation: Invocation) -> None:
         """A stream of chunks."""
@@ -88,7 +88,8 @@ class Call:
         observe_body(response, invocation, stream=self._streams)
 
 
-_OBSERVERS = {
+_OBSERVERS: dict[str, Callable[[Call, Any, Invocation], None] | None] = {
+    "answer": None,
     "stream": Call.observe_stream,
     "raw": Call.observe_raw,
     "http": Call.observe_http,

@@ -1,8 +1,8 @@
 """Reading requests and answers by tables of paths.
 
 A node is a JSON object: a dict, or the pydantic model a client library made of one. Paths are read
-from the `__dict__` of a model, because asking a
-model for an attribute it lacks costs 3 µs and dumping it more.
+from the `__dict__` of a model, because asking a model for an attribute it lacks costs 3 µs and
+dumping it more.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ def texts(value: Any) -> list[str] | None:
     return None
 
 
+# Values of exactly this type are what these conversions make of them (but for the empty text).
+_AS_IT_IS: Mapping[Convert, type] = {text: str, integer: int, double: float}
+
+
 class Table:
     """Span attributes, each with the path it is read from and the conversion to its type.
 
@@ -52,52 +56,45 @@ class Table:
     later one wins.
     """
 
-    __slots__ = ("_tree",)
+    __slots__ = ("_rows",)
 
     def __init__(self, rows: Mapping[str, tuple[str, Convert]]) -> None:
         """Takes `{"usage.prompt_tokens": (attribute, conversion), …}`."""
-        tree: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         for path, row in rows.items():
-            *parents, leaf = path.split(".")
-            branch = tree
-            for name in parents:
-                branch = branch.setdefault(name, {})
-            branch[leaf] = row
-        self._tree = _freeze(tree)
+            parent, _, rest = path.partition(".")
+            if rest:
+                own.setdefault(parent, {})[rest] = row
+            else:
+                own[parent] = row
+        self._rows: tuple[tuple[str, str, type | None, Any], ...] = tuple(
+            (name, "", None, Table(cast("dict[str, Any]", row)).read)
+            if isinstance(row, dict)
+            else (name, row[0], _AS_IT_IS.get(row[1]), row[1])
+            for name, row in own.items()
+        )
 
     def read(self, node: Any, into: dict[str, Any]) -> None:
-        """Adds the attributes that `node` gives to `into`."""
-        _read(self._tree, node, into)
+        """Adds the attributes that `node` gives to `into`.
 
-
-def _freeze(tree: dict[str, Any]) -> tuple[tuple[str, str | None, Any], ...]:
-    return tuple(
-        (name, None, _freeze(cast("dict[str, Any]", row)))
-        if isinstance(row, dict)
-        else (name, *row)
-        for name, row in tree.items()
-    )
-
-
-def _read(tree: tuple[tuple[str, str | None, Any], ...], node: Any, into: dict[str, Any]) -> None:
-    # `_fields`, written out: this runs for every object in every answer.
-    if node.__class__ is dict:
-        fields, extra = cast("dict[str, Any]", node), None
-    else:
-        fields, extra = _fields(node)
-    for name, attribute, convert in tree:
-        value = fields.get(name)
-        if value is None:
-            if not extra:
-                continue
-            value = extra.get(name)
+        This runs for every object in every answer, so nothing is called for a field that has its
+        attribute's type already.
+        """
+        fields, extra = (node, None) if node.__class__ is dict else _fields(node)
+        for name, attribute, kind, convert in self._rows:
+            value = fields.get(name)
             if value is None:
-                continue
-        if attribute is None:
-            _read(convert, value, into)
-        else:
-            converted = convert(value)
-            if converted is not None:
+                if not extra:
+                    continue
+                value = extra.get(name)
+                if value is None:
+                    continue
+            if value.__class__ is kind:
+                if value != "":
+                    into[attribute] = value
+            elif not attribute:
+                convert(value, into)
+            elif (converted := convert(value)) is not None:
                 into[attribute] = converted
 
 
@@ -105,17 +102,19 @@ _NOTHING: dict[str, Any] = {}
 
 
 def _fields(node: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    if isinstance(node, dict):
-        return cast("dict[str, Any]", node), None
-    fields = getattr(node, "__dict__", _NOTHING)
     # Pydantic keeps the fields that a model does not declare apart: a compatible host's own
     # figures are there.
-    return fields, getattr(node, "__pydantic_extra__", None)
+    try:
+        return node.__dict__, node.__pydantic_extra__
+    except AttributeError:
+        if isinstance(node, dict):
+            return cast("dict[str, Any]", node), None
+        return getattr(node, "__dict__", _NOTHING), None
 
 
 def get(node: Any, name: str) -> Any:
     """The field `name` of a node, or None."""
-    fields, extra = _fields(node)
+    fields, extra = (node, None) if node.__class__ is dict else _fields(node)
     value = fields.get(name)
     if value is None and extra:
         return extra.get(name)

@@ -6,10 +6,13 @@ the address says more than the client library.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
+
+from agentpulse_instrumentation import semconv
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,45 @@ class Host:
     port: int | None
     provider: str | None
     reports_usage_on_request: bool
+
+
+class Server:
+    """What a client's calls have in common: where they go, and what that is called on a span."""
+
+    __slots__ = ("attributes", "base_url", "host")
+
+    def __init__(self, base_url: object, host: Host, provider: str) -> None:
+        self.base_url = base_url
+        self.host = host
+        self.attributes: dict[str, str | int] = {semconv.PROVIDER_NAME: provider}
+        if host.address is not None and host.port is not None:
+            self.attributes[semconv.SERVER_ADDRESS] = host.address
+            self.attributes[semconv.SERVER_PORT] = host.port
+
+
+class Servers:
+    """The servers of the clients seen so far."""
+
+    __slots__ = ("_known", "_provider")
+
+    def __init__(self, provider: Callable[[Any, Host], str]) -> None:
+        """`provider` names the provider of a client at a host."""
+        self._provider = provider
+        self._known: WeakKeyDictionary[object, Server] = WeakKeyDictionary()
+
+    def of(self, client: Any, url: str) -> Server:
+        """The server that a request of `client` to `url` goes to."""
+        if url.startswith(("http://", "https://")):
+            host = host_at(url)
+            return Server(url, host, self._provider(client, host))
+        base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
+        server = self._known.get(client)
+        # A client's base URL can be set anew; then the object is another one.
+        if server is None or server.base_url is not base_url:
+            host = host_at(str(base_url))
+            server = Server(base_url, host, self._provider(client, host))
+            self._known[client] = server
+        return server
 
 
 # By the end of the host name: (provider, whether `stream_options.include_usage` is documented for
@@ -67,21 +109,6 @@ _PROVIDERS: dict[str, tuple[str, bool]] = {
 }
 _OLLAMA_PORT = 11434
 _UNKNOWN = Host(None, None, None, reports_usage_on_request=False)
-
-_of_clients: WeakKeyDictionary[object, tuple[Any, Host]] = WeakKeyDictionary()
-
-
-def host_of(client: Any, url: str) -> Host:
-    """The host that a request of `client` to `url` goes to."""
-    if url.startswith(("http://", "https://")):
-        return host_at(url)
-    base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
-    known = _of_clients.get(client)
-    # A client's base URL can be set anew; then the object is another one.
-    if known is None or known[0] is not base_url:
-        known = (base_url, host_at(str(base_url)))
-        _of_clients[client] = known
-    return known[1]
 
 
 def host_at(url: str) -> Host:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 from opentelemetry.trace import Span, Status, StatusCode
 
@@ -17,6 +17,7 @@ from agentpulse_instrumentation.shield import shield
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
 
+_NO_BODY: Mapping[str, Any] = {}
 _READ_ANSWER = shield("read the answer")
 _END_SPAN = shield("end the span")
 
@@ -167,17 +168,20 @@ class Invocation:
     ) -> None:
         span = self._span
         # What is kept for a call ends with the call.
-        self._body = cast("Mapping[str, Any]", {})
+        self._body = _NO_BODY
         with _END_SPAN:
-            if error is not None:
-                failure = error_type(error)
-                status = http_status(error)
-                if status is not None:
-                    attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
-            if failure is not None:
-                attributes[semconv.ERROR_TYPE] = failure
-                description = self._policy.error_text(error) if error is not None else None
-                span.set_status(Status(StatusCode.ERROR, description))
-            if attributes:
-                span.set_attributes(attributes)
-        span.end()
+            try:
+                if error is not None:
+                    failure = error_type(error)
+                    status = http_status(error)
+                    if status is not None:
+                        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+                if failure is not None:
+                    attributes[semconv.ERROR_TYPE] = failure
+                    description = self._policy.error_text(error) if error is not None else None
+                    span.set_status(Status(StatusCode.ERROR, description))
+                if attributes:
+                    span.set_attributes(attributes)
+            finally:
+                # A processor of somebody else's can raise in here.
+                span.end()

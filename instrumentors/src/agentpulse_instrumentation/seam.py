@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from opentelemetry import context as context_api
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Tracer, TracerProvider
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation.call import Call
-from agentpulse_instrumentation.hosts import Host, host_of
+from agentpulse_instrumentation.hosts import Host, Servers
 from agentpulse_instrumentation.invocation import Invocation
 from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.operation import Attributes, Operation, Routes
@@ -29,6 +30,13 @@ _BEGIN = shield("begin a span")
 _RAW_RESPONSE_HEADER = "X-Stainless-Raw-Response"
 
 
+_UNCHANGED: dict[str, Any] = {}
+
+
+def _never_changed(_client: Any, _options: Any, _provider: TracerProvider | None) -> dict[str, Any]:
+    return _UNCHANGED
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A family of clients made by one generator."""
@@ -36,21 +44,21 @@ class Family:
     routes: Routes
     provider: Callable[[Any, Host], str]
     """The provider's name for a client at a host."""
-    records: Callable[[Any, TracerProvider | None], bool] = lambda _client, _provider: True
-    """Whether we are to record this client's calls (it may record itself)."""
-    changed_options: Callable[[Any, Any], dict[str, Any]] = lambda _client, _options: {}
-    """Fields of the request options that a recorded call must have otherwise."""
+    changes: Callable[[Any, Any, TracerProvider | None], dict[str, Any] | None] = _never_changed
+    """Fields of a request's options that must be otherwise for the call to be recorded; None for a
+    client that records itself. Given the client, the options and the provider of our spans."""
 
 
 class Seam:
     """Begins a call for the requests of one client family."""
 
-    __slots__ = ("_family", "_policy", "_provider", "_tracer", "active")
+    __slots__ = ("_family", "_policy", "_provider", "_servers", "_tracer", "active")
 
     def __init__(
         self, family: Family, tracer: Tracer, provider: TracerProvider | None, policy: ContentPolicy
     ) -> None:
         self._family = family
+        self._servers = Servers(family.provider)
         self._provider = provider
         self._tracer = tracer
         self._policy = policy
@@ -64,12 +72,15 @@ class Seam:
         with _BEGIN:
             options = kwargs["options"] if "options" in kwargs else args[1]
             found = self._family.routes.find(options.method, options.url)
-            if (
-                found is not None
-                and is_instrumentation_enabled()
-                and self._family.records(client, self._provider)
-            ):
-                return self._begin(client, args, kwargs, options, *found)
+            if found is None:
+                return None
+            # Asked for once and handed on: each look at the current context costs 0.3 µs.
+            context = context_api.get_current()
+            if context and not is_instrumentation_enabled():
+                return None
+            changes = self._family.changes(client, options, self._provider)
+            if changes is not None:
+                return self._begin(client, args, kwargs, options, found, context, changes)
         return None
 
     def _begin(
@@ -78,64 +89,50 @@ class Seam:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: Any,
-        operation: Operation,
-        resource: str | None,
+        found: tuple[Operation, str | None],
+        context: Context,
+        changes: dict[str, Any],
     ) -> Call:
+        operation, resource = found
         body = _body(options)
-        host = host_of(client, options.url)
-        attributes = self._start_attributes(client, host, operation, resource, body)
-        if kwargs.get("stream") is True:
+        server = self._servers.of(client, options.url)
+        streams = kwargs.get("stream") is True
+        attributes: Attributes = {
+            semconv.OPERATION_NAME: operation.name,
+            **server.attributes,
+            **operation.constants,
+        }
+        if streams:
             attributes[semconv.REQUEST_STREAM] = True
+        if resource is not None and operation.resource_attribute is not None:
+            attributes[operation.resource_attribute] = resource
+        operation.request.read(body, attributes)
+        operation.more_from_request(body, attributes)
+        if self._policy.captures:
+            with _BEGIN:
+                attributes.update(self._policy.input_attributes(operation.input_content(body)))
         model = attributes.get(semconv.REQUEST_MODEL)
-        # Asked for once and handed on: each look at the current context costs 0.3 µs.
-        context = context_api.get_current()
         span = self._tracer.start_span(
-            f"{operation.name} {model}" if model else operation.name,
+            operation.name if model is None else f"{operation.name} {model}",
             context,
             SpanKind.CLIENT,
             attributes,
         )
         invocation = hidden = None
         if span.is_recording():
-            names_model = model is not None
-            invocation = Invocation(operation, self._policy, span, body, names_model=names_model)
-            changes = self._family.changed_options(client, options)
-            if operation.usage_on_request and host.reports_usage_on_request:
+            invocation = Invocation(
+                operation, self._policy, span, body, names_model=model is not None
+            )
+            if streams and operation.usage_on_request and server.host.reports_usage_on_request:
                 asking = None if _is_raw(options) else asking_for_usage(options.json_data)
                 if asking is not None:
                     changes = {**changes, "json_data": asking}
                     hidden = UsageChunk()
             if changes:
                 args, kwargs = _with_options(args, kwargs, _copied(options, changes))
-        call = Call(args, kwargs, invocation, hidden)
+        call = Call(args, kwargs, invocation, hidden, streams=streams)
         call.enter(context, span)
         return call
-
-    def _start_attributes(
-        self,
-        client: Any,
-        host: Host,
-        operation: Operation,
-        resource: str | None,
-        body: Mapping[str, Any],
-    ) -> Attributes:
-        attributes: Attributes = {
-            semconv.OPERATION_NAME: operation.name,
-            semconv.PROVIDER_NAME: self._family.provider(client, host),
-            **operation.constants,
-        }
-        if host.address is not None:
-            attributes[semconv.SERVER_ADDRESS] = host.address
-            attributes[semconv.SERVER_PORT] = host.port
-        if operation.resource_attribute is not None and resource is not None:
-            attributes[operation.resource_attribute] = resource
-        operation.request.read(body, attributes)
-        operation.more_from_request(body, attributes)
-        if self._policy.captures:
-            with _BEGIN:
-                content = operation.input_content(body)
-                attributes.update(self._policy.input_attributes(content))
-        return attributes
 
 
 def _body(options: Any) -> Mapping[str, Any]:

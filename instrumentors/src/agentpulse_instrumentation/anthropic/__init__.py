@@ -49,9 +49,7 @@ class AnthropicInstrumentor(ClientInstrumentor):
 
     library = "anthropic"
     supported = "anthropic >= 0.49.0, < 3"
-    family = Family(
-        ROUTES, _provider, records=native.records, changed_options=native.without_native_span
-    )
+    family = Family(ROUTES, _provider, native.without_native_span)
 
     def patch_more(self, module: ModuleType, patches: Patches) -> None:
         """Learns which clients were told to trace themselves."""

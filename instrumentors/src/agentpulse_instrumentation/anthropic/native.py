@@ -18,6 +18,8 @@ from opentelemetry.trace import TracerProvider
 
 from agentpulse_instrumentation.instrumentor import Patches
 
+_UNCHANGED: dict[str, Any] = {}
+_WITHOUT_NAME: dict[str, Any] = {"span_name": None}
 _told: WeakSet[object] = WeakSet()
 """Clients whose user gave them an `open_telemetry=` option."""
 
@@ -53,22 +55,20 @@ def watch_options(module: ModuleType, patches: Patches) -> None:
     patches.replace(owner, "_copy_open_telemetry", marking)
 
 
-def records(client: Any, tracer_provider: TracerProvider | None) -> bool:
-    """False for a client that was told to trace itself to the provider that our spans go to.
+def without_native_span(
+    client: Any, options: Any, tracer_provider: TracerProvider | None
+) -> dict[str, Any] | None:
+    """What to change in the options of a recorded call so that the client adds no span.
 
-    A provider of None is the global one.
+    None for the call of a client that was told to trace itself to the provider that our spans go
+    to: it isn't recorded. A provider of None is the global one.
     """
-    if client not in _told:
-        return True
+    if getattr(options, "span_name", None) is None:
+        return _UNCHANGED
     option = cast("Mapping[str, Any]", client._open_telemetry)  # noqa: SLF001  # resolved
     if not option["traces"]["enabled"]:
-        return True
+        return _UNCHANGED
+    if client not in _told:
+        return _WITHOUT_NAME
     theirs = option.get("tracer_provider") or trace.get_tracer_provider()
-    return theirs is not (tracer_provider or trace.get_tracer_provider())
-
-
-def without_native_span(client: Any, options: Any) -> dict[str, Any]:
-    """What to change in the options of a recorded call so that the client adds no span."""
-    if getattr(options, "span_name", None) is None or client in _told:
-        return {}
-    return {"span_name": None}
+    return None if theirs is (tracer_provider or trace.get_tracer_provider()) else _UNCHANGED
