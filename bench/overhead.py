@@ -1,8 +1,9 @@
 """What instrumentation adds: CPU per call and per stream chunk, beside the bare client and a floor.
 
-The floor is the least that a span can cost: one made by hand with twelve attributes around the bare
-call. All three run in turns in one process over an in-process transport, so that they meet the same
-machine; the figures are medians over several processes.
+The floor is the least that a span can cost: one made by hand with twelve attributes, current during
+the bare call. All three run in one process over an in-process transport, shuffled anew in each
+round, because what ran before leaves its mark (some 10 µs) on what runs next; the figures are
+medians over several processes.
 
     uv run python bench/overhead.py [--processes 5] [--json]
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -155,13 +157,16 @@ def cpu(call: Any, *arguments: Any) -> float:
 
 
 def medians(rounds: int, kinds: dict[str, Any]) -> dict[str, float]:
-    """The median of each kind, measured in turns, run by run."""
+    """The median of each kind; each round runs every kind once, in an order of its own."""
     gc.collect()
     gc.freeze()
     samples: dict[str, list[float]] = {kind: [] for kind in kinds}
+    order = list(kinds)
+    dice = random.Random(1)
     for round_ in range(rounds + rounds // 10):
-        for kind, call in kinds.items():
-            took = cpu(call)
+        dice.shuffle(order)
+        for kind in order:
+            took = cpu(kinds[kind])
             if round_ >= rounds // 10:  # the first runs warm up
                 samples[kind].append(took)
     return {kind: statistics.median(taken) for kind, taken in samples.items()}
@@ -184,9 +189,10 @@ def measure(name: str) -> dict[str, float]:
     instrument([name], tracer_provider=provider, capture_messages=False)
 
     def floor() -> None:
-        span = tracer.start_span("chat gpt-4o-mini", kind=SpanKind.CLIENT, attributes=attributes)
-        library.call(library.bare)
-        span.end()
+        with tracer.start_as_current_span(
+            "chat gpt-4o-mini", kind=SpanKind.CLIENT, attributes=attributes
+        ):
+            library.call(library.bare)
 
     calls = medians(
         CALLS,

@@ -64,6 +64,10 @@ class Call:
         invocation = self._invocation
         if invocation is None:
             return
+        # Pydantic models, the plain answers, are known by this without a look at their class.
+        if hasattr(result, "__pydantic_fields_set__"):
+            invocation.answered(result)
+            return
         watched = False
         with _OBSERVE:
             observe = _OBSERVERS[_kind_of(result)]

@@ -83,15 +83,13 @@ class Table:
         fields, extra = (node, None) if node.__class__ is dict else _fields(node)
         for name, attribute, kind, convert in self._rows:
             value = fields.get(name)
-            if value is None:
-                if not extra:
-                    continue
+            if value is None and extra:
                 value = extra.get(name)
-                if value is None:
-                    continue
             if value.__class__ is kind:
                 if value != "":
                     into[attribute] = value
+            elif value is None:
+                continue
             elif not attribute:
                 convert(value, into)
             elif (converted := convert(value)) is not None:

@@ -82,8 +82,10 @@ class Invocation:
         attributes: Attributes = {}
         failure = None
         with _READ_ANSWER:
-            failure = self._read(answer, attributes, finished=True)
-        self._end(attributes, failure)
+            try:
+                failure = self._read(answer, attributes, finished=True)
+            finally:
+                self._end(attributes, failure)
 
     def streamed(
         self,
@@ -102,28 +104,32 @@ class Invocation:
             return
         attributes: Attributes = {}
         with _READ_ANSWER:
-            if self._first_chunk is not None:
-                attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
-            if accumulator is not None:
-                complete = accumulator.is_complete()
-                answer = accumulator.answer()
-                if answer is not None:
-                    failure = self._read(answer, attributes, finished=complete) or failure
-                    if not accumulator.reported_usage():
-                        self._estimate(accumulator, attributes)
-                if not complete and not left:
-                    failure = failure or STREAM_CUT
-        self._end(attributes, failure, error)
+            try:
+                if self._first_chunk is not None:
+                    attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
+                if accumulator is not None:
+                    complete = accumulator.is_complete()
+                    answer = accumulator.answer()
+                    if answer is not None:
+                        failure = self._read(answer, attributes, finished=complete) or failure
+                        if not accumulator.reported_usage():
+                            self._estimate(accumulator, attributes)
+                    if not complete and not left:
+                        failure = failure or STREAM_CUT
+            finally:
+                self._end(attributes, failure, error)
 
     def failed(self, error: BaseException) -> None:
         """Ends the span of a call that raised."""
         if self._close():
-            self._end({}, None, error)
+            with _END_SPAN:
+                self._end({}, None, error)
 
     def ended_unread(self) -> None:
         """Ends the span of a call whose answer says nothing: bytes, or a body nobody read."""
         if self._close():
-            self._end({}, None)
+            with _END_SPAN:
+                self._end({}, None)
 
     def _close(self) -> bool:
         try:
@@ -169,19 +175,18 @@ class Invocation:
         span = self._span
         # What is kept for a call ends with the call.
         self._body = _NO_BODY
-        with _END_SPAN:
-            try:
-                if error is not None:
-                    failure = error_type(error)
-                    status = http_status(error)
-                    if status is not None:
-                        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
-                if failure is not None:
-                    attributes[semconv.ERROR_TYPE] = failure
-                    description = self._policy.error_text(error) if error is not None else None
-                    span.set_status(Status(StatusCode.ERROR, description))
-                if attributes:
-                    span.set_attributes(attributes)
-            finally:
-                # A processor of somebody else's can raise in here.
-                span.end()
+        try:
+            if error is not None:
+                failure = error_type(error)
+                status = http_status(error)
+                if status is not None:
+                    attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+            if failure is not None:
+                attributes[semconv.ERROR_TYPE] = failure
+                description = self._policy.error_text(error) if error is not None else None
+                span.set_status(Status(StatusCode.ERROR, description))
+            if attributes:
+                span.set_attributes(attributes)
+        finally:
+            # Runs the processors of other people, so this is inside a shield too.
+            span.end()

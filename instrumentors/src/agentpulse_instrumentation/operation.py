@@ -116,10 +116,10 @@ class Routes:
     __slots__ = ("_exact", "_loose")
 
     def __init__(self, operations: Iterable[tuple[str, str, Operation]]) -> None:
-        self._exact: dict[tuple[str, str], Operation] = {}
+        self._exact: dict[tuple[str, str], tuple[Operation, None]] = {}
         self._loose: list[tuple[str, re.Pattern[str], Operation]] = []
         for method, path, operation in operations:
-            self._exact[method, path] = operation
+            self._exact[method, path] = operation, None
             pattern = re.escape(path).replace(r"\{id\}", r"([A-Za-z0-9_.:-]+)")
             self._loose.append(
                 (method, re.compile(rf"^(?:https?://[^?]*)?/?{pattern[1:]}/?$"), operation)
@@ -127,9 +127,9 @@ class Routes:
 
     def find(self, method: str, url: str) -> tuple[Operation, str | None] | None:
         """The operation and the resource's id in the path; None for a request that isn't ours."""
-        operation = self._exact.get((method, url))
-        if operation is not None:
-            return operation, None
+        found = self._exact.get((method, url))
+        if found is not None:
+            return found
         method, path = method.lower(), url.partition("?")[0]
         for wanted, pattern, operation in self._loose:
             if wanted == method and (match := pattern.match(path)):
