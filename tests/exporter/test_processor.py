@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
-from agentpulse_exporter import processor
+from agentpulse_exporter import waiting
 from fakes.pipe import CALL, Pipe, adds_up, becomes_true
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -39,7 +39,7 @@ def test_a_full_queue_drops_the_oldest_and_counts_it(
 def test_waiting_text_is_bounded(
     receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(waiting, "MOST_TEXT", 10_000)
     sending = pipe()
     for _ in range(10):
         sending.call(text="x" * 4_000)
@@ -93,7 +93,8 @@ def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
 ) -> None:
     sending = pipe()
     inside = []
-    drop = sending.processor._drop_oldest
+    queue = sending.processor._queue
+    drop = queue._drop_oldest
 
     def ends_another(reason: str) -> None:
         if not inside:
@@ -101,8 +102,8 @@ def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
             sending.call("from a finalizer")
         drop(reason)
 
-    monkeypatch.setattr(sending.processor, "_drop_oldest", ends_another)
-    monkeypatch.setattr(sending.processor, "_max_queue_size", 1)
+    monkeypatch.setattr(queue, "_drop_oldest", ends_another)
+    monkeypatch.setattr(queue, "_most", 1)
     sending.processor._is_called = True  # the worker stays asleep meanwhile
     sending.call()
     sending.call()
@@ -250,8 +251,8 @@ def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
                 sending.call("from a finalizer", text="x" * 20_000)
             return super().popleft()
 
-    monkeypatch.setattr(processor, "MOST_TEXT", 10_000)
-    monkeypatch.setattr(sending.processor, "_queue", Interrupted())
+    monkeypatch.setattr(waiting, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(sending.processor._queue, "_spans", Interrupted())
     for _ in range(3):
         sending.call()
     assert not sending.processor.flush()

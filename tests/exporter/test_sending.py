@@ -188,7 +188,15 @@ def test_an_agent_arrives_as_the_end_of_its_span(
         tool = {"gen_ai.operation.name": "execute_tool", "error.type": "timeout"}
         sending.tracer.start_span("tool", attributes=tool).end()
     assert sending.processor.flush()
-    tool_event, agent_event = receiver.events
+    agent_started, tool_event, agent_event = receiver.events
+    assert agent_started["kind"] == "span_start"
+    assert agent_started["ts"] == parent.start_time / 1e9
+    assert agent_started["span_id"] == agent_event["span_id"]
+    assert agent_started["data"] == {
+        "name": "agent",
+        "span_kind": "agent",
+        "started_at": parent.start_time / 1e9,
+    }
     context = parent.get_span_context()
     assert agent_event.pop("ts") == parent.end_time / 1e9
     assert agent_event["data"].pop("duration_ms") >= 0

@@ -48,6 +48,19 @@ class Batch:
         return f'{envelope[:-1]}, "events": [{events}]}}'.encode("ascii")
 
 
+def without_superseded(events: Iterable[Event]) -> list[Event]:
+    """Leaves out each transcript that a later one of its session replaces."""
+    kept: list[Event] = []
+    newer: set[str | None] = set()
+    for each in reversed(list(events)):
+        if each.head.kind == "transcript":
+            if each.head.session in newer:
+                continue
+            newer.add(each.head.session)
+        kept.append(each)
+    return kept[::-1]
+
+
 def batches(events: Iterable[Event], max_events: int) -> Iterator[Batch]:
     """Packs the events, in order, as they come. A batch is made when the next event has no room."""
     packed = _Packing(max_events)

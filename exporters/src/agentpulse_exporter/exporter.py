@@ -22,7 +22,7 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter.batching import Batch, batches
+from agentpulse_exporter.batching import Batch, batches, without_superseded
 from agentpulse_exporter.counters import Counters, Stats
 from agentpulse_exporter.delivery import Delivery
 from agentpulse_exporter.dialects import concerns_agents
@@ -184,13 +184,15 @@ class AgentPulseSpanExporter(SpanExporter):
         """Makes this the exporter of a child process: the parent's spans and socket are its own."""
         self._sending = threading.Lock()
         self._kept = deque()
+        self._mapper.sessions.clear()
         self.counters.reset()
         self._transport.forget()
         self.delivery.start_over()
 
     def _send(self, spans: Sequence[ReadableSpan]) -> None:
         try:
-            self._kept.extend(batches(self._events(spans), self._settings.max_batch_size))
+            events = without_superseded(self._events(spans))
+            self._kept.extend(batches(events, self._settings.max_batch_size))
             while self._kept:
                 batch = self._kept.popleft()
                 try:
@@ -213,15 +215,14 @@ class AgentPulseSpanExporter(SpanExporter):
             return
         for span in spans:
             try:
-                event = self._mapper.event(span)
+                events = self._mapper.events(span)
             except Exception as error:  # noqa: BLE001  # one odd span takes no others with it
                 _logger.debug("A span could not be mapped: %s", type(error).__name__)
                 self.counters.dropped("unmappable")
                 continue
-            if event is None:
+            if not events:
                 self.counters.dropped("too_large")
-            else:
-                yield event
+            yield from events
 
     def _keep_within_bounds(self) -> None:
         kept = sum(batch.spans for batch in self._kept)

@@ -8,12 +8,12 @@ thread and does nothing else there.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import queue
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 
 from opentelemetry.context import Context
@@ -23,12 +23,13 @@ from agentpulse_exporter.counters import Stats
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
 from agentpulse_exporter.interrupt import Interrupt
+from agentpulse_exporter.starting import as_started, is_told_at_start
+from agentpulse_exporter.waiting import WaitingSpans
 
-MOST_TEXT = 32 * 2**20
-"""Characters of attributes that wait, at most; the oldest spans go first."""
+_logger = logging.getLogger("agentpulse.exporter")
+
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
-_SIZE_OF_A_SPAN = 512
 
 
 class AgentPulseSpanProcessor(SpanProcessor):
@@ -62,13 +63,21 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._shutdown_timeout = shutdown_timeout
         self._export_all_spans = export_all_spans
         self._is_stopped = False
+        self._repeated: tuple[Callable[[], ReadableSpan], float] | None = None
+        self._next_repeat = 0.0
         self._start_over()
         _call_weakly(atexit.register, self._at_exit)
         if hasattr(os, "register_at_fork"):
             _call_weakly(_after_fork, self._start_over)
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing is done when a span starts."""
+    def on_start(
+        self,
+        span: Span,
+        parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
+    ) -> None:
+        """Queues what tells that a session, a cron run or an agent is under way."""
+        if is_told_at_start(span):
+            self.enqueue(as_started(span))
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled and concerns agents. No I/O, no waiting, no logging."""
@@ -78,6 +87,14 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if self._export_all_spans or concerns_agents(span):
             self.enqueue(span)
 
+    def repeat(self, make: Callable[[], ReadableSpan], every: float) -> None:
+        """Has the worker queue what `make` returns, each time `every` seconds have gone by.
+
+        It runs on the worker's thread between two sendings, so no sooner than these.
+        """
+        self._repeated = (make, every)
+        self._next_repeat = time.monotonic() + every
+
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span whatever it is, also one that was made outside a tracer."""
         counters = self._exporter.counters
@@ -85,15 +102,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if self._is_stopped:
             counters.overflow("after_shutdown")
             return
-        size = _size_of(span)
-        with self._lock:
-            self._queue.append((span, size))
-            self._text += size
-            while len(self._queue) > self._max_queue_size:
-                self._drop_oldest("queue_full")
-            while self._text > MOST_TEXT and len(self._queue) > 1:
-                self._drop_oldest("memory_full")
-            is_batch = len(self._queue) >= self._max_batch_size
+        is_batch = self._queue.add(span) >= self._max_batch_size
         if self._worker is None or not self._worker.is_alive():
             self._start_worker()
         if is_batch and not self._is_called:
@@ -110,8 +119,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if self._is_stopped:
             return False
         if not self._start_worker():
-            return self._drain(deadline, self._left_queue + len(self._queue))
-        done = _Flush(deadline, self._left_queue + len(self._queue))
+            return self._drain(deadline, self._queue.left + len(self._queue))
+        done = _Flush(deadline, self._queue.left + len(self._queue))
         self._calls.put(done)
         return done.finished.wait(max(timeout, 0.0)) and done.is_complete
 
@@ -141,7 +150,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             self._calls.put(None)
             self._wait_for(worker, deadline)
         elif self._queue:
-            self._drain(deadline, self._left_queue + len(self._queue))
+            self._drain(deadline, self._queue.left + len(self._queue))
         exporter.close()
         return exporter.counters.lost() == lost
 
@@ -168,20 +177,15 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self.stop(self._shutdown_timeout)
 
     def _start_over(self) -> None:
-        # Reentrant, because a finalizer or a signal handler may end a span on the thread that is
-        # just ending one.
-        self._lock = threading.RLock()
-        self._queue: deque[tuple[ReadableSpan, int]] = deque()
-        self._text = 0
-        self._left_queue = 0
-        """How many spans were taken or dropped, which tells whether one that waited still does."""
+        self._starting = threading.RLock()
+        self._queue = WaitingSpans(self._max_queue_size, self._exporter.counters.overflow)
         self._calls: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
         self._is_called = False
         self._worker: threading.Thread | None = None
 
     def _start_worker(self) -> bool:
         """Whether a worker runs now; near the end of the interpreter none can be started."""
-        with self._lock:
+        with self._starting:
             if self._worker is not None and self._worker.is_alive():
                 return True
             worker = threading.Thread(target=_work, args=(self,), name="agentpulse", daemon=True)
@@ -192,12 +196,6 @@ class AgentPulseSpanProcessor(SpanProcessor):
             self._worker = worker
             return True
 
-    def _drop_oldest(self, reason: str) -> None:
-        _, size = self._queue.popleft()
-        self._left_queue += 1
-        self._text -= size
-        self._exporter.counters.overflow(reason)
-
     def work(self) -> None:
         """The life of the worker: sends every interval, at a full batch, and when asked to."""
         while not self._is_stopped:
@@ -206,6 +204,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             except queue.Empty:
                 call = None
             self._is_called = False
+            self._queue_repeated()
             if call is not None:
                 call.is_complete = self._drain(call.deadline, call.up_to)
                 call.finished.set()
@@ -217,36 +216,35 @@ class AgentPulseSpanProcessor(SpanProcessor):
             if call is not None:
                 call.finished.set()
 
+    def _queue_repeated(self) -> None:
+        if self._repeated is None or time.monotonic() < self._next_repeat or self._is_stopped:
+            return
+        make, every = self._repeated
+        self._next_repeat = time.monotonic() + every
+        try:
+            self.enqueue(make())
+        except Exception as error:  # noqa: BLE001  # it must not end the worker
+            _logger.debug("A repeated event could not be made: %s", type(error).__name__)
+
     def _send_queued(self) -> None:
         exporter = self._exporter
-        exporter.send(self._take())
+        exporter.send(self._queue.take(self._max_batch_size))
         while self._queue and not exporter.delivery.gave_up and not exporter.has_kept:
-            exporter.send(self._take())
-
-    def _take(self) -> list[ReadableSpan]:
-        taken: list[ReadableSpan] = []
-        with self._lock:
-            # A finalizer that ends a span meanwhile may drop some of those that are still queued.
-            while len(taken) < self._max_batch_size and self._queue:
-                span, size = self._queue.popleft()
-                self._left_queue += 1
-                self._text -= size
-                taken.append(span)
-        return taken
+            exporter.send(self._queue.take(self._max_batch_size))
 
     def _drain(self, deadline: float, up_to: int) -> bool:
         """Sends until so many have left the queue; whether all was accepted in time."""
         exporter = self._exporter
         lost = exporter.counters.lost()
         while exporter.counters.lost() == lost and not exporter.delivery.gave_up:
-            if self._left_queue >= up_to and not exporter.has_kept:
+            if self._queue.left >= up_to and not exporter.has_kept:
                 return True
             wait = exporter.delivery.hold.seconds()
             if time.monotonic() + wait >= deadline:
                 return False
             if wait and exporter.delivery.hurry.wait(wait):
                 return False
-            exporter.send(self._take())
+            exporter.send(self._queue.take(self._max_batch_size))
         return False
 
 
@@ -260,15 +258,6 @@ class _Flush:
         self.up_to = up_to
         self.finished = Interrupt()
         self.is_complete = False
-
-
-def _size_of(span: ReadableSpan) -> int:
-    """About how much memory the texts of a span take, in characters."""
-    size = _SIZE_OF_A_SPAN
-    for value in (span.attributes or {}).values():
-        if isinstance(value, str):
-            size += len(value)
-    return size
 
 
 def _work(processor: AgentPulseSpanProcessor) -> None:

@@ -1,0 +1,88 @@
+"""What every event tells of its span, whatever its kind: its place, its time, its outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
+
+from agentpulse_exporter import names
+from agentpulse_exporter.events import Head
+from agentpulse_exporter.limits import MAX_LABEL, clean, plain, session_key, timestamp
+from agentpulse_exporter.reading import text
+
+Attributes = Mapping[str, object]
+Data = dict[str, object]
+
+
+def head(kind: str, span: ReadableSpan, attributes: Attributes) -> Head:
+    """The head of an event of this kind; its time is the span's end, or its start so far."""
+    context, session = span.context, text(attributes, names.SESSION_ID)
+    span_id = format_span_id(context.span_id) if context is not None else "0" * 16
+    return Head(
+        kind=kind,
+        ts=timestamp(times(span)[1]),
+        # A span's id alone repeats in programs that seed `random`, which is where the SDK takes it
+        # from.
+        id=f"{span_id}-{span.start_time or 0:x}-{kind}",
+        trace_id=None if context is None else format_trace_id(context.trace_id),
+        span_id=None if context is None else span_id,
+        parent_span_id=None if span.parent is None else format_span_id(span.parent.span_id),
+        session=session and session_key(session),
+    )
+
+
+def times(span: ReadableSpan) -> tuple[float, float]:
+    """When it started and ended, in seconds since 1970; an open span ends at its start."""
+    started = (span.start_time or 0) / 1e9
+    return started, started if span.end_time is None else span.end_time / 1e9
+
+
+def milliseconds(seconds: float) -> float:
+    """The time as events tell it; a clock that was set back meanwhile makes no negative one."""
+    return round(max(seconds, 0.0) * 1000, 3)
+
+
+def label(attributes: Attributes, name: str) -> str | None:
+    """A text that names something, made fit to send."""
+    value = text(attributes, name)
+    return value and clean(value, MAX_LABEL)
+
+
+def outcome(span: ReadableSpan, attributes: Attributes, *, capture_messages: bool) -> Data:
+    """How it went. Exceptions echo what was said to them, so their text is content."""
+    error_type = label(attributes, names.ERROR_TYPE)
+    failed = span.status.status_code is StatusCode.ERROR or error_type is not None
+    told: Data = {"status": "error" if failed else "success", "error_type": error_type}
+    if capture_messages and failed and span.status.description:
+        told["error"] = clean(span.status.description)
+    return told
+
+
+def spelt_out(attributes: Attributes) -> Data:
+    """The fields that the span spells out one by one (`agentpulse.data.*`, `agentpulse.json.*`)."""
+    told = with_prefix(attributes, names.DATA_PREFIX)
+    for name, value in with_prefix(attributes, names.JSON_PREFIX).items():
+        told[name] = parsed(value)
+    return told
+
+
+def with_prefix(attributes: Attributes, prefix: str) -> Data:
+    """The attributes whose names start so, without that start."""
+    return {
+        clean(name[len(prefix) :], MAX_LABEL): plain(value)
+        for name, value in attributes.items()
+        if name.startswith(prefix)
+    }
+
+
+def parsed(value: object) -> object:
+    """What JSON text stands for; anything else, and text that was cut, as it is."""
+    if not isinstance(value, str):
+        return plain(value)
+    try:
+        return plain(json.loads(value))
+    except (ValueError, RecursionError):
+        return clean(value)
