@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 
 from agentpulse.client import AgentPulse
 from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
+from agentpulse.events import (
+    alert,
+    event,
+    heartbeat,
+    memory_report,
+    metric,
+    set_metadata,
+    set_user,
+)
 from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats
+from agentpulse.tracing.api import agent, cron, session, task, tool, trace
+from agentpulse.tracing.handles import Block, Cron, Session
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats, calculate_cost
@@ -21,17 +32,33 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentPulse",
     "AgentPulseError",
+    "Block",
+    "Cron",
+    "Session",
     "SettingError",
     "SettingTypeError",
     "Stats",
     "__version__",
     "aflush",
+    "agent",
+    "alert",
     "calculate_cost",
+    "cron",
+    "event",
     "flush",
     "get_client",
+    "heartbeat",
     "init",
+    "memory_report",
+    "metric",
+    "session",
+    "set_metadata",
+    "set_user",
     "shutdown",
     "stats",
+    "task",
+    "tool",
+    "trace",
 ]
 
 _LOADED_ON_USE = {

@@ -6,6 +6,17 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from agentpulse.events import (
+    alert,
+    event,
+    heartbeat,
+    memory_report,
+    metric,
+    set_metadata,
+    set_user,
+)
+from agentpulse.tracing.api import agent, cron, session, task, tool, trace
+
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
 
@@ -35,6 +46,17 @@ def nothing_recorded() -> Stats:
 
 class AgentPulse:
     """The SDK as it was set up. Where it is off, every method works and does nothing."""
+
+    session = staticmethod(session)
+    cron = staticmethod(cron)
+    agent, task, trace, tool = agent, task, trace, tool
+    event = staticmethod(event)
+    metric = staticmethod(metric)
+    alert = staticmethod(alert)
+    heartbeat = staticmethod(heartbeat)
+    memory_report = staticmethod(memory_report)
+    set_metadata = staticmethod(set_metadata)
+    set_user = staticmethod(set_user)
 
     def __init__(self, settings: Settings, pipeline: Pipeline | None) -> None:
         """For `agentpulse.init` to call; None as pipeline means off."""

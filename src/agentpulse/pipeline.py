@@ -9,10 +9,16 @@ from agentpulse_instrumentation import instrument, uninstrument
 from opentelemetry.sdk.trace import TracerProvider
 
 from agentpulse.announcement import sdk_init
+from agentpulse.crashes import CrashHooks
 from agentpulse.logs import log_to_stderr
+from agentpulse.processor import SessionProcessor
 from agentpulse.provider import detach, find_provider
 from agentpulse.settings import Settings
 from agentpulse.termination import TerminationFlush
+from agentpulse.threads import carry_context
+from agentpulse.tracing import active
+from agentpulse.tracing.recorder import Recorder
+from agentpulse.version import VERSION
 
 
 class Pipeline:
@@ -47,20 +53,38 @@ class Pipeline:
             self._surroundings.close()
 
     def _connect(self, settings: Settings, provider: TracerProvider) -> None:
-        provider.add_span_processor(self.processor)
-        self._surroundings.callback(detach, provider, self.processor)
+        tracer = provider.get_tracer("agentpulse", VERSION)
+        recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
+        # Sessions first: the processor behind tells of spans as they are when they start.
+        for processor in (SessionProcessor(lambda: recorder.defaults), self.processor):
+            provider.add_span_processor(processor)
+            self._surroundings.callback(detach, provider, processor)
+        if settings.heartbeat_interval:
+            self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
+        crashes = CrashHooks(recorder.crashed)
+        crashes.install()
+        self._sources.callback(crashes.restore)
+        active.recorder = recorder
+        self._sources.callback(_forget, recorder)
         if settings.flush_on_sigterm:
             timeout = settings.shutdown_timeout
             termination = TerminationFlush(lambda: self.processor.flush(timeout), timeout)
             termination.install()
             self._sources.callback(termination.restore)
         if settings.auto_patch:
+            self._sources.callback(carry_context())
             self._sources.callback(uninstrument)
             instrument(
                 settings.instrument,
                 tracer_provider=provider,
                 capture_messages=settings.capture_messages,
             )
+
+
+def _forget(recorder: Recorder) -> None:
+    # Another one may have begun meanwhile.
+    if active.recorder is recorder:
+        active.recorder = None
 
 
 def _processor(settings: Settings) -> AgentPulseSpanProcessor:

@@ -39,6 +39,7 @@ def init(
     prices: Mapping[str, object] | str | os.PathLike[str] | None = None,
     export_all_spans: bool | None = None,
     shutdown_timeout: float | None = None,
+    heartbeat_interval: float | None = None,
     allow_insecure: bool | None = None,
     flush_on_sigterm: bool | None = None,
     tracer_provider: TracerProvider | None = None,

@@ -21,14 +21,15 @@ from agentpulse_exporter.sessions import SESSION_KINDS, Sessions, end_events, st
 from agentpulse_exporter.spans import (
     Attributes,
     Data,
+    carried,
     head,
+    is_carried,
     label,
     milliseconds,
     outcome,
     parsed,
     spelt_out,
     times,
-    with_prefix,
 )
 
 _logger = logging.getLogger("agentpulse.exporter")
@@ -58,10 +59,7 @@ _CAPTURED = {
     names.ARGUMENTS: "args",
     names.RESULT: "result",
 }
-_CALLED_BY = {names.CALLED_IN_AGENT: "agent", names.USER_ID: "user"}
-_TOLD_ELSEWHERE = frozenset(
-    {names.SPAN_KIND, names.SESSION_ID, names.ERROR_TYPE, names.CAPTURED, *_CAPTURED}
-)
+_TOLD_ELSEWHERE = frozenset({names.SPAN_KIND, names.ERROR_TYPE, names.CAPTURED, *_CAPTURED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +144,7 @@ class Mapper:
             "finish_reasons": plain(texts(attributes, names.RESPONSE_FINISH_REASONS)),
             "started_at": timestamp(started),
         }
-        data |= {
-            told: label(attributes, name) for name, told in _CALLED_BY.items() if name in attributes
-        }
-        metadata = with_prefix(attributes, names.METADATA_PREFIX)
-        if metadata:
-            data["metadata"] = metadata
+        data |= carried(attributes)
         if attributes.get(names.USAGE_ESTIMATED) is True:
             data["estimated"] = True
         messages = conversation(attributes) if self.capture_messages else []
@@ -169,10 +162,13 @@ class Mapper:
             "started_at": timestamp(started),
             "duration_ms": milliseconds(ended - started),
             **outcome(span, attributes, capture_messages=self.capture_messages),
+            **carried(attributes),
             "attributes": {
                 clean(name, MAX_LABEL): plain(value)
                 for name, value in attributes.items()
-                if name not in _TOLD_ELSEWHERE and (self.capture_messages or not is_content(name))
+                if not is_carried(name)
+                and name not in _TOLD_ELSEWHERE
+                and (self.capture_messages or not is_content(name))
             },
         }
         if self.capture_messages or attributes.get(names.CAPTURED) is True:

@@ -85,6 +85,7 @@ ARGUMENTS = "agentpulse.args"
 """The arguments of a decorated function, as JSON."""
 RESULT = "agentpulse.result"
 """What a decorated function returned, as JSON."""
+CODE_FUNCTION = "code.function.name"
 CAPTURED = "agentpulse.captured"
 """True where the program asked for this function's arguments or result by name, so that they
 travel without message capture."""

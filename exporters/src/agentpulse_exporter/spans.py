@@ -16,6 +16,9 @@ from agentpulse_exporter.reading import text
 Attributes = Mapping[str, object]
 Data = dict[str, object]
 
+_CARRIED = {names.USER_ID: "user", names.CALLED_IN_AGENT: "agent"}
+_OF_SESSION = (names.SESSION_ID, names.SESSION_NAME, names.SESSION_ANCESTORS)
+
 
 def head(kind: str, span: ReadableSpan, attributes: Attributes) -> Head:
     """The head of an event of this kind; its time is the span's end, or its start so far."""
@@ -59,6 +62,20 @@ def outcome(span: ReadableSpan, attributes: Attributes, *, capture_messages: boo
     if capture_messages and failed and span.status.description:
         told["error"] = clean(span.status.description)
     return told
+
+
+def carried(attributes: Attributes) -> Data:
+    """Whose it was: user, agent and metadata of the session around it, where there are any."""
+    told: Data = {
+        field: label(attributes, name) for name, field in _CARRIED.items() if name in attributes
+    }
+    metadata = with_prefix(attributes, names.METADATA_PREFIX)
+    return {**told, "metadata": metadata} if metadata else told
+
+
+def is_carried(name: str) -> bool:
+    """Whether an attribute tells of the session around a span, not of the span."""
+    return name in _OF_SESSION or name in _CARRIED or name.startswith(names.METADATA_PREFIX)
 
 
 def spelt_out(attributes: Attributes) -> Data:

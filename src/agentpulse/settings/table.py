@@ -143,6 +143,14 @@ class Settings:
             "Seconds that the end of the process may wait for what is queued.",
         ),
     ] = 5.0
+    heartbeat_interval: Annotated[
+        float,
+        Row(
+            "AGENTPULSE_HEARTBEAT_INTERVAL",
+            kinds.seconds(0, example="300"),
+            "Seconds between two signs of life; 0 sends none.",
+        ),
+    ] = 300.0
     allow_insecure: Annotated[
         bool,
         Row(

@@ -1,0 +1,87 @@
+"""What a program tells of itself: events, metrics, alerts, signs of life.
+
+Each is a span without length, so that it travels, in order, in any pipeline.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from agentpulse.tracing import active
+
+
+def event(name: str, data: Mapping[str, Any] | None = None) -> None:
+    """Something happened.
+
+    Args:
+        name: What.
+        data: Whatever belongs to it, as JSON can tell it.
+    """
+    # The event's name wins over a field of the same name, which is kept beside it.
+    told = {("name_" if field == "name" else field): value for field, value in (data or {}).items()}
+    _tell("event", name, {"name": name, **told})
+
+
+def metric(name: str, value: float, tags: Mapping[str, Any] | None = None) -> None:
+    """A figure, now; also recorded on an OpenTelemetry gauge of that name.
+
+    Args:
+        name: What was measured.
+        value: The figure.
+        tags: What it was measured of.
+    """
+    _tell("metric", name, {"name": name, "value": value, "tags": dict(tags or {})})
+    if active.recorder is not None:
+        from agentpulse.gauges import record  # OpenTelemetry is loaded where a recorder runs
+
+        record(name, value, tags or {})
+
+
+def alert(title: str, severity: str = "warning", details: object = None) -> None:
+    """Something that people should know of.
+
+    Args:
+        title: What is wrong, in a line.
+        severity: "info", "warning", "error" or "critical".
+        details: Whatever helps, as JSON can tell it.
+    """
+    told = {"title": title, "message": title, "severity": severity, "details": details}
+    _tell("alert", title, told)
+
+
+def heartbeat(data: Mapping[str, Any] | None = None) -> None:
+    """A sign of life, beside the one that is sent every `heartbeat_interval`."""
+    recorder = active.recorder
+    if recorder is not None:
+        _tell("heartbeat", "heartbeat", {**recorder.vital_signs(), **(data or {})})
+
+
+def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | None = None) -> None:
+    """The size of a file that an agent keeps its memory in.
+
+    Args:
+        file: Its path.
+        size_bytes: Its size.
+        lines: How many lines it has.
+    """
+    told = {"file": os.fspath(file), "size_bytes": size_bytes, "lines": lines}
+    _tell("memory_report", "memory_report", told)
+
+
+def set_metadata(**values: object) -> None:
+    """Values that every span from here on carries: of the session around this, or outside any."""
+    if active.recorder is not None:
+        active.recorder.set_metadata(values)
+
+
+def set_user(user: str) -> None:
+    """For whom the session around this runs; outside any, for whom the program runs."""
+    if active.recorder is not None:
+        active.recorder.set_user(user)
+
+
+def _tell(kind: str, name: str, data: Mapping[str, object]) -> None:
+    if active.recorder is not None:
+        active.recorder.instant(kind, name, data)

@@ -1,0 +1,59 @@
+"""Stamps every span with the session around it, when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agentpulse_exporter import names
+from agentpulse_instrumentation.shield import shield
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor
+
+from agentpulse.tracing.scope import scope_of
+
+_STAMP = shield("stamp a span with its session")
+_INHERITED = (names.SESSION_ID, names.SESSION_NAME, names.SESSION_ANCESTORS, names.USER_ID)
+
+
+class SessionProcessor(SpanProcessor):
+    """Gives spans `session.id`, `user.id`, the session's metadata and the agent around them.
+
+    A span that has a `session.id` of its own keeps it.
+    """
+
+    def __init__(self, defaults: Callable[[], Mapping[str, Any]]) -> None:
+        """`defaults`: what spans outside any session are stamped with."""
+        self._defaults = defaults
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Adds the attributes before any other processor sees the span's start."""
+        with _STAMP:
+            context = context_api.get_current() if parent_context is None else parent_context
+            own: Mapping[str, object] = span.attributes or {}
+            if names.SESSION_ID in own:
+                return
+            scope = scope_of(context)
+            stamp = self._defaults()
+            if scope is not None and scope.run is not None:
+                stamp = scope.run.stamp
+            elif scope is None:
+                # Whoever keeps only a span, and makes a context of it, still has its session.
+                stamp = _stamp_of(trace.get_current_span(context)) or stamp
+            if scope is not None and scope.agent is not None and names.AGENT_NAME not in own:
+                stamp = {**stamp, names.CALLED_IN_AGENT: scope.agent}
+            if stamp:
+                span.set_attributes(stamp)
+
+
+def _stamp_of(parent: trace.Span) -> dict[str, Any]:
+    attributes: Mapping[str, Any] = getattr(parent, "attributes", None) or {}
+    if names.SESSION_ID not in attributes:
+        return {}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name in _INHERITED or name.startswith(names.METADATA_PREFIX)
+    }

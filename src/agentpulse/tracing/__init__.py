@@ -1,0 +1,1 @@
+"""Sessions, cron runs, and spans of the program's own functions."""

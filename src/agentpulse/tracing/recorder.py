@@ -1,0 +1,191 @@
+"""Starts the spans of sessions, cron runs, decorated functions and blocks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from agentpulse_exporter import names
+from agentpulse_instrumentation.errors import error_type
+from agentpulse_instrumentation.shield import shield
+from opentelemetry import context as context_api
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, Tracer
+
+from agentpulse.instants import instant
+from agentpulse.tracing.description import Description
+from agentpulse.tracing.scope import Run, Scope, metadata_attributes, scope_of
+from agentpulse.tracing.step import Step
+from agentpulse.values import attribute, data_attributes, json_text
+
+_BEGIN = shield("begin a span")
+_OPERATIONS = {"agent": "invoke_agent", "tool": "execute_tool"}
+_NAMES = {"agent": names.AGENT_NAME, "tool": names.TOOL_NAME}
+
+
+class Recorder:
+    """Makes spans of ours on one tracer."""
+
+    def __init__(
+        self, tracer: Tracer, send: Callable[[ReadableSpan], None], *, captures: bool
+    ) -> None:
+        """Makes spans on `tracer`, and has events that its sampler drops sent by `send`.
+
+        `captures`: whether content is recorded where nothing else is said.
+        """
+        self._tracer = tracer
+        self._send = send
+        self._captures = captures
+        self._started = time.monotonic()
+        self.defaults: Mapping[str, Any] = {}
+        """User and metadata of what happens outside any session."""
+        self._active = 0
+        self._counting = threading.Lock()
+
+    def vital_signs(self) -> dict[str, float]:
+        """What a heartbeat tells: sessions and cron runs under way, and seconds since the start."""
+        uptime = round(time.monotonic() - self._started, 3)
+        return {"active_sessions": self._active, "uptime_s": uptime}
+
+    def begin(
+        self,
+        description: Description,
+        call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
+    ) -> Step | None:
+        """The step of a call, its span started but not current yet; None if that failed."""
+        with _BEGIN:
+            context = context_api.get_current()
+            outer = scope_of(context)
+            description = _as_called(description, outer)
+            scope = self._scope(description, outer)
+            attributes = self._attributes(description, scope)
+            if call is not None:
+                attributes |= self._arguments(description, *call)
+            operation = _OPERATIONS.get(description.kind)
+            span = self._tracer.start_span(
+                f"{operation} {description.name}" if operation else description.name,
+                context,
+                SpanKind.INTERNAL,
+                attributes,
+            )
+            return Step(description, span, scope, context, captures=self._captures)
+        return None
+
+    def instant(self, kind: str, name: str, data: Mapping[str, object]) -> None:
+        """A span without length: something that happened now, and here."""
+        with _BEGIN:
+            attributes = data_attributes(data)
+            now = time.time_ns()
+            span = self._tracer.start_span(
+                name, attributes={names.SPAN_KIND: kind, **attributes}, start_time=now
+            )
+            if span.is_recording():
+                span.end(now)
+                return
+            # Samplers thin out traces. What a program tells by name is told.
+            run = _current_run()
+            stamp = self.defaults if run is None else run.stamp
+            self._send(instant(kind, name, {**stamp, **attributes}))
+
+    def crashed(self, error: BaseException, where: str) -> None:
+        """An exception that nobody handled, in the main thread, a thread or asyncio."""
+        kind = error_type(error)
+        told = {"error_type": kind, "where": where}
+        self.instant("error", kind, {**told, "error": str(error)} if self._captures else told)
+
+    def sign_of_life(self) -> ReadableSpan:
+        """The heartbeat that is sent by itself."""
+        return instant("heartbeat", "heartbeat", data_attributes(self.vital_signs()))
+
+    def set_user(self, user: str | None) -> None:
+        """The user of the session around this, or of all that happens outside any."""
+        with _BEGIN:
+            run = _current_run()
+            if run is not None:
+                run.set_user(user)
+            elif user is not None:
+                self.defaults = {**self.defaults, names.USER_ID: str(user)}
+
+    def set_metadata(self, values: Mapping[str, Any]) -> None:
+        """Metadata of the session around this, or of all that happens outside any."""
+        with _BEGIN:
+            run = _current_run()
+            if run is not None:
+                run.set_metadata(values)
+            else:
+                self.defaults = {**self.defaults, **metadata_attributes(values)}
+
+    def session_opened(self) -> None:
+        """Counts a session that is under way."""
+        with self._counting:
+            self._active += 1
+
+    def session_closed(self) -> None:
+        """Counts it off."""
+        with self._counting:
+            self._active -= 1
+
+    def _scope(self, description: Description, outer: Scope | None) -> Scope:
+        run = outer.run if outer is not None else None
+        agent = outer.agent if outer is not None else None
+        if description.session is not None:
+            run = Run(description, description.session, run, self.defaults)
+        if description.kind == "agent":
+            agent = description.name
+        return Scope(outer, run, agent)
+
+    def _attributes(self, description: Description, scope: Scope) -> dict[str, Any]:
+        kind = description.kind
+        attributes: dict[str, Any] = {names.SPAN_KIND: kind}
+        operation = _OPERATIONS.get(kind)
+        if operation is not None:
+            attributes[names.OPERATION_NAME] = operation
+            attributes[_NAMES[kind]] = description.name
+        if description.method is not None:
+            attributes[names.CODE_FUNCTION] = description.method
+        if True in (description.capture_args, description.capture_result):
+            attributes[names.CAPTURED] = True
+        for name, value in (description.attributes or {}).items():
+            attributes[name] = attribute(value)
+        options = description.session
+        if options is not None and scope.run is not None:
+            attributes |= scope.run.stamp
+            told = {
+                names.CRON_SCHEDULE: options.schedule,
+                names.CRON_TIMEZONE: options.timezone,
+                names.CRON_MAX_RUNTIME: options.max_runtime,
+            }
+            attributes |= {name: value for name, value in told.items() if value is not None}
+        return attributes
+
+    def _arguments(
+        self, description: Description, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        wanted = description.capture_args
+        if not (self._captures if wanted is None else wanted):
+            return {}
+        given: dict[str, Any] = dict(kwargs)
+        if description.signature is not None:
+            try:
+                given = description.signature.bind_partial(*args, **kwargs).arguments
+            except TypeError:
+                return {}  # the call itself will say what is wrong with it
+        given = {name: value for name, value in given.items() if name not in ("self", "cls")}
+        name = names.TOOL_CALL_ARGUMENTS if description.kind == "tool" else names.ARGUMENTS
+        return {name: json_text(given)}
+
+
+def _as_called(description: Description, outer: Scope | None) -> Description:
+    """A method that a decorated agent calls on itself is a task of the agent's, not another run."""
+    method = description.method
+    if method is None or outer is None or outer.agent != description.name:
+        return description
+    return replace(description, kind="task", name=method, method=None)
+
+
+def _current_run() -> Run | None:
+    scope = scope_of(context_api.get_current())
+    return None if scope is None else scope.run

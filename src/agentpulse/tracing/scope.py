@@ -1,0 +1,93 @@
+"""Where the program is: the session, cron run and agent around what happens now.
+
+It travels in OpenTelemetry's context, so it follows `await`, tasks, and the threads and executors
+that the threading instrumentor knows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from agentpulse_exporter import names
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+
+from agentpulse.tracing.description import Description, SessionOptions
+from agentpulse.values import attribute
+
+_KEY = context_api.create_key("agentpulse-scope")
+
+
+class Run:
+    """One run of a session or a cron job, and what every span under it is stamped with."""
+
+    __slots__ = ("ancestors", "id", "name", "stamp")
+
+    def __init__(
+        self,
+        description: Description,
+        options: SessionOptions,
+        around: Run | None,
+        defaults: Mapping[str, Any],
+    ) -> None:
+        self.name = description.name
+        self.id = options.id or f"{description.name}:{os.urandom(6).hex()}"
+        self.ancestors: tuple[str, ...] = () if around is None else (around.id, *around.ancestors)
+        inherited = defaults if around is None else around.stamp
+        self.stamp: dict[str, Any] = {
+            name: value
+            for name, value in inherited.items()
+            if name == names.USER_ID or name.startswith(names.METADATA_PREFIX)
+        }
+        self.stamp[names.SESSION_ID] = self.id
+        self.stamp[names.SESSION_NAME] = self.name
+        if self.ancestors:
+            self.stamp[names.SESSION_ANCESTORS] = self.ancestors
+        self.set_user(options.user)
+        self.set_metadata(options.metadata or {})
+
+    def set_user(self, user: str | None) -> None:
+        """From here on, spans under it carry this user."""
+        if user is not None:
+            self.stamp = {**self.stamp, names.USER_ID: str(user)}
+
+    def set_metadata(self, values: Mapping[str, Any]) -> None:
+        """From here on, spans under it carry these values too."""
+        self.stamp = {**self.stamp, **metadata_attributes(values)}
+
+
+def metadata_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as span attributes."""
+    return {names.METADATA_PREFIX + name: attribute(value) for name, value in values.items()}
+
+
+class Scope:
+    """One step inwards: a span of ours that is current, with what it is a part of."""
+
+    __slots__ = ("agent", "outer", "run")
+
+    def __init__(self, outer: Scope | None, run: Run | None, agent: str | None) -> None:
+        self.outer = outer
+        self.run = run
+        self.agent = agent
+
+    def contains(self, inner: Scope | None) -> bool:
+        """Whether `inner` is this one, or inside it."""
+        while inner is not None:
+            if inner is self:
+                return True
+            inner = inner.outer
+        return False
+
+
+def scope_of(context: Context) -> Scope | None:
+    """The innermost scope of a context."""
+    found = context.get(_KEY)
+    return found if isinstance(found, Scope) else None
+
+
+def within(scope: Scope, context: Context) -> Context:
+    """The context with this as its innermost scope."""
+    return context_api.set_value(_KEY, scope, context)

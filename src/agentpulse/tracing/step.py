@@ -1,0 +1,153 @@
+"""One span of ours under way: current while its code runs, ended once, with how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agentpulse_exporter import names
+from agentpulse_instrumentation.errors import error_type
+from agentpulse_instrumentation.shield import shield
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+
+from agentpulse.tracing.description import Description
+from agentpulse.tracing.scope import Scope, metadata_attributes, scope_of, within
+from agentpulse.values import attribute, data_attributes, json_text
+
+_SWITCH = shield("switch the context")
+_TELL = shield("record what a program said")
+_END = shield("end a span")
+
+
+class Step:
+    """A span whose code runs in one piece, or in many, as a generator's does.
+
+    The context is put back without tokens: a generator is often closed where another context is
+    current, and OpenTelemetry's `detach` would log an error there.
+    """
+
+    __slots__ = ("_captures", "_inside", "_open", "_outside", "description", "scope", "span")
+
+    def __init__(
+        self, description: Description, span: Span, scope: Scope, around: Context, *, captures: bool
+    ) -> None:
+        self.description = description
+        self.span = span
+        self.scope = scope
+        self._captures = captures
+        self._inside = within(scope, set_span_in_context(span, around))
+        self._outside: Context | None = None
+        self._open = [True]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended yet."""
+        return bool(self._open)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether what runs now runs inside it."""
+        return self.scope.contains(scope_of(context_api.get_current()))
+
+    def resume(self) -> None:
+        """Its code goes on: the span is current from here."""
+        with _SWITCH:
+            self._outside = context_api.get_current()
+            context_api.attach(self._inside)
+
+    def suspend(self) -> None:
+        """Its code rests: what was current before is current again."""
+        with _SWITCH:
+            current = context_api.get_current()
+            # Elsewhere, where a coroutine was closed by somebody else, nothing is to be put back.
+            if self._outside is not None and self.scope.contains(scope_of(current)):
+                self._inside = current
+                context_api.attach(self._outside)
+            self._outside = None
+
+    def tell(self, name: str, value: object) -> None:
+        """Sets an attribute of the span."""
+        with _TELL:
+            self.span.set_attribute(name, attribute(value))
+
+    def set_result(self, result: object) -> None:
+        """Sets what came of a session."""
+        self.tell(names.SESSION_RESULT, result)
+
+    def set_summary(self, summary: str) -> None:
+        """Sets what a cron run did."""
+        self.tell(names.CRON_SUMMARY, summary)
+
+    def log(self, message: str, data: Mapping[str, object]) -> None:
+        """Adds a line to a session's log."""
+        with _TELL:
+            line = {names.SESSION_LOG_MESSAGE: attribute(message), **data_attributes(data)}
+            self.span.add_event(names.SESSION_LOG, line)
+
+    def set_metadata(self, values: Mapping[str, object]) -> None:
+        """Adds metadata, to the session and to what is under it from here on."""
+        with _TELL:
+            if self.scope.run is not None:
+                self.scope.run.set_metadata(values)
+            self.span.set_attributes(metadata_attributes(values))
+
+    def set_user(self, user: str) -> None:
+        """Sets the user, of the session and of what is under it from here on."""
+        with _TELL:
+            if self.scope.run is not None:
+                self.scope.run.set_user(user)
+            self.span.set_attribute(names.USER_ID, str(user))
+
+    def returned(self, result: object) -> None:
+        """Its code came to its end."""
+        self.suspend()
+        if self._close():
+            with _END:
+                try:
+                    if self._keeps_result():
+                        tool = self.description.kind == "tool"
+                        name = names.TOOL_CALL_RESULT if tool else names.RESULT
+                        self.span.set_attribute(name, json_text(result))
+                finally:
+                    self.span.end()
+
+    def ended(self) -> None:
+        """Its block came to its end."""
+        self.suspend()
+        if self._close():
+            with _END:
+                self.span.end()
+
+    def failed(self, error: BaseException) -> None:
+        """Its code raised. A generator that was left before its end did not fail."""
+        if isinstance(error, GeneratorExit):
+            self.ended()
+            return
+        self.suspend()
+        if self._close():
+            with _END:
+                try:
+                    self._tell(error)
+                finally:
+                    self.span.end()
+
+    def _tell(self, error: BaseException) -> None:
+        self.span.set_attribute(names.ERROR_TYPE, error_type(error))
+        if isinstance(error, SystemExit):
+            code = error.code
+            self.span.set_attribute(
+                names.EXIT_CODE, code if isinstance(code, int) else 0 if code is None else 1
+            )
+        text = str(error) if self._captures else None
+        self.span.set_status(Status(StatusCode.ERROR, text))
+
+    def _keeps_result(self) -> bool:
+        wanted = self.description.capture_result
+        return self._captures if wanted is None else wanted
+
+    def _close(self) -> bool:
+        try:
+            return self._open.pop()
+        except IndexError:
+            return False
