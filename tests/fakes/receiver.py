@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from fakes.protocol import complaints
+
 MAX_BODY = 256 * 1024
 MAX_DATA = 16_384
 
@@ -45,6 +47,8 @@ class Receiver:
     script: deque[Any] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    """What came that the protocol doesn't allow. The test fails at the end if there is any."""
 
     def __enter__(self) -> Self:
         receiver = self
@@ -78,6 +82,7 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        assert not self.complaints, self.complaints
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["kind"] == kind]
@@ -100,6 +105,7 @@ class Receiver:
         except ValueError:
             return 400, {}
         self.requests[-1]["body"] = body
+        self.complaints += complaints(body)
         problem = self._problem(raw, body["events"])
         if problem is None:
             taken = [event for event in body["events"] if self.takes(event)]

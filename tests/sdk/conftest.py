@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from fakes.protocol import complaints
 from opentelemetry.sdk.trace import TracerProvider
 
 import agentpulse
@@ -35,6 +36,8 @@ class Receiver:
     keys: list[str | None] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
+    complaints: list[str] = field(default_factory=list)
+    """What came that the protocol doesn't allow. The test fails at the end if there is any."""
     requests: int = 0
     pause: threading.Event | None = None
     """Answers wait for it where there is one."""
@@ -60,6 +63,7 @@ class Receiver:
         status = self.answer(key)
         if status == 200:
             batch = json.loads(body)
+            self.complaints += complaints(batch)
             self.events += batch["events"]
             self.agents.add(batch["agent"])
         return status
@@ -107,6 +111,7 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+    assert not receiver.complaints
 
 
 @pytest.fixture
