@@ -12,10 +12,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from fakes import receiver as receivers
+from fakes.program import Init, start
 from fakes.protocol import complaints
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -112,6 +115,19 @@ def receiver() -> Iterator[Receiver]:
     yield receiver
     receiver.close()
     assert not receiver.complaints
+
+
+@pytest.fixture
+def strict_receiver() -> Iterator[receivers.Receiver]:
+    """A receiver that holds to the limits of the protocol."""
+    with receivers.Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def started(strict_receiver: receivers.Receiver, provider: TracerProvider) -> Init:
+    """Switches AgentPulse on; what is returned gives the events that came."""
+    return partial(start, strict_receiver, provider)
 
 
 @pytest.fixture

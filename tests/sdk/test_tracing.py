@@ -1,0 +1,504 @@
+"""Decorated functions and blocks: they do what they did, and a span tells how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+from fakes.program import Init
+from fakes.receiver import Receiver
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+import agentpulse
+
+
+def ends(events: list[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
+    return [
+        (event["data"]["name"], event["data"]["status"], event["data"]["error_type"])
+        for event in events
+        if event["kind"] == "span_end"
+    ]
+
+
+def current() -> str | None:
+    span = trace.get_current_span()
+    return getattr(span, "name", None)
+
+
+def test_a_function_returns_what_it_returned_and_its_error_leaves_as_the_same_object(
+    started: Init,
+) -> None:
+    events = started()
+    answer, error = object(), KeyError("secret")
+
+    @agentpulse.task
+    def work(*, fail: bool) -> object:
+        assert current() == "work"
+        if fail:
+            raise error
+        return answer
+
+    assert work(fail=False) is answer
+    with pytest.raises(KeyError) as caught:
+        work(fail=True)
+    assert caught.value is error
+    assert current() is None
+    assert ends(events()) == [("work", "success", None), ("work", "error", "KeyError")]
+    assert "secret" not in str(events())
+
+
+def test_decorated_functions_are_of_the_kind_they_were(started: Init) -> None:
+    def plain(a: int, *, b: str = "") -> None:
+        """Says so."""
+
+    async def coroutine() -> None: ...
+
+    def generator() -> Iterator[int]:
+        yield 1
+
+    async def async_generator() -> AsyncGenerator[int, None]:
+        yield 1
+
+    for function in (plain, coroutine, generator, async_generator):
+        wrapped = agentpulse.tool(function)
+        for ask in (
+            inspect.iscoroutinefunction,
+            inspect.isgeneratorfunction,
+            inspect.isasyncgenfunction,
+            inspect.signature,
+            inspect.getdoc,
+        ):
+            assert ask(wrapped) == ask(function)
+        assert wrapped.__name__ == function.__name__
+        assert wrapped.__wrapped__ is function
+
+
+def test_a_generator_speaks_the_whole_protocol_and_is_current_only_in_its_body(
+    started: Init,
+) -> None:
+    events = started()
+    seen: list[Any] = []
+
+    @agentpulse.task
+    def talk() -> Generator[str, str, str]:
+        seen.append(current())
+        heard = yield "first"
+        seen.append((heard, current()))
+        try:
+            yield "second"
+        except ValueError as error:
+            seen.append((error, current()))
+        return "end"
+
+    talking = talk()
+    assert seen == []
+    assert next(talking) == "first"
+    name = "talk"
+    assert (seen.pop(), current()) == (name, None)
+    assert talking.send("hello") == "second"
+    assert seen.pop() == ("hello", name)
+    thrown = ValueError()
+    with pytest.raises(StopIteration) as ended:
+        talking.throw(thrown)
+    assert ended.value.value == "end"
+    assert seen.pop() == (thrown, name)
+    assert current() is None
+    assert ends(events()) == [(name, "success", None)]
+
+
+def test_a_generator_that_is_left_before_its_end_did_not_fail(started: Init) -> None:
+    events = started()
+    closed = []
+
+    @agentpulse.task
+    def count() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(current())
+
+    counting = count()
+    next(counting)
+    counting.close()
+    assert closed == ["count"]
+    assert ends(events()) == [("count", "success", None)]
+
+
+def test_a_generator_that_ignores_its_end_is_told_so_as_ever(started: Init) -> None:
+    started()
+
+    @agentpulse.task
+    def stubborn() -> Iterator[int]:
+        try:
+            yield 1
+        except GeneratorExit:
+            yield 2
+
+    going = stubborn()
+    next(going)
+    with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
+        going.close()
+
+
+def test_an_async_generator_speaks_the_whole_protocol(started: Init) -> None:
+    events = started()
+    seen: list[Any] = []
+
+    @agentpulse.task
+    async def talk() -> AsyncGenerator[str, str]:
+        heard = yield "first"
+        await asyncio.sleep(0)
+        seen.append((heard, current()))
+        try:
+            yield "second"
+        except ValueError as error:
+            seen.append((error, current()))
+            yield "third"
+
+    async def program() -> None:
+        talking = talk()
+        assert await anext(talking) == "first"
+        assert current() is None
+        assert await talking.asend("hello") == "second"
+        thrown = ValueError()
+        assert await talking.athrow(thrown) == "third"
+        assert seen == [("hello", "talk"), (thrown, "talk")]
+        await talking.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(talking)
+        assert [item async for item in talk()] == ["first", "second"]
+
+    asyncio.run(program())
+    assert ends(events()) == [("talk", "success", None)] * 2
+
+
+def test_a_span_that_a_generator_opened_stays_inside_it(started: Init) -> None:
+    events = started()
+
+    @agentpulse.task
+    def outer() -> Iterator[int]:
+        with agentpulse.task("inner"):
+            yield 1
+            with agentpulse.task("innermost"):
+                yield 2
+            assert current() == "inner"
+
+    for _ in outer():
+        assert current() is None
+    told = {event["data"]["name"]: event for event in events()}
+    assert told["innermost"]["parent_span_id"] == told["inner"]["span_id"]
+    assert told["inner"]["parent_span_id"] == told["outer"]["span_id"]
+
+
+def test_nothing_that_is_abandoned_or_cancelled_logs_of_another_context(
+    started: Init, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = started()
+    held: list[Any] = []
+
+    @agentpulse.task
+    def left() -> Iterator[int]:
+        with agentpulse.session("left"):
+            yield 1
+            yield 2
+
+    @agentpulse.task
+    async def stream() -> AsyncGenerator[int, None]:
+        async with agentpulse.agent("stream"):
+            yield 1
+            await asyncio.sleep(60)
+            yield 2
+
+    @agentpulse.tool
+    async def forever() -> None:
+        await asyncio.sleep(60)
+
+    async def begin() -> None:
+        generator, chunks = left(), stream()
+        next(generator)
+        await anext(chunks)
+        held.extend((generator, chunks))
+
+    async def end() -> None:
+        held[0].close()
+        await held[1].aclose()
+
+    async def program() -> None:
+        await asyncio.create_task(begin())
+        await asyncio.create_task(end())
+        task = asyncio.create_task(forever())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        abandoned = stream()
+        await anext(abandoned)
+
+    asyncio.run(program())
+    next(left())
+    assert [record for record in caplog.records if "ontext" in record.getMessage()] == []
+    told = ends(events())
+    assert told.count(("left", "success", None)) == 2
+    assert ("stream", "success", None) in told
+    # The end of the loop cancels what closes the stream that was dropped.
+    assert len([name for name, _, _ in told if name == "stream"]) == 2
+    assert ("execute_tool forever", "error", "CancelledError") in told
+
+
+def test_methods_of_all_sorts_can_be_decorated(started: Init) -> None:
+    events = started(capture_messages=True)
+
+    class Box:
+        @agentpulse.task
+        def plain(self, x: int) -> int:
+            return x
+
+        @agentpulse.task
+        @classmethod
+        def of_class(cls, x: int) -> tuple[type, int]:
+            return cls, x
+
+        @staticmethod
+        @agentpulse.task
+        def static(x: int) -> int:
+            return x
+
+    assert Box().plain(1) == 1
+    assert Box.of_class(2) == (Box, 2)
+    assert Box().static(3) == 3
+    told = [(e["data"]["name"], e["data"]["args"]) for e in events()]
+    assert told == [
+        (
+            "test_methods_of_all_sorts_can_be_decorated.<locals>.Box.plain".rpartition(">.")[2],
+            {"x": 1},
+        ),
+        ("Box.of_class", {"x": 2}),
+        ("Box.static", {"x": 3}),
+    ]
+
+
+@agentpulse.agent
+class Mailer:
+    """An agent that is a class."""
+
+    limit = 3
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self) -> str:
+        return f"{self.name} {self.helped()} {self._private()}"
+
+    def helped(self) -> int:
+        return self.limit
+
+    def _private(self) -> str:
+        return "private"
+
+    @agentpulse.tool
+    def look_up(self) -> None: ...
+
+    @property
+    def size(self) -> int:
+        return 1
+
+
+class LoudMailer(Mailer):
+    def run(self) -> str:
+        return super().run().upper()
+
+
+def test_a_decorated_class_is_the_class_it_was(started: Init) -> None:
+    events = started()
+    mailer = Mailer("ada")
+    assert isinstance(mailer, Mailer)
+    assert pickle.loads(pickle.dumps(mailer)).name == "ada"
+    assert inspect.isclass(Mailer)
+    assert mailer.run() == "ada 3 private"
+    assert LoudMailer("bob").run() == "BOB 3 PRIVATE"
+    mailer.look_up()
+    assert mailer.size == 1
+    told = [event for event in events() if event["kind"] == "span_end"]
+    assert [(e["data"]["name"], e["data"]["span_kind"]) for e in told] == [
+        ("Mailer.helped", "task"),
+        ("invoke_agent Mailer", "agent"),
+        ("Mailer.helped", "task"),
+        ("invoke_agent Mailer", "agent"),
+        ("execute_tool Mailer.look_up", "tool"),
+    ]
+
+
+def test_blocks_give_a_handle_and_several_can_be_open_at_once(started: Init) -> None:
+    events = started()
+    step = agentpulse.trace("step", attributes={"a": {"b": 1}})
+
+    async def program() -> None:
+        async def enter(number: int) -> None:
+            async with step as block:
+                block.set_attribute("number", number)
+                await asyncio.sleep(0.01 * (3 - number))
+
+        await asyncio.gather(*map(enter, range(3)))
+
+    asyncio.run(program())
+    told = events()
+    assert [event["data"]["attributes"]["number"] for event in told] == [2, 1, 0]
+    assert {event["data"]["attributes"]["a"] for event in told} == {'{"b": 1}'}
+
+
+def test_arguments_and_results_are_told_only_where_they_are_wanted(started: Init) -> None:
+    events = started()
+
+    @agentpulse.tool
+    def silent(secret: str) -> str:
+        return secret
+
+    @agentpulse.tool(capture_args=True)
+    def asked(query: str, *rest: int) -> str:
+        return "a secret"
+
+    @agentpulse.task(capture_result=True)
+    def telling(_secret: str) -> list[int]:
+        return [1, 2]
+
+    silent("a secret")
+    asked("cats", 1, 2)
+    telling("a secret")
+    of_silent, of_asked, of_telling = (event["data"] for event in events())
+    assert "args" not in of_silent
+    assert of_asked["args"] == {"query": "cats", "rest": [1, 2]}
+    assert "result" not in of_asked
+    assert of_telling["result"] == [1, 2]
+    assert "args" not in of_telling
+    assert "a secret" not in str(events())
+
+
+def test_with_capture_a_function_can_still_keep_its_own(started: Init) -> None:
+    events = started(capture_messages=True)
+
+    @agentpulse.tool(capture_args=False, capture_result=False)
+    def silent(secret: str) -> str:
+        return secret
+
+    silent("a secret")
+    assert "a secret" not in str(events())
+
+
+def test_values_are_told_without_running_any_code_of_theirs(started: Init) -> None:
+    events = started(capture_messages=True)
+
+    class Mine:
+        def __repr__(self) -> str:
+            raise AssertionError
+
+        __str__ = __repr__
+
+    endless: list[Any] = []
+    endless.append(endless)
+
+    @agentpulse.task
+    def work(*_anything: object) -> None: ...
+
+    work(Mine(), {"x": "y" * 1_000_000}, endless, float("nan"), 10**400, b"bytes", range(9))
+    (event,) = events()
+    told = event["data"]["args"]["_anything"]
+    assert told[0] == "<Mine>"
+    assert len(told[1]["x"]) < 5_000
+    assert told[3:5] == [None, None]
+
+
+def test_wrong_arguments_fail_as_they_did(started: Init) -> None:
+    events = started(capture_messages=True)
+
+    @agentpulse.task
+    def work(a: int) -> int:
+        return a
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'b'"):
+        work(b=1)  # type: ignore[call-arg]
+    assert ends(events()) == [("work", "error", "TypeError")]
+
+
+@pytest.mark.parametrize("state", ["before", "off", "after"])
+def test_where_nothing_is_recorded_everything_is_as_undecorated(
+    state: str, strict_receiver: Receiver, provider: TracerProvider
+) -> None:
+    if state == "off":
+        agentpulse.init(enabled=False)
+    elif state == "after":
+        agentpulse.init(endpoint=strict_receiver.url, tracer_provider=provider)
+        agentpulse.shutdown()
+
+    @agentpulse.tool
+    def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    @agentpulse.task
+    def count() -> Generator[int, int, int]:
+        return (yield 1)
+
+    @agentpulse.task
+    async def acount() -> AsyncGenerator[int, int]:
+        heard = yield 1
+        yield heard
+
+    async def read() -> tuple[int, int]:
+        counting = acount()
+        return await anext(counting), await counting.asend(7)
+
+    before = len(strict_receiver.events)
+    assert add(1, b=2) == 3
+    counting = count()
+    assert next(counting) == 1
+    with pytest.raises(StopIteration) as ended:
+        counting.send(5)
+    assert ended.value.value == 5
+    assert asyncio.run(read()) == (1, 7)
+    with agentpulse.session("s", id="given") as session:
+        session.log("x", y=1)
+        session.set_result("success")
+        session.set_metadata(z=1)
+        assert session.id == "given"
+    with agentpulse.cron("c") as run:
+        run.set_summary("x")
+    assert run.status == "success"
+    assert run.run_id.startswith("c:")
+    for tell in (
+        lambda: agentpulse.event("e"),
+        lambda: agentpulse.metric("m", 1),
+        lambda: agentpulse.alert("a"),
+        agentpulse.heartbeat,
+        lambda: agentpulse.memory_report("f", 1),
+        lambda: agentpulse.set_metadata(a=1),
+        lambda: agentpulse.set_user("u"),
+    ):
+        tell()
+    assert len(strict_receiver.events) == before
+
+
+def test_a_decorator_from_before_init_records_once_init_ran(started: Init) -> None:
+    @agentpulse.task
+    def work() -> None: ...
+
+    work()
+    events = started()
+    work()
+    assert ends(events()) == [("work", "success", None)]
+
+
+@pytest.mark.parametrize(
+    ("use", "complaint"),
+    [
+        (lambda: agentpulse.tool(capture_arg=True), "has no option 'capture_arg'"),
+        (lambda: agentpulse.task(5), "decorates functions and classes, not a int"),
+    ],
+)
+def test_a_wrong_use_says_at_once_what_is_wrong(use: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises(TypeError, match=complaint):
+        use()
