@@ -51,6 +51,9 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     sync(session, "test", "lint")
     session.run("pyright", f"--pythonpath={session.bin}/python")
+    # What users' type checkers see.
+    session.run("pyright", f"--pythonpath={session.bin}/python", "tests/typing")
+    session.run("mypy", "--strict", "tests/typing")
 
 
 @nox.session(python=PYTHONS)

@@ -1,0 +1,133 @@
+"""What a program tells of itself: events, metrics, alerts, signs of life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes.pipe import becomes_true
+from fakes.program import Init
+from fakes.receiver import Receiver
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+
+import agentpulse
+
+
+@pytest.mark.parametrize(
+    ("tell", "kind", "data"),
+    [
+        (
+            lambda: agentpulse.event("sent", {"count": 5, "to": ["ada"], "none": None}),
+            "event",
+            {"name": "sent", "count": 5, "to": ["ada"]},
+        ),
+        (
+            lambda: agentpulse.event("sent", {"name": "another"}),
+            "event",
+            {"name": "sent", "name_": "another"},
+        ),
+        (
+            lambda: agentpulse.metric("queue", 3, {"of": "mail"}),
+            "metric",
+            {"name": "queue", "value": 3, "tags": {"of": "mail"}},
+        ),
+        (
+            lambda: agentpulse.alert("disk full", "critical", {"free": 0}),
+            "alert",
+            {
+                "title": "disk full",
+                "message": "disk full",
+                "severity": "critical",
+                "details": {"free": 0},
+            },
+        ),
+        (
+            lambda: agentpulse.memory_report("MEMORY.md", 1200, 40),
+            "memory",
+            {"file": "MEMORY.md", "size_bytes": 1200, "lines": 40},
+        ),
+    ],
+)
+def test_what_is_told_arrives_with_its_session(
+    started: Init, tell: Callable[[], None], kind: str, data: dict[str, Any]
+) -> None:
+    events = started()
+    with agentpulse.session("s") as session, agentpulse.task("step"):
+        tell()
+    tell()
+    inside, outside = (event for event in events() if event["kind"] == kind)
+    assert inside["data"] == outside["data"] == data
+    assert inside["session"] == session.id
+    (step,) = (event for event in events() if event["kind"] == "span_end")
+    assert inside["parent_span_id"] == step["span_id"]
+    assert "session" not in outside
+
+
+def test_a_heartbeat_tells_of_the_sessions_under_way(started: Init) -> None:
+    events = started()
+    with agentpulse.session("a"), agentpulse.cron("b"):
+        agentpulse.heartbeat({"queue": 4})
+    agentpulse.heartbeat()
+    busy, idle = (event["data"] for event in events() if event["kind"] == "heartbeat")
+    assert (busy["active_sessions"], busy["queue"]) == (2, 4)
+    assert idle["active_sessions"] == 0
+    assert 0 <= busy["uptime_s"] <= idle["uptime_s"]
+
+
+def test_heartbeats_are_sent_by_themselves(
+    strict_receiver: Receiver, provider: TracerProvider
+) -> None:
+    agentpulse.init(
+        endpoint=strict_receiver.url,
+        tracer_provider=provider,
+        auto_patch=False,
+        heartbeat_interval=0.01,
+        flush_interval=0.01,
+    )
+    assert becomes_true(lambda: len(strict_receiver.of_kind("heartbeat")) >= 3)
+    agentpulse.shutdown()
+    ids = [event["id"] for event in strict_receiver.of_kind("heartbeat")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_metric_is_a_gauge_of_opentelemetry_too(
+    started: Init, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr(metrics, "get_meter", meters.get_meter)
+    started()
+    agentpulse.metric("queue", 3, {"of": "mail"})
+    agentpulse.metric("queue", 5.5, {"of": "mail"})
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    (point,) = metric.data.data_points
+    assert (metric.name, point.value, point.attributes) == ("queue", 5.5, {"of": "mail"})
+
+
+def test_the_client_has_the_same_methods(started: Init) -> None:
+    events = started()
+    client = agentpulse.get_client()
+    assert client is not None
+
+    @client.tool("add")
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    with client.session("s") as session, client.cron("c"), client.agent("a"):
+        assert add(1, 2) == 3
+        client.event("e")
+        client.alert("a")
+        client.metric("m", 1)
+        client.heartbeat()
+        client.memory_report("f", 1)
+        client.set_metadata(a=1)
+        client.set_user("u")
+    kinds = {event["kind"] for event in events()}
+    assert kinds >= {"session", "cron", "span_end", "event", "alert", "metric", "memory"}
+    assert session.id in {event.get("session") for event in events()}
