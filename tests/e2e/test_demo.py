@@ -32,10 +32,21 @@ def test_the_demo_shows_what_was_recorded_and_that_it_agrees_with_the_bill() -> 
     assert (shown.returncode, shown.stderr) == (0, "")
     lines = shown.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    for name in ("night-shift", "read-mail", "search_mail", "chat claude-sonnet-4-6"):
+    for name in (
+        "night-shift  cron",
+        "mail  session",
+        "invoke_agent clerk",
+        "read-mail",
+        "execute_tool search_mail",
+        "chat claude-sonnet-4-6",
+        "back-up  BackupError",
+        "! The backup failed",
+    ):
         assert any(name in line for line in lines), name
     (total,) = [line for line in lines if line.startswith("all ")]
     assert total.split()[:3] == ["all", "9", "1"]
+    (run,) = [line for line in lines if line.startswith("night-shift")]
+    assert total.split()[-1] == run.split()[-3]
     assert "All 9 calls were accepted by the server, and agree with the provider's bill." in lines
 
 

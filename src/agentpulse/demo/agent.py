@@ -1,24 +1,24 @@
-"""The example: an agent that a cron job starts at night, with the real client libraries.
-
-Nothing here knows of AgentPulse. The spans round the jobs are plain OpenTelemetry.
-"""
+"""The example: an agent that a cron job starts at night, with the real client libraries."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import anthropic
 import openai
-from opentelemetry import trace
 
+import agentpulse
 from agentpulse.demo.provider import FakeProvider
 from agentpulse.demo.provider.reply import fails
 
 _LOOK_UP = {"type": "object", "properties": {"query": {"type": "string"}}}
 _RULES = "You answer the mail of a small company, politely and in short sentences. " * 20
+
+
+class BackupError(Exception):
+    """What goes wrong every night."""
 
 
 class NightShift:
@@ -34,12 +34,37 @@ class NightShift:
         self._anthropic = anthropic.Anthropic(**at_anthropic)
         self._async_anthropic = anthropic.AsyncAnthropic(**at_anthropic)
 
+    @agentpulse.cron("night-shift", schedule="0 3 * * *", max_runtime=600)
     def run(self) -> None:
         """Does the whole night's work."""
-        with _span("night-shift", "agent"):
-            for job in (self.read_mail, self.write_replies, self.file_invoices, self.report):
-                _job(job)
+        with agentpulse.session("mail") as session:
+            self.do_the_mail()
+            session.log("Answered the mail", count=3)
+            session.set_result("success")
+        try:
+            self.back_up()
+        except BackupError:
+            agentpulse.alert("The backup failed", details={"job": "back-up"})
 
+    @agentpulse.agent("clerk")
+    def do_the_mail(self) -> None:
+        """All that the agent does in one night."""
+        self.read_mail()
+        self.write_replies()
+        self.file_invoices()
+        self.report()
+
+    @agentpulse.tool("search_mail")
+    def search_mail(self, query: str) -> str:
+        """What a tool does for the model."""
+        return json.dumps([{"from": "Ada", "subject": f"Invoice 17, {query}"}])
+
+    @agentpulse.task("back-up")
+    def back_up(self) -> None:
+        """A task that fails."""
+        raise BackupError
+
+    @agentpulse.task("read-mail")
     def read_mail(self) -> None:
         """A tool call and its answer, then a search by embeddings."""
         tool = {"type": "function", "function": {"name": "search_mail", "parameters": _LOOK_UP}}
@@ -47,13 +72,13 @@ class NightShift:
         chat = self._openai.chat.completions
         first = chat.create(model="gpt-4o-mini", messages=said, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # dicts as the API's guide writes them
         for call in first.choices[0].message.tool_calls or ():
-            with _span("search_mail", "tool"):
-                found = json.dumps([{"from": "Ada", "subject": "Invoice 17"}])
+            found = self.search_mail("urgent")
             said.append(first.choices[0].message)
             said.append({"role": "tool", "tool_call_id": call.id, "content": found})
         chat.create(model="gpt-4o-mini", messages=said, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # as above
         self._openai.embeddings.create(model="text-embedding-3-small", input=["Invoice 17"])
 
+    @agentpulse.task("write-replies")
     def write_replies(self) -> None:
         """Three at a time, streamed, from both providers."""
         asyncio.run(self._write_replies())
@@ -83,6 +108,7 @@ class NightShift:
         self._async_openai = self._async_openai.copy()
         self._async_anthropic = self._async_anthropic.copy()
 
+    @agentpulse.task("file-invoices")
     def file_invoices(self) -> None:
         """A cached prompt and a tool, and a provider that is overloaded at first."""
         question: dict[str, Any] = {
@@ -99,16 +125,7 @@ class NightShift:
             # As a careful agent does: it notes it, and tries again.
             self._anthropic.messages.create(**question)
 
+    @agentpulse.task("report")
     def report(self) -> None:
         """The Responses API, with reasoning tokens."""
         self._openai.responses.create(model="gpt-5-mini", input="Sum up the night for the boss.")
-
-
-def _job(job: Callable[[], None]) -> None:
-    with _span(job.__name__.replace("_", "-"), "task"):
-        job()
-
-
-def _span(name: str, kind: str) -> Any:
-    tracer = trace.get_tracer("agentpulse.demo")
-    return tracer.start_as_current_span(name, attributes={"agentpulse.span.kind": kind})

@@ -18,8 +18,15 @@ Event = Mapping[str, Any]
 
 def spans_of(events: Iterable[Event]) -> list[Event]:
     """The events that tell of a span, in the order in which the spans began."""
-    told = [event for event in events if event["kind"] in ("llm_call", "span_end")]
-    return sorted(told, key=lambda event: event["data"]["started_at"])
+    told = [event for event in events if _tells_of_a_span(event)]
+    return sorted(told, key=lambda event: event["data"].get("started_at", event["ts"]))
+
+
+def _tells_of_a_span(event: Event) -> bool:
+    if event["kind"] == "session":
+        # A cron run is a session too, and its own event tells more of it.
+        return event["data"]["action"] == "end" and event["data"]["type"] == "session"
+    return event["kind"] in ("cron", "llm_call", "span_end", "alert")
 
 
 def calls_of(events: Iterable[Event]) -> list[Event]:
@@ -77,23 +84,24 @@ def _tree(spans: list[Event]) -> Tree:
 
 
 def _line(event: Event, depth: int) -> Table:
-    data = event["data"]
-    failed = data["status"] == "error"
-    is_call = event["kind"] == "llm_call"
-    name = Text(data["name"], style="red" if failed else "bold" if not is_call else "")
+    kind, data = event["kind"], event["data"]
+    if kind == "alert":
+        return _row(Text(f"! {data['title']}", style="yellow"), ("",) * len(_WIDTHS), depth)
+    failed = data["status"] in ("error", "fail")
+    called = data.get("name") or data.get("job") or data.get("label")
+    name = Text(called, style="red" if failed else "" if kind == "llm_call" else "bold")
     if failed:
         name.append(f"  {data['error_type']}", style="red")
     elif data.get("streaming"):
         name.append("  stream", style="dim")
-    if is_call:
-        cells = (
-            _count(data["input_tokens"]),
-            _count(data["output_tokens"]),
-            _dollars(data["cost_usd"]),
-            _milliseconds(data["latency_ms"]),
-        )
-    else:
-        cells = ("", "", "", _milliseconds(data["duration_ms"]))
+    elif kind in ("cron", "session"):
+        name.append(f"  {kind}", style="dim")
+    cells = (
+        _count(data.get("input_tokens")),
+        _count(data.get("output_tokens")),
+        _dollars(data.get("cost_usd")),
+        _milliseconds(data["latency_ms"] if kind == "llm_call" else data["duration_ms"]),
+    )
     return _row(name, cells, depth)
 
 
