@@ -103,3 +103,4 @@ def prices(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     sync(session, "test")
     session.run("python", "bench/overhead.py", *session.posargs)
+    session.run("python", "bench/tracing.py", *session.posargs)

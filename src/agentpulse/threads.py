@@ -1,7 +1,7 @@
 """Threads and executors that go on in the context of whoever started them.
 
-Done by the threading instrumentor of OpenTelemetry. It leaves `threading.Timer` with a patch when
-it is taken back, so what was there before is put back here.
+Done by the threading instrumentor of OpenTelemetry, with two things added: a thread whose class has
+a `run` of its own is covered too, and what is taken back leaves `threading.Timer` as it was.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.threading import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
     ThreadingInstrumentor,
 )
 
+_FIRST_OF_A_THREAD = "_bootstrap_inner"
+"""What CPython 3.11 to 3.13 call first in a new thread, before `run`."""
 _PATCHED = (
     (threading.Thread, "start"),
     (threading.Thread, "run"),
+    (threading.Thread, _FIRST_OF_A_THREAD),
     (threading.Timer, "start"),
     (threading.Timer, "run"),
     (futures.ThreadPoolExecutor, "submit"),
@@ -37,6 +42,9 @@ def carry_context() -> Callable[[], None]:
         (owner, name, vars(owner).get(name)) for owner, name in _PATCHED
     ]
     instrumentor.instrument()
+    first = vars(threading.Thread).get(_FIRST_OF_A_THREAD)
+    if first is not None:
+        setattr(threading.Thread, _FIRST_OF_A_THREAD, _in_context(first))
 
     def restore() -> None:
         instrumentor.uninstrument()
@@ -47,3 +55,15 @@ def carry_context() -> Callable[[], None]:
                 delattr(owner, name)
 
     return restore
+
+
+def _in_context(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    def first(thread: threading.Thread) -> None:
+        # What the instrumentor keeps when the thread is started, and uses in `Thread.run` only.
+        # The thread's own context ends with it, so nothing is put back.
+        context = vars(thread).get("_otel_context")
+        if isinstance(context, Context):
+            context_api.attach(context)
+        original(thread)
+
+    return first

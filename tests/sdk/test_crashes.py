@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -116,16 +117,20 @@ def test_everything_is_put_back(started: Init) -> None:
             vars(asyncio.BaseEventLoop)["call_exception_handler"],
             vars(threading.Thread)["start"],
             vars(threading.Thread)["run"],
-            vars(threading.Timer).get("start"),
-            vars(threading.Timer).get("run"),
+            vars(threading.Thread)["_bootstrap_inner"],
+            vars(ThreadPoolExecutor)["submit"],
         ]
 
-    before = hooks()
+    def timers() -> list[object]:
+        return [vars(threading.Timer).get(name) for name in ("start", "run")]
+
+    before, timers_before = hooks(), timers()
     for _ in range(2):
         started(auto_patch=True, instrument=())
         assert all(now is not then for now, then in zip(hooks(), before, strict=True))
         agentpulse.shutdown()
         assert all(now is then for now, then in zip(hooks(), before, strict=True))
+        assert timers() == timers_before
 
 
 def test_a_hook_that_came_after_ours_stays(started: Init, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,36 @@ def is_all_of_one_session(told: list[dict[str, Any]], number: int) -> None:
     assert {data["metadata"]["number"] for data in ended} == {number}
 
 
+def test_every_sort_of_thread_is_in_the_session_that_started_it(started: Init) -> None:
+    events = started(auto_patch=True, instrument=())
+    done = threading.Event()
+
+    class Worker(threading.Thread):
+        def run(self) -> None:
+            agentpulse.event("class")
+
+    def tick() -> None:
+        agentpulse.event("timer")
+        done.set()
+
+    with agentpulse.session("s") as session:
+        threads = [
+            Worker(),
+            threading.Thread(target=agentpulse.event, args=("target",)),
+            threading.Timer(0, tick),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with ThreadPoolExecutor() as executor:
+            list(executor.map(agentpulse.event, ["executor"]))
+    assert done.is_set()
+    told = {event["data"]["name"]: event for event in events() if event["kind"] == "event"}
+    assert set(told) == {"class", "target", "timer", "executor"}
+    assert {event["session"] for event in told.values()} == {session.id}
+
+
 def run_that_ends_with(error: BaseException) -> agentpulse.Cron:
     with pytest.raises(type(error)) as caught, agentpulse.cron("job") as run:
         raise error
