@@ -118,6 +118,12 @@ def test_the_figures_of_nothing_are_zero_and_nothing_is_known_of_the_gateway(
 def test_stats_sum_up_calls_and_leave_the_roll_ups_alone(server: LocalServer):
     send(
         server,
+        event(
+            "session",
+            NOON - 9,
+            session="a",
+            data={"action": "start", "label": "email", "type": "cron"},
+        ),
         call(NOON, model="gpt-4o", tokens=150, cost_usd=0.5, session="a"),
         call(
             NOON + 60, model="gpt-4o", input_tokens=30, output_tokens=20, cost_usd=0.25, session="b"
@@ -142,8 +148,8 @@ def test_stats_sum_up_calls_and_leave_the_roll_ups_alone(server: LocalServer):
     first = {"calls": 1, "errors": 0, "tokens": 150, "cost_usd": 0.5, "unpriced": 0}
     second = {"calls": 3, "errors": 0, "tokens": 1050, "cost_usd": 0.25, "unpriced": 1}
     assert stats["top_sessions"] == [
-        {"session": "a", "events": 2, "last_ts": NOON, **first},
-        {"session": "b", "events": 3, "last_ts": NOON + DAY, **second},
+        {"session": "a", "label": "email", "type": "cron", "events": 2, "last_ts": NOON, **first},
+        {"session": "b", "label": None, "type": None, "events": 3, "last_ts": NOON + DAY, **second},
     ]
     yesterday = {"calls": 2, "errors": 0, "tokens": 200, "cost_usd": 0.75, "unpriced": 0}
     today = {"calls": 3, "errors": 1, "tokens": 1000, "cost_usd": 0.0, "unpriced": 1}
@@ -205,14 +211,18 @@ def run(ts: float, job: str, status: str, **data: Any) -> dict[str, Any]:
     return event("cron", ts, data={"job": job, "status": status, **data})
 
 
-def test_crons_tell_of_each_jobs_runs_and_its_last(server: LocalServer):
+def test_the_health_of_crons_counts_by_status_and_tells_the_last_of_the_job(server: LocalServer):
     send(
         server,
         run(NOON + 2, "cleanup", "ok", duration_ms=1500.0),
         run(NOON, "cleanup", "ok", duration_ms=100.0),
         run(NOON + 1, "cleanup", "fail", duration_ms=50.0, error="disk full"),
         run(NOON - 9, "cleanup", "fail", error="older"),
-        run(NOON, "backup", "fail", error="no route"),
+        run(NOON, "backup", "fail", error_type="TimeoutError"),
+        run(NOON, "report", "ok"),
+        # What only started has no health yet.
+        event("span_start", NOON + 3, data={"span_kind": "cron", "job": "cleanup", "run_id": "r"}),
+        event("span_start", NOON + 3, data={"span_kind": "cron", "job": "new", "run_id": "r"}),
     )
 
     cleanup = {
@@ -221,71 +231,14 @@ def test_crons_tell_of_each_jobs_runs_and_its_last(server: LocalServer):
     }  # fmt: skip
     backup = {
         "last_run_ts": NOON, "last_status": "fail", "last_duration_ms": None,
-        "last_error": "no route",
+        "last_error": "TimeoutError",
     }  # fmt: skip
-    assert get(server, "/v1/crons")["crons"] == [
-        {"job": "backup", "agent": "mailer", "runs": 1, "failures": 1, **backup},
-        {"job": "cleanup", "agent": "mailer", "runs": 4, "failures": 2, **cleanup},
-    ]
+    report = {
+        "last_run_ts": NOON, "last_status": "ok", "last_duration_ms": None, "last_error": None,
+    }  # fmt: skip
     assert get(server, f"/v1/stats?since={NOON}")["cron_health"] == [
         {"job": "backup", "status": "fail", "count": 1, **backup},
         {"job": "cleanup", "status": "fail", "count": 1, **cleanup},
         {"job": "cleanup", "status": "ok", "count": 2, **cleanup},
+        {"job": "report", "status": "ok", "count": 1, **report},
     ]
-
-
-def session(ts: float, key: str, action: str, **data: Any) -> dict[str, Any]:
-    return event("session", ts, session=key, data={"action": action, **data})
-
-
-def test_sessions_tell_what_their_events_come_to(server: LocalServer):
-    send(
-        server,
-        session(NOON, "email:1", "start", label="email", type="session"),
-        call(NOON + 1, session="email:1", tokens=100, cost_usd=0.5),
-        call(NOON + 2, session="email:1", tokens=50, cost_usd=None, status="error"),
-        session(NOON + 3, "email:1", "end", label="email", status="success", duration_ms=3000),
-        session(NOON + 5, "night:2", "start", label="night", type="cron", job_name="cleanup"),
-        call(NOON - 100, session="alone", tokens=7, cost_usd=None),
-        event(ts=NOON + 9),
-    )
-
-    email = {
-        "session": "email:1", "agent": "mailer", "events": 4, "first_ts": NOON, "last_ts": NOON + 3,
-        "calls": 2, "errors": 1, "tokens": 150, "cost_usd": 0.5, "label": "email",
-        "type": "session", "job_name": None, "status": "success", "is_running": False,
-        "duration_ms": 3000.0,
-    }  # fmt: skip
-    night = {
-        "session": "night:2", "agent": "mailer", "events": 1, "first_ts": NOON + 5,
-        "last_ts": NOON + 5, "calls": 0, "errors": 0, "tokens": 0, "cost_usd": 0.0,
-        "label": "night", "type": "cron", "job_name": "cleanup", "status": None, "is_running": True,
-        "duration_ms": None,
-    }  # fmt: skip
-    alone = {
-        "session": "alone", "agent": "mailer", "events": 1, "first_ts": NOON - 100,
-        "last_ts": NOON - 100, "calls": 1, "errors": 0, "tokens": 7, "cost_usd": None,
-        "label": None, "type": None, "job_name": None, "status": None, "is_running": False,
-        "duration_ms": None,
-    }  # fmt: skip
-    assert get(server, "/v1/sessions")["sessions"] == [night, email, alone]
-    # Active since then; its sums are those of the whole session all the same.
-    assert get(server, f"/v1/sessions?since={NOON + 2}")["sessions"] == [night, email]
-
-
-def test_a_transcript_is_the_sessions_latest_conversation(server: LocalServer):
-    first, latest = [{"role": "user", "content": "Hi"}], [{"role": "user", "content": "<b>Hi</b>"}]
-    send(
-        server,
-        event("transcript", NOON + 1, session="a/b:1", data={"messages": latest}),
-        event("transcript", NOON, session="a/b:1", data={"messages": first}),
-        event("transcript", NOON + 2, session="other", data={"messages": []}),
-        event("event", NOON + 3, session="silent"),
-    )
-
-    assert get(server, "/v1/sessions/a/b:1/transcript") == {"session": "a/b:1", "messages": latest}
-    assert get(server, "/v1/sessions/a%2Fb%3A1/transcript")["messages"] == latest
-    assert get(server, "/v1/sessions/other/transcript")["messages"] == []
-    for session in ("silent", "nobody", "a"):
-        reply = request(server, "GET", f"/v1/sessions/{session}/transcript")
-        assert (reply.status, list(reply.json)) == (404, ["error"])

@@ -15,11 +15,12 @@ DASH = "\u2013"
 
 
 class Page(HTMLParser):
-    """The text of each cell by the column's name, and every element with its attributes."""
+    """The text of each cell by table and column, and every element with its attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.rows: list[dict[str, str]] = []
+        self.tables: dict[str, list[dict[str, str]]] = {}
+        self._rows: list[dict[str, str]] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self._cell: str | None = None
         self.feed(html)
@@ -27,8 +28,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         self.elements.append((tag, attributes))
+        if attributes.get("role") == "region":
+            self._rows = self.tables[attributes["aria-label"] or ""] = []
         if tag == "tr":
-            self.rows.append({})
+            self._rows.append({})
         if tag == "td":
             self._cell = attributes["data-name"]
 
@@ -38,8 +41,12 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._cell is not None:
-            before = self.rows[-1].get(self._cell, "")
-            self.rows[-1][self._cell] = " ".join(f"{before} {data}".split())
+            before = self._rows[-1].get(self._cell, "")
+            self._rows[-1][self._cell] = " ".join(f"{before} {data}".split())
+
+    def rows(self, table: str = "Calls") -> list[dict[str, str]]:
+        """Those below the names of the columns."""
+        return self.tables[table][1:]
 
 
 def page(server: LocalServer, path: str = "/") -> str:
@@ -84,7 +91,7 @@ def test_it_shows_what_a_call_was_and_what_it_cost(server: LocalServer):
     )  # fmt: skip
 
     html = page(server)
-    _, answered, failed = Page(html).rows
+    answered, failed = Page(html).rows()
 
     assert answered == {
         "Time": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at)),
@@ -126,16 +133,132 @@ def test_a_cost_has_as_many_digits_as_tell_something(
 
     html = page(server)
 
-    assert Page(html).rows[1]["Cost"] == shown
+    assert Page(html).rows()[0]["Cost"] == shown
     assert totals(html)["Cost"] == shown
     assert ("calls of unknown cost" in html) == (cost is None)
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def test_where_nothing_else_was_sent_there_are_calls_alone(server: LocalServer):
+    send(server, call())
+
+    assert list(Page(page(server)).tables) == ["Calls"]
+
+
+def test_what_runs_now_is_shown_on_top_until_it_ends(server: LocalServer):
+    now = time.time()
+    start = {"action": "start", "label": "email", "type": "cron"}
+    agent = {"span_kind": "agent", "name": "planner"}
+    send(
+        server,
+        call(),
+        event("session", now - 200, session="email:1", data=start),
+        event("span_start", now - 100, session="email:1", span_id="s1", data=agent),
+        event("span_start", now - 7300, span_id="s2", data=agent),
+        event("span_start", now, span_id="s3", data={"span_kind": "session", "name": "x"}),
+        event("span_start", now - 90_000, span_id="s4", data=agent),
+        event("span_start", now, data=agent),
+    )
+
+    found = Page(page(server))
+    assert list(found.tables) == ["Running now", "Calls", "Sessions"]
+    shown = [(row["Name"], row["For"], row["Agent"]) for row in found.rows("Running now")]
+    assert shown == [
+        ("planner agent", "1 min", "mailer email:1"),
+        ("email cron", "3 min", "mailer email:1"),
+        ("planner agent", "2 h 1 min", "mailer"),
+    ]
+    assert found.rows("Running now")[0]["Since"] == moment(now - 100)
+
+    send(
+        server,
+        event("session", session="email:1", data={"action": "end", "status": "success"}),
+        event("span_end", span_id="s1", data=agent),
+        event("span_end", span_id="s2", data=agent),
+    )
+    assert "Running now" not in Page(page(server)).tables
+
+
+def test_sessions_are_shown_with_what_they_cost(server: LocalServer):
+    at = time.time() - 60
+    end = {
+        "action": "end", "label": "email", "type": "session", "status": "error",
+        "error_type": "ValueError", "duration_ms": 1500,
+    }  # fmt: skip
+    send(
+        server,
+        call(at - 2, session="email:1", model="gpt-4o", tokens=1200, cost_usd=0.25),
+        call(at - 1, session="email:1", model="claude", tokens=34),
+        event("session", at, session="email:1", data=end),
+        call(at - 9, session="alone"),
+        call(at - 2 * 86_400, session="older"),
+    )
+
+    failed, alone = Page(page(server)).rows("Sessions")
+    assert failed == {
+        "Last event": moment(at), "Session": "email session · email:1",
+        "Status": "error ValueError", "Calls": "2", "Tokens": "1,234", "Cost": "$0.2500",
+        "Duration": "1.5 s", "Models": "claude, gpt-4o",
+    }  # fmt: skip
+    assert (alone["Session"], alone["Status"], alone["Cost"]) == ("alone", "unknown", DASH)
+
+
+def test_crons_are_shown_with_their_last_run_and_their_next(server: LocalServer):
+    now = time.time()
+    ran = {
+        "job": "cleanup", "run_id": "r1", "status": "fail", "started_at": now - 9000,
+        "duration_ms": 2000, "error_type": "TimeoutError", "summary": "half of it",
+        "schedule": "0 * * * *", "timezone": "UTC", "cost_usd": 0.5, "max_runtime_s": 60,
+    }  # fmt: skip
+    begun = {**ran, "span_kind": "cron", "run_id": "r2"}
+    waiting = {"job": "new", "run_id": "r3", "span_kind": "cron", "schedule": "never"}
+    send(
+        server,
+        event("cron", now - 8998, data=ran),
+        event("span_start", now - 9000, data=begun),
+        event("span_start", now, data=waiting),
+    )
+
+    cleanup, new = Page(page(server)).rows("Crons")
+    due = now // 3600 * 3600 + 3600
+    assert (cleanup["Last run"], cleanup["Job"]) == (moment(now - 9000), "cleanup 0 * * * * UTC")
+    assert cleanup["Status"] == "fail TimeoutError half of it 1 running, longer than it may"
+    assert (cleanup["Duration"], cleanup["Cost"]) == ("2.0 s", "$0.5000")
+    assert cleanup["Runs"].startswith("1 1 failed ")
+    assert cleanup["Next"].startswith(f"{moment(due)} overdue since ")
+    assert (new["Last run"], new["Runs"]) == (DASH, "0")
+    assert new["Status"] == "no run ended yet 1 running"
+    assert new["Next"].startswith(f"{DASH} schedule is 'never'; expected")
+
+
+def test_alerts_and_errors_are_shown_the_latest_first(server: LocalServer):
+    at = time.time() - 60
+    alert = {"title": "Budget reached", "message": "Budget reached", "severity": "critical"}
+    error = {"error_type": "KeyError", "error": "'id'", "where": "thread"}
+    send(
+        server,
+        event("alert", at, session="s1", data=alert),
+        event("error", at + 1, data=error),
+        event("alert", at - 1, data={"message": "only that"}),
+        event("event", at, data={"name": "none of these"}),
+    )
+
+    shown = Page(page(server)).rows("Alerts and errors")
+    assert [(row["Level"], row["What"], row["Agent"]) for row in shown] == [
+        ("error", "KeyError 'id'", "mailer"),
+        ("critical", "Budget reached", "mailer s1"),
+        ("warning", "untitled only that", "mailer"),
+    ]
 
 
 def test_the_latest_calls_are_on_top_and_only_calls_are_shown(server: LocalServer):
     now = time.time()
     send(server, *(call(now - age, model=f"m{age}") for age in range(1, 6)), event("cost"))
 
-    rows = Page(page(server)).rows[1:]
+    rows = Page(page(server)).rows()
 
     assert [row["Model"].split()[0] for row in rows] == [f"m{age}" for age in range(1, 6)]
 
@@ -146,7 +269,7 @@ def test_it_shows_a_period(server: LocalServer):
 
     paths = ("/", "/?period=24h", "/?period=7d", "/?period=30d", "/?period=<b>")
 
-    assert [len(Page(page(server, path)).rows) - 1 for path in paths] == [1, 1, 2, 3, 1]
+    assert [len(Page(page(server, path)).rows()) for path in paths] == [1, 1, 2, 3, 1]
 
 
 def test_it_stays_short_and_says_so(server: LocalServer):
@@ -155,7 +278,7 @@ def test_it_stays_short_and_says_so(server: LocalServer):
 
     html = page(server)
 
-    assert len(Page(html).rows) - 1 == 200
+    assert len(Page(html).rows()) == 200
     assert "The latest 200 calls" in html
     assert totals(html)["Calls"] == "300"
 
@@ -164,8 +287,16 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"{{ 7
 
 
 def test_what_was_sent_can_do_nothing_on_the_page(server: LocalServer):
-    send(server, call(model="harmless"))
+    kinds = ("session", "alert", "error", "cron", "span_start")
+    send(server, call(model="harmless"), *(event(kind, data={}) for kind in kinds))
     harmless = Page(page(server))
+    told = dict.fromkeys(
+        (
+            "label", "type", "error_type", "error", "title", "message", "severity", "job", "run_id",
+            "status", "summary", "schedule", "timezone", "name",
+        ),
+        HOSTILE,
+    )  # fmt: skip
     send(
         server,
         call(
@@ -173,6 +304,13 @@ def test_what_was_sent_can_do_nothing_on_the_page(server: LocalServer):
             request_model=HOSTILE + "x", error_type=HOSTILE, error=HOSTILE,
             finish_reasons=[HOSTILE, 5, None],
         ),
+        event("session", session=HOSTILE, data={**told, "action": "start"}),
+        event("session", session=HOSTILE + "2", data={**told, "action": "end"}),
+        event("alert", session=HOSTILE, data=told),
+        event("error", session=HOSTILE, data=told),
+        event("cron", session=HOSTILE, data=told),
+        event("span_start", session=HOSTILE, data={**told, "span_kind": "cron", "run_id": "r"}),
+        event("span_start", span_id="s", data={**told, "span_kind": "agent"}),
         agent=HOSTILE,
     )  # fmt: skip
 
@@ -185,8 +323,13 @@ def test_what_was_sent_can_do_nothing_on_the_page(server: LocalServer):
         assert [each for each, _ in hostile.elements].count(tag) == [
             each for each, _ in harmless.elements
         ].count(tag)
-    assert hostile.rows[1]["Agent"].count(HOSTILE) == 2
-    assert hostile.rows[1]["Model"].startswith(HOSTILE)
+    assert hostile.rows()[0]["Agent"].count(HOSTILE) == 2
+    assert hostile.rows()[0]["Model"].startswith(HOSTILE)
+    for table, column in (
+        ("Running now", "Name"), ("Sessions", "Status"), ("Crons", "Job"),
+        ("Alerts and errors", "What"),
+    ):  # fmt: skip
+        assert HOSTILE in " ".join(row[column] for row in hostile.rows(table))
 
 
 def test_it_loads_nothing_and_runs_only_its_own_script(empty_server: LocalServer):

@@ -18,11 +18,12 @@ from starlette.routing import Route
 
 from agentpulse.server.answers import answer, explain
 from agentpulse.server.body import read_json
+from agentpulse.server.crons import crons
 from agentpulse.server.guard import Guard, verify_key
 from agentpulse.server.page import calls_page
 from agentpulse.server.protocol import LOCAL, Event, Plan, read_batch, read_heartbeat
 from agentpulse.server.refusal import Refusal
-from agentpulse.server.reports import PERIODS, crons, stats
+from agentpulse.server.reports import PERIODS, stats
 from agentpulse.server.sessions import sessions, transcript
 from agentpulse.server.storage import MAX_EVENTS, Cursor, Storage
 from agentpulse.version import VERSION
@@ -124,11 +125,13 @@ class Api:
         session = request.path_params["session"]
         messages = transcript(self.storage, session)
         if messages is None:
-            raise Refusal(404, "There is no transcript of this session.")
+            raise Refusal(
+                404, "There is no transcript of this session; capture_messages sends them."
+            )
         return answer({"session": session, "messages": messages})
 
     def _crons(self, _request: Request) -> Response:
-        return answer({"crons": crons(self.storage)})
+        return answer({"crons": crons(self.storage, time.time())})
 
     def _page(self, request: Request) -> Response:
         period = request.query_params.get("period", "24h")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-_UNKNOWN = "\u2013"
+UNKNOWN = "\u2013"
+_SECOND, _MINUTE, _HOUR = 1000, 60_000, 3_600_000
 
 
 def dollars(value: float | None) -> str:
     """A cost in as many digits as tell something: `$12.50`, `$0.0315`, `$0.000042`."""
     if value is None:
-        return _UNKNOWN
+        return UNKNOWN
     if value >= 1 or not value:
         return f"${value:,.2f}"
     return f"${value:.4f}" if value >= 0.01 else f"${value:.6f}"
@@ -16,12 +17,17 @@ def dollars(value: float | None) -> str:
 
 def whole(value: int | None) -> str:
     """A count: `1,234`."""
-    return _UNKNOWN if value is None else f"{value:,}"
+    return UNKNOWN if value is None else f"{value:,}"
 
 
 def duration(milliseconds: float | None) -> str:
-    """A time: `830 ms`, `2.4 s`."""
+    """A time: `830 ms`, `2.4 s`, `12 min`, `3 h 20 min`."""
     if milliseconds is None:
-        return _UNKNOWN
+        return UNKNOWN
     rounded = round(milliseconds)
-    return f"{rounded} ms" if rounded < 1000 else f"{milliseconds / 1000:,.1f} s"
+    if rounded < _SECOND:
+        return f"{rounded} ms"
+    if rounded < _MINUTE:
+        return f"{milliseconds / 1000:,.1f} s"
+    minutes, hours = rounded // _MINUTE, rounded // _HOUR
+    return f"{minutes} min" if rounded < _HOUR else f"{hours:,} h {minutes % 60} min"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from agentpulse.server.protocol import Data, clean
 
 _TOO_MUCH = 1e12  # above it there is no usage, and sums would leave what a database can hold
+_LATEST = 253_402_300_799.0  # the last second of the year 9999
 
 Column = str | int | float | None
 
@@ -15,6 +18,12 @@ def number(data: Data, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if 0 <= value <= _TOO_MUCH else None
+
+
+def instant(data: Data, name: str) -> float | None:
+    """A time in seconds since 1970, as far as calendars go; None for everything else."""
+    seconds = number(data, name)
+    return seconds if seconds is not None and seconds <= _LATEST else None
 
 
 def count(data: Data, name: str) -> int | None:
@@ -49,11 +58,43 @@ def call_columns(data: Data) -> tuple[Column, ...]:
     )
 
 
-def run_columns(data: Data) -> tuple[Column, ...]:
-    """What is computed with of a cron run, in the order of the table `cron_runs`."""
-    return (
-        text(data, "job") or "unknown",
-        text(data, "status") or "unknown",
-        number(data, "duration_ms"),
-        text(data, "error"),
-    )
+def session_columns(data: Data, session: str) -> dict[str, Column]:
+    """What the start or the end of a session says of it, by the names of the table `sessions`."""
+    parent = text(data, "parent_session")
+    return {
+        "label": text(data, "label"),
+        "type": text(data, "type"),
+        "job_name": text(data, "job_name"),
+        "parent": parent if parent != session else None,
+        "status": text(data, "status"),
+        "error_type": text(data, "error_type"),
+        "error": text(data, "error"),
+        "duration_ms": number(data, "duration_ms"),
+        "metadata": _json(data, "metadata"),
+        "result": _json(data, "result"),
+    }
+
+
+def run_columns(data: Data) -> dict[str, Column]:
+    """What the start or the end of a cron run says of it, by the names of the table `runs`."""
+    return {
+        "job": text(data, "job") or "unknown",
+        "run_id": text(data, "run_id"),
+        "started_at": instant(data, "started_at"),
+        "status": text(data, "status"),
+        "duration_ms": number(data, "duration_ms"),
+        "cost_usd": number(data, "cost_usd"),
+        "tokens": count(data, "tokens"),
+        "calls": count(data, "calls"),
+        "summary": text(data, "summary"),
+        "error_type": text(data, "error_type"),
+        "error": text(data, "error"),
+        "schedule": text(data, "schedule"),
+        "timezone": text(data, "timezone"),
+        "max_runtime_s": number(data, "max_runtime_s"),
+    }
+
+
+def _json(data: Data, name: str) -> str | None:
+    value = data.get(name)
+    return None if value is None else json.dumps(value, separators=(",", ":"))

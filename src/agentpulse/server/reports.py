@@ -1,4 +1,4 @@
-"""Figures computed from what arrived: totals, models, days, sessions, crons.
+"""Figures of a period: totals, models, days, the sessions that cost most, the health of crons.
 
 Cost is summed over `llm_call`; the `cost` events, which sum up the same calls, are left alone. A
 cost that is unknown is not 0: it is left out of sums and counted as unpriced, and a sum of nothing
@@ -19,7 +19,7 @@ PERIODS = {"24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
 
 _ALIVE = 20 * 60.0
 _TOP = 20
-_SUMS = """
+SUMS = """
     count(calls.seq) AS calls,
     coalesce(sum(calls.failed), 0) AS errors,
     coalesce(sum(calls.tokens), 0) AS tokens,
@@ -56,34 +56,13 @@ def stats(storage: Storage, since: float) -> Row:
 def call_totals(storage: Storage, since: float) -> Row:
     """The sums of all calls since a time, those of input and output apart."""
     return storage.row(
-        f"""SELECT {_SUMS},
+        f"""SELECT {SUMS},
                 coalesce(sum(input_tokens), 0) AS input_tokens,
                 coalesce(sum(cached_tokens), 0) AS cached_tokens,
                 coalesce(sum(output_tokens), 0) AS output_tokens
             FROM {_CALLS}""",
         (since,),
     )
-
-
-def crons(storage: Storage, since: float = 0.0) -> list[Row]:
-    """Each job with its runs: how many, how many of them failed, and what the last one was.
-
-    `last_error` is that of the latest run that failed, which may be older than the last run.
-    """
-    jobs = storage.rows(
-        # Beside max(), SQLite takes the other columns from the row that has the maximum.
-        """SELECT job, count(*) AS runs, sum(status <> 'ok') AS failures, agent,
-                max(ts) AS last_run_ts, status AS last_status, duration_ms AS last_duration_ms
-            FROM cron_runs JOIN events USING (seq) WHERE ts >= ? GROUP BY job ORDER BY job""",
-        (since,),
-    )
-    errors = storage.rows(
-        """SELECT job, max(ts), error FROM cron_runs JOIN events USING (seq)
-            WHERE ts >= ? AND status <> 'ok' GROUP BY job""",
-        (since,),
-    )
-    last_errors = {row["job"]: row["error"] for row in errors}
-    return [{**row, "last_error": last_errors.get(row["job"])} for row in jobs]
 
 
 def _gateway_status(storage: Storage) -> str:
@@ -95,31 +74,46 @@ def _gateway_status(storage: Storage) -> str:
 
 
 def _cron_health(storage: Storage, since: float) -> list[Row]:
-    """A row for each job and status; what was last is said of the job, whatever its status."""
-    statuses = storage.rows(
-        """SELECT job, status, count(*) AS count FROM cron_runs JOIN events USING (seq)
-            WHERE ts >= ? GROUP BY job, status ORDER BY job, status""",
+    """A row for each job and status of its runs that ended since then.
+
+    What was last is said of the job, whatever the row's status; the error is that of its latest run
+    that failed, which may be older than its last.
+    """
+    return storage.rows(
+        # Beside max(), SQLite takes the other columns from the row that has the maximum.
+        """WITH ended AS (SELECT * FROM runs WHERE ended_at >= ?),
+            last AS (SELECT job, max(ended_at) AS last_run_ts, status AS last_status,
+                duration_ms AS last_duration_ms FROM ended GROUP BY job),
+            failed AS (SELECT job, max(ended_at), coalesce(error, error_type) AS last_error
+                FROM ended WHERE status <> 'ok' GROUP BY job)
+            SELECT job, status, count(*) AS count, last_run_ts, last_status, last_duration_ms,
+                last_error
+            FROM ended JOIN last USING (job) LEFT JOIN failed USING (job)
+            GROUP BY job, status ORDER BY job, status""",
         (since,),
     )
-    last = ("last_run_ts", "last_status", "last_duration_ms", "last_error")
-    jobs = {row["job"]: {name: row[name] for name in last} for row in crons(storage, since)}
-    return [{**row, **jobs[row["job"]]} for row in statuses]
 
 
 def _top_sessions(storage: Storage, since: float) -> list[Row]:
-    """The sessions that cost most in the period, and then those that used most."""
+    """The sessions that cost most in the period, and then those that used most.
+
+    Each has its own calls alone, so that those of a nested session count once.
+    """
     return storage.rows(
-        f"""SELECT session, count(*) AS events, max(ts) AS last_ts, {_SUMS}
-            FROM events LEFT JOIN calls USING (seq)
-            WHERE ts >= ? AND session IS NOT NULL
-            GROUP BY session ORDER BY cost_usd DESC, tokens DESC, last_ts DESC LIMIT {_TOP}""",
+        f"""WITH top AS (
+                SELECT session, count(*) AS events, max(ts) AS last_ts, {SUMS}
+                FROM events LEFT JOIN calls USING (seq)
+                WHERE ts >= ? AND session IS NOT NULL
+                GROUP BY session ORDER BY cost_usd DESC, tokens DESC, last_ts DESC LIMIT {_TOP})
+            SELECT top.*, label, type FROM top LEFT JOIN sessions USING (session)
+            ORDER BY cost_usd DESC, tokens DESC, last_ts DESC""",
         (since,),
     )
 
 
 def _model_costs(storage: Storage, since: float) -> list[Row]:
     return storage.rows(
-        f"""SELECT provider, model, {_SUMS} FROM {_CALLS}
+        f"""SELECT provider, model, {SUMS} FROM {_CALLS}
             GROUP BY provider, model ORDER BY cost_usd DESC, tokens DESC, model""",
         (since,),
     )
@@ -128,7 +122,7 @@ def _model_costs(storage: Storage, since: float) -> list[Row]:
 def _daily_spend(storage: Storage, since: float) -> list[Row]:
     """The days with calls, oldest first."""
     return storage.rows(
-        f"""SELECT date(ts, 'unixepoch') AS day, {_SUMS} FROM {_CALLS}
+        f"""SELECT date(ts, 'unixepoch') AS day, {SUMS} FROM {_CALLS}
             GROUP BY day ORDER BY day""",
         (since,),
     )

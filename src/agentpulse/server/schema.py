@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from contextlib import closing
+
+from agentpulse.server.protocol import Event
+from agentpulse.server.records import record
 
 APPLICATION = 0x41505053
 """What `PRAGMA application_id` says of our files: "APPS", which nobody else writes."""
@@ -51,8 +56,54 @@ _MIGRATIONS = (
         error TEXT
     );
     """,
+    """
+    -- What runs, and what ended, as all events together tell it. Times are in seconds since 1970,
+    -- metadata and result are JSON, and without an end it still runs.
+    DROP TABLE cron_runs;
+    CREATE TABLE sessions (
+        session TEXT PRIMARY KEY,
+        agent TEXT NOT NULL,
+        label TEXT,
+        type TEXT,
+        job_name TEXT,
+        parent TEXT,
+        status TEXT,
+        error_type TEXT,
+        error TEXT,
+        started_at REAL NOT NULL,
+        ended_at REAL,
+        duration_ms REAL,
+        metadata TEXT,
+        result TEXT
+    );
+    CREATE INDEX sessions_by_parent ON sessions (parent) WHERE parent IS NOT NULL;
+    CREATE INDEX sessions_running ON sessions (started_at) WHERE ended_at IS NULL;
+    CREATE TABLE runs (
+        job TEXT NOT NULL,
+        run_id TEXT,
+        agent TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        ended_at REAL,
+        status TEXT,
+        duration_ms REAL,
+        cost_usd REAL,
+        tokens INTEGER,
+        calls INTEGER,
+        summary TEXT,
+        error_type TEXT,
+        error TEXT,
+        schedule TEXT,
+        timezone TEXT,
+        max_runtime_s REAL,
+        UNIQUE (job, run_id)
+    );
+    CREATE INDEX runs_by_start ON runs (job, started_at, schedule, timezone);
+    CREATE INDEX runs_by_end ON runs (job, ended_at, status);
+    CREATE INDEX spans_ended ON events (span_id) WHERE kind = 'span_end';
+    """,
 )
 """The script that leads to version n is the n-th; a script that was released is never edited."""
+_WITH_RECORDS = 2
 
 
 class DatabaseError(Exception):
@@ -91,8 +142,23 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
         # Not executescript, which would commit before it starts.
         for statement in script.split(";"):
             connection.execute(statement)
+    if version < _WITH_RECORDS:
+        _record_again(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+
+def _record_again(connection: sqlite3.Connection) -> None:
+    """Fills the tables that version 2 has beside the events, of events that came before it."""
+    with closing(connection.cursor()) as reading, closing(connection.cursor()) as writing:
+        reading.row_factory = writing.row_factory = sqlite3.Row
+        for row in reading.execute(
+            "SELECT * FROM events WHERE kind IN ('session', 'cron', 'span_start') ORDER BY seq"
+        ):
+            text: str = row["data"]
+            names = ("agent", "kind", "ts", "session")
+            event = Event(**{name: row[name] for name in names}, data=json.loads(text), json=text)
+            record(writing, row["seq"], event)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

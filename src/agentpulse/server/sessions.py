@@ -1,4 +1,6 @@
-"""Sessions, put together from the events that name them."""
+"""Sessions: what each is, whether it runs, and what its calls came to."""
+
+# ruff: noqa: S608  # the queries are put together from texts of this module, and values are bound
 
 from __future__ import annotations
 
@@ -6,63 +8,70 @@ import json
 from typing import cast
 
 from agentpulse.server.protocol import Data
-from agentpulse.server.reading import number, text
+from agentpulse.server.reports import SUMS
 from agentpulse.server.storage import Row, Storage
 
 MOST = 500
 """Sessions in one answer: those with the latest events."""
 
+RUNNING = "running"
+"""The status of a session that started and didn't end; else it is what its end said."""
 
-def sessions(storage: Storage, since: float = 0.0) -> list[Row]:
-    """The sessions with an event since a time, the latest first, each with the sums of all of it.
-
-    What only a session's own start and end say (label, type, status, duration) is None for one that
-    came without them.
-    """
-    rows = storage.rows(
-        """SELECT session, agent, count(*) AS events, min(ts) AS first_ts, max(ts) AS last_ts,
-                count(calls.seq) AS calls, coalesce(sum(calls.failed), 0) AS errors,
-                coalesce(sum(calls.tokens), 0) AS tokens,
-                CASE WHEN count(calls.seq) = 0 THEN 0.0 ELSE sum(calls.cost_usd) END AS cost_usd
-            FROM events LEFT JOIN calls USING (seq)
-            WHERE session IS NOT NULL
-            GROUP BY session HAVING max(ts) >= ? ORDER BY last_ts DESC LIMIT ?""",
-        (since, MOST),
+_TOLD = """label, type, job_name, parent AS parent_session, started_at, ended_at, duration_ms,
+    error_type, error, metadata, result,
+    CASE WHEN started_at IS NOT NULL AND ended_at IS NULL THEN 'running' ELSE status END AS status
+"""
+_SESSIONS = f"""
+    WITH RECURSIVE own (session, ts) AS (
+        SELECT session, max(ts) FROM events WHERE session IS NOT NULL GROUP BY session
+    ), active (session, ts) AS (
+        -- What happens in a nested session happens in those around it too.
+        SELECT session, ts FROM own
+        UNION SELECT parent, ts FROM active JOIN sessions USING (session) WHERE parent IS NOT NULL
+    ), shown (root, last_ts) AS (
+        SELECT session, max(active.ts) AS last_ts FROM active JOIN own USING (session)
+        GROUP BY session HAVING last_ts >= ? ORDER BY last_ts DESC, session LIMIT ?
+    ), tree (root, session) AS (
+        -- UNION leaves out what is there already, so that no ring of parents goes on for ever.
+        SELECT root, root FROM shown
+        UNION SELECT root, sessions.session FROM tree JOIN sessions ON parent = tree.session
+    ), summed AS (
+        SELECT root, last_ts, min(ts) FILTER (WHERE session = root) AS first_ts,
+            count(*) FILTER (WHERE session = root) AS events,
+            json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL) AS models, {SUMS}
+        FROM shown JOIN tree USING (root) JOIN events USING (session) LEFT JOIN calls USING (seq)
+        GROUP BY root
     )
-    told = _told(storage, since)
-    return [{**row, **_described(told.get(cast("str", row["session"]), []))} for row in rows]
+    SELECT root AS session, (
+            SELECT agent FROM events WHERE session = root ORDER BY ts DESC, seq DESC LIMIT 1
+        ) AS agent, {_TOLD}, events, first_ts, last_ts, models,
+        calls, errors, tokens, cost_usd, unpriced
+    FROM summed LEFT JOIN sessions ON sessions.session = root
+    ORDER BY last_ts DESC, root
+"""
 
 
-def transcript(storage: Storage, session: str) -> object:
+def sessions(storage: Storage, since: float = 0.0, most: int = MOST) -> list[Row]:
+    """The sessions with an event since a time, the latest first.
+
+    The sums are of the whole session and of those nested in it, and so are the models and the time
+    of the last event; `events` and `first_ts` are its own. A cost is None where none is known. What
+    only its start and end say (label, type, status and the like) is None for one that came without.
+    """
+    return [_decoded(row) for row in storage.rows(_SESSIONS, (since, most))]
+
+
+def transcript(storage: Storage, session: str) -> list[object] | None:
     """The messages of a session's latest conversation; None where there are none."""
     found, _ = storage.events(kind="transcript", session=session, limit=1)
-    return cast("Data", found[0]["data"]).get("messages") if found else None
+    messages = cast("Data", found[0]["data"]).get("messages") if found else None
+    return cast("list[object]", messages) if isinstance(messages, list) else None
 
 
-def _told(storage: Storage, since: float) -> dict[str, list[Data]]:
-    """What the starts and ends of the sessions say, in order."""
-    told: dict[str, list[Data]] = {}
-    for row in storage.rows(
-        """SELECT session, data FROM events WHERE kind = 'session' AND session IN
-            (SELECT session FROM events WHERE session IS NOT NULL AND ts >= ?) ORDER BY ts, seq""",
-        (since,),
-    ):
-        told.setdefault(cast("str", row["session"]), []).append(
-            json.loads(cast("str", row["data"]))
-        )
-    return told
-
-
-def _described(told: list[Data]) -> Row:
-    merged: Data = {}
-    for data in told:
-        merged.update({name: value for name, value in data.items() if value is not None})
-    has_ended = any(data.get("action") == "end" for data in told)
-    return {
-        "label": text(merged, "label"),
-        "type": text(merged, "type"),
-        "job_name": text(merged, "job_name"),
-        "status": text(merged, "status"),
-        "is_running": bool(told) and not has_ended,
-        "duration_ms": number(merged, "duration_ms"),
+def _decoded(row: Row) -> Row:
+    models = cast("list[str]", json.loads(cast("str", row["models"])))
+    told = {
+        name: json.loads(text) if isinstance(text := row[name], str) else None
+        for name in ("metadata", "result")
     }
+    return {**row, **told, "models": sorted(models), "is_running": row["status"] == RUNNING}

@@ -10,13 +10,13 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 from agentpulse.server.protocol import Data, Event
-from agentpulse.server.reading import call_columns, run_columns
+from agentpulse.server.records import record
 from agentpulse.server.schema import DatabaseError, prepare
 
 MEMORY = ":memory:"
@@ -24,6 +24,7 @@ MAX_EVENTS = 1000
 """Events in one answer."""
 
 Row = dict[str, object]
+Parameters = Sequence[object] | Mapping[str, object]
 Cursor = tuple[float, int]
 """The place of an event in the order of time: `ts` and, where they are equal, its arrival."""
 
@@ -33,8 +34,6 @@ _INSERT = """
         (id, kind, ts, agent, session, trace_id, span_id, parent_span_id, received, data)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
-_INSERT_CALL = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_RUN = "INSERT INTO cron_runs VALUES (?, ?, ?, ?, ?)"
 
 
 class Storage:
@@ -82,12 +81,14 @@ class Storage:
                 raise
             cursor.execute("COMMIT")
 
-    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def rows(
+        self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[Row]:
         """The rows of a query, by the names of its columns."""
         with self._lock:
             return [dict(row) for row in self._connection.execute(query, parameters)]
 
-    def row(self, query: str, parameters: Sequence[object] = ()) -> Row:
+    def row(self, query: str, parameters: Parameters = ()) -> Row:
         """The one row of a query that always has one."""
         (row,) = self.rows(query, parameters)
         return row
@@ -149,7 +150,4 @@ def _add(cursor: sqlite3.Cursor, event: Event, now: float) -> None:
     cursor.execute(_INSERT, (*place, now, event.json))
     if not cursor.rowcount:
         return
-    if event.kind == "llm_call":
-        cursor.execute(_INSERT_CALL, (cursor.lastrowid, *call_columns(event.data)))
-    elif event.kind == "cron":
-        cursor.execute(_INSERT_RUN, (cursor.lastrowid, *run_columns(event.data)))
+    record(cursor, cast("int", cursor.lastrowid), event)

@@ -21,11 +21,10 @@ async function refresh() {
   if (main === null || main.innerHTML === shown) return;
   shown = main.innerHTML;
   localize(main);
-  const before = document.querySelector(".scroll");
-  const left = before === null ? 0 : before.scrollLeft;
+  const left = {};
+  for (const table of document.querySelectorAll(".scroll")) left[table.ariaLabel] = table.scrollLeft;
   document.querySelector("main").replaceWith(main);
-  const after = document.querySelector(".scroll");
-  if (after !== null) after.scrollLeft = left;
+  for (const table of main.querySelectorAll(".scroll")) table.scrollLeft = left[table.ariaLabel] ?? 0;
 }
 async function keepRefreshing() {
   try {

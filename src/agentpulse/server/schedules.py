@@ -1,0 +1,151 @@
+"""Schedules of cron jobs: when runs are due, and which of them came late or never.
+
+A run belongs to the time at which it was due where it starts within a grace of it: a tenth of the
+time to the next one, at least 60 seconds and at most an hour. After that, and before the next one
+is due, it is late. Where nothing has started by then, the run is missed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+MOST_DUE = 500
+"""Times before now that are looked at: eight hours of a job that runs each minute."""
+EARLY = 5.0
+"""Seconds that a run may start before it is due, because no two clocks agree."""
+
+_LEAST_GRACE = 60.0
+_MOST_GRACE = 3600.0
+_SHARE_OF_INTERVAL = 0.1
+_NAMED = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_FIELDS = 5
+_OFFSET = re.compile(r"UTC([+-])(\d\d):([0-5]\d)", re.ASCII)
+
+
+class ScheduleError(ValueError):
+    """The schedule or its time zone can't be read; the message says which, and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a job is due, in seconds since 1970. Changes of the clock are those of its zone."""
+
+    expression: str
+    """Of five fields."""
+    zone: tzinfo
+
+    def after(self, seconds: float) -> float | None:
+        """The next time after this one; None where there is none in 50 years."""
+        times = CronSim(self.expression, datetime.fromtimestamp(seconds, self.zone))
+        return next((due.timestamp() for due in times), None)
+
+    def between(self, since: float, now: float) -> list[float]:
+        """The times before now and since a first one, the latest first; the latest `MOST_DUE`."""
+        times: list[float] = []
+        start = datetime.fromtimestamp(now, self.zone)
+        for due in CronSim(self.expression, start, reverse=True):
+            seconds = due.timestamp()
+            if seconds < since or len(times) == MOST_DUE:
+                break
+            # Two times that a change of the clock makes one are due once.
+            if not times or seconds < times[-1]:
+                times.append(seconds)
+        return times
+
+
+@dataclass(slots=True)
+class Punctuality:
+    """How the runs of a job compare with its schedule. Times are in seconds since 1970."""
+
+    next_expected_at: float | None
+    expected: int = 0
+    """Times that were due, and for which it is known what became of them."""
+    late: int = 0
+    missed_at: list[float] = field(default_factory=list[float])
+    """The latest first."""
+    overdue_since: float | None = None
+    """The earliest of the missed times after which nothing has started at all."""
+
+
+def read_schedule(expression: str, zone: str | None) -> Schedule:
+    """A schedule as it travels: five fields or a name as `@daily`, and the zone's name or offset.
+
+    Raises:
+        ScheduleError: One of the two makes no sense, or the zone isn't known on this machine.
+    """
+    named = _NAMED.get(expression.strip().lower(), expression)
+    expected = "expected a cron expression of five fields, for example '0 3 * * *'."
+    if len(named.split()) != _FIELDS:
+        message = f"schedule is {expression!r}; {expected}"
+        raise ScheduleError(message)
+    try:
+        CronSim(named, datetime(2020, 1, 1, tzinfo=UTC))
+    except (CronSimError, ValueError) as error:  # ValueError for a number of thousands of digits
+        message = f"schedule is {expression!r} ({error}); {expected}"
+        raise ScheduleError(message) from error
+    return Schedule(named, _read_zone(zone))
+
+
+def judge(
+    times: Sequence[float], starts: Sequence[float], *, upcoming: float | None, now: float
+) -> Punctuality:
+    """Compares the times that were due, the latest first, with the starts of runs, in order.
+
+    A time whose grace isn't over counts only once its run has started.
+    """
+    found = Punctuality(upcoming)
+    following = upcoming or math.inf
+    for due in times:
+        place = bisect_left(starts, due - EARLY)
+        start = starts[place] if place < len(starts) else math.inf
+        _count(found, due, following=following, start=start, now=now)
+        if start == math.inf and found.missed_at:
+            found.overdue_since = found.missed_at[-1]
+        following = due
+    return found
+
+
+def _count(found: Punctuality, due: float, *, following: float, start: float, now: float) -> None:
+    grace = min(max(_SHARE_OF_INTERVAL * (following - due), _LEAST_GRACE), _MOST_GRACE)
+    is_in_time = start <= due + grace
+    if start >= following - EARLY:  # it belongs to the next time, or there is none
+        if now < due + grace:
+            return
+        found.missed_at.append(due)
+    elif not is_in_time:
+        found.late += 1
+    found.expected += 1
+
+
+def _read_zone(name: str | None) -> tzinfo:
+    if name is None or name == "UTC":
+        return UTC
+    offset = _OFFSET.fullmatch(name)
+    try:
+        if offset:
+            sign = -1 if offset[1] == "-" else 1
+            return timezone(sign * timedelta(hours=int(offset[2]), minutes=int(offset[3])))
+        return ZoneInfo(name)
+    # What isn't a name at all ends as whatever the search for its file ends as.
+    except (ValueError, KeyError, OSError) as error:
+        message = (
+            f"timezone is {name!r}, which this machine doesn't know; expected a name as "
+            "'Europe/Berlin' or an offset as 'UTC+02:00'."
+        )
+        raise ScheduleError(message) from error
