@@ -22,19 +22,19 @@ SECONDS = 10.0
 
 def get(settings: Settings, path: str) -> Outcome:
     """Asks for a path below the endpoint, with the key."""
-    exporter = _exporter(settings)
+    exporter = exporter_settings(settings)
     try:
         with closing(_transport(exporter)) as transport:
-            return transport.get(path, _headers(exporter), seconds=SECONDS)
+            return transport.get(path, request_headers(exporter), seconds=SECONDS)
     except (NoAnswerError, ConfigurationError) as error:
         return error
 
 
 def post(settings: Settings, event: Event) -> Outcome:
     """Sends one event, uncompressed, because some receivers can't read anything else."""
-    exporter = _exporter(settings)
+    exporter = exporter_settings(settings)
     body = Batch((event,)).body(exporter.agent_name, VERSION)
-    headers = {**_headers(exporter), "Content-Type": "application/json"}
+    headers = {**request_headers(exporter), "Content-Type": "application/json"}
     try:
         with closing(_transport(exporter)) as transport:
             return transport.post(body, headers, seconds=SECONDS)
@@ -42,7 +42,12 @@ def post(settings: Settings, event: Event) -> Outcome:
         return error
 
 
-def _exporter(settings: Settings) -> ExporterSettings:
+def exporter_settings(settings: Settings) -> ExporterSettings:
+    """What of the settings a request needs.
+
+    Raises:
+        ConfigurationError: The endpoint or the key can't be used.
+    """
     return resolve_exporter(
         api_key=settings.api_key,
         endpoint=settings.endpoint,
@@ -55,7 +60,8 @@ def _transport(exporter: ExporterSettings) -> Transport:
     return Transport(exporter.endpoint, proxy_for(exporter.endpoint))
 
 
-def _headers(exporter: ExporterSettings) -> dict[str, str]:
+def request_headers(exporter: ExporterSettings) -> dict[str, str]:
+    """What every request says: who we are, and the key where there is one."""
     headers = {"User-Agent": f"agentpulse-python/{VERSION}"}
     if exporter.api_key is not None:
         headers["Authorization"] = exporter.api_key.authorization()
