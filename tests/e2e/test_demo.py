@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from agentpulse.demo import summary
-from agentpulse.demo.provider import Charge
+from agentpulse.demo.agent import NightShift
+from agentpulse.demo.provider import Charge, FakeProvider
 
 COMMAND = [sys.executable, "-m", "agentpulse", "demo"]
 ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONWARNINGS": "error"}
@@ -74,6 +75,14 @@ def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
         running.send_signal(signal.SIGINT)
         assert running.stdout.read().endswith("Ended.\n")
     assert running.returncode == 0
+
+
+def test_the_agent_can_work_night_after_night() -> None:
+    with FakeProvider() as provider:
+        agent = NightShift(provider)
+        for _ in range(2):
+            agent.run()
+    assert len(provider.requests) == 18
 
 
 def call(**data: object) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -30,9 +31,10 @@ class NightShift:
         at_openai: dict[str, Any] = {**given, "base_url": provider.openai_url}
         at_anthropic: dict[str, Any] = {**given, "base_url": provider.anthropic_url}
         self._openai = openai.OpenAI(**at_openai)
-        self._async_openai = openai.AsyncOpenAI(**at_openai)
         self._anthropic = anthropic.Anthropic(**at_anthropic)
-        self._async_anthropic = anthropic.AsyncAnthropic(**at_anthropic)
+        # These belong to one event loop, and each night has a loop of its own.
+        self._async_openai = partial(openai.AsyncOpenAI, **at_openai)
+        self._async_anthropic = partial(anthropic.AsyncAnthropic, **at_anthropic)
 
     @agentpulse.cron("night-shift", schedule="0 3 * * *", max_runtime=600)
     def run(self) -> None:
@@ -85,7 +87,7 @@ class NightShift:
 
     async def _write_replies(self) -> None:
         async def from_openai(to: str) -> None:
-            stream = await self._async_openai.chat.completions.create(
+            stream = await openai_client.chat.completions.create(
                 model="gpt-4o",
                 messages=[{"role": "user", "content": f"Answer {to}."}],
                 stream=True,
@@ -95,18 +97,18 @@ class NightShift:
                 pass
 
         async def from_anthropic(to: str) -> None:
-            async with self._async_anthropic.messages.stream(
+            async with anthropic_client.messages.stream(
                 model="claude-haiku-4-5",
                 max_tokens=400,
                 messages=[{"role": "user", "content": f"Answer {to}."}],
             ) as stream:
                 await stream.get_final_message()
 
-        await asyncio.gather(from_openai("Ada"), from_openai("Grace"), from_anthropic("Alan"))
-        await self._async_openai.close()
-        await self._async_anthropic.close()
-        self._async_openai = self._async_openai.copy()
-        self._async_anthropic = self._async_anthropic.copy()
+        async with (
+            self._async_openai() as openai_client,
+            self._async_anthropic() as anthropic_client,
+        ):
+            await asyncio.gather(from_openai("Ada"), from_openai("Grace"), from_anthropic("Alan"))
 
     @agentpulse.task("file-invoices")
     def file_invoices(self) -> None:
