@@ -6,7 +6,7 @@ Each is a span without length, so that it travels, in order, in any pipeline.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentpulse.tracing import active
@@ -20,8 +20,14 @@ def event(name: str, data: Mapping[str, Any] | None = None) -> None:
         data: Whatever belongs to it, as JSON can tell it.
     """
     # The event's name wins over a field of the same name, which is kept beside it.
-    told = {("name_" if field == "name" else field): value for field, value in (data or {}).items()}
-    _tell("event", name, {"name": name, **told})
+    _tell(
+        "event",
+        name,
+        lambda: {
+            "name": name,
+            **{("name_" if key == "name" else key): value for key, value in (data or {}).items()},
+        },
+    )
 
 
 def metric(name: str, value: float, tags: Mapping[str, Any] | None = None) -> None:
@@ -32,7 +38,7 @@ def metric(name: str, value: float, tags: Mapping[str, Any] | None = None) -> No
         value: The figure.
         tags: What it was measured of.
     """
-    _tell("metric", name, {"name": name, "value": value, "tags": dict(tags or {})})
+    _tell("metric", name, lambda: {"name": name, "value": value, "tags": dict(tags or {})})
     if active.recorder is not None:
         from agentpulse.gauges import record  # OpenTelemetry is loaded where a recorder runs
 
@@ -48,14 +54,14 @@ def alert(title: str, severity: str = "warning", details: object = None) -> None
         details: Whatever helps, as JSON can tell it.
     """
     told = {"title": title, "message": title, "severity": severity, "details": details}
-    _tell("alert", title, told)
+    _tell("alert", title, lambda: told)
 
 
 def heartbeat(data: Mapping[str, Any] | None = None) -> None:
     """A sign of life, beside the one that is sent every `heartbeat_interval`."""
     recorder = active.recorder
     if recorder is not None:
-        _tell("heartbeat", "heartbeat", {**recorder.vital_signs(), **(data or {})})
+        _tell("heartbeat", "heartbeat", lambda: {**(data or {}), **recorder.vital_signs()})
 
 
 def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | None = None) -> None:
@@ -66,8 +72,11 @@ def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | No
         size_bytes: Its size.
         lines: How many lines it has.
     """
-    told = {"file": os.fspath(file), "size_bytes": size_bytes, "lines": lines}
-    _tell("memory_report", "memory_report", told)
+    _tell(
+        "memory_report",
+        "memory_report",
+        lambda: {"file": os.fspath(file), "size_bytes": size_bytes, "lines": lines},
+    )
 
 
 def set_metadata(**values: object) -> None:
@@ -82,6 +91,6 @@ def set_user(user: str) -> None:
         active.recorder.set_user(user)
 
 
-def _tell(kind: str, name: str, data: Mapping[str, object]) -> None:
+def _tell(kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
     if active.recorder is not None:
         active.recorder.instant(kind, name, data)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from agentpulse_exporter import names
-from agentpulse_exporter.limits import clean, plain
+from agentpulse_exporter.limits import MAX_LABEL, clean, plain
 
 MAX_JSON = 8_192
 """Characters of one value as JSON."""
@@ -32,6 +32,11 @@ def attribute(value: object) -> Any:
     return json_text(value)
 
 
+def label(value: object) -> str:
+    """A name, of whatever was given as one."""
+    return clean(value, MAX_LABEL) if isinstance(value, str) else f"<{type(value).__name__}>"
+
+
 def json_text(value: object) -> str:
     """The value as JSON of at most `MAX_JSON` characters; `"…"` in place of what is too large."""
     text = "null"
@@ -48,9 +53,10 @@ def data_attributes(data: Mapping[str, object]) -> dict[str, Any]:
     for name, value in data.items():
         if value is None:
             continue
+
         simple = isinstance(value, (str, bool, int, float))
         prefix = names.DATA_PREFIX if simple else names.JSON_PREFIX
-        told[prefix + name] = attribute(value)
+        told[prefix + label(name)] = attribute(value)
     return told
 
 

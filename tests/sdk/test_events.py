@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from agentpulse_instrumentation import shield
 from fakes.pipe import becomes_true
 from fakes.program import Init
 from fakes.receiver import Receiver
@@ -131,3 +132,16 @@ def test_the_client_has_the_same_methods(started: Init) -> None:
     kinds = {event["kind"] for event in events()}
     assert kinds >= {"session", "cron", "span_end", "event", "alert", "metric", "memory"}
     assert session.id in {event.get("session") for event in events()}
+
+
+def test_odd_arguments_raise_nothing(started: Init, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shield, "strict", False)
+    events = started()
+    odd: Any = 5
+    agentpulse.event("sent", odd)
+    agentpulse.event("sent", {odd: object(), "text": "\ud800"})
+    agentpulse.metric("queue", 1, odd)
+    agentpulse.memory_report(odd, 1)
+    agentpulse.set_metadata(of=object())
+    (event,) = events()
+    assert event["data"] == {"name": "sent", "<int>": "<object>", "text": "\ufffd"}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import inspect
 import pickle
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from agentpulse_instrumentation import shield
 from fakes.program import Init
 from fakes.receiver import Receiver
 from opentelemetry import trace
@@ -482,6 +485,63 @@ def test_where_nothing_is_recorded_everything_is_as_undecorated(
     assert len(strict_receiver.events) == before
 
 
+def test_what_a_function_sets_in_its_context_its_caller_sees(started: Init) -> None:
+    started()
+    variable = contextvars.ContextVar("variable", default=0)
+
+    @agentpulse.task
+    def function() -> None:
+        variable.set(1)
+
+    @agentpulse.task
+    async def coroutine() -> None:
+        variable.set(2)
+
+    async def program() -> int:
+        await coroutine()
+        return variable.get()
+
+    function()
+    assert variable.get() == 1
+    assert asyncio.run(program()) == 2
+
+
+def test_callables_that_are_no_functions_can_be_decorated(started: Init) -> None:
+    events = started()
+
+    class Doubler:
+        def __call__(self, number: int) -> int:
+            return number * 2
+
+    assert agentpulse.tool(functools.partial(int, "5"))() == 5
+    assert agentpulse.tool(len)([1, 2]) == 2
+    assert agentpulse.tool(Doubler())(3) == 6
+    assert [name for name, _, _ in ends(events())] == [
+        "execute_tool partial",
+        "execute_tool len",
+        "execute_tool Doubler",
+    ]
+
+
+def test_an_error_that_can_not_be_told_leaves_as_it_came(
+    started: Init, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shield, "strict", False)
+    events = started(capture_messages=True)
+
+    class EvilError(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    @agentpulse.task
+    def work() -> None:
+        raise EvilError
+
+    with pytest.raises(EvilError):
+        work()
+    assert [name for name, _, _ in ends(events())] == ["work"]
+
+
 def test_a_decorator_from_before_init_records_once_init_ran(started: Init) -> None:
     @agentpulse.task
     def work() -> None: ...
@@ -496,6 +556,7 @@ def test_a_decorator_from_before_init_records_once_init_ran(started: Init) -> No
     ("use", "complaint"),
     [
         (lambda: agentpulse.tool(capture_arg=True), "has no option 'capture_arg'"),
+        (lambda: agentpulse.trace(name=5), "name of agentpulse.trace is 5; expected a text"),
         (lambda: agentpulse.task(5), "decorates functions and classes, not a int"),
     ],
 )

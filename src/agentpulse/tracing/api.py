@@ -57,6 +57,9 @@ class Recorded:
             )
             raise TypeError(message)
         name = options.pop("name", None)
+        if name is not None and not isinstance(name, str):
+            message = f"The name of agentpulse.{self._kind} is {name!r}; expected a text."
+            raise TypeError(message)
         if target is None or isinstance(target, str):
             return Unnamed(Description(self._kind, name or target or "", **options), Block)
         return decorated(target, Description(self._kind, name or _name(target), **options))

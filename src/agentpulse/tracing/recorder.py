@@ -19,7 +19,7 @@ from agentpulse.instants import instant
 from agentpulse.tracing.description import Description
 from agentpulse.tracing.scope import Run, Scope, metadata_attributes, scope_of
 from agentpulse.tracing.step import Step
-from agentpulse.values import attribute, data_attributes, json_text
+from agentpulse.values import attribute, data_attributes, json_text, label
 
 _BEGIN = shield("begin a span")
 _OPERATIONS = {"agent": "invoke_agent", "tool": "execute_tool"}
@@ -74,11 +74,12 @@ class Recorder:
             return Step(description, span, scope, context, captures=self._captures)
         return None
 
-    def instant(self, kind: str, name: str, data: Mapping[str, object]) -> None:
-        """A span without length: something that happened now, and here."""
+    def instant(self, kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
+        """A span without length: something that happened now, and here. Never raises."""
         with _BEGIN:
-            attributes = data_attributes(data)
+            attributes = data_attributes(data())
             now = time.time_ns()
+            name = label(name)
             span = self._tracer.start_span(
                 name, attributes={names.SPAN_KIND: kind, **attributes}, start_time=now
             )
@@ -92,9 +93,12 @@ class Recorder:
 
     def crashed(self, error: BaseException, where: str) -> None:
         """An exception that nobody handled, in the main thread, a thread or asyncio."""
-        kind = error_type(error)
-        told = {"error_type": kind, "where": where}
-        self.instant("error", kind, {**told, "error": str(error)} if self._captures else told)
+        with _BEGIN:
+            kind = error_type(error)
+            told = {"error_type": kind, "where": where}
+            if self._captures:
+                told["error"] = str(error)
+            self.instant("error", kind, lambda: told)
 
     def sign_of_life(self) -> ReadableSpan:
         """The heartbeat that is sent by itself."""
