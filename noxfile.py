@@ -19,6 +19,8 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 # API, anthropic 0.49 extended thinking. The newest are what the lock file holds.
 OLDEST = {"openai": "1.66.0", "anthropic": "0.49.0"}
 BETWEEN = {"openai": "2.54.0", "anthropic": "1.13.0"}
+# Many tests wait for a server or another process, so workers pay even on two cores.
+PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
 if shutil.which("pyenv"):
     # pyenv's shims answer only for the versions that are activated, and where nox itself was
@@ -59,7 +61,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     sync(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -69,7 +71,7 @@ def providers(session: nox.Session, versions: str) -> None:
     sync(session, "test")
     pinned = OLDEST if versions == "oldest" else BETWEEN
     session.install(*(f"{name}=={version}" for name, version in pinned.items()))
-    session.run("pytest", "tests/instrumentation", "tests/e2e", *session.posargs)
+    session.run("pytest", *PARALLEL, "tests/instrumentation", "tests/e2e", *session.posargs)
 
 
 @nox.session

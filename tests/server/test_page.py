@@ -175,9 +175,9 @@ def test_what_runs_now_is_shown_on_top_until_it_ends(server: LocalServer):
 
     send(
         server,
-        event("session", session="email:1", data={"action": "end", "status": "success"}),
-        event("span_end", span_id="s1", data=agent),
-        event("span_end", span_id="s2", data=agent),
+        event("session", now, session="email:1", data={"action": "end", "status": "success"}),
+        event("span_end", now, span_id="s1", data=agent),
+        event("span_end", now, span_id="s2", data=agent),
     )
     assert "Running now" not in Page(page(server)).tables
 
