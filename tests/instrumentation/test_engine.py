@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from agentpulse_instrumentation import shield
 from agentpulse_instrumentation.fields import Table, integer, text
+from agentpulse_instrumentation.instrumentor import Wanted
 from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.operation import Operation, Routes
 from agentpulse_instrumentation.seam import Family, Seam, awrapped, wrapped
@@ -96,7 +97,7 @@ class Client:
 def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
     family = Family(Routes([("post", "/toys", operation)]), lambda _client, _host: "toy maker")
     tracer = spans.provider.get_tracer("toys")
-    seam = Seam(family, tracer, spans.provider, ContentPolicy(captures=False))
+    seam = Seam(family, Wanted(tracer, spans.provider, ContentPolicy(captures=False)))
     request = wrapped(Client.request, seam)
     return lambda options=None, **more: request(client, object, options or Options(), **more)
 

@@ -1,15 +1,15 @@
 """Instrumentors that patch a library when it is imported, and take every patch back.
 
 Nothing is imported for the user: a library that is loaded already is patched at once, any other by
-an import hook on the module that defines the seam (`import openai` alone loads no resource
+an import hook on the module that defines what is patched (`import openai` alone loads no resource
 modules). Hooks can't be unregistered, so each asks whether it is still wanted, and one that fails
 doesn't fail the user's import.
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Collection
 from types import ModuleType
 from typing import Any, cast
@@ -17,16 +17,14 @@ from typing import Any, cast
 import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import Tracer, TracerProvider
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation._version import VERSION
 from agentpulse_instrumentation.messages import ContentPolicy
-from agentpulse_instrumentation.seam import Family, Seam, awrapped, wrapped
 from agentpulse_instrumentation.shield import shield
 
 _PATCH = shield("patch a library")
-_SEAMS = ("SyncAPIClient", "AsyncAPIClient")
 
 
 class Patches:
@@ -53,35 +51,56 @@ class Patches:
                 setattr(owner, name, original)
 
 
-class ClientInstrumentor(BaseInstrumentor):
-    """Instruments one client library of the generated kind.
+class Wanted:
+    """One `instrument()` that holds: what is recorded for it, until it is taken back."""
+
+    def __init__(
+        self, tracer: Tracer, provider: TracerProvider | None, policy: ContentPolicy
+    ) -> None:
+        self.tracer = tracer
+        self.provider = provider
+        """Where the spans go, as given; None for the global provider."""
+        self.policy = policy
+        self.patches = Patches()
+        self.active = True
+        """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
+
+
+class LibraryInstrumentor(BaseInstrumentor):
+    """Instruments one library.
 
     `instrument()` takes `tracer_provider` (default: the global one) and `capture_messages`
     (default: the standard variable OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, else off).
     """
 
     library: str
-    """The package that is instrumented; `<library>._base_client` holds the seam."""
+    """The package that is instrumented."""
     supported: str
     """The versions that are tested, as a requirement."""
-    family: Family
+    defining: str
+    """The module whose import is waited for."""
 
-    _seam: Seam | None = None
-    _pending: Seam | None = None
-    _patches: Patches
+    _wanted: Wanted | None = None
+    _pending: Wanted | None = None
     _hooked = False
 
     @property
     def is_patched(self) -> bool:
         """Whether calls are recorded now: the library is imported, and its patches are on."""
-        return self._seam is not None and self._seam.active and bool(self._patches)
+        wanted = self._wanted
+        return wanted is not None and wanted.active and bool(wanted.patches)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The library and the versions that are supported."""
         return (self.supported,)
 
-    def patch_more(self, module: ModuleType, patches: Patches) -> None:
-        """Further patches that a library needs beside the seam."""
+    @abstractmethod
+    def patch(self, module: ModuleType, wanted: Wanted) -> None:
+        """Patches the library, by way of `wanted.patches`; `module` is the defining one."""
+
+    def is_complete(self, module: ModuleType) -> bool:
+        """Whether a module that is in `sys.modules` has been run, so that it can be patched."""
+        return not getattr(module.__spec__, "_initializing", False)
 
     def _instrument(self, **kwargs: Any) -> None:
         provider = cast("TracerProvider | None", kwargs.get("tracer_provider"))
@@ -90,44 +109,30 @@ class ClientInstrumentor(BaseInstrumentor):
             scope, VERSION, tracer_provider=provider, schema_url=semconv.SCHEMA_URL
         )
         policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
-        seam = self._seam = Seam(self.family, tracer, provider, policy)
-        self._patches = Patches()
-        name = f"{self.library}._base_client"
-        module = sys.modules.get(name)
-        if module is not None and all(hasattr(module, seam_class) for seam_class in _SEAMS):
-            self._patch(module, seam)
+        wanted = self._wanted = Wanted(tracer, provider, policy)
+        module = sys.modules.get(self.defining)
+        if module is not None and self.is_complete(module):
+            self.patch(module, wanted)
             return
-        self._pending = seam
+        self._pending = wanted
         if not self._hooked:
             # Once per process: a later instrument() finds the hook still waiting.
-            self._hook(name)
+            self._hook()
 
-    def _hook(self, name: str) -> None:
+    def _hook(self) -> None:
         self._hooked = True
 
         def imported(module: ModuleType) -> None:
             pending, self._pending = self._pending, None
             if pending is not None and pending.active:
                 with _PATCH:
-                    self._patch(module, pending)
+                    self.patch(module, pending)
 
-        wrapt.register_post_import_hook(imported, name)  # pyright: ignore[reportUnknownMemberType]
+        wrapt.register_post_import_hook(imported, self.defining)  # pyright: ignore[reportUnknownMemberType]
         # wrapt has no types for it
 
-    def _patch(self, module: ModuleType, seam: Seam) -> None:
-        for class_name in _SEAMS:
-            owner = getattr(module, class_name)
-            self._patches.replace(
-                owner,
-                "request",
-                lambda original: (awrapped if inspect.iscoroutinefunction(original) else wrapped)(
-                    original, seam
-                ),
-            )
-        self.patch_more(module, self._patches)
-
     def _uninstrument(self, **_kwargs: Any) -> None:
-        if self._seam is not None:
-            self._seam.active = False
         self._pending = None
-        self._patches.undo()
+        if self._wanted is not None:
+            self._wanted.active = False
+            self._wanted.patches.undo()

@@ -11,12 +11,12 @@ from opentelemetry.trace import TracerProvider
 from packaging.requirements import Requirement
 
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
-from agentpulse_instrumentation.instrumentor import ClientInstrumentor
+from agentpulse_instrumentation.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
 
 _logger = logging.getLogger("agentpulse.instrumentation")
 
-INSTRUMENTORS: Mapping[str, type[ClientInstrumentor]] = MappingProxyType(
+INSTRUMENTORS: Mapping[str, type[LibraryInstrumentor]] = MappingProxyType(
     {"openai": OpenAIInstrumentor, "anthropic": AnthropicInstrumentor}
 )
 """By the name that `instrument` and `agentpulse.init(instrument=…)` take."""

@@ -15,13 +15,13 @@ from typing import Any, cast
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import SpanKind, Tracer, TracerProvider
+from opentelemetry.trace import SpanKind, TracerProvider
 
-from agentpulse_instrumentation import semconv
+from agentpulse_instrumentation import places, semconv
 from agentpulse_instrumentation.call import Call
 from agentpulse_instrumentation.hosts import Host, Servers
+from agentpulse_instrumentation.instrumentor import Wanted
 from agentpulse_instrumentation.invocation import Invocation
-from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.operation import Attributes, Operation, Routes
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.usage_chunk import UsageChunk, asking_for_usage
@@ -52,22 +52,18 @@ class Family:
 class Seam:
     """Begins a call for the requests of one client family."""
 
-    __slots__ = ("_family", "_policy", "_provider", "_servers", "_tracer", "active")
+    __slots__ = ("_family", "_policy", "_servers", "_tracer", "_wanted")
 
-    def __init__(
-        self, family: Family, tracer: Tracer, provider: TracerProvider | None, policy: ContentPolicy
-    ) -> None:
+    def __init__(self, family: Family, wanted: Wanted) -> None:
         self._family = family
         self._servers = Servers(family.provider)
-        self._provider = provider
-        self._tracer = tracer
-        self._policy = policy
-        self.active = True
-        """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
+        self._tracer = wanted.tracer
+        self._policy = wanted.policy
+        self._wanted = wanted
 
     def begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """The call, its span current; None for a request that isn't ours to see. Never raises."""
-        if not self.active:
+        if not self._wanted.active:
             return None
         with _BEGIN:
             options = kwargs["options"] if "options" in kwargs else args[1]
@@ -78,7 +74,7 @@ class Seam:
             context = context_api.get_current()
             if context and not is_instrumentation_enabled():
                 return None
-            changes = self._family.changes(client, options, self._provider)
+            changes = self._family.changes(client, options, self._wanted.provider)
             if changes is not None:
                 return self._begin(client, args, kwargs, options, found, context, changes)
         return None
@@ -114,7 +110,7 @@ class Seam:
         model = attributes.get(semconv.REQUEST_MODEL)
         span = self._tracer.start_span(
             operation.name if model is None else f"{operation.name} {model}",
-            context,
+            places.begin_call(operation.name, context, attributes),
             SpanKind.CLIENT,
             attributes,
         )

@@ -12,8 +12,9 @@ from typing import Any
 
 from agentpulse_instrumentation.anthropic import native
 from agentpulse_instrumentation.anthropic.messages import COMPLETION, CREATE_BATCH, MESSAGE
+from agentpulse_instrumentation.client import ClientInstrumentor
 from agentpulse_instrumentation.hosts import Host, class_provider
-from agentpulse_instrumentation.instrumentor import ClientInstrumentor, Patches
+from agentpulse_instrumentation.instrumentor import Patches
 from agentpulse_instrumentation.operation import Routes
 from agentpulse_instrumentation.seam import Family
 
@@ -48,6 +49,7 @@ class AnthropicInstrumentor(ClientInstrumentor):
     """Records every call of the anthropic client library; the client's own span is left out."""
 
     library = "anthropic"
+    defining = "anthropic._base_client"
     supported = "anthropic >= 0.49.0, < 3"
     family = Family(ROUTES, _provider, native.without_native_span)
 

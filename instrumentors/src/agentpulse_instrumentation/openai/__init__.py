@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentpulse_instrumentation.client import ClientInstrumentor
 from agentpulse_instrumentation.hosts import Host, class_provider
-from agentpulse_instrumentation.instrumentor import ClientInstrumentor
 from agentpulse_instrumentation.openai.chat import CHAT, COMPLETION
 from agentpulse_instrumentation.openai.media import (
     EMBEDDINGS,
@@ -56,5 +56,6 @@ class OpenAIInstrumentor(ClientInstrumentor):
     """Records every call of the openai client library, to OpenAI and to compatible hosts."""
 
     library = "openai"
+    defining = "openai._base_client"
     supported = "openai >= 1.66.0, < 4"
     family = Family(ROUTES, _provider)

@@ -1,0 +1,120 @@
+"""Which layer of a stack tells of a call of a model: the innermost one that is instrumented.
+
+Frameworks run a provider's client underneath. Such an outer layer says where it is at work by
+entering a `Place`; a recorded call that begins there takes the place's parent and facts, and marks
+it as told of. The outer layer then makes no span for the call of its own, so one call is one span.
+
+Places live in a context variable of their own. They are closed rather than taken off it, because
+frameworks tell of the end of an asynchronous run in another task, where taking off has no effect:
+a closed place is passed over, and forgotten with the next that is entered.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, get_current_span, set_span_in_context
+
+from agentpulse_instrumentation import semconv
+from agentpulse_instrumentation.operation import Attributes
+
+
+class Place:
+    """Where an outer layer is at work.
+
+    Args:
+        ambient: The context in which the layer began.
+        parent: The span that calls made here belong to; None for the current one of `ambient`.
+        facts: Attributes that a recorded call made here takes over, where it has none of the name.
+        operation: Where the layer's work is a call of a model: its operation. It is told of by a
+            recorded call of that kind.
+        model: The one model whose call this is. A call of another one has nothing to do with it,
+            and only one call is made here.
+    """
+
+    __slots__ = ("_ambient", "_seen", "around", "facts", "model", "open", "operation", "told")
+
+    def __init__(
+        self,
+        ambient: Context,
+        parent: Span | None = None,
+        facts: Attributes | None = None,
+        *,
+        operation: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        self._seen = get_current_span(ambient)
+        self._ambient = ambient if parent is None else set_span_in_context(parent, ambient)
+        self.facts: Attributes = facts or {}
+        self.operation = operation
+        self.model = model
+        self.around: Place | None = None
+        self.open = True
+        self.told = False
+        """Whether a recorded call underneath tells of the layer's call."""
+
+    @property
+    def context(self) -> Context:
+        """The context of the layer's own span."""
+        return self._ambient
+
+    def context_in(self, ambient: Context) -> Context:
+        """The context of a call that is made here while `ambient` is the current one."""
+        # A span that was started since is nearer to the call than the layer's parent.
+        return self._ambient if get_current_span(ambient) is self._seen else ambient
+
+
+_current: ContextVar[Place | None] = ContextVar("agentpulse_place", default=None)
+
+
+def innermost() -> Place | None:
+    """The innermost place that is open here."""
+    place = _current.get()
+    while place is not None and not place.open:
+        place = place.around
+    return place
+
+
+def enter(place: Place) -> None:
+    """Makes it the innermost place of this thread or task, until it is closed."""
+    place.around = innermost()
+    _current.set(place)
+
+
+def leave(place: Place) -> None:
+    """Closes it, wherever this is called."""
+    place.open = False
+    if _current.get() is place:
+        _current.set(place.around)
+
+
+def begin_call(operation: str, context: Context, attributes: Attributes) -> Context:
+    """The parent context of a recorded call that begins now, in the current `context`.
+
+    Adds what outer layers know of the call to its attributes. The layers whose call this is will
+    make no span of it.
+    """
+    place = innermost()
+    model = attributes.get(semconv.REQUEST_MODEL)
+    while place is not None and not (place.open and place.model in (None, model)):
+        place = place.around
+    if place is None:
+        return context
+    for name, value in place.facts.items():
+        attributes.setdefault(name, value)
+    around: Place | None = place
+    while around is not None and around.operation is not None:
+        around.told = around.told or _tells_of(operation, around.operation)
+        around = around.around
+    if place.model is not None:
+        place.open = False
+    return place.context_in(context)
+
+
+_GENERATES = ("chat", "text_completion", "generate_content")
+
+
+def _tells_of(operation: str, outer: str) -> bool:
+    # A chat model may embed its prompt to look it up in a cache; that is another call.
+    return operation == outer or (operation in _GENERATES and outer in _GENERATES)
