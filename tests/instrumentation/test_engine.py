@@ -229,7 +229,8 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
         return {}
 
     family = Family(Routes([("post", "/toys", TOY)]), lambda _client, _host: "toy maker")
-    seam = Seam(family, spans.provider.get_tracer("toys"), None, ContentPolicy(captures=False))
+    tracer = spans.provider.get_tracer("toys")
+    seam = Seam(family, Wanted(tracer, None, ContentPolicy(captures=False)))
     client = Client({})
     coroutine = awrapped(request, seam)(client, object, ASKED)
     coroutine.close()
