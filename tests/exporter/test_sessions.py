@@ -42,10 +42,11 @@ def test_the_sum_of_a_run_holds_the_calls_of_the_sessions_in_it(
     tracer = (sending := pipe()).tracer
     with tracer.start_as_current_span("c", attributes=CRON):
         with tracer.start_as_current_span("s", attributes={**SESSION, **NESTED}):
-            for _ in range(2):
-                tracer.start_span("chat", attributes={**CALL, "session.id": "s:1", **NESTED}).end()
+            for number in range(2):
+                call = {**CALL, "gen_ai.response.id": f"r{number}", "session.id": "s:1", **NESTED}
+                tracer.start_span("chat", attributes=call).end()
             priceless = {**CALL, "gen_ai.response.model": "nobody-knows", "session.id": "s:1"}
-            priceless["gen_ai.request.model"] = "nobody-knows"
+            priceless |= {"gen_ai.request.model": "nobody-knows", "gen_ai.response.id": "r2"}
             tracer.start_span("chat", attributes={**priceless, **NESTED}).end()
         tracer.start_span("chat", attributes={**CALL, "session.id": "c:1"}).end()
     assert sending.processor.flush()

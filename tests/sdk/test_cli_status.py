@@ -10,6 +10,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from agentpulse_instrumentation import INSTRUMENTORS
 from openai._base_client import SyncAPIClient
 from sdk.conftest import KEY, Receiver, Run
 
@@ -68,7 +69,7 @@ def test_json_has_every_setting_and_every_finding(report: Any):
 
     assert told["ok"] is True
     assert set(told["settings"]) == set(ROWS)
-    assert set(told["findings"]) == {"agentpulse", "endpoint", "key", "openai", "anthropic"}
+    assert set(told["findings"]) == {"agentpulse", "endpoint", "key", *INSTRUMENTORS}
     assert told["findings"]["key"] == {"ok": True, "said": "none, and none is needed here"}
 
 

@@ -61,8 +61,11 @@ class SpanCost:
 
 
 def is_model_call(attributes: Mapping[str, object]) -> bool:
-    """Whether the span is one call of a model, by its operation."""
-    return attributes.get(names.OPERATION_NAME) in MODEL_OPERATIONS
+    """Whether the span is one call of a model, by its operation. An answer of a cache is none."""
+    return (
+        attributes.get(names.OPERATION_NAME) in MODEL_OPERATIONS
+        and attributes.get(names.CACHE_HIT) is not True
+    )
 
 
 def usage_of(attributes: Mapping[str, object], at: float | None) -> Usage | None:

@@ -12,8 +12,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.types import Attributes
 
 from agentpulse_exporter import names
-from agentpulse_exporter.cost import cost_of
+from agentpulse_exporter.cost import cost_of, is_model_call
 from agentpulse_exporter.dialects import current_attributes
+from agentpulse_exporter.ledger import Ledger
 from agentpulse_exporter.pricing import PriceOverrides
 
 _logger = logging.getLogger("agentpulse.exporter")
@@ -23,8 +24,8 @@ class CostEnrichingExporter(SpanExporter):
     """Passes spans on to another exporter, each call of a model with what it cost.
 
     Other exporters get the same span objects as before: the cost is on copies. A span that already
-    has a cost, one that is no call of a model, and one whose model has no known price pass as they
-    are.
+    has a cost, one that is no call of a model, one that tells of a call that another span told of,
+    and one whose model has no known price pass as they are.
 
     Args:
         inner: The exporter that gets the spans, whose results and timeouts are those of this one.
@@ -42,9 +43,15 @@ class CostEnrichingExporter(SpanExporter):
     ) -> None:
         self._inner = inner
         self._overrides = PriceOverrides.load(prices)
+        self._ledger = Ledger()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Exports the spans, with cost where it is known."""
+        try:
+            told = ((span, current_attributes(span)) for span in spans)
+            self._ledger.enter((span, said) for span, said in told if is_model_call(said))
+        except Exception as error:  # noqa: BLE001  # spans that can't be read must still arrive
+            _logger.debug("Spans could not be read: %s", type(error).__name__)
         return self._inner.export([self._priced(span) for span in spans])
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
@@ -58,7 +65,7 @@ class CostEnrichingExporter(SpanExporter):
     def _priced(self, span: ReadableSpan) -> ReadableSpan:
         try:
             attributes = current_attributes(span)
-            if names.COST_TOTAL in attributes:
+            if names.COST_TOTAL in attributes or self._ledger.is_repeat(span):
                 return span
             at = None if span.start_time is None else span.start_time / 1e9
             cost = cost_of(attributes, at, self._overrides)

@@ -185,6 +185,7 @@ class AgentPulseSpanExporter(SpanExporter):
         self._sending = threading.Lock()
         self._kept = deque()
         self._mapper.sessions.clear()
+        self._mapper.ledger.clear()
         self.counters.reset()
         self._transport.forget()
         self.delivery.start_over()
@@ -213,6 +214,7 @@ class AgentPulseSpanExporter(SpanExporter):
             self.counters.dropped("no_key", len(spans))
             self.counters.told(len(spans))
             return
+        self._mapper.expect(spans)
         for span in spans:
             try:
                 events = self._mapper.events(span)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -13,6 +13,7 @@ from agentpulse_exporter.content import is_content
 from agentpulse_exporter.cost import cost_of, is_model_call
 from agentpulse_exporter.dialects import current_attributes
 from agentpulse_exporter.events import Event, Head, event
+from agentpulse_exporter.ledger import Ledger
 from agentpulse_exporter.limits import MAX_LABEL, clean, plain, timestamp
 from agentpulse_exporter.messages import conversation
 from agentpulse_exporter.pricing import PriceOverrides
@@ -71,12 +72,19 @@ class Mapper:
         overrides: The user's own prices.
         unpriced: Is told the model of each call that used tokens and has no known price.
         sessions: What the calls of each open session took so far.
+        ledger: Which calls were told of, so that each is priced once.
     """
 
     capture_messages: bool = False
     overrides: PriceOverrides | None = None
     unpriced: Callable[[str], object] = str
     sessions: Sessions = field(default_factory=Sessions)
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def expect(self, spans: Iterable[ReadableSpan]) -> None:
+        """Looks for calls that several spans tell of, before the events of these are made."""
+        told = ((span, current_attributes(span)) for span in spans if span.end_time is not None)
+        self.ledger.enter((span, said) for span, said in told if is_model_call(said))
 
     def events(self, span: ReadableSpan) -> list[Event]:
         """The events that tell of the span, the one that stands for it first.
@@ -97,7 +105,7 @@ class Mapper:
         if span_kind in SESSION_KINDS:
             totals = self.sessions.take(attributes)
             return end_events(span, attributes, totals, capture_messages=self.capture_messages)
-        if is_model_call(attributes):
+        if is_model_call(attributes) and not self.ledger.is_repeat(span):
             return self._model_call(span, attributes)
         return [(head("span_end", span, attributes), self._span_end(span, attributes))]
 
@@ -145,6 +153,10 @@ class Mapper:
             "started_at": timestamp(started),
         }
         data |= carried(attributes)
+        if names.RUN_NAME in attributes:
+            data["run_name"] = label(attributes, names.RUN_NAME)
+        if names.RUN_TAGS in attributes:
+            data["tags"] = plain(texts(attributes, names.RUN_TAGS))
         if attributes.get(names.USAGE_ESTIMATED) is True:
             data["estimated"] = True
         messages = conversation(attributes) if self.capture_messages else []

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
+from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
 from agentpulse_instrumentation.registry import INSTRUMENTORS, instrument, uninstrument
 
 __all__ = [
     "INSTRUMENTORS",
     "AnthropicInstrumentor",
+    "LangChainInstrumentor",
     "OpenAIInstrumentor",
     "instrument",
     "uninstrument",

@@ -32,9 +32,15 @@ class Patches:
 
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any, Any]] = []
+        self._added: list[tuple[list[Any], object]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._done)
+        return bool(self._done or self._added)
+
+    def add(self, to: list[Any], item: object) -> None:
+        """Appends the item to a list of the library's."""
+        to.append(item)
+        self._added.append((to, item))
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replaces `owner.name` by what `make` makes of it."""
@@ -49,6 +55,9 @@ class Patches:
             owner, name, original, replacement = self._done.pop()
             if getattr(owner, "__dict__", {}).get(name) is replacement:
                 setattr(owner, name, original)
+        while self._added:
+            added_to, item = self._added.pop()
+            added_to[:] = [each for each in added_to if each is not item]
 
 
 class Wanted:
@@ -79,10 +88,11 @@ class LibraryInstrumentor(BaseInstrumentor):
     """The versions that are tested, as a requirement."""
     defining: str
     """The module whose import is waited for."""
+    also: tuple[str, ...] = ()
+    """Further modules that are patched, each when it is imported, if ever."""
 
     _wanted: Wanted | None = None
-    _pending: Wanted | None = None
-    _hooked = False
+    _hooked: frozenset[str] = frozenset()
 
     @property
     def is_patched(self) -> bool:
@@ -96,7 +106,7 @@ class LibraryInstrumentor(BaseInstrumentor):
 
     @abstractmethod
     def patch(self, module: ModuleType, wanted: Wanted) -> None:
-        """Patches the library, by way of `wanted.patches`; `module` is the defining one."""
+        """Patches one of the modules, by way of `wanted.patches`."""
 
     def is_complete(self, module: ModuleType) -> bool:
         """Whether a module that is in `sys.modules` has been run, so that it can be patched."""
@@ -110,29 +120,28 @@ class LibraryInstrumentor(BaseInstrumentor):
         )
         policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
         wanted = self._wanted = Wanted(tracer, provider, policy)
-        module = sys.modules.get(self.defining)
-        if module is not None and self.is_complete(module):
-            self.patch(module, wanted)
-            return
-        self._pending = wanted
-        if not self._hooked:
-            # Once per process: a later instrument() finds the hook still waiting.
-            self._hook()
+        for name in (self.defining, *self.also):
+            module = sys.modules.get(name)
+            if module is not None and self.is_complete(module):
+                self.patch(module, wanted)
+            elif name not in self._hooked:
+                # Once per process: a later instrument() finds the hook still waiting.
+                self._hook(name)
 
-    def _hook(self) -> None:
-        self._hooked = True
+    def _hook(self, name: str) -> None:
+        self._hooked |= {name}
 
         def imported(module: ModuleType) -> None:
-            pending, self._pending = self._pending, None
-            if pending is not None and pending.active:
+            self._hooked -= {name}
+            wanted = self._wanted
+            if wanted is not None and wanted.active:
                 with _PATCH:
-                    self.patch(module, pending)
+                    self.patch(module, wanted)
 
-        wrapt.register_post_import_hook(imported, self.defining)  # pyright: ignore[reportUnknownMemberType]
+        wrapt.register_post_import_hook(imported, name)  # pyright: ignore[reportUnknownMemberType]
         # wrapt has no types for it
 
     def _uninstrument(self, **_kwargs: Any) -> None:
-        self._pending = None
         if self._wanted is not None:
             self._wanted.active = False
             self._wanted.patches.undo()

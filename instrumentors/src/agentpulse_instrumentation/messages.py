@@ -61,6 +61,10 @@ class ContentPolicy:
         """Attributes of the answer's content; empty where the policy forbids it."""
         return {semconv.OUTPUT_MESSAGES: _dumps(messages)} if self.captures and messages else {}
 
+    def json_attribute(self, name: str, value: object) -> dict[str, Any]:
+        """An attribute that holds content as JSON; none where the policy forbids it."""
+        return {name: _dumps(value)} if self.captures else {}
+
     def error_text(self, error: BaseException) -> str | None:
         """What the exception says. APIs echo prompts in their errors, so it is content too."""
         return str(error) if self.captures else None

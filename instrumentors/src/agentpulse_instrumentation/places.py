@@ -103,13 +103,17 @@ def begin_call(operation: str, context: Context, attributes: Attributes) -> Cont
         return context
     for name, value in place.facts.items():
         attributes.setdefault(name, value)
-    around: Place | None = place
-    while around is not None and around.operation is not None:
-        around.told = around.told or _tells_of(operation, around.operation)
-        around = around.around
+    told_here(place, operation)
     if place.model is not None:
         place.open = False
     return place.context_in(context)
+
+
+def told_here(place: Place | None, operation: str) -> None:
+    """Notes that there is a span of a call made here, which tells of the layers around it too."""
+    while place is not None and place.operation is not None:
+        place.told = place.told or _tells_of(operation, place.operation)
+        place = place.around
 
 
 _GENERATES = ("chat", "text_completion", "generate_content")

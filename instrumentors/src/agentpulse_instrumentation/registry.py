@@ -12,12 +12,17 @@ from packaging.requirements import Requirement
 
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.instrumentor import LibraryInstrumentor
+from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
 
 _logger = logging.getLogger("agentpulse.instrumentation")
 
 INSTRUMENTORS: Mapping[str, type[LibraryInstrumentor]] = MappingProxyType(
-    {"openai": OpenAIInstrumentor, "anthropic": AnthropicInstrumentor}
+    {
+        "openai": OpenAIInstrumentor,
+        "anthropic": AnthropicInstrumentor,
+        "langchain": LangChainInstrumentor,
+    }
 )
 """By the name that `instrument` and `agentpulse.init(instrument=…)` take."""
 

@@ -108,7 +108,7 @@ def _patch(name: str) -> str | None:
     instrumentor = INSTRUMENTORS[name]()
     instrument([name])
     try:
-        import_module(instrumentor.library)
+        import_module(instrumentor.defining)
         if instrumentor.is_patched:
             return None
         return "supported, but could not be patched: AGENTPULSE_DEBUG=true logs why"

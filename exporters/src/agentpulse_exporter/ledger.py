@@ -1,0 +1,173 @@
+"""One call, one cost: which spans tell of a call of a model that another span has told of already.
+
+Instrumentations stack: a framework's span, a second vendor's and the client's own may all tell of
+one call, each with the tokens on it. Where the instrumentations know of each other they leave that
+to one of them; this is for all the others, at the one place that sees every span.
+
+Two spans tell of the same call where they carry the same response id in one trace, or in two
+traces at the same time. Where one of them carries no id, they do so if model and tokens are equal
+and one is the other's parent, or they come from different instrumentations and one lasted
+throughout the other. Each instrumentation tells of a call once, so of several equal calls at the
+same time each is matched with one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from agentpulse_exporter import names
+from agentpulse_exporter.reading import count, text
+
+MOST_CALLS = 10_000
+"""Calls that are remembered, the last ones."""
+_MOST_ALIKE = 128
+"""Calls with the same id, or of equal model and tokens, that are looked at; the last ones."""
+_OURS = "agentpulse_instrumentation."
+_Key = tuple[object, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """What identifies a call, by the span that tells of it.
+
+    `scopes` are the instrumentations that have told of it.
+    """
+
+    span: _Key
+    parent: _Key | None
+    response_id: str | None
+    models: frozenset[str]
+    tokens: tuple[int | None, int | None]
+    start: int
+    end: int
+    scopes: set[str]
+
+    @classmethod
+    def of(cls, span: ReadableSpan, attributes: Mapping[str, object]) -> Call:
+        """The call that a span tells of."""
+        scope = span.instrumentation_scope
+        models = (text(attributes, names.REQUEST_MODEL), text(attributes, names.RESPONSE_MODEL))
+        return cls(
+            span=_span_key(span),
+            parent=None if span.parent is None else (span.parent.trace_id, span.parent.span_id),
+            response_id=text(attributes, names.RESPONSE_ID),
+            models=frozenset(model for model in models if model),
+            tokens=(
+                count(attributes, names.USAGE_INPUT_TOKENS),
+                count(attributes, names.USAGE_OUTPUT_TOKENS),
+            ),
+            start=span.start_time or 0,
+            end=span.end_time or 0,
+            scopes={"" if scope is None else scope.name},
+        )
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our own instrumentors told of it, which know most of a call."""
+        return any(scope.startswith(_OURS) for scope in self.scopes)
+
+    def is_same(self, other: Call) -> bool:
+        """Whether both are one call, told of by two spans."""
+        told_by_others = self.scopes.isdisjoint(other.scopes)
+        if self.response_id is not None and other.response_id is not None:
+            # Some servers of models give the same few ids again and again.
+            return self.response_id == other.response_id and (
+                self.tokens == other.tokens or told_by_others
+                if self.span[0] == other.span[0]
+                else told_by_others and self._overlaps(other)
+            )
+        if self.tokens != other.tokens or self.tokens == (None, None):
+            return False
+        if self.models.isdisjoint(other.models):
+            return False
+        if self.span == other.parent or self.parent == other.span:
+            return True
+        return told_by_others and (self._holds(other) or other._holds(self))
+
+    def kept(self) -> Iterator[_Key]:
+        """What it is remembered by."""
+        yield "span", self.span
+        if self.parent is not None:
+            yield "parent", self.parent
+        yield from self._shared()
+
+    def sought(self) -> Iterator[_Key]:
+        """What other spans of it would be remembered by."""
+        yield "span", self.span
+        yield "parent", self.span
+        if self.parent is not None:
+            yield "span", self.parent
+        yield from self._shared()
+
+    def _shared(self) -> Iterator[_Key]:
+        if self.response_id is not None:
+            yield "response", self.response_id
+        if self.tokens != (None, None):
+            for model in self.models:
+                yield "usage", model, self.tokens
+
+    def _overlaps(self, other: Call) -> bool:
+        return self.start <= other.end and other.start <= self.end
+
+    def _holds(self, other: Call) -> bool:
+        return self.start <= other.start and other.end <= self.end
+
+
+class Ledger:
+    """Remembers the last calls that were told of."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque()
+        self._known: dict[_Key, deque[Call]] = {}
+        self._repeats: OrderedDict[_Key, None] = OrderedDict()
+
+    def enter(self, calls: Iterable[tuple[ReadableSpan, Mapping[str, object]]]) -> None:
+        """Takes down calls that are told of together; of several spans of one, ours is its own."""
+        told = [Call.of(span, attributes) for span, attributes in calls]
+        for call in sorted(told, key=lambda call: not call.is_ours):
+            if call.span not in self._repeats:
+                self._enter(call)
+
+    def is_repeat(self, span: ReadableSpan) -> bool:
+        """Whether the call of a span, which was taken down, is that of another span."""
+        return _span_key(span) in self._repeats
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._calls.clear()
+        self._known.clear()
+        self._repeats.clear()
+
+    def _enter(self, call: Call) -> None:
+        for key in call.sought():
+            for known in self._known.get(key, ()):
+                if known.span == call.span:
+                    return
+                if known.is_same(call):
+                    known.scopes |= call.scopes
+                    self._repeats[call.span] = None
+                    while len(self._repeats) > MOST_CALLS:
+                        self._repeats.popitem(last=False)
+                    return
+        for key in call.kept():
+            self._known.setdefault(key, deque(maxlen=_MOST_ALIKE)).append(call)
+        self._calls.append(call)
+        while len(self._calls) > MOST_CALLS:
+            self._forget(self._calls.popleft())
+
+    def _forget(self, call: Call) -> None:
+        for key in call.kept():
+            alike = self._known.get(key)
+            if alike and alike[0] is call:
+                alike.popleft()
+            if not alike:
+                self._known.pop(key, None)
+
+
+def _span_key(span: ReadableSpan) -> _Key:
+    context = span.context
+    return (None, id(span)) if context is None else (context.trace_id, context.span_id)

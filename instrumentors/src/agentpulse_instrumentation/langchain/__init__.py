@@ -1,0 +1,60 @@
+"""LangChain and LangGraph, by their callbacks: runs of models, tools, chains, graphs and more.
+
+The handler is registered by LangChain's own way for handlers that nobody passes along
+(`register_configure_hook`). While the body of a tool, a node or a lambda runs, its span is made the
+current one where both libraries enter the context of that body (`_set_config_context`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation.langchain.handler import make_handler
+from agentpulse_instrumentation.langchain.runs import Runs
+from agentpulse_instrumentation.shield import shield
+
+_ENTER = shield("make a run's span current")
+_HOOKS = "langchain_core.tracers.context"
+_CONTEXTS = ("langchain_core.runnables.config", "langgraph._internal._runnable")
+
+
+class LangChainInstrumentor(LibraryInstrumentor):
+    """Records runs of LangChain and LangGraph; a call of a model that its client tells of, once."""
+
+    library = "langchain"
+    supported = "langchain-core >= 0.3.63, < 2"
+    defining = _HOOKS
+    also = _CONTEXTS
+
+    _runs: Runs | None = None
+
+    def patch(self, module: ModuleType, wanted: Wanted) -> None:
+        """Registers the handler, or has the contexts of bodies made ours."""
+        if self._runs is None or self._runs.wanted is not wanted:
+            self._runs = Runs(wanted)
+        runs = self._runs
+        if module.__name__ == _HOOKS:
+            handler = make_handler(runs)
+            # A default is what every thread and task sees.
+            variable: ContextVar[object] = ContextVar("agentpulse_handler", default=handler)
+            hook = (variable, True, None, None)
+            wanted.patches.add(module._configure_hooks, hook)  # noqa: SLF001  # removed by nothing public
+        else:
+            wanted.patches.replace(
+                module, "_set_config_context", lambda original: _current_inside(original, runs)
+            )
+
+
+def _current_inside(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
+    def _set_config_context(config: Any, *args: Any, **kwargs: Any) -> Any:
+        # Both libraries call this inside a copy of the caller's context, made for one body.
+        token = original(config, *args, **kwargs)
+        with _ENTER:
+            runs.enter_body(getattr(config.get("callbacks"), "parent_run_id", None))
+        return token
+
+    return _set_config_context

@@ -1,0 +1,140 @@
+"""The runs that are under way, by the ids that LangChain gives them.
+
+The tree is that of the run ids and not of the current spans, which LangChain's own tasks and
+threads don't keep.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
+
+from agentpulse_instrumentation import places, semconv
+from agentpulse_instrumentation.instrumentor import Wanted
+from agentpulse_instrumentation.operation import Attributes
+from agentpulse_instrumentation.places import Place
+
+MOST_RUNS = 10_000
+"""Runs under way that are known; of more, the one in which nothing began longest is given up."""
+_BODY = context_api.create_key("agentpulse-langchain-run")
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """A run under way.
+
+    Attributes:
+        span: Its span, or that of the run around it, where it is shown as a part of that; None for
+            a call of a model, which has a span only if nothing underneath tells of it.
+        inherited: What the runs inside it take over.
+        is_shown: Whether the span is its own.
+        place: Where its model or its retriever is at work.
+        call: What is known of a call of a model.
+    """
+
+    id: Any
+    span: Span | None = None
+    inherited: Attributes = field(default_factory=dict[str, Any])
+    is_shown: bool = True
+    place: Place | None = None
+    call: Any = None
+
+
+class Runs:
+    """Opens and closes runs."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self._open: OrderedDict[Any, Run] = OrderedDict()
+        self._lock = threading.Lock()
+        self.told_elsewhere: OrderedDict[str, None] = OrderedDict()
+        """Kinds of models whose client was seen to tell of the call."""
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether runs that begin now are recorded."""
+        return self.wanted.active and is_instrumentation_enabled()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, run_id: Any) -> Run | None:
+        """The run under way that has the id."""
+        return None if run_id is None else self._open.get(run_id)
+
+    def context_for(self, parent: Run | None) -> Context:
+        """The context in which a run inside `parent` begins."""
+        ambient = context_api.get_current()
+        if parent is None or ambient.get(_BODY) is parent:
+            # In the body of the parent, what is current there is the parent or something inside it.
+            return ambient
+        if parent.span is not None:
+            return set_span_in_context(parent.span, ambient)
+        return ambient if parent.place is None else parent.place.context_in(ambient)
+
+    def open(self, run: Run, parent: Run | None) -> None:
+        """Keeps a run until it ends."""
+        given_up: list[Run] = []
+        with self._lock:
+            self._open[run.id] = run
+            if parent is not None and parent.id in self._open:
+                # Long runs stay known for as long as something begins in them.
+                self._open.move_to_end(parent.id)
+            while len(self._open) > MOST_RUNS:
+                given_up.append(self._open.popitem(last=False)[1])
+        for lost in given_up:
+            self._close(lost)
+            if lost.span is not None and lost.is_shown:
+                lost.span.end()
+
+    def start(
+        self,
+        about: dict[str, Any],
+        name: str,
+        attributes: Attributes,
+        inherited: Attributes,
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> Run:
+        """Starts the span of a run inside the one that `about` names."""
+        parent = self.get(about.get("parent_run_id"))
+        span = self.wanted.tracer.start_span(name, self.context_for(parent), kind, attributes)
+        run = Run(about["run_id"], span, inherited)
+        self.open(run, parent)
+        return run
+
+    def close(self, run_id: Any) -> Run | None:
+        """Takes a run off that ended."""
+        run = self._open.pop(run_id, None)
+        if run is not None:
+            self._close(run)
+        return run
+
+    def enter_body(self, run_id: Any) -> None:
+        """Makes a run's span current in a context that was made for its body."""
+        run = self.get(run_id)
+        if run is not None and run.span is not None:
+            context = set_span_in_context(run.span, context_api.get_current())
+            context_api.attach(context_api.set_value(_BODY, run, context))
+
+    def _close(self, run: Run) -> None:
+        if run.place is not None:
+            places.leave(run.place)
+
+
+def inherited_from(parent: Run | None, about: dict[str, Any]) -> Attributes:
+    """What a run takes over from those around it, and what its own configuration adds."""
+    inherited: Attributes = {} if parent is None else dict(parent.inherited)
+    metadata = cast("dict[str, Any]", about.get("metadata") or {})
+    for name in ("thread_id", "session_id", "conversation_id"):
+        value = metadata.get(name)
+        if isinstance(value, str) and value:
+            inherited[semconv.CONVERSATION_ID] = value
+            break
+    return inherited
