@@ -19,6 +19,14 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 # API, anthropic 0.49 extended thinking. The newest are what the lock file holds.
 OLDEST = {"openai": "1.66.0", "anthropic": "0.49.0"}
 BETWEEN = {"openai": "2.54.0", "anthropic": "1.13.0"}
+# langchain-core 0.3.67 is the first that langgraph 1.0 takes.
+OLDEST_FRAMEWORKS = {
+    "langchain": "0.3.26",
+    "langchain-anthropic": "0.3.15",
+    "langchain-core": "0.3.67",
+    "langchain-openai": "0.3.25",
+    "langgraph": "1.0.0",
+}
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -72,6 +80,18 @@ def providers(session: nox.Session, versions: str) -> None:
     pinned = OLDEST if versions == "oldest" else BETWEEN
     session.install(*(f"{name}=={version}" for name, version in pinned.items()))
     session.run("pytest", *PARALLEL, "tests/instrumentation", "tests/e2e", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("versions", ["oldest", "newest"])
+def frameworks(session: nox.Session, versions: str) -> None:
+    """LangChain and LangGraph, with the clients that each version brings."""
+    if versions == "newest":
+        sync(session, "test", "frameworks")
+    else:
+        sync(session, "test")
+        session.install(*(f"{name}=={version}" for name, version in OLDEST_FRAMEWORKS.items()))
+    session.run("pytest", *PARALLEL, "tests/frameworks", *session.posargs)
 
 
 @nox.session

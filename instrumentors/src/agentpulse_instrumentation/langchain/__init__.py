@@ -26,7 +26,7 @@ class LangChainInstrumentor(LibraryInstrumentor):
     """Records runs of LangChain and LangGraph; a call of a model that its client tells of, once."""
 
     library = "langchain"
-    supported = "langchain-core >= 0.3.63, < 2"
+    supported = "langchain-core >= 0.3.67, < 2"
     defining = _HOOKS
     also = _CONTEXTS
 

@@ -58,8 +58,8 @@ def generations(response: Any) -> Iterator[Any]:
             yield from cast("list[Any]", of_a_prompt)
 
 
-def attributes(response: Any, *, billed: bool) -> Attributes:
-    """The answer's attributes; without usage where nothing was billed."""
+def attributes(response: Any) -> Attributes:
+    """The answer's attributes."""
     found: Attributes = {}
     _OUTPUT.read(get(response, "llm_output"), found)
     reasons: list[str] = []
@@ -75,13 +75,11 @@ def attributes(response: Any, *, billed: bool) -> Attributes:
     lifetimes = sum(cast("int", found.get(name, 0)) for name in _LIFETIMES)
     if lifetimes > cast("int", found.get(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, 0)):
         found[semconv.USAGE_CACHE_WRITE_INPUT_TOKENS] = lifetimes
-    if not billed:
-        return {name: value for name, value in found.items() if ".usage." not in name}
     return found
 
 
 def is_from_cache(response: Any) -> bool:
-    """Whether LangChain's cache answered, which it marks by a cost of 0 (since core 0.3.76)."""
+    """Whether LangChain's cache answered. Later versions of core 0.3 mark that by a cost of 0."""
     usages = [get(get(each, "message"), _USAGE) for each in generations(response)]
     return bool(usages) and all(get(usage, "total_cost") == 0 for usage in usages)
 

@@ -20,8 +20,6 @@ from agentpulse_instrumentation.langchain.runs import Run, Runs, inherited_from
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.places import Place
 
-_MOST_KINDS = 1_000
-
 
 @dataclass(slots=True)
 class ModelCall:
@@ -72,9 +70,7 @@ def end(
         return
     call: ModelCall = run.call
     if run.place.told:
-        runs.told_elsewhere[call.kind] = None
-        while len(runs.told_elsewhere) > _MOST_KINDS:
-            runs.told_elsewhere.popitem(last=False)
+        runs.told_elsewhere.add(call.kind)
     elif runs.wanted.active:
         places.told_here(run.place, call.operation)
         _make_span(runs, run.place, call, response, error)
@@ -93,11 +89,11 @@ def _make_span(
     if call.first_chunk is not None:
         attributes[semconv.REQUEST_STREAM] = True
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = call.first_chunk
-    # The client of such a model is instrumented, and it wasn't asked.
-    cached = error is None and (call.kind in runs.told_elsewhere or answers.is_from_cache(response))
-    if cached:
+    answer = answers.attributes(response)
+    if error is None and _is_from_cache(runs, call, response, answer):
         attributes[semconv.CACHE_HIT] = True
-    attributes |= answers.attributes(response, billed=not cached)
+        answer = {name: value for name, value in answer.items() if ".usage." not in name}
+    attributes |= answer
     if policy.captures:
         attributes |= policy.output_attributes(content.model_output(response))
     model = attributes.get(semconv.REQUEST_MODEL) or attributes.get(semconv.RESPONSE_MODEL)
@@ -118,3 +114,16 @@ def _make_span(
             span.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
         span.set_status(Status(StatusCode.ERROR, policy.error_text(error)))
     span.end()
+
+
+def _is_from_cache(runs: Runs, call: ModelCall, response: Any, answer: Attributes) -> bool:
+    if call.kind in runs.told_elsewhere:
+        # The client of such a model is instrumented, and it wasn't asked.
+        return True
+    answer_id = answer.get(semconv.RESPONSE_ID)
+    known = (call.kind, answer_id)
+    if answers.is_from_cache(response) or known in runs.answered:
+        return True
+    if answer_id is not None:
+        runs.answered.add(known)
+    return False

@@ -1,0 +1,30 @@
+"""Real LangChain and LangGraph, with real clients, on the fake provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+
+from agentpulse.demo.provider import FakeProvider
+
+# LangChain is in environments of its own (`nox -s frameworks`): nothing here depends on it.
+collect_ignore_glob = [] if find_spec("langchain_core") else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # LangChain closes no client, and keeps some for as long as the process lives.
+    for item in items:
+        if "frameworks" in item.path.parts:
+            for ignored in (
+                "ignore::ResourceWarning",
+                "ignore::pytest.PytestUnraisableExceptionWarning",
+            ):
+                item.add_marker(pytest.mark.filterwarnings(ignored))
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as provider:
+        yield provider
