@@ -122,6 +122,13 @@ def prices(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def dialects(session: nox.Session) -> None:
+    """Records the spans of other instrumentations anew, each in an environment of its own."""
+    session.install("uv")
+    session.run("python", "scripts/record_dialects.py", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     sync(session, "test")
     session.run("python", "bench/overhead.py", *session.posargs)

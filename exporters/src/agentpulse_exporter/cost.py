@@ -1,6 +1,7 @@
 """What the call behind a span cost.
 
-A cost that is on the span already counts first, then the provider's own figure, then the prices.
+A cost that is on the span already counts first, then the provider's own figure, then the prices,
+then what the layer that made the call thinks it cost.
 """
 
 from __future__ import annotations
@@ -106,4 +107,9 @@ def cost_of(
         return SpanCost(reported, None, None, "provider", estimated=False)
     usage = usage_of(attributes, at)
     cost = price(usage, overrides) if usage is not None else None
-    return cost and SpanCost(cost.total, cost.input, cost.output, cost.source, estimated)
+    if cost is not None:
+        return SpanCost(cost.total, cost.input, cost.output, cost.source, estimated)
+    fallback = number(attributes, names.COST_FALLBACK)
+    if fallback:
+        return SpanCost(fallback, None, None, "instrumentation", estimated)
+    return None

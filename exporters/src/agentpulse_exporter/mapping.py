@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from agentpulse_exporter import names
 from agentpulse_exporter.content import is_content
 from agentpulse_exporter.cost import cost_of, is_model_call
-from agentpulse_exporter.dialects import current_attributes
+from agentpulse_exporter.dialects import current_attributes, shown_attributes
 from agentpulse_exporter.events import Event, Head, event
 from agentpulse_exporter.ledger import Ledger
 from agentpulse_exporter.limits import MAX_LABEL, clean, plain, timestamp
@@ -166,6 +166,7 @@ class Mapper:
 
     def _span_end(self, span: ReadableSpan, attributes: Attributes) -> Data:
         started, ended = times(span)
+        shown = attributes if self.capture_messages else shown_attributes(span, attributes)
         operation = text(attributes, names.OPERATION_NAME)
         kind = text(attributes, names.SPAN_KIND) or _SPAN_KINDS.get(operation or "", operation)
         data: Data = {
@@ -177,7 +178,7 @@ class Mapper:
             **carried(attributes),
             "attributes": {
                 clean(name, MAX_LABEL): plain(value)
-                for name, value in attributes.items()
+                for name, value in shown.items()
                 if not is_carried(name)
                 and name not in _TOLD_ELSEWHERE
                 and (self.capture_messages or not is_content(name))

@@ -1,0 +1,73 @@
+"""How instrumentations that use other words than the current GenAI conventions are read.
+
+A dialect says which spans are its own and how their attributes read in the current words. The rest
+of the exporter knows these words only, and the spans stay as they are. A span that no dialect
+claims is read as it is.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from agentpulse_exporter import names
+from agentpulse_exporter.dialects import (
+    anthropic,
+    genai,
+    langfuse,
+    logfire,
+    mlflow,
+    openinference,
+    openlit,
+    pydantic_ai,
+    vercel,
+)
+from agentpulse_exporter.dialects.dialect import Attributes, Dialect
+from agentpulse_exporter.dialects.privacy import without_free_text
+
+DIALECTS = (
+    anthropic.DIALECT,
+    openinference.DIALECT,
+    openlit.DIALECT,
+    langfuse.DIALECT,
+    pydantic_ai.DIALECT,
+    logfire.DIALECT,
+    mlflow.DIALECT,
+    vercel.DIALECT,
+    genai.DIALECT,
+)
+"""The first that claims a span reads it. The last one is what most others are made of."""
+
+_OURS = "agentpulse"
+
+__all__ = ["DIALECTS", "concerns_agents", "current_attributes", "shown_attributes"]
+
+
+def current_attributes(span: ReadableSpan) -> Attributes:
+    """The span's attributes in the words of the current conventions. The span stays as it is."""
+    attributes: Attributes = span.attributes or {}
+    dialect = _dialect_of(span, attributes)
+    return attributes if dialect is None else dialect.current(attributes)
+
+
+def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
+    """Those of a span's current attributes that are free of content, as far as names can tell."""
+    original: Attributes = span.attributes or {}
+    dialect = _dialect_of(span, original)
+    if dialect is None or (dialect is genai.DIALECT and not genai.is_of_a_package(span)):
+        # Somebody's own span: what is on it is there by their own hand.
+        return attributes
+    return without_free_text(attributes)
+
+
+def concerns_agents(span: ReadableSpan) -> bool:
+    """Whether the span has a GenAI operation or a span kind of ours, in whatever words."""
+    attributes = current_attributes(span)
+    return names.OPERATION_NAME in attributes or names.SPAN_KIND in attributes
+
+
+def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
+    scope = span.instrumentation_scope
+    name = "" if scope is None else scope.name
+    if name.startswith(_OURS) or not attributes:
+        return None
+    return next((each for each in DIALECTS if each.claims(name, attributes)), None)

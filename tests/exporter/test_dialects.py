@@ -1,0 +1,272 @@
+"""Spans of other instrumentations give the events that ours would have given.
+
+The fixtures are spans that the real packages made of calls to the fake provider
+(`nox -s dialects`); those made by hand say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentpulse_exporter import calculate_cost
+from agentpulse_exporter.dialects import concerns_agents, current_attributes
+from agentpulse_exporter.mapping import Mapper
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+FIXTURES = Path(__file__).parent / "dialects"
+DIALECTS = sorted(path.stem for path in FIXTURES.glob("*.json"))
+SECOND = 1_000_000_000
+CALLED = 1_767_225_600 * SECOND
+
+
+def place(told: Mapping[str, Any], which: str) -> SpanContext:
+    return SpanContext(told["trace"], told[which], False, TraceFlags(1))
+
+
+def read(told: Mapping[str, Any], number: int = 0) -> ReadableSpan:
+    """A span that was written down."""
+    started = CALLED + number * SECOND
+    return ReadableSpan(
+        name=told["name"],
+        context=place(told, "span"),
+        parent=place(told, "parent") if told["parent"] else None,
+        kind=SpanKind[told["kind"]],
+        status=Status(StatusCode[told["status"]], told["description"]),
+        attributes={
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in told["attributes"].items()
+        },
+        instrumentation_scope=InstrumentationScope(told["scope"]),
+        start_time=started,
+        end_time=started + SECOND // 2,
+    )
+
+
+def fixture(dialect: str) -> Any:
+    return json.loads((FIXTURES / f"{dialect}.json").read_text())
+
+
+def spans(dialect: str) -> list[ReadableSpan]:
+    return [read(told, number) for number, told in enumerate(fixture(dialect)["spans"])]
+
+
+def events(ended: list[ReadableSpan], **options: Any) -> list[Any]:
+    mapper = Mapper(**options)
+    mapper.expect(ended)
+    return [event for span in ended for event in mapper.events(span)]
+
+
+def figures(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        data["provider"],
+        data["input_tokens"] or 0,
+        data["output_tokens"] or 0,
+        data["cache_read_tokens"] or 0,
+        data["cache_write_tokens"] or 0,
+    )
+
+
+def charged(charge: Mapping[str, Any]) -> tuple[Any, ...]:
+    counts = (charge[name] for name in ("input", "output", "cached", "written"))
+    return (charge["provider"], *counts)
+
+
+OWN = {"langfuse": [("anthropic", 40, 5, 30, 0)]}
+"""Calls that a program told of by hand."""
+WRONG = {
+    # It counts a token too many where an Anthropic answer is streamed.
+    "openllmetry": (("anthropic", 102, 32, 66, 21), ("anthropic", 102, 33, 66, 21)),
+    # It loses the cached tokens of the same.
+    "openlit": (("anthropic", 102, 32, 66, 21), ("anthropic", 15, 32, 0, 0)),
+}
+"""What an instrumentation itself has wrong: what was billed, and what it says instead."""
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_each_call_is_told_of_once_with_what_was_billed(dialect: str):
+    told = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
+    succeeded = Counter(figures(data) for data in told if data["status"] == "success")
+
+    expected = Counter(map(charged, fixture(dialect)["bill"])) + Counter(OWN.get(dialect, []))
+    if dialect in WRONG:
+        billed, said = WRONG[dialect]
+        expected += Counter([said])
+        expected -= Counter([billed])
+    assert succeeded == expected
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_each_call_costs_what_it_costs(dialect: str):
+    told = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
+
+    for data in told:
+        if data["status"] == "error":
+            assert data["cost_usd"] is None
+            continue
+        provider, used_in, used_out, read_tokens, written = figures(data)
+        cost = calculate_cost(
+            data["model"],
+            used_in,
+            used_out,
+            provider=provider,
+            cache_read_tokens=read_tokens,
+            cache_write_tokens=written,
+        )
+        assert data["cost_usd"] == pytest.approx(cost, abs=1e-12)
+        assert cost
+
+
+KINDS = {
+    "genai_old": {"agent": 1, "tool": 1, "workflow": 1, "task": 1},
+    "langfuse": {"agent": 1, "tool": 1},
+    # The spans of streamed requests, whose answers are told of by records of their own.
+    "logfire": {"chat": 2},
+    "mlflow": {"agent": 1, "tool": 1},
+    "pydantic_ai": {"agent": 1, "tool": 1},
+    "vercel": {"agent": 1, "tool": 1, "span": 1},
+    # Its own spans of HTTP requests.
+    "openlit": {"span": 7},
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_is_no_call_is_told_by_its_kind(dialect: str):
+    told = [event.data for event in events(spans(dialect)) if event.head.kind == "span_end"]
+
+    assert Counter(data["span_kind"] for data in told) == KINDS.get(dialect, {})
+
+
+WITHOUT_MODEL_ASKED_FOR = ("langfuse", "mlflow")
+WITHOUT_IDS = ("genai_old", "langfuse", "mlflow")
+OF_STREAMS = {"logfire": "in the record of a stream's answer", "openinference": "in a stream's"}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_models_and_answers_are_named(dialect: str):
+    told = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
+    chats = [each for each in told if each["operation"] == "chat" and each["status"] == "success"]
+
+    for data in chats:
+        assert data["model"].startswith(("gpt-4o", "claude-haiku-4-5"))
+        if dialect not in WITHOUT_MODEL_ASKED_FOR:
+            assert data["request_model"] in ("gpt-4o", "claude-haiku-4-5")
+        if dialect not in WITHOUT_IDS and not (dialect in OF_STREAMS and data["streaming"]):
+            assert data["response_id"].startswith(("chatcmpl-", "msg_"))
+    if any(told["name"] != "own" for told in chats) and dialect not in WITHOUT_IDS:
+        assert any(data["streaming"] for data in told) or dialect in ("pydantic_ai", "vercel")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_nothing_that_was_said_is_told(dialect: str):
+    ended = spans(dialect)
+    assert any("CANARY" in str(span.attributes) for span in ended) or dialect in (
+        "genai",
+        "anthropic",
+    )
+
+    assert "CANARY" not in "".join(event.json for event in events(ended))
+    assert "fake server_error" not in "".join(event.json for event in events(ended))
+
+
+def test_messages_are_told_where_they_are_captured():
+    told = events(spans("openllmetry"), capture_messages=True)
+
+    messages = told[0].data["messages"]
+    assert messages[0] == {"role": "user", "content": "CANARY-PROMPT number 1, please"}
+    assert messages[1]["role"] == "assistant"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_spans_stay_as_they_are(dialect: str):
+    ended = spans(dialect)
+    before = [(span.name, dict(span.attributes or {})) for span in ended]
+    events(ended)
+
+    assert [(span.name, dict(span.attributes or {})) for span in ended] == before
+
+
+@pytest.mark.parametrize("odd", [None, True, -1, 1e300, "x", "{", "[1]", '{"a": {}}', ("a", "b")])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_odd_values_harm_nothing(dialect: str, odd: Any):
+    for told in fixture(dialect)["spans"]:
+        for name in told["attributes"]:
+            strange = {**told, "attributes": {**told["attributes"], name: odd}}
+            for event in events([read(strange)]):
+                assert json.loads(event.json)
+
+
+def by_hand(scope: str, **attributes: Any) -> ReadableSpan:
+    told = {"name": "x", "trace": 1, "span": 2, "parent": None, "kind": "CLIENT"}
+    named = {name.replace("__", "."): value for name, value in attributes.items()}
+    rest = {"status": "UNSET", "description": None, "scope": scope, "attributes": named}
+    return read({**told, **rest})
+
+
+def test_sessions_and_users_of_others_are_ours():
+    for dialect in ("genai_old", "mlflow"):
+        (call, *_) = [e for e in events(spans(dialect)) if e.head.kind == "llm_call"]
+        assert (call.head.session, call.data["user"]) == ("s1", "u1")
+    vercel = [e for e in events(spans("vercel")) if e.head.kind == "llm_call"]
+    assert vercel[0].head.session == "s1"
+
+
+@pytest.mark.parametrize(
+    ("scope", "attributes", "cost"),
+    [
+        # Its own figure counts only where no price is known, and 0 means that it doesn't know.
+        ("openlit.instrumentation.openai", {"gen_ai__usage__cost": 0}, None),
+        ("openlit.instrumentation.openai", {"gen_ai__usage__cost": 0.5}, 0.5),
+        ("openinference.instrumentation.x", {"llm__cost__total": 0.25}, 0.25),
+        ("pydantic-ai", {"operation__cost": 0.125}, 0.125),
+    ],
+)
+def test_what_others_think_a_call_cost_counts_where_nobody_knows(
+    scope: str, attributes: dict[str, Any], cost: float | None
+):
+    given = {
+        "gen_ai__operation__name": "chat",
+        "gen_ai__request__model": "nobody-knows",
+        "gen_ai__usage__input_tokens": 7,
+        **attributes,
+    }
+    (event,) = events([by_hand(scope, **given)])
+    assert event.data["cost_usd"] == cost
+
+
+def test_cached_tokens_that_were_left_out_of_the_input_are_part_of_it():
+    (event,) = events(
+        [
+            by_hand(
+                "agentops",
+                gen_ai__operation__name="chat",
+                gen_ai__system="anthropic",
+                gen_ai__request__model="claude-haiku-4-5",
+                gen_ai__usage__prompt_tokens=10,
+                gen_ai__usage__completion_tokens=5,
+                gen_ai__usage__cache_read_input_tokens=90,
+            )
+        ]
+    )
+    assert (event.data["input_tokens"], event.data["cache_read_tokens"]) == (100, 90)
+
+
+def test_spans_that_are_still_open_are_no_calls():
+    pending = by_hand(
+        "logfire.openai", gen_ai__operation__name="chat", logfire__span_type="pending_span"
+    )
+    assert [event.head.kind for event in events([pending])] == ["span_end"]
+
+
+def test_spans_that_concern_no_agent_are_left_alone():
+    web = by_hand("opentelemetry.instrumentation.httpx", http__method="GET")
+
+    assert not concerns_agents(web)
+    assert current_attributes(web) == {"http.method": "GET"}
+    assert concerns_agents(by_hand("x", openinference__span__kind="CHAIN"))
