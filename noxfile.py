@@ -27,6 +27,13 @@ OLDEST_FRAMEWORKS = {
     "langchain-openai": "0.3.25",
     "langgraph": "1.0.0",
 }
+# LiteLLM counts cache writes as input since 1.77, reads today's Responses API since 1.80, and lets
+# `asyncio.run` end since 1.80.5. Its `proxy` extra holds what its cache and its streams of
+# Anthropic's API need.
+LITELLM = {
+    "oldest": ("litellm[proxy]==1.80.5", "openai==2.8.1", "tenacity"),
+    "newest": ("litellm[proxy]==1.106.2", "tenacity"),
+}
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -92,6 +99,15 @@ def frameworks(session: nox.Session, versions: str) -> None:
         sync(session, "test")
         session.install(*(f"{name}=={version}" for name, version in OLDEST_FRAMEWORKS.items()))
     session.run("pytest", *PARALLEL, "tests/frameworks", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("versions", ["oldest", "newest"])
+def litellm(session: nox.Session, versions: str) -> None:
+    """LiteLLM, which asks for other versions of the client libraries than the lock file has."""
+    sync(session, "test")
+    session.install(*LITELLM[versions])
+    session.run("pytest", *PARALLEL, "tests/litellm", *session.posargs)
 
 
 @nox.session

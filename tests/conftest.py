@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument, shield, uninstrument
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -27,6 +28,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def failures_of_ours_fail_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shield, "strict", True)
+
+
+@pytest.fixture(autouse=True)
+def no_provider_is_left_behind() -> Iterator[None]:
+    # The global provider is set once in a process, and clients that trace themselves take it.
+    yield
+    trace._TRACER_PROVIDER = None  # there is no public way back
+    trace._TRACER_PROVIDER_SET_ONCE._done = False  # the same
 
 
 @pytest.fixture

@@ -117,6 +117,20 @@ def test_prices_of_the_users_own_count_before_the_known_ones() -> None:
     assert priced.attributes["agentpulse.cost.source"] == "override"
 
 
+def test_what_another_layer_thinks_counts_where_no_price_is_known() -> None:
+    spans = Priced()
+    fallback = {"agentpulse.cost.fallback": 0.5}
+    spans.call(**fallback)
+    nobodys = {"gen_ai.request.model": "nobodys", "gen_ai.response.model": "nobodys"}
+    spans.call(**fallback, **nobodys)
+    spans.call(**nobodys)
+    known, unknown, neither = spans.priced
+    assert known.attributes["agentpulse.cost.source"].startswith("genai-prices")
+    assert unknown.attributes[COST] == 0.5
+    assert unknown.attributes["agentpulse.cost.source"] == "instrumentation"
+    assert COST not in neither.attributes
+
+
 def test_a_cost_of_estimated_tokens_says_so() -> None:
     spans = Priced()
     spans.call(**{"agentpulse.usage.estimated": True})

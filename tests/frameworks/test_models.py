@@ -228,7 +228,9 @@ def test_an_answer_of_the_cache_is_no_call(
 
     first, again, known, known_again = recorded.finished()
     assert len(billed(provider, 1)) == 1
-    assert [("agentpulse.cache_hit" in span.attributes) for span in (first, again, known)] == [
+    assert [
+        ("agentpulse.response.answered_by" in span.attributes) for span in (first, again, known)
+    ] == [
         False,
         True,
         False,

@@ -62,10 +62,10 @@ class SpanCost:
 
 
 def is_model_call(attributes: Mapping[str, object]) -> bool:
-    """Whether the span is one call of a model, by its operation. An answer of a cache is none."""
+    """Whether the span is one call of a model. What a framework answered by itself is none."""
     return (
         attributes.get(names.OPERATION_NAME) in MODEL_OPERATIONS
-        and attributes.get(names.CACHE_HIT) is not True
+        and names.ANSWERED_BY not in attributes
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
+from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
 from agentpulse_instrumentation.registry import INSTRUMENTORS, instrument, uninstrument
 
@@ -14,6 +15,7 @@ __all__ = [
     "INSTRUMENTORS",
     "AnthropicInstrumentor",
     "LangChainInstrumentor",
+    "LiteLLMInstrumentor",
     "OpenAIInstrumentor",
     "instrument",
     "uninstrument",

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
+from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
 
 _logger = logging.getLogger("agentpulse.instrumentation")
@@ -22,6 +23,7 @@ INSTRUMENTORS: Mapping[str, type[LibraryInstrumentor]] = MappingProxyType(
         "openai": OpenAIInstrumentor,
         "anthropic": AnthropicInstrumentor,
         "langchain": LangChainInstrumentor,
+        "litellm": LiteLLMInstrumentor,
     }
 )
 """By the name that `instrument` and `agentpulse.init(instrument=…)` take."""

@@ -91,7 +91,7 @@ def _make_span(
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = call.first_chunk
     answer = answers.attributes(response)
     if error is None and _is_from_cache(runs, call, response, answer):
-        attributes[semconv.CACHE_HIT] = True
+        attributes[semconv.ANSWERED_BY] = "cache"
         answer = {name: value for name, value in answer.items() if ".usage." not in name}
     attributes |= answer
     if policy.captures:

@@ -1,0 +1,94 @@
+"""LiteLLM: one span a call, whichever provider it goes to.
+
+LiteLLM calls OpenAI and what is like it with the openai client, whose instrumentor tells of these
+calls; it calls all others with its own HTTP client, and those are told of here.
+
+What is patched are the methods of `Logging`, the object through which LiteLLM tells its callbacks
+of a call. A callback in `litellm.callbacks` would see the same, but later (what is logged when
+`asyncio.run` ends is lost), it would be gone when a program sets the list anew, and it would stay
+behind in the lists that LiteLLM copies it to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation.litellm.observer import Observer
+from agentpulse_instrumentation.shield import shield
+
+_OBSERVE = shield("observe a call of LiteLLM")
+_SEAM = "Logging"
+Step = Callable[[Observer, Any, tuple[Any, ...], dict[str, Any]], None]
+
+# `litellm/litellm_core_utils/litellm_logging.py` of 1.80 to 1.109; the two `dispatch_…` came later.
+# Most of them tell of the same end; the first to be called is the one in the caller's own task.
+_STEPS: Mapping[str, Step] = {
+    "pre_call": Observer.sending,
+    "post_call": Observer.got,
+    "handle_sync_success_callbacks_for_async_calls": Observer.answered,
+    "dispatch_success_handlers": Observer.answered,
+    "async_success_handler": Observer.answered,
+    "success_handler": Observer.answered,
+    "dispatch_failure_handlers": Observer.failed,
+    "async_failure_handler": Observer.failed,
+    "failure_handler": Observer.failed,
+}
+
+
+class LiteLLMInstrumentor(LibraryInstrumentor):
+    """Records every call of LiteLLM that no instrumented client underneath records."""
+
+    library = "litellm"
+    defining = "litellm.litellm_core_utils.litellm_logging"
+    supported = "litellm >= 1.80.5, < 2"
+
+    def patch(self, module: ModuleType, wanted: Wanted) -> None:
+        """Patches the steps of `Logging`."""
+        logging, observer = getattr(module, _SEAM), Observer(wanted)
+        wanted.patches.replace(
+            logging, "__init__", lambda original: _observed_after(original, wanted, observer)
+        )
+        for name, step in _STEPS.items():
+            if name in vars(logging):
+                wanted.patches.replace(
+                    logging,
+                    name,
+                    lambda original, step=step: _observed(original, step, wanted, observer),
+                )
+
+    def is_complete(self, module: ModuleType) -> bool:
+        """Whether the class to patch is there already."""
+        return hasattr(module, _SEAM)
+
+
+def _observed(original: Any, step: Step, wanted: Wanted, observer: Observer) -> Any:
+    """The method, observed before it runs: a coroutine function when its coroutine is made."""
+
+    def call(
+        method: Callable[..., Any], logging: Any, args: tuple[Any, ...], given: dict[str, Any]
+    ) -> Any:
+        if wanted.active:
+            with _OBSERVE:
+                step(observer, logging, args, given)
+        return method(*args, **given)
+
+    return wrapt.FunctionWrapper(original, call)
+
+
+def _observed_after(original: Any, wanted: Wanted, observer: Observer) -> Any:
+    """The constructor, observed after it ran."""
+
+    def call(
+        method: Callable[..., Any], logging: Any, args: tuple[Any, ...], given: dict[str, Any]
+    ) -> None:
+        method(*args, **given)
+        if wanted.active:
+            with _OBSERVE:
+                observer.begun(logging, args, given)
+
+    return wrapt.FunctionWrapper(original, call)

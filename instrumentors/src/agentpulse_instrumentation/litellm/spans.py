@@ -1,0 +1,203 @@
+"""The spans of LiteLLM's own calls: each is made when the call is over, with the times it had."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from agentpulse_instrumentation import estimate, semconv
+from agentpulse_instrumentation.errors import error_type, http_status
+from agentpulse_instrumentation.fields import get
+from agentpulse_instrumentation.instrumentor import Wanted
+from agentpulse_instrumentation.litellm.answers import parsed_body, read_answer
+from agentpulse_instrumentation.litellm.calls import Attempt
+from agentpulse_instrumentation.litellm.requests import hides_content, request_body, streams
+from agentpulse_instrumentation.operation import Attributes
+
+_NANOSECONDS = 1_000_000_000
+_IDENTITY = (semconv.RESPONSE_ID, semconv.RESPONSE_MODEL)
+_NEVER_ANSWERED = "_OTHER"
+# LiteLLM gives every exception a status, also where no server sent one; what it made the exception
+# of tells. Base classes of httpx, aiohttp, openai and Python itself.
+_ANSWERS = {"HTTPStatusError", "ClientResponseError", "APIStatusError"}
+_NO_ANSWERS = {"TransportError", "ClientConnectionError", "ConnectionError", "TimeoutError"}
+_DEEPEST = 8
+
+
+class Spans:
+    """Makes the spans of one `instrument()`."""
+
+    __slots__ = ("_policy", "_tracer")
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._tracer = wanted.tracer
+        self._policy = wanted.policy
+
+    def answered(
+        self, attempt: Attempt, context: Context, logging: Any, result: Any, end: object
+    ) -> None:
+        """The span of a call that was answered, by a provider, a cache or a mock."""
+        span = self._start(attempt, context, logging)
+        attributes: Attributes = {}
+        failure = None
+        try:
+            if span.is_recording():
+                failure = self._read(attempt, logging, result, attributes)
+        finally:
+            self._end(span, attempt, attributes, failure, end)
+
+    def failed(
+        self,
+        attempt: Attempt,
+        context: Context,
+        logging: Any,
+        error: BaseException,
+        end: object = None,
+    ) -> None:
+        """The span of a call that raised."""
+        span = self._start(attempt, context, logging)
+        attributes: Attributes = {}
+        # What breaks a stream is wrapped for the router, which goes on with another model.
+        error = getattr(error, "original_exception", None) or error
+        status = http_status(error) if attempt.is_billed else None
+        if status is not None and _was_answered(error):
+            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+        if semconv.REQUEST_STREAM in attempt.attributes and _first_chunk(logging) is not None:
+            self._cut_short(attempt, attributes)
+        description = self._policy.error_text(error)
+        self._end(span, attempt, attributes, error_type(error), end, description)
+
+    def unfinished(self, attempt: Attempt, context: Context) -> None:
+        """The span of a call whose end nobody told: cancelled, a stream left early, or answered.
+
+        LiteLLM is silent about the last of several async tries that it makes by itself.
+        """
+        span = self._start(attempt, context, None)
+        attributes: Attributes = {}
+        failure = None
+        said = parsed_body(attempt.said)
+        if semconv.REQUEST_STREAM in attempt.attributes:
+            self._cut_short(attempt, attributes)
+        elif said and "error" not in said:
+            failure = self._read_answer(attempt, said, attributes)
+        else:
+            failure = _NEVER_ANSWERED
+        self._end(span, attempt, attributes, failure, attempt.answered_at)
+
+    def _start(self, attempt: Attempt, context: Context, logging: Any | None) -> Span:
+        attributes, operation = attempt.attributes, attempt.operation
+        if attempt.answered_by is not None:
+            attributes[semconv.ANSWERED_BY] = attempt.answered_by
+        if logging is not None and self._policy.captures and not hides_content():
+            content = operation.input_content(request_body(logging))
+            attributes.update(self._policy.input_attributes(content))
+        model = attributes.get(semconv.REQUEST_MODEL)
+        return self._tracer.start_span(
+            operation.name if model is None else f"{operation.name} {model}",
+            context,
+            SpanKind.CLIENT,
+            attributes,
+            start_time=attempt.started,
+        )
+
+    def _read(
+        self, attempt: Attempt, logging: Any, result: Any, attributes: Attributes
+    ) -> str | None:
+        failure = self._read_answer(attempt, result, attributes)
+        cost = _cost(result, logging) if attempt.answered_by is None else None
+        if cost is not None:
+            attributes[semconv.COST_FALLBACK] = cost
+        first = _first_chunk(logging) if streams(logging) else None
+        if first is not None and first >= attempt.started:
+            waited = (first - attempt.started) / _NANOSECONDS
+            attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = waited
+        return failure
+
+    def _read_answer(self, attempt: Attempt, result: Any, attributes: Attributes) -> str | None:
+        captures = self._policy.captures and not hides_content()
+        is_stream = semconv.REQUEST_STREAM in attempt.attributes
+        # A stream's body was never told, and vectors are much to read for nothing.
+        knows_body = not is_stream and attempt.operation.name != "embeddings"
+        answer = read_answer(
+            result,
+            parsed_body(attempt.said) if knows_body else {},
+            provider=attempt.attributes.get(semconv.PROVIDER_NAME),
+            with_content=captures,
+        )
+        for name, value in answer.attributes.items():
+            # Where no provider was asked, no tokens were used and nothing is billed.
+            if attempt.answered_by is None or name in _IDENTITY:
+                attributes[name] = value
+        reasons = [reason for reason in answer.reasons if reason]
+        if reasons:
+            attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
+        if captures:
+            attributes.update(self._policy.output_attributes(answer.messages))
+        return answer.failure
+
+    def _cut_short(self, attempt: Attempt, attributes: Attributes) -> None:
+        attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
+        if attempt.operation.estimates_usage and attempt.is_billed:
+            body = {"messages": attempt.messages}
+            attributes[semconv.USAGE_INPUT_TOKENS] = estimate.input_tokens(body)
+            attributes[semconv.USAGE_ESTIMATED] = True
+            if attempt.characters:
+                tokens = estimate.tokens(attempt.characters)
+                attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens
+
+    def _end(
+        self,
+        span: Span,
+        attempt: Attempt,
+        attributes: Attributes,
+        failure: str | None,
+        end: object = None,
+        description: str | None = None,
+    ) -> None:
+        try:
+            if failure is not None:
+                attributes[semconv.ERROR_TYPE] = failure
+                span.set_status(Status(StatusCode.ERROR, description))
+            if attributes:
+                span.set_attributes(attributes)
+        finally:
+            ended = _nanoseconds(end)
+            span.end(None if ended is None else max(ended, attempt.started))
+
+
+def _nanoseconds(moment: object) -> int | None:
+    """Since 1970. LiteLLM's times are local ones without a zone."""
+    if isinstance(moment, int):
+        return moment
+    return int(moment.timestamp() * _NANOSECONDS) if isinstance(moment, datetime) else None
+
+
+def _was_answered(error: BaseException) -> bool:
+    """Whether a server answered the request, with an error."""
+    cause: BaseException | None = error
+    for _ in range(_DEEPEST):
+        cause = cause and (cause.__cause__ or cause.__context__)
+        # The exceptions of LiteLLM are openai's, whatever they were made of.
+        if cause is not None and not type(cause).__module__.startswith("litellm.exceptions"):
+            names = {base.__name__ for base in type(cause).__mro__}
+            if names & _ANSWERS:
+                return True
+            if names & _NO_ANSWERS:
+                return False
+    return type(error).__name__ not in ("APIConnectionError", "Timeout")
+
+
+def _first_chunk(logging: Any) -> int | None:
+    return _nanoseconds(getattr(logging, "completion_start_time", None))
+
+
+def _cost(result: Any, logging: Any) -> float | None:
+    """What LiteLLM thinks the call cost, in USD; None where it has no idea (it says 0 then too)."""
+    hidden = getattr(result, "_hidden_params", None)
+    for cost in (get(hidden, "response_cost"), logging.model_call_details.get("response_cost")):
+        if isinstance(cost, int | float) and cost > 0:
+            return float(cost)
+    return None

@@ -1,0 +1,87 @@
+"""The real LiteLLM on the fake provider."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.lite import told
+
+from agentpulse.demo.provider import FakeProvider
+
+MARKER = "chat marker"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            # LiteLLM warns of much that is its own: unclosed sessions, models of pydantic.
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def at(provider: FakeProvider) -> dict[str, dict[str, Any]]:
+    """The arguments that send a call to one of the two APIs."""
+    given = {"api_key": "x", "max_retries": 0}
+    return {
+        "openai": {**given, "model": "openai/gpt-4o", "api_base": provider.openai_url},
+        "anthropic": {
+            **given,
+            "model": "anthropic/claude-haiku-4-5",
+            "api_base": provider.anthropic_url,
+        },
+    }
+
+
+class Recorded:
+    """The spans of a test's calls, LiteLLM's threads included."""
+
+    def __init__(self, spans: Any) -> None:
+        self.spans = spans
+        self.provider = spans.provider
+
+    def finished(self, *, least: int = 0) -> list[Any]:
+        """All spans since it was last asked, in the order in which they ended.
+
+        A stream that was left ends with its last holder, which may be a thread of LiteLLM's: a test
+        that has some says how many spans there are at `least`.
+        """
+        import litellm
+
+        # What is told of a sync call is told by a thread, in the order of the calls. So one more
+        # call is made, and when that is told of, so are all others.
+        litellm.completion("openai/marker", [{"role": "user", "content": "x"}], mock_response="x")
+        found: list[Any] = []
+        until = time.monotonic() + 20
+        while not any(span.name == MARKER for span in found):
+            assert time.monotonic() < until, [span.name for span in found]
+            found += self.spans.finished()
+            time.sleep(0.001)
+        gc.collect()
+        found += self.spans.finished()
+        while len(found) <= least and time.monotonic() < until:
+            time.sleep(0.01)
+            gc.collect()
+            found += self.spans.finished()
+        return [span for span in found if span.name != MARKER]
+
+    def __call__(self, *, least: int = 0) -> list[dict[str, Any]]:
+        """The same as dicts, with the library that told it, without what differs each time."""
+        return [told(span) for span in self.finished(least=least)]
+
+
+@pytest.fixture
+def recorded(instrumented: Callable[..., Any]) -> Callable[..., Recorded]:
+    """Instruments all libraries."""
+    return lambda **options: Recorded(instrumented(**options))
