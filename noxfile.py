@@ -34,6 +34,26 @@ LITELLM = {
     "oldest": ("litellm[proxy]==1.80.5", "openai==2.8.1", "tenacity"),
     "newest": ("litellm[proxy]==1.106.2", "tenacity"),
 }
+# LiteLLM's openai decides on that of all; the other instrumentations are those that support it.
+STACKS = (
+    *LITELLM["newest"],
+    "anthropic==2.12.0",
+    "langchain==1.4.7",
+    "langchain-anthropic==1.7.7",
+    "langchain-litellm==0.11.2",
+    "langchain-openai==1.7.3",
+    "langgraph==1.2.22",
+    "openinference-instrumentation-anthropic==3.1.0",
+    "openinference-instrumentation-langchain==0.1.80",
+    "openinference-instrumentation-litellm==0.1.51",
+    "openinference-instrumentation-openai==0.1.66",
+    "opentelemetry-instrumentation-anthropic==0.62.4",
+    "opentelemetry-instrumentation-genai-anthropic==1.3b0",
+    "opentelemetry-instrumentation-genai-langchain==1.3b0",
+    "opentelemetry-instrumentation-genai-openai==1.3b0",
+    "opentelemetry-instrumentation-langchain==0.62.4",
+    "opentelemetry-instrumentation-openai==0.62.4",
+)
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -108,6 +128,14 @@ def litellm(session: nox.Session, versions: str) -> None:
     sync(session, "test")
     session.install(*LITELLM[versions])
     session.run("pytest", *PARALLEL, "tests/litellm", *session.posargs)
+
+
+@nox.session
+def stacks(session: nox.Session) -> None:
+    """What is told is what was billed, in every stack and beside other instrumentations."""
+    sync(session, "test")
+    session.install(*STACKS)
+    session.run("pytest", *PARALLEL, "--dist=loadgroup", "tests/stacks", *session.posargs)
 
 
 @nox.session

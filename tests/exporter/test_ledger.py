@@ -181,7 +181,7 @@ def test_what_is_remembered_is_bounded(
 
     held = vars(book)
     assert (len(held["_calls"]), len(held["_repeats"])) == (5, 5)
-    assert sum(map(len, held["_known"].values())) <= 5 * 5
+    assert sum(map(len, held["_known"].values())) <= 5 * 6
 
 
 def test_an_enriched_call_has_its_cost_on_one_span():

@@ -144,6 +144,10 @@ class AgentPulseSpanExporter(SpanExporter):
 
     # What follows is for our own processor, which counts what ended by itself.
 
+    def announce(self, span: ReadableSpan) -> None:
+        """Is told of each span that starts."""
+        self._mapper.ledger.announce(span)
+
     @property
     def has_kept(self) -> bool:
         """Whether batches wait for a receiver that wants them later."""

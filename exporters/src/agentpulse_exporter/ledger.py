@@ -5,21 +5,23 @@ one call, each with the tokens on it. Where the instrumentations know of each ot
 to one of them; this is for all the others, at the one place that sees every span.
 
 Two spans tell of the same call where they carry the same response id in one trace, or in two
-traces at the same time. Where one of them carries no id, they do so if model and tokens are equal
-and one is the other's parent, or they come from different instrumentations and one lasted
-throughout the other. Each instrumentation tells of a call once, so of several equal calls at the
-same time each is matched with one.
+traces at the same time. Where one of them carries no id, they do so if nothing that both tell of
+model and tokens differs, and one is the other's parent, or they come from different
+instrumentations and most of one lies within the other. Each instrumentation tells of a call once,
+so of several equal calls at the same time each is matched with one.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import names
+from agentpulse_exporter.cost import is_model_call
 from agentpulse_exporter.reading import count, text
 
 MOST_CALLS = 10_000
@@ -45,6 +47,8 @@ class Call:
     start: int
     end: int
     scopes: set[str]
+    keys: list[_Key] = field(default_factory=list[_Key])
+    """What it was remembered by when it was told of first."""
 
     @classmethod
     def of(cls, span: ReadableSpan, attributes: Mapping[str, object]) -> Call:
@@ -55,7 +59,10 @@ class Call:
             span=_span_key(span),
             parent=None if span.parent is None else (span.parent.trace_id, span.parent.span_id),
             response_id=text(attributes, names.RESPONSE_ID),
-            models=frozenset(model for model in models if model),
+            # Some put the provider before the name, and some have a word for not knowing it.
+            models=frozenset(
+                model.rpartition("/")[2] for model in models if model and model != "unknown"
+            ),
             tokens=(
                 count(attributes, names.USAGE_INPUT_TOKENS),
                 count(attributes, names.USAGE_OUTPUT_TOKENS),
@@ -66,6 +73,11 @@ class Call:
         )
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether it tells of any tokens."""
+        return any(self.tokens)
+
+    @property
     def is_ours(self) -> bool:
         """Whether our own instrumentors told of it, which know most of a call."""
         return any(scope.startswith(_OURS) for scope in self.scopes)
@@ -73,35 +85,52 @@ class Call:
     def is_same(self, other: Call) -> bool:
         """Whether both are one call, told of by two spans."""
         told_by_others = self.scopes.isdisjoint(other.scopes)
+        one_trace = self.span[0] == other.span[0]
         if self.response_id is not None and other.response_id is not None:
             # Some servers of models give the same few ids again and again.
             return self.response_id == other.response_id and (
                 self.tokens == other.tokens or told_by_others
-                if self.span[0] == other.span[0]
-                else told_by_others and self._overlaps(other)
+                if one_trace
+                else told_by_others and self._meets(other)
             )
-        if self.tokens != other.tokens or self.tokens == (None, None):
+        if not self._agrees(other, strictly=not one_trace):
             return False
-        if self.models.isdisjoint(other.models):
+        related = self.span == other.parent or self.parent == other.span
+        return related or (told_by_others and self._meets(other))
+
+    def _agrees(self, other: Call, *, strictly: bool) -> bool:
+        """Whether nothing differs that both tell; `strictly`, whether both tell the same."""
+        if self.models and other.models and self.models.isdisjoint(other.models):
             return False
-        if self.span == other.parent or self.parent == other.span:
-            return True
-        return told_by_others and (self._holds(other) or other._holds(self))
+        if strictly:
+            return self.tokens == other.tokens != (None, None)
+        pairs = zip(self.tokens, other.tokens, strict=True)
+        return all(one == another or not one or not another for one, another in pairs)
+
+    def _meets(self, other: Call) -> bool:
+        """Whether they took place at the same time, but for what lies around the shorter one."""
+        together = min(self.end, other.end) - max(self.start, other.start)
+        return together >= 0 and 2 * together >= min(self.end - self.start, other.end - other.start)
 
     def kept(self) -> Iterator[_Key]:
         """What it is remembered by."""
         yield "span", self.span
         if self.parent is not None:
             yield "parent", self.parent
+        for scope in self.scopes:
+            yield "trace", self.span[0], scope
         yield from self._shared()
 
-    def sought(self) -> Iterator[_Key]:
-        """What other spans of it would be remembered by."""
+    def sought(self, scopes: Iterable[str]) -> Iterator[_Key]:
+        """What other spans of it would be remembered by; `scopes` are all instrumentations."""
         yield "span", self.span
         yield "parent", self.span
         if self.parent is not None:
             yield "span", self.parent
         yield from self._shared()
+        for scope in scopes:
+            if scope not in self.scopes:
+                yield "trace", self.span[0], scope
 
     def _shared(self) -> Iterator[_Key]:
         if self.response_id is not None:
@@ -109,12 +138,6 @@ class Call:
         if self.tokens != (None, None):
             for model in self.models:
                 yield "usage", model, self.tokens
-
-    def _overlaps(self, other: Call) -> bool:
-        return self.start <= other.end and other.start <= self.end
-
-    def _holds(self, other: Call) -> bool:
-        return self.start <= other.start and other.end <= self.end
 
 
 class Ledger:
@@ -124,12 +147,28 @@ class Ledger:
         self._calls: deque[Call] = deque()
         self._known: dict[_Key, deque[Call]] = {}
         self._repeats: OrderedDict[_Key, None] = OrderedDict()
+        self._scopes: set[str] = set()
+        self._told_inside: OrderedDict[_Key, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def announce(self, span: ReadableSpan) -> None:
+        """Notes inside which span one of our instrumentors tells of a call: that may end first."""
+        scope, parent = span.instrumentation_scope, span.parent
+        if parent is None or scope is None or not scope.name.startswith(_OURS):
+            return
+        if is_model_call(span.attributes or {}):
+            with self._lock:
+                self._told_inside[parent.trace_id, parent.span_id] = None
+                if len(self._told_inside) > MOST_CALLS:
+                    self._told_inside.popitem(last=False)
 
     def enter(self, calls: Iterable[tuple[ReadableSpan, Mapping[str, object]]]) -> None:
         """Takes down calls that are told of together; of several spans of one, ours is its own."""
         told = [Call.of(span, attributes) for span, attributes in calls]
-        for call in sorted(told, key=lambda call: not call.is_ours):
-            if call.span not in self._repeats:
+        for call in sorted(told, key=lambda call: (not call.is_ours, not call.has_tokens)):
+            if call.span in self._told_inside and not call.is_ours:
+                self._repeat(call)
+            elif call.span not in self._repeats:
                 self._enter(call)
 
     def is_repeat(self, span: ReadableSpan) -> bool:
@@ -139,28 +178,41 @@ class Ledger:
     def clear(self) -> None:
         """Forgets all of them."""
         self._calls.clear()
+        self._scopes.clear()
+        self._told_inside = OrderedDict()
+        self._lock = threading.Lock()
         self._known.clear()
         self._repeats.clear()
 
     def _enter(self, call: Call) -> None:
-        for key in call.sought():
+        for key in call.sought(self._scopes):
             for known in self._known.get(key, ()):
                 if known.span == call.span:
                     return
-                if known.is_same(call):
+                # One that was told of without tokens has no cost, so this one must be priced.
+                if known.is_same(call) and (known.has_tokens or not call.has_tokens):
                     known.scopes |= call.scopes
-                    self._repeats[call.span] = None
-                    while len(self._repeats) > MOST_CALLS:
-                        self._repeats.popitem(last=False)
+                    self._repeat(call)
                     return
-        for key in call.kept():
+        self._keep(call)
+
+    def _repeat(self, call: Call) -> None:
+        self._repeats[call.span] = None
+        while len(self._repeats) > MOST_CALLS:
+            self._repeats.popitem(last=False)
+
+    def _keep(self, call: Call) -> None:
+        if len(self._scopes) < _MOST_ALIKE:
+            self._scopes |= call.scopes
+        call.keys = [*call.kept()]
+        for key in call.keys:
             self._known.setdefault(key, deque(maxlen=_MOST_ALIKE)).append(call)
         self._calls.append(call)
         while len(self._calls) > MOST_CALLS:
             self._forget(self._calls.popleft())
 
     def _forget(self, call: Call) -> None:
-        for key in call.kept():
+        for key in call.keys:
             alike = self._known.get(key)
             if alike and alike[0] is call:
                 alike.popleft()

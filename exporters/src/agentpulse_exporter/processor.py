@@ -76,6 +76,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
         """Queues what tells that a session, a cron run or an agent is under way."""
+        self._exporter.announce(span)
         if is_told_at_start(span):
             self.enqueue(as_started(span))
 
@@ -119,8 +120,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if self._is_stopped:
             return False
         if not self._start_worker():
-            return self._drain(deadline, self._queue.left + len(self._queue))
-        done = _Flush(deadline, self._queue.left + len(self._queue))
+            return self._drain(deadline, self._queue.entered)
+        done = _Flush(deadline, self._queue.entered)
         self._calls.put(done)
         return done.finished.wait(max(timeout, 0.0)) and done.is_complete
 
@@ -150,7 +151,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             self._calls.put(None)
             self._wait_for(worker, deadline)
         elif self._queue:
-            self._drain(deadline, self._queue.left + len(self._queue))
+            self._drain(deadline, self._queue.entered)
         exporter.close()
         return exporter.counters.lost() == lost
 

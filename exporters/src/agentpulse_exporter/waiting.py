@@ -25,14 +25,20 @@ class WaitingSpans:
         self._lock = threading.RLock()
         self._spans: deque[tuple[ReadableSpan, int]] = deque()
         self._text = 0
+        self._entered = 0
         self._left = 0
 
     def __len__(self) -> int:
         return len(self._spans)
 
     @property
+    def entered(self) -> int:
+        """How many were ever added."""
+        return self._entered
+
+    @property
     def left(self) -> int:
-        """How many were taken or dropped, which tells whether one that waited still does."""
+        """How many were taken or dropped; once it is n, none of the first n that entered waits."""
         return self._left
 
     def add(self, span: ReadableSpan) -> int:
@@ -41,6 +47,7 @@ class WaitingSpans:
         with self._lock:
             self._spans.append((span, size))
             self._text += size
+            self._entered += 1
             while len(self._spans) > self._most:
                 self._drop_oldest("queue_full")
             while self._text > MOST_TEXT and len(self._spans) > 1:

@@ -60,9 +60,16 @@ def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
 
 
 def concerns_agents(span: ReadableSpan) -> bool:
-    """Whether the span has a GenAI operation or a span kind of ours, in whatever words."""
-    attributes = current_attributes(span)
-    return names.OPERATION_NAME in attributes or names.SPAN_KIND in attributes
+    """Whether the span has a GenAI operation or a span kind of ours, in whatever words.
+
+    Runs where the span ends, so nothing is read that costs time.
+    """
+    attributes: Attributes = span.attributes or {}
+    if names.OPERATION_NAME in attributes or names.SPAN_KIND in attributes:
+        return True
+    dialect = _dialect_of(span, attributes)
+    # Logfire's marks are on spans of everything else too.
+    return dialect is not None and dialect is not logfire.DIALECT
 
 
 def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:

@@ -20,7 +20,7 @@ _END = shield("end a run")
 
 
 class Handler:
-    """Turns callbacks into spans. Its methods have the names and arguments that LangChain gives."""
+    """Turns callbacks into spans. Methods and arguments have the names that LangChain calls."""
 
     # In the caller's thread or task, so that what is current there is seen and can be changed.
     run_inline = True
@@ -46,12 +46,12 @@ class Handler:
         with _BEGIN:
             models.begin(self._runs, "text_completion", serialized, prompts, about)
 
-    def on_llm_new_token(self, _token: Any, **about: Any) -> None:
+    def on_llm_new_token(self, *_token: Any, **about: Any) -> None:
         """A chunk of an answer arrived, and is about to be given to the caller."""
         with _READ:
             models.chunk_arrived(self._runs, about)
 
-    def on_stream_event(self, _event: Any, **about: Any) -> None:
+    def on_stream_event(self, *_event: Any, **about: Any) -> None:
         """The same, in the newer protocol."""
         with _READ:
             models.chunk_arrived(self._runs, about)
@@ -66,15 +66,15 @@ class Handler:
         with _END:
             models.end(self._runs, about.get("response"), about, error)
 
-    def on_chain_start(self, _serialized: Any, inputs: Any, **about: Any) -> None:
+    def on_chain_start(self, serialized: Any, inputs: Any, **about: Any) -> None:  # noqa: ARG002  # LangChain names it
         """A chain, an agent, a graph or one of its nodes begins."""
         with _BEGIN:
             chains.begin_chain(self._runs, inputs, about)
 
-    def on_tool_start(self, serialized: Any, text: Any, **about: Any) -> None:
+    def on_tool_start(self, serialized: Any, input_str: Any, **about: Any) -> None:
         """A tool begins."""
         with _BEGIN:
-            chains.begin_tool(self._runs, serialized, text, about)
+            chains.begin_tool(self._runs, serialized, input_str, about)
 
     def on_retriever_start(self, serialized: Any, query: Any, **about: Any) -> None:
         """A retriever begins."""

@@ -1,0 +1,75 @@
+"""One model call is one priced event, in every stack, whoever else looks on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# One process of pytest's runs a world, for it remembers what came of it.
+OTHERS = {
+    "official": "opentelemetry.instrumentation.genai.",
+    "openllmetry": "opentelemetry.instrumentation.",
+    "openinference": "openinference.instrumentation.",
+}
+WORLDS = ("ours", "native", *OTHERS, *(f"{other}, after ours" for other in OTHERS))
+GROUPED = [pytest.param(world, marks=pytest.mark.xdist_group(world)) for world in WORLDS]
+STACKS = (
+    "openai",
+    "anthropic",
+    "litellm > openai",
+    "litellm > anthropic",
+    "langchain > openai",
+    "langchain > anthropic",
+    "langgraph",
+    "langchain > litellm",
+)
+MODES = ("sync", "async", "stream", "astream")
+
+
+@cache
+def outcome(world: str) -> Any:
+    """What the program says."""
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(Path(__file__).parent / "program.py"), world],
+        env={"PYTHONPATH": str(tests), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("world", GROUPED)
+def test_what_is_told_is_what_was_billed(world: str, stack: str, mode: str):
+    result, case = outcome(world), f"{stack}, {mode}"
+
+    assert result["told"][case]["calls"] == result["billed"][case]["calls"]
+    assert result["told"][case]["cost"] == pytest.approx(result["billed"][case]["cost"], abs=1e-9)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("world", GROUPED)
+def test_no_call_is_told_of_outside_its_session(world: str):
+    assert set(outcome(world)["told"]) == {f"{stack}, {mode}" for stack in STACKS for mode in MODES}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("world", GROUPED)
+def test_the_others_told_of_the_calls_too(world: str):
+    scopes = outcome(world)["scopes"]
+    prefix = OTHERS.get(world.partition(", ")[0])
+
+    expected = set() if prefix is None else {"anthropic", "langchain", "openai"}
+    told = {scope.removeprefix(prefix or "-").partition(".")[0] for scope in scopes}
+    assert expected <= told
