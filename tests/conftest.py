@@ -51,6 +51,10 @@ class Spans:
         self.provider = TracerProvider(shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self._memory))
 
+    def __len__(self) -> int:
+        """How many spans ended since it was last asked for them."""
+        return len(self._memory.get_finished_spans())
+
     def finished(self) -> list[Any]:
         """The spans that ended since it was last asked, as the SDK has them."""
         spans = list(self._memory.get_finished_spans())

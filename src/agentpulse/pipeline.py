@@ -93,6 +93,7 @@ def _processor(settings: Settings) -> AgentPulseSpanProcessor:
         settings.endpoint,
         settings.agent_name,
         capture_messages=settings.capture_messages,
+        redact=settings.redact,
         prices=settings.prices,
         max_batch_size=settings.max_batch_size,
         allow_insecure=settings.allow_insecure,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ def init(
     endpoint: str | None = None,
     enabled: bool | None = None,
     capture_messages: bool | None = None,
+    redact: Callable[[str], str] | None = None,
     auto_patch: bool | None = None,
     instrument: Iterable[str] | None = None,
     flush_interval: float | None = None,

@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 FIXTURES = Path(__file__).parent / "dialects"
 DIALECTS = sorted(path.stem for path in FIXTURES.glob("*.json"))
+BY_HAND = ("genai_old", "mlflow", "vercel")
 SECOND = 1_000_000_000
 CALLED = 1_767_225_600 * SECOND
 
@@ -175,12 +176,78 @@ def test_nothing_that_was_said_is_told(dialect: str):
     assert "fake server_error" not in "".join(event.json for event in events(ended))
 
 
-def test_messages_are_told_where_they_are_captured():
-    told = events(spans("openllmetry"), capture_messages=True)
+@pytest.mark.parametrize("dialect", sorted({*DIALECTS} - {"genai", "anthropic"}))
+def test_messages_are_told_where_they_are_captured(dialect: str):
+    """The fixtures of the other two have no content on them."""
+    told = [
+        event.data
+        for event in events(spans(dialect), capture_messages=True)
+        if event.head.kind == "llm_call" and event.data["operation"] == "chat"
+    ]
+    said = [
+        [(each["role"], each["content"]) for each in data["messages"]]
+        for data in told
+        if "messages" in data
+    ]
 
-    messages = told[0].data["messages"]
-    assert messages[0] == {"role": "user", "content": "CANARY-PROMPT number 1, please"}
-    assert messages[1]["role"] == "assistant"
+    role, prompt = said[0][0]
+    assert (role, prompt[:13]) == ("user", "CANARY-PROMPT")
+    assert said[0][1][0] == "assistant"
+    if dialect not in BY_HAND:
+        assert any(("assistant", '[tool call search] {"query": "unread"}') in each for each in said)
+    if dialect not in (*BY_HAND, "langfuse", "pydantic_ai"):
+        # Only these record Anthropic's instructions.
+        assert any(each[0][0] == "system" and "CANARY-SYSTEM" in each[0][1] for each in said)
+
+
+def test_arguments_and_results_are_told_where_they_are_captured():
+    told = {}
+    for dialect in ("genai_old", "langfuse", "mlflow", "pydantic_ai", "vercel"):
+        captured = events(spans(dialect), capture_messages=True)
+        told[dialect] = [
+            (event.data["args"], event.data.get("result"))
+            for event in captured
+            if event.head.kind == "span_end" and "CANARY" in str(event.data.get("args", "x"))
+        ]
+
+    assert told == {
+        "genai_old": [("CANARY-ARGS", "CANARY-RESULT")],
+        "langfuse": [("CANARY-ARGS", None)],
+        "mlflow": [({"q": "CANARY-PROMPT"}, None), ({"q": "CANARY-ARGS"}, "CANARY-RESULT")],
+        "pydantic_ai": [],
+        "vercel": [("CANARY-ARGS", "CANARY-RESULT")],
+    }
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_is_told_of_what_was_said_is_what_the_user_makes_of_it(dialect: str):
+    told = events(spans(dialect), capture_messages=True, redact=lambda text: "hidden")
+    plain = events(spans(dialect), capture_messages=True)
+
+    assert "CANARY" not in "".join(event.json for event in told)
+    figures_of = [
+        {**event.data, "messages": None, "attributes": None, "args": 0, "result": 0, "error": 0}
+        for event in (*told, *plain)
+    ]
+    assert figures_of[: len(told)] == figures_of[len(told) :]
+    assert [[message["role"] for message in event.data.get("messages", ())] for event in told] == [
+        [message["role"] for message in event.data.get("messages", ())] for event in plain
+    ]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_text_of_an_unknown_name_is_told(dialect: str):
+    """A new version may put content under any name."""
+    unknown = {f"{word}.something.new": "CANARY" for word in ("llm", "gen_ai", "ai", "langfuse")}
+    unknown |= {"url.full": "http://x/?q=CANARY", "http.request.header.x": "CANARY"}
+    ended = [
+        read({**told, "attributes": {**told["attributes"], **unknown}})
+        for told in fixture(dialect)["spans"]
+        if told["scope"] and not told["scope"].startswith("agentpulse")
+    ]
+    told = "".join(event.json for event in events(ended))
+
+    assert "CANARY" not in told or dialect == "genai_old"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -68,19 +69,19 @@ def replayed() -> Iterator[Replayed]:
         yield provider
 
 
-def calls(recording: Any, provider: Replayed) -> list[Any]:
-    """The ways to make the recorded call again."""
+def calls(recording: Any, provider: Replayed, told: Callable[[], bool]) -> list[Any]:
+    """The ways to make the recorded call again; a stream is read until it is `told` of."""
     key = recording["provider"], recording["operation"]
     body = dict(recording["request"]["body"])
     base = provider.anthropic_url if key[0] == "anthropic" else provider.openai_url
     body["model"] = f"{key[0]}/{body['model']}"
     given = {**body, "api_key": "x", "api_base": base, "max_retries": 0}
     name = FUNCTIONS[key]
-    ways = [lambda: read(getattr(litellm, f"a{name}")(**given), given)]
+    ways = [lambda: read(getattr(litellm, f"a{name}")(**given), given, told)]
     if name == "anthropic_messages":
-        ways = [lambda: read(litellm.anthropic_messages(**given), given)]
+        ways = [lambda: read(litellm.anthropic_messages(**given), given, told)]
         if "tools" not in given and isinstance(given.get("system", ""), str):
-            ways.append(lambda: read(litellm.acompletion(**in_openai_format(given)), given))
+            ways.append(lambda: read(litellm.acompletion(**in_openai_format(given)), given, told))
         return ways
     return [lambda: drain(getattr(litellm, name)(**given), given), *ways]
 
@@ -96,14 +97,16 @@ def drain(result: Any, given: dict[str, Any]) -> None:
         list(result)
 
 
-def read(result: Any, given: dict[str, Any]) -> None:
+def read(result: Any, given: dict[str, Any], told: Callable[[], bool]) -> None:
     async def run() -> None:
         answer = await result
         if given.get("stream"):
             async for _ in answer:
                 pass
             # Some streams are put together in a task of LiteLLM's own.
-            await asyncio.sleep(0.05)
+            until = time.monotonic() + 10
+            while not told() and time.monotonic() < until:  # noqa: ASYNC110  # spans wake nobody
+                await asyncio.sleep(0.005)
 
     asyncio.run(run())
 
@@ -161,7 +164,7 @@ def test_a_recorded_call_is_one_true_span(
 ) -> None:
     replayed.said = recording["response"]
     spans = recorded()
-    for call in calls(recording, replayed):
+    for call in calls(recording, replayed, lambda: bool(len(spans.spans))):
         try:
             call()
         except TypeError as error:

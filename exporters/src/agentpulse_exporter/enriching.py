@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.util.types import Attributes
 
 from agentpulse_exporter import names
 from agentpulse_exporter.cost import cost_of, is_model_call
 from agentpulse_exporter.dialects import current_attributes
 from agentpulse_exporter.ledger import Ledger
 from agentpulse_exporter.pricing import PriceOverrides
+from agentpulse_exporter.span_copy import SpanCopy
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -69,44 +68,9 @@ class CostEnrichingExporter(SpanExporter):
                 return span
             at = None if span.start_time is None else span.start_time / 1e9
             cost = cost_of(attributes, at, self._overrides)
-            return span if cost is None else PricedSpan(span, cost.attributes())
+            if cost is None:
+                return span
+            return SpanCopy(span, {**(span.attributes or {}), **cost.attributes()})
         except Exception as error:  # noqa: BLE001  # a span that can't be priced must still arrive
             _logger.debug("A span could not be priced: %s", type(error).__name__)
             return span
-
-
-class PricedSpan(ReadableSpan):
-    """A copy of a span with a few attributes more."""
-
-    def __init__(self, span: ReadableSpan, more: Mapping[str, object]) -> None:
-        super().__init__(
-            span.name,
-            context=span.context,
-            parent=span.parent,
-            resource=span.resource,
-            attributes=cast("Attributes", {**(span.attributes or {}), **more}),
-            events=span.events,
-            links=span.links,
-            kind=span.kind,
-            status=span.status,
-            start_time=span.start_time,
-            end_time=span.end_time,
-            instrumentation_scope=span.instrumentation_scope,
-        )
-        self._original = span
-
-    # The counts of what the SDK's limits cut are kept by the containers of the original.
-    @property
-    def dropped_attributes(self) -> int:
-        """How many attributes the SDK's limits cut."""
-        return self._original.dropped_attributes
-
-    @property
-    def dropped_events(self) -> int:
-        """How many events the SDK's limits cut."""
-        return self._original.dropped_events
-
-    @property
-    def dropped_links(self) -> int:
-        """How many links the SDK's limits cut."""
-        return self._original.dropped_links

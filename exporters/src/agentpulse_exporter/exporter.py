@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from opentelemetry import context as context_api
@@ -29,6 +29,7 @@ from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.events import Event
 from agentpulse_exporter.mapping import Mapper
 from agentpulse_exporter.proxies import proxy_for
+from agentpulse_exporter.redaction import RedactionFailed
 from agentpulse_exporter.settings import resolve
 from agentpulse_exporter.transport import Transport
 
@@ -53,6 +54,9 @@ class AgentPulseSpanExporter(SpanExporter):
         prices: Your own prices, as a mapping or the path of a JSON file; by default
             `AGENTPULSE_PRICES`.
         max_batch_size: Events in one request; by default `AGENTPULSE_MAX_BATCH_SIZE`, else 100.
+        redact: Is given each captured text (message, tool argument or result, text of an error) on
+            the sending thread, and returns what is sent instead of it. Where it raises, or returns
+            no text, the event is dropped, and counted as `redaction_failed`.
         allow_insecure: Whether plain http to another machine is allowed.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
 
@@ -69,6 +73,7 @@ class AgentPulseSpanExporter(SpanExporter):
         capture_messages: bool | None = None,
         prices: Mapping[str, object] | str | Path | None = None,
         max_batch_size: int | None = None,
+        redact: Callable[[str], str] | None = None,
         allow_insecure: bool | None = None,
         export_all_spans: bool | None = None,
     ) -> None:
@@ -87,7 +92,9 @@ class AgentPulseSpanExporter(SpanExporter):
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
             )
         self.counters = Counters()
-        self._mapper = Mapper(settings.capture_messages, settings.overrides, self.counters.unpriced)
+        self._mapper = Mapper(
+            settings.capture_messages, settings.overrides, self.counters.unpriced, redact=redact
+        )
         self._transport = Transport(settings.endpoint, proxy_for(settings.endpoint))
         self.delivery = Delivery(settings, self._transport, self.counters)
         self._kept: deque[Batch] = deque()
@@ -222,6 +229,10 @@ class AgentPulseSpanExporter(SpanExporter):
         for span in spans:
             try:
                 events = self._mapper.events(span)
+            except RedactionFailed as error:
+                _logger.debug("A text could not be redacted: %s", error)
+                self.counters.dropped("redaction_failed")
+                continue
             except Exception as error:  # noqa: BLE001  # one odd span takes no others with it
                 _logger.debug("A span could not be mapped: %s", type(error).__name__)
                 self.counters.dropped("unmappable")

@@ -18,6 +18,7 @@ from agentpulse_exporter.limits import MAX_LABEL, clean, plain, timestamp
 from agentpulse_exporter.messages import conversation
 from agentpulse_exporter.pricing import PriceOverrides
 from agentpulse_exporter.reading import count, number, text, texts
+from agentpulse_exporter.redaction import Redact, redacted
 from agentpulse_exporter.sessions import SESSION_KINDS, Sessions, end_events, start_events
 from agentpulse_exporter.spans import (
     Attributes,
@@ -73,6 +74,7 @@ class Mapper:
         unpriced: Is told the model of each call that used tokens and has no known price.
         sessions: What the calls of each open session took so far.
         ledger: Which calls were told of, so that each is priced once.
+        redact: What makes of each captured text what is sent of it.
     """
 
     capture_messages: bool = False
@@ -80,6 +82,7 @@ class Mapper:
     unpriced: Callable[[str], object] = str
     sessions: Sessions = field(default_factory=Sessions)
     ledger: Ledger = field(default_factory=Ledger)
+    redact: Redact | None = None
 
     def expect(self, spans: Iterable[ReadableSpan]) -> None:
         """Looks for calls that several spans tell of, before the events of these are made."""
@@ -90,8 +93,14 @@ class Mapper:
         """The events that tell of the span, the one that stands for it first.
 
         A span that is still open tells of its start. Empty if nothing can be made to fit.
+
+        Raises:
+            RedactionFailed: as `redacted` does.
         """
-        told = self._told(span, current_attributes(span))
+        attributes = current_attributes(span, with_content=self.capture_messages)
+        if self.redact is not None and (self.capture_messages or _is_captured(span)):
+            span, attributes = redacted(span, attributes, self.redact)
+        told = self._told(span, attributes)
         made = [event(head, data, spans=0 if at else 1) for at, (head, data) in enumerate(told)]
         return [each for each in made if each is not None] if made and made[0] else []
 
@@ -184,10 +193,15 @@ class Mapper:
                 and (self.capture_messages or not is_content(name))
             },
         }
-        if self.capture_messages or attributes.get(names.CAPTURED) is True:
+        if self.capture_messages or _is_captured(span):
             data.update(
                 (field, parsed(attributes[name]))
                 for name, field in _CAPTURED.items()
                 if name in attributes
             )
         return data
+
+
+def _is_captured(span: ReadableSpan) -> bool:
+    """Whether its arguments and results are captured though messages are not."""
+    return (span.attributes or {}).get(names.CAPTURED) is True

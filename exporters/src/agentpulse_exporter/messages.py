@@ -46,9 +46,15 @@ def _cut(text: str, room: int) -> str:
 
 
 def _messages(attributes: Mapping[str, object]) -> Iterator[dict[str, str]]:
-    instructions = _parsed(attributes.get(names.SYSTEM_INSTRUCTIONS))
-    if instructions:
-        yield {"role": "system", "content": _content(instructions)}
+    instructions = _content(_parsed(attributes.get(names.SYSTEM_INSTRUCTIONS)))
+    messages = [*_listed(attributes)]
+    # Some tell the instructions among the messages too.
+    if instructions and {"role": "system", "content": instructions} not in messages[:1]:
+        yield {"role": "system", "content": instructions}
+    yield from messages
+
+
+def _listed(attributes: Mapping[str, object]) -> Iterator[dict[str, str]]:
     for name in (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES):
         messages = _parsed(attributes.get(name))
         for message in cast("list[object]", messages) if isinstance(messages, list) else []:
@@ -85,13 +91,13 @@ def _part(part: object) -> str:
     if not isinstance(part, dict):
         return ""
     fields = cast("dict[str, object]", part)
-    kind, content = fields.get("type"), fields.get("content")
-    if kind in ("text", "reasoning") and isinstance(content, str):
-        return content
+    kind, content = fields.get("type"), fields.get("content", fields.get("text"))
+    if kind in ("text", "reasoning") and content is not None:
+        return content if isinstance(content, str) else _content(content)
     if kind == "tool_call":
         return f"[tool call {fields.get('name')}] {_json(fields.get('arguments'))}"
     if kind == "tool_call_response":
-        return f"[tool response] {_json(fields.get('response'))}"
+        return f"[tool response] {_json(fields.get('response', fields.get('result')))}"
     # Images, sounds and files are named; their bytes say nothing in a transcript.
     return f"[{fields.get('modality') or kind or 'part'}]"
 

@@ -165,6 +165,16 @@ def _libraries(value: object) -> tuple[str, ...]:
     return cast("tuple[str, ...]", names)
 
 
+def _function(value: object) -> object:
+    if not callable(value):
+        raise TypeError
+    return value
+
+
+def _shown_function(value: object) -> str:
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
 SWITCH = Kind("true or false", _switch, _read_switch)
 TEXT = Kind("a name that isn't empty", _text)
 KEY = Kind(
@@ -185,4 +195,7 @@ PRICES = Kind(
 LIBRARIES = Kind(
     'names of libraries that `agentpulse status` lists, for example ("openai", "anthropic")',
     _libraries,
+)
+REDACTION = Kind(
+    "a function that is given a text and returns a text", _function, show=_shown_function
 )

@@ -8,7 +8,7 @@ The README shows the same table, and a test compares the two.
 import dataclasses
 import inspect
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -81,6 +81,15 @@ class Settings:
             "(`SPAN_ONLY` or `SPAN_AND_EVENT`).",
         ),
     ] = False
+    redact: Annotated[
+        Callable[[str], str] | None,
+        Row(
+            None,
+            kinds.REDACTION,
+            "A function that is given each captured text and returns what is sent instead of it; "
+            "where it fails, the event is dropped, and counted.",
+        ),
+    ] = None
     auto_patch: Annotated[
         bool,
         Row("AGENTPULSE_AUTO_PATCH", kinds.SWITCH, "Whether the LLM libraries are instrumented."),

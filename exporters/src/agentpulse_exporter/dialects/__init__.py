@@ -42,11 +42,14 @@ _OURS = "agentpulse"
 __all__ = ["DIALECTS", "concerns_agents", "current_attributes", "shown_attributes"]
 
 
-def current_attributes(span: ReadableSpan) -> Attributes:
-    """The span's attributes in the words of the current conventions. The span stays as it is."""
+def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Attributes:
+    """The span's attributes in the words of the current conventions. The span stays as it is.
+
+    What was said stays in the words that it is in, but with content.
+    """
     attributes: Attributes = span.attributes or {}
     dialect = _dialect_of(span, attributes)
-    return attributes if dialect is None else dialect.current(attributes)
+    return attributes if dialect is None else dialect.current(attributes, with_content=with_content)
 
 
 def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:

@@ -25,12 +25,14 @@ class Dialect:
         marks: How names of attributes start that only its spans have.
         words: The current name, and its names for the same thing, the best one first.
         quirks: What is left to do, in this order.
+        content: What is left to do where messages are captured.
     """
 
     scopes: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     quirks: tuple[Quirk, ...] = ()
+    content: tuple[Quirk, ...] = ()
 
     def claims(self, scope: str, attributes: Attributes) -> bool:
         """Whether a span is one of these."""
@@ -38,8 +40,8 @@ class Dialect:
             return True
         return bool(self.marks) and any(name.startswith(self.marks) for name in attributes)
 
-    def current(self, attributes: Attributes) -> Attributes:
-        """The attributes in the current words."""
+    def current(self, attributes: Attributes, *, with_content: bool = False) -> Attributes:
+        """The attributes in the current words, messages only with content."""
         told: Told = dict(attributes)
         for name, theirs in self.words.items():
             if name not in told:
@@ -47,6 +49,8 @@ class Dialect:
                 if found is not None:
                     told[name] = found
         for quirk in self.quirks:
+            quirk(told)
+        for quirk in self.content if with_content else ():
             quirk(told)
         return told
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import names
+from agentpulse_exporter.dialects import said
 from agentpulse_exporter.dialects.dialect import Dialect, Told, inclusive_input
 from agentpulse_exporter.reading import text
 
@@ -108,4 +109,8 @@ DIALECT = Dialect(
     marks=("gen_ai.", "traceloop.", "llm.request.type", "llm.usage."),
     words=WORDS,
     quirks=QUIRKS,
+    content=(
+        said.indexed("gen_ai.prompt", "gen_ai.completion"),
+        said.values("traceloop.entity.input", "traceloop.entity.output"),
+    ),
 )

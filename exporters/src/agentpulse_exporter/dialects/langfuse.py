@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentpulse_exporter import names
+from agentpulse_exporter.dialects import said
 from agentpulse_exporter.dialects.dialect import Dialect, Told, inclusive_input, json_object
 from agentpulse_exporter.reading import count, number, text
 
@@ -100,4 +101,5 @@ DIALECT = Dialect(
     marks=("langfuse.",),
     words=_WORDS,
     quirks=(_operation, _provider, _usage, inclusive_input, _stream, _cost),
+    content=(said.values("langfuse.observation.input", "langfuse.observation.output"),),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from agentpulse_exporter import names
+from agentpulse_exporter.dialects import said
 from agentpulse_exporter.dialects.dialect import Dialect, Told, inclusive_input, json_object
 from agentpulse_exporter.dialects.genai import QUIRKS, WORDS
 from agentpulse_exporter.reading import count, number, text
@@ -61,4 +62,9 @@ def _all(told: Told) -> None:
         told.setdefault(names.COST_FALLBACK, cost)
 
 
-DIALECT = Dialect(marks=("mlflow.",), words=WORDS, quirks=(_all, *QUIRKS, inclusive_input))
+DIALECT = Dialect(
+    marks=("mlflow.",),
+    words=WORDS,
+    quirks=(_all, *QUIRKS, inclusive_input),
+    content=(said.values("mlflow.spanInputs", "mlflow.spanOutputs"),),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from agentpulse_exporter import names
+from agentpulse_exporter.dialects import said
 from agentpulse_exporter.dialects.dialect import (
     Dialect,
     Told,
@@ -93,5 +94,9 @@ DIALECT = Dialect(
         provider,
         inclusive_input,
         own_cost("llm.cost.total"),
+    ),
+    content=(
+        said.indexed("llm.input_messages", "llm.output_messages"),
+        said.values("input.value", "output.value"),
     ),
 )

@@ -7,6 +7,7 @@ the inner one (`….doGenerate`, `….doStream`, `….doEmbed`) is the call.
 from __future__ import annotations
 
 from agentpulse_exporter import names
+from agentpulse_exporter.dialects import said
 from agentpulse_exporter.dialects.dialect import Dialect, Told, inclusive_input, is_no_call
 from agentpulse_exporter.dialects.genai import QUIRKS, WORDS
 from agentpulse_exporter.reading import count, text
@@ -96,5 +97,9 @@ DIALECT = Dialect(
         *(quirk for quirk in QUIRKS if quirk is not inclusive_input),
         _exclusive_input,
         inclusive_input,
+    ),
+    content=(
+        said.values("ai.prompt.messages", "ai.response.text"),
+        said.values("ai.toolCall.args", "ai.toolCall.result"),
     ),
 )

@@ -1,0 +1,390 @@
+"""Nothing that was said leaves the process, unless messages are captured; then, as redacted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from agentpulse_instrumentation import shield
+from fakes.canaries import MARK, Canaries, Watched
+
+import agentpulse
+from agentpulse.demo.provider import Reply
+
+SECRET = "sk-canary-of-the-key-0123456789"
+
+
+def openai_client(watched: Watched) -> openai.OpenAI:
+    said = watched.canaries
+    return openai.OpenAI(
+        api_key=SECRET,
+        base_url=watched.provider.openai_url,
+        max_retries=0,
+        default_headers={"X-Note": said("header of the client")},
+        default_query={"note": said("query of the client")},
+        http_client=openai.DefaultHttpxClient(verify=False),
+    )
+
+
+def anthropic_client(watched: Watched) -> anthropic.Anthropic:
+    said = watched.canaries
+    return anthropic.Anthropic(
+        api_key=SECRET,
+        base_url=watched.provider.anthropic_url,
+        max_retries=0,
+        default_headers={"X-Note": said("header of the other client")},
+        http_client=anthropic.DefaultHttpxClient(verify=False),
+    )
+
+
+def answering(said: Canaries, place: str) -> Any:
+    """The answer that would have been given, with all its words and arguments replaced."""
+
+    def change(reply: Reply) -> Reply:
+        def deep(value: Any, key: str = "") -> Any:
+            if isinstance(value, dict):
+                return {name: deep(item, name) for name, item in value.items()}
+            if isinstance(value, list):
+                return [deep(item, key) for item in value]
+            if key in ("content", "text", "transcript", "revised_prompt") and value:
+                return said(f"{place} text")
+            if key == "arguments":
+                return json.dumps({"query": said(f"{place} arguments")})
+            return value
+
+        if reply.events is not None:
+            return replace(reply, events=tuple(deep_event(each, deep) for each in reply.events))
+        return replace(reply, body=deep(json.loads(reply.encoded())))
+
+    return change
+
+
+def deep_event(event: bytes, deep: Any) -> bytes:
+    lines = event.split(b"\n")
+    for at, line in enumerate(lines):
+        if line.startswith(b"data: {"):
+            lines[at] = b"data: " + json.dumps(deep(json.loads(line[6:]))).encode()
+    return b"\n".join(lines)
+
+
+def chat(said: Canaries) -> dict[str, Any]:
+    function = {
+        "name": "search",
+        "description": said("description of a tool"),
+        "parameters": {
+            "type": "object",
+            "properties": {said("parameter of a tool"): {"type": "string"}},
+        },
+    }
+    called = {
+        "id": "call_0",
+        "type": "function",
+        "function": {
+            "name": "search",
+            "arguments": json.dumps({"query": said("earlier arguments")}),
+        },
+    }
+    return {
+        "model": "gpt-4o",
+        "messages": [
+            {"role": "system", "content": said("system prompt")},
+            {"role": "user", "name": "someone", "content": said("prompt")},
+            {"role": "assistant", "content": None, "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": "call_0", "content": said("result of a tool")},
+            {"role": "user", "content": [{"type": "text", "text": said("part of a prompt")}]},
+        ],
+        "tools": [{"type": "function", "function": function}],
+        "stop": [said("stop sequence")],
+        "metadata": {"note": said("metadata")},
+        "user": said("user of the provider"),
+        "prediction": {"type": "content", "content": said("prediction")},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": {"title": said("schema of the answer")}},
+        },
+        "extra_headers": {"X-More": said("header of the call")},
+        "extra_query": {"more": said("query of the call")},
+        "extra_body": {"more": said("body of the call")},
+    }
+
+
+def response(said: Canaries) -> dict[str, Any]:
+    return {
+        "model": "gpt-4o",
+        "instructions": said("instructions"),
+        "input": [{"role": "user", "content": said("input")}],
+        "tools": [
+            {
+                "type": "function",
+                "name": "look",
+                "description": said("description of a function"),
+                "parameters": {},
+                "strict": False,
+            }
+        ],
+        "metadata": {"note": said("metadata of a response")},
+        "prompt_cache_key": said("cache key"),
+        "safety_identifier": said("safety identifier"),
+    }
+
+
+def message(said: Canaries) -> dict[str, Any]:
+    return {
+        "model": "claude-haiku-4-5",
+        "max_tokens": 99,
+        "system": said("system of a message"),
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": said("text of a message")}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {
+                        "type": "tool_use",
+                        "id": "toolu_0",
+                        "name": "search",
+                        "input": {"query": said("input of a tool use")},
+                    }
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "toolu_0",
+                        "content": said("tool result of a message"),
+                    }
+                ],
+            },
+        ],
+        "tools": [
+            {
+                "name": "search",
+                "description": said("description of a tool of messages"),
+                "input_schema": {"type": "object", "properties": {}},
+            }
+        ],
+        "stop_sequences": [said("stop sequence of a message")],
+        "metadata": {"user_id": said("user of messages")},
+        "extra_headers": {"X-More": said("header of a message")},
+    }
+
+
+def call_openai(watched: Watched) -> None:
+    said, script = watched.canaries, watched.provider.script
+    with openai_client(watched) as client:
+        script(answering(said, "answer"))
+        client.chat.completions.create(**chat(said))
+        script(answering(said, "streamed answer"))
+        list(client.chat.completions.create(**chat(said), stream=True))
+        script(answering(said, "response"))
+        client.responses.create(**response(said))
+        script(answering(said, "streamed response"))
+        list(client.responses.create(**response(said), stream=True))
+        script(answering(said, "completion"))
+        client.completions.create(
+            model="gpt-3.5-turbo-instruct",
+            prompt=said("legacy prompt"),
+            suffix=said("legacy suffix"),
+        )
+        client.embeddings.create(model="text-embedding-3-small", input=said("embedded text"))
+        client.images.generate(model="gpt-image-1", prompt=said("prompt of an image"))
+        client.moderations.create(model="omni-moderation-latest", input=said("moderated text"))
+        client.audio.speech.create(model="tts-1", voice="alloy", input=said("spoken text"))
+        script(answering(said, "transcript"))
+        client.audio.transcriptions.create(
+            model="whisper-1",
+            file=(said("name of a file"), io.BytesIO(b"RIFF")),
+            prompt=said("prompt of a transcription"),
+        )
+        script(watched.fails("error"))
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(**chat(said))
+        script(watched.fails("error of a stream"))
+        with pytest.raises(openai.BadRequestError):
+            client.responses.create(**response(said), stream=True)
+        with contextlib.suppress(openai.APIStatusError):
+            client.post(f"/{said('path')}", cast_to=object, body={"x": said("body of a post")})
+
+
+def call_anthropic(watched: Watched) -> None:
+    said, script = watched.canaries, watched.provider.script
+    with anthropic_client(watched) as client:
+        script(answering(said, "message"))
+        client.messages.create(**message(said))
+        script(answering(said, "streamed message"))
+        list(client.messages.create(**message(said), stream=True))
+        with client.messages.stream(**message(said)) as stream:
+            stream.get_final_message()
+        script(watched.fails("error of a message"))
+        with pytest.raises(anthropic.BadRequestError):
+            client.messages.create(**message(said))
+
+
+def run_own(watched: Watched) -> None:
+    """All that the decorators and contexts see."""
+    said = watched.canaries
+
+    @agentpulse.agent
+    class Clerk:
+        def work(self, given: str) -> str:
+            return given.replace("argument of a method", "x") + said("result of a method")
+
+    @agentpulse.tool
+    def find(query: str, **more: str) -> str:
+        return said("result of a function") if query and more else ""
+
+    @agentpulse.task
+    def lines(count: str) -> Iterator[str]:
+        yield said("line of a generator")
+        yield count
+
+    @agentpulse.trace
+    async def alines(count: str) -> AsyncIterator[str]:
+        yield said("line of an async generator")
+        yield count
+
+    @agentpulse.task
+    async def wait(count: str) -> str:
+        await asyncio.sleep(0)
+        raise LookupError(said("exception of a coroutine"), count)
+
+    async def later() -> None:
+        async for _ in alines(said("argument of an async generator")):
+            pass
+        with contextlib.suppress(LookupError):
+            await wait(said("argument of a coroutine"))
+
+    with agentpulse.session("day"):
+        Clerk().work(said("argument of a method"))
+        find(said("argument of a function"), note=said("keyword of a function"))
+        list(lines(said("argument of a generator")))
+        asyncio.run(later())
+    fail(said)
+
+
+def fail(said: Canaries) -> None:
+    """All the ways in which a program's own exceptions are told of."""
+    with contextlib.suppress(ValueError), agentpulse.cron("night", schedule="0 3 * * *"):
+        raise ValueError(said("exception of a cron job"))
+    with contextlib.suppress(KeyError), agentpulse.session("evening"):
+        raise KeyError(said("exception of a session"))
+
+    def crash() -> None:
+        raise RuntimeError(said("exception of a thread"))
+
+    thread = threading.Thread(target=crash)
+    thread.start()
+    thread.join()
+
+
+CAPTURED = {
+    *("answer text", "streamed answer text", "system prompt", "prompt", "result of a tool"),
+    *("earlier arguments", "part of a prompt", "instructions", "input", "response arguments"),
+    *("streamed response arguments", "error", "error of a stream"),
+    *("completion text", "legacy prompt"),
+    *("system of a message", "text of a message", "input of a tool use"),
+    *("tool result of a message", "message text", "streamed message text", "error of a message"),
+    *("argument of a method", "result of a method", "argument of a function"),
+    *("keyword of a function", "result of a function", "argument of a generator"),
+    *("argument of an async generator", "argument of a coroutine", "exception of a coroutine"),
+    *("exception of a cron job", "exception of a session", "exception of a thread"),
+}
+"""What is told where messages are captured. Keys, headers and addresses aren't."""
+
+STOPPED_BY = {"stop sequence", "stop sequence of a message"}
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+def everything(watched: Watched) -> None:
+    call_openai(watched)
+    call_anthropic(watched)
+    run_own(watched)
+
+
+def test_nothing_that_was_said_leaves_the_process(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Watched(caplog) as watched:
+        everything(watched)
+        kinds = {event["kind"] for event in watched.events()}
+        assert {"llm_call", "span_end", "session", "cron", "error"} <= kinds
+        for left in (watched.sent(), watched.logged()):
+            assert watched.canaries.within(left) == set()
+            assert MARK not in left
+        # A parameter that the conventions recommend for spans. It isn't sent.
+        assert watched.canaries.within(watched.exported()) == STOPPED_BY
+        assert SECRET not in watched.exported()
+        # The hook of threads prints what it did not handle, and so it should.
+        printed = capfd.readouterr().err
+        assert watched.canaries.within(printed) <= {"exception of a thread"}
+
+
+def test_what_goes_wrong_with_us_says_nothing_either(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shield, "strict", False)
+
+    def broken(*_given: object, **_more: object) -> None:
+        raise ValueError(*map(str, _given), str(_more))
+
+    with Watched(caplog, capture_messages=True) as watched:
+        monkeypatch.setattr("agentpulse_instrumentation.openai.chat.output_type_of", broken)
+        monkeypatch.setattr("agentpulse_exporter.mapping.conversation", broken)
+        with openai_client(watched) as client:
+            client.chat.completions.create(**chat(watched.canaries))
+        agentpulse.flush()
+
+        assert "ValueError" in watched.logged()
+        assert watched.canaries.within(watched.logged()) == set()
+
+
+def test_messages_are_told_where_they_are_captured(caplog: pytest.LogCaptureFixture) -> None:
+    with Watched(caplog, capture_messages=True) as watched:
+        everything(watched)
+        told = watched.canaries.within(watched.sent())
+
+        assert told == CAPTURED
+        assert SECRET not in watched.sent() + watched.logged() + watched.exported()
+
+
+def test_the_user_has_the_last_word_on_what_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def redact(text: str) -> str:
+        return text.replace(MARK, "hidden")
+
+    with Watched(caplog, capture_messages=True, redact=redact) as watched:
+        everything(watched)
+        sent = watched.sent()
+
+        assert watched.canaries.within(sent) == set()
+        assert Canaries.within(watched.canaries, sent.replace("hidden", MARK)) == CAPTURED
+
+
+def test_a_failing_redaction_costs_the_event_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def redact(text: str) -> str:
+        if MARK in text:
+            raise SystemExit(text)
+        return text
+
+    with Watched(caplog, capture_messages=True, redact=redact) as watched:
+        with openai_client(watched) as client:
+            client.chat.completions.create(**chat(watched.canaries))
+            client.embeddings.create(model="text-embedding-3-small", input="no secret")
+        assert not agentpulse.flush()
+        names = [event["data"]["name"] for event in watched.receiver.of_kind("llm_call")]
+
+        assert names == ["embeddings text-embedding-3-small"]
+        assert agentpulse.stats().dropped == {"redaction_failed": 1}
+        assert watched.canaries.within(watched.logged()) == set()
