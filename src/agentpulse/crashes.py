@@ -7,6 +7,7 @@ is the user's own doing, and no error.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +20,19 @@ _TELL = shield("tell of an unhandled exception")
 
 Tell = Callable[[BaseException, str], None]
 """Is given the exception and where it was: "main", "thread" or "asyncio"."""
+
+
+def _context_of(told: dict[str, Any]) -> contextvars.Context | None:
+    """The context of the task or callback that failed; None where there is neither.
+
+    An empty one where Python doesn't say, as for tasks before 3.12.
+    """
+    source = told.get("task") or told.get("future") or told.get("handle")
+    if source is None:
+        return None
+    given = getattr(source, "get_context", None)
+    context = given() if given is not None else getattr(source, "_context", None)
+    return context.copy() if isinstance(context, contextvars.Context) else contextvars.Context()
 
 
 class CrashHooks:
@@ -73,7 +87,13 @@ class CrashHooks:
     def _asyncio_wrapper(self, original: Callable[..., None]) -> Callable[..., None]:
         def call_exception_handler(loop: asyncio.BaseEventLoop, context: dict[str, Any]) -> None:
             error = context.get("exception")
-            self._note(error if isinstance(error, BaseException) else None, "asyncio")
+            if self._active and isinstance(error, Exception):
+                # This may run in whatever drops the last reference to a task.
+                around = _context_of(context)
+                if around is None:
+                    self._note(error, "asyncio")
+                else:
+                    around.run(self._note, error, "asyncio")
             original(loop, context)
 
         return call_exception_handler

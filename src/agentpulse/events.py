@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from agentpulse.tracing import active
 
@@ -25,7 +25,7 @@ def event(name: str, data: Mapping[str, Any] | None = None) -> None:
         name,
         lambda: {
             "name": name,
-            **{("name_" if key == "name" else key): value for key, value in (data or {}).items()},
+            **{("name_" if key == "name" else key): each for key, each in _fields(data).items()},
         },
     )
 
@@ -38,11 +38,12 @@ def metric(name: str, value: float, tags: Mapping[str, Any] | None = None) -> No
         value: The figure.
         tags: What it was measured of.
     """
-    _tell("metric", name, lambda: {"name": name, "value": value, "tags": dict(tags or {})})
+    figure = _figure(value)
+    _tell("metric", name, lambda: {"name": name, "value": figure, "tags": _fields(tags)})
     if active.recorder is not None:
         from agentpulse.gauges import record  # OpenTelemetry is loaded where a recorder runs
 
-        record(name, value, tags or {})
+        record(name, figure, _fields(tags))
 
 
 def alert(title: str, severity: str = "warning", details: object = None) -> None:
@@ -61,7 +62,7 @@ def heartbeat(data: Mapping[str, Any] | None = None) -> None:
     """A sign of life, beside the one that is sent every `heartbeat_interval`."""
     recorder = active.recorder
     if recorder is not None:
-        _tell("heartbeat", "heartbeat", lambda: {**(data or {}), **recorder.vital_signs()})
+        _tell("heartbeat", "heartbeat", lambda: {**_fields(data), **recorder.vital_signs()})
 
 
 def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | None = None) -> None:
@@ -75,7 +76,11 @@ def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | No
     _tell(
         "memory_report",
         "memory_report",
-        lambda: {"file": os.fspath(file), "size_bytes": size_bytes, "lines": lines},
+        lambda: {
+            "file": os.fsdecode(file) if isinstance(file, (bytes, os.PathLike)) else str(file),
+            "size_bytes": size_bytes,
+            "lines": lines,
+        },
     )
 
 
@@ -89,6 +94,25 @@ def set_user(user: str) -> None:
     """For whom the session around this runs; outside any, for whom the program runs."""
     if active.recorder is not None:
         active.recorder.set_user(user)
+
+
+def _figure(value: Any) -> Any:
+    """The number that a `Decimal`, or a scalar of a numerical library, is."""
+    if isinstance(value, (int, float)):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return value
+
+
+def _fields(given: object) -> dict[str, Any]:
+    """Named values; what has no names is the only one, for nothing that is told gets lost."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return {str(name): value for name, value in cast("Mapping[object, Any]", given).items()}
+    return {"value": given}
 
 
 def _tell(kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:

@@ -71,8 +71,8 @@ class Pipeline:
             termination = TerminationFlush(lambda: self.processor.flush(timeout), timeout)
             termination.install()
             self._sources.callback(termination.restore)
+        self._sources.callback(carry_context())
         if settings.auto_patch:
-            self._sources.callback(carry_context())
             self._sources.callback(uninstrument)
             instrument(
                 settings.instrument,

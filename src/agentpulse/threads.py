@@ -17,8 +17,11 @@ from opentelemetry.instrumentation.threading import (  # pyright: ignore[reportM
     ThreadingInstrumentor,
 )
 
+from agentpulse.pools import PoolContexts
+
 _FIRST_OF_A_THREAD = "_bootstrap_inner"
 """What CPython 3.11 to 3.13 call first in a new thread, before `run`."""
+_POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
 _PATCHED = (
     (threading.Thread, "start"),
     (threading.Thread, "run"),
@@ -42,12 +45,14 @@ def carry_context() -> Callable[[], None]:
         (owner, name, vars(owner).get(name)) for owner, name in _PATCHED
     ]
     instrumentor.instrument()
+    pools = PoolContexts()
     first = vars(threading.Thread).get(_FIRST_OF_A_THREAD)
     if first is not None:
         setattr(threading.Thread, _FIRST_OF_A_THREAD, _in_context(first))
 
     def restore() -> None:
         instrumentor.uninstrument()
+        pools.restore()
         for owner, name, original in before:
             if original is not None:
                 setattr(owner, name, original)
@@ -57,12 +62,20 @@ def carry_context() -> Callable[[], None]:
     return restore
 
 
+def _serves_many(thread: threading.Thread) -> bool:
+    """Whether it is a pool's: its jobs are not those of whoever happened to start it."""
+    target = vars(thread).get("_target")
+    return getattr(target, "__module__", None) in _POOLS
+
+
 def _in_context(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
     def first(thread: threading.Thread) -> None:
         # What the instrumentor keeps when the thread is started, and uses in `Thread.run` only.
         # The thread's own context ends with it, so nothing is put back.
         context = vars(thread).get("_otel_context")
         if isinstance(context, Context):
+            if _serves_many(thread):
+                context = vars(thread)["_otel_context"] = Context()
             context_api.attach(context)
         original(thread)
 

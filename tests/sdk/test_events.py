@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -143,5 +145,27 @@ def test_odd_arguments_raise_nothing(started: Init, monkeypatch: pytest.MonkeyPa
     agentpulse.metric("queue", 1, odd)
     agentpulse.memory_report(odd, 1)
     agentpulse.set_metadata(of=object())
-    (event,) = events()
-    assert event["data"] == {"name": "sent", "<int>": "<object>", "text": "\ufffd"}
+    agentpulse.heartbeat(odd)
+    told = [(event["kind"], event["data"]) for event in events()]
+    vital = told.pop()[1]
+    assert told == [
+        ("event", {"name": "sent", "value": 5}),
+        ("event", {"name": "sent", "5": "<object>", "text": "\ufffd"}),
+        ("metric", {"name": "queue", "value": 1, "tags": {"value": 5}}),
+        ("memory", {"file": "5", "size_bytes": 1}),
+    ]
+    assert vital["value"] == 5
+
+
+def test_a_figure_of_any_kind_is_a_number(started: Init) -> None:
+    class Scalar:
+        """As those of numerical libraries."""
+
+        def __float__(self) -> float:
+            return 2.5
+
+    events = started()
+    figures: list[Any] = [Decimal("1.5"), Scalar(), Fraction(1, 4), 3]
+    for figure in figures:
+        agentpulse.metric("queue", figure)
+    assert [event["data"]["value"] for event in events()] == [1.5, 2.5, 0.25, 3]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import inspect
 import pickle
+import types
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
@@ -563,3 +566,132 @@ def test_a_decorator_from_before_init_records_once_init_ran(started: Init) -> No
 def test_a_wrong_use_says_at_once_what_is_wrong(use: Callable[[], Any], complaint: str) -> None:
     with pytest.raises(TypeError, match=complaint):
         use()
+
+
+def test_attributes_of_a_class_that_are_no_methods_stay_what_they_are() -> None:
+    class Log:
+        def info(self, text: str) -> str:
+            return f"logged {text}"
+
+    bound, convert = Log().info, str.upper
+
+    def default() -> str:
+        return "default"
+
+    @agentpulse.agent
+    class Clerk:
+        log = bound
+        change = staticmethod(convert)
+        answer: Callable[[], str] = default
+
+        def run(self) -> str:
+            return self.log("x")
+
+    assert Clerk().run() == "logged x"
+    assert vars(Clerk)["log"] is bound
+    assert vars(Clerk)["answer"] is default
+    assert Clerk.change("a") == "A"
+
+
+def test_what_is_asked_of_a_decorated_function_is_answered_as_before() -> None:
+    def send(to: str, subject: str = "none", *, urgent: bool = False) -> int:
+        return len(to) + len(subject) + urgent
+
+    decorated = agentpulse.task(send)
+    assert inspect.getfullargspec(decorated) == inspect.getfullargspec(send)
+    assert inspect.signature(decorated) == inspect.signature(send)
+
+
+def test_a_cached_function_keeps_what_its_cache_can_do(started: Init) -> None:
+    events = started()
+
+    @agentpulse.task
+    @functools.lru_cache
+    def double(number: int) -> int:
+        return 2 * number
+
+    cached: Any = double
+    assert (double(2), double(2)) == (4, 4)
+    assert cached.cache_info().hits == 1
+    cached.cache_clear()
+    assert cached.cache_info().currsize == 0
+    assert len(ends(events())) == 2
+
+
+def test_a_generator_that_is_a_coroutine_can_be_awaited(started: Init) -> None:
+    events = started()
+
+    @agentpulse.task
+    @types.coroutine
+    def pause() -> Generator[None, None, str]:
+        yield
+        return "rested"
+
+    async def run() -> str:
+        answer: str = await pause()
+        return answer
+
+    assert asyncio.run(run()) == "rested"
+    assert [name for name, *_ in ends(events())] == ["pause"]
+
+
+class Held(ValueError):  # noqa: N818  # it is an error for the sake of one line
+    """Something whose end can be seen."""
+
+
+@pytest.mark.parametrize("kind", ["plain", "decorated"])
+def test_nothing_is_kept_alive_longer_than_the_function_keeps_it(started: Init, kind: str) -> None:
+    started()
+
+    def echo(given: Any) -> Generator[Any, Any, None]:
+        del given
+        while True:
+            try:
+                sent = yield Held()
+                del sent
+            except ValueError:
+                pass
+
+    make = agentpulse.task(echo) if kind == "decorated" else echo
+    argument, message, error = Held(), Held(), Held()
+    generator = make(argument)
+    gc.disable()
+    try:
+        seen = [weakref.ref(each) for each in (argument, message, error)]
+        seen.append(weakref.ref(next(generator)))
+        generator.send(message)
+        generator.throw(error)
+        error.__traceback__ = None
+        del argument, message, error
+        assert [ref() for ref in seen] == [None] * 4
+    finally:
+        gc.enable()
+        generator.close()
+
+
+@pytest.mark.parametrize("kind", ["session", "cron"])
+def test_a_decorator_without_its_name_is_told_so_at_once(kind: str) -> None:
+    decorator: Any = getattr(agentpulse, kind)
+    with pytest.raises(TypeError, match=rf"agentpulse\.{kind} needs a name"):
+
+        @decorator
+        def job() -> None: ...
+
+
+@pytest.mark.parametrize("kind", ["session", "cron"])
+def test_metadata_that_is_no_mapping_is_told_at_once(kind: str) -> None:
+    odd: Any = [("team", "mail")]
+    with pytest.raises(TypeError, match="expected a mapping"):
+        getattr(agentpulse, kind)("day", metadata=odd)
+    with pytest.raises(TypeError, match="expected a mapping"):
+        agentpulse.tool("search", attributes=odd)
+
+
+def test_ids_and_users_of_any_type_are_texts(started: Init) -> None:
+    events = started()
+    odd: Any = 42
+    with agentpulse.session("chat", id=odd, user=odd, metadata={odd: odd}) as session:
+        agentpulse.event("said")
+    assert session.id == "42"
+    (said,) = (event for event in events() if event["kind"] == "event")
+    assert (said["session"], said["data"]["name"]) == ("42", "said")

@@ -7,13 +7,10 @@ thread and does nothing else there.
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable
 
 from opentelemetry.context import Context
@@ -23,11 +20,14 @@ from agentpulse_exporter.counters import Stats
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
 from agentpulse_exporter.interrupt import Interrupt
+from agentpulse_exporter.lifetime import after_fork, at_end_of_child, at_exit
 from agentpulse_exporter.starting import as_started, is_told_at_start
 from agentpulse_exporter.waiting import WaitingSpans
 
 _logger = logging.getLogger("agentpulse.exporter")
 
+_SOON = 1.0
+"""Seconds between two sendings of what starts; all else waits for the interval, or a batch."""
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
 
@@ -66,9 +66,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._repeated: tuple[Callable[[], ReadableSpan], float] | None = None
         self._next_repeat = 0.0
         self._start_over()
-        _call_weakly(atexit.register, self._at_exit)
-        if hasattr(os, "register_at_fork"):
-            _call_weakly(_after_fork, self._start_over)
+        at_exit(self._at_exit)
+        after_fork(self._start_over)
 
     def on_start(
         self,
@@ -79,6 +78,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._exporter.announce(span)
         if is_told_at_start(span):
             self.enqueue(as_started(span))
+            self._send_soon()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled and concerns agents. No I/O, no waiting, no logging."""
@@ -183,6 +183,15 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._calls: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
         self._is_called = False
         self._worker: threading.Thread | None = None
+        self._sent_soon = 0.0
+
+    def _send_soon(self) -> None:
+        """Has what starts told at once, but for what starts within a second of another."""
+        now = time.monotonic()
+        if now - self._sent_soon >= _SOON and not self._is_called and self._worker is not None:
+            self._sent_soon = now
+            self._is_called = True
+            self._calls.put(None)
 
     def _start_worker(self) -> bool:
         """Whether a worker runs now; near the end of the interpreter none can be started."""
@@ -195,6 +204,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             except RuntimeError:
                 return False
             self._worker = worker
+            at_end_of_child(self._at_exit)
             return True
 
     def work(self) -> None:
@@ -263,21 +273,3 @@ class _Flush:
 
 def _work(processor: AgentPulseSpanProcessor) -> None:
     processor.work()
-
-
-def _after_fork(function: Callable[[], None]) -> None:
-    os.register_at_fork(after_in_child=function)
-
-
-def _call_weakly(
-    register: Callable[[Callable[[], None]], object], method: Callable[[], None]
-) -> None:
-    """Registers a bound method in a place that can't be left, without keeping its object alive."""
-    weak = weakref.WeakMethod(method)
-
-    def call() -> None:
-        alive = weak()
-        if alive is not None:
-            alive()
-
-    register(call)

@@ -128,7 +128,7 @@ def end_events(
         **_session(attributes, kind),
         **length,
         **result,
-        "result": parsed(attributes.get(names.SESSION_RESULT)),
+        "result": _result(attributes.get(names.SESSION_RESULT)),
         "logs": _logs(span),
         **totals.data(),
     }
@@ -147,6 +147,12 @@ def end_events(
         }
         told.insert(0, (head("cron", span, attributes), cron))
     return told
+
+
+def _result(value: object) -> object:
+    """A word as it is, and what JSON tells of anything that is more than a word."""
+    structured = isinstance(value, str) and value.lstrip()[:1] in ("{", "[", '"')
+    return parsed(value) if structured else plain(value)
 
 
 def _session(attributes: Attributes, kind: str) -> Data:

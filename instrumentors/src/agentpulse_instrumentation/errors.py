@@ -6,6 +6,8 @@ import re
 from typing import Any, cast
 
 # A provider's code becomes an attribute as it is, so it must look like one and not like a sentence.
+_PROVIDERS = frozenset({"openai", "anthropic", "litellm"})
+"""Packages whose exceptions carry the provider's code."""
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
@@ -13,8 +15,11 @@ def error_type(error: BaseException) -> str:
     """`error.type` by the conventions: the provider's own code, else the exception's class name.
 
     openai puts the code on the exception (`code`, `type`), anthropic the type of its error
-    envelope (`type`, older versions only in the body).
+    envelope (`type`, older versions only in the body). The same fields of anybody else's exception
+    may hold what was said.
     """
+    if not any(each.__module__.partition(".")[0] in _PROVIDERS for each in type(error).__mro__):
+        return type(error).__name__
     for candidate in (_own(error, "code"), _own(error, "type"), _body_type(error)):
         if isinstance(candidate, str) and _CODE.fullmatch(candidate):
             return candidate

@@ -64,6 +64,12 @@ def _run(arguments: argparse.Namespace) -> int:
     command: list[str] = arguments.command
     if command[:1] == ["--"]:
         command = command[1:]
+    if arguments.exit and not command:
+        return _fail("--exit ends the server with a command, and there is none: add -- COMMAND.")
+    return _run_server(arguments, command)
+
+
+def _run_server(arguments: argparse.Namespace, command: list[str]) -> int:
     port: int = arguments.port
     database: Path = arguments.database or default_database()
     with ExitStack() as stack:

@@ -22,6 +22,7 @@ ADDRESS = "127.0.0.1"
 
 _CONNECTIONS = 256
 _STOPPING = 2
+_PORTS = 2**16
 """Seconds that a request under way may take when the server stops."""
 
 
@@ -172,6 +173,9 @@ def _config(app: Starlette) -> uvicorn.Config:
 
 
 def _listen(port: int) -> socket.socket:
+    if not 0 <= port < _PORTS:
+        message = f"Port {port} is no port; expected a number from 0 (any free one) to 65535."
+        raise PortError(message)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name == "posix":

@@ -56,6 +56,7 @@ class Recorded:
                 f"expected one of {', '.join(Options.__annotations__)}."
             )
             raise TypeError(message)
+        _mapping(self._kind, "attributes", options.get("attributes"))
         name = options.pop("name", None)
         if name is not None and not isinstance(name, str):
             message = f"The name of agentpulse.{self._kind} is {name!r}; expected a text."
@@ -97,9 +98,16 @@ def session(
             time, `name:` and twelve hexadecimal digits.
         user: For whom it runs; every span in it carries it as `user.id`.
         metadata: Values that every span in it carries.
+
+    Raises:
+        TypeError: there is no name, or metadata is no mapping.
     """
-    options = SessionOptions(id=id, user=user, metadata=metadata)
-    return Recording(Description("session", str(name), session=options), Session)
+    options = SessionOptions(
+        id=None if id is None else str(id),
+        user=None if user is None else str(user),
+        metadata=_mapping("session", "metadata", metadata),
+    )
+    return Recording(Description("session", _named("session", name), session=options), Session)
 
 
 def cron(
@@ -126,16 +134,39 @@ def cron(
         max_runtime: How long a run may take, in seconds or as a timedelta.
         user: For whom it runs.
         metadata: Values that every span in it carries.
+
+    Raises:
+        TypeError: there is no name, or metadata is no mapping.
     """
     checked = checked_schedule(schedule)
     options = SessionOptions(
-        user=user,
-        metadata=metadata,
+        user=None if user is None else str(user),
+        metadata=_mapping("cron", "metadata", metadata),
         schedule=checked,
         timezone=timezone_name(timezone) if checked is not None else None,
         max_runtime=seconds(max_runtime),
     )
-    return Recording(Description("cron", str(name), session=options), Cron)
+    return Recording(Description("cron", _named("cron", name), session=options), Cron)
+
+
+def _named(kind: Kind, name: object) -> str:
+    if callable(name):
+        message = f'agentpulse.{kind} needs a name, also as a decorator: @agentpulse.{kind}("…").'
+        raise TypeError(message)
+    return str(name)
+
+
+def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A copy of what was given, its names texts."""
+    if given is None:
+        return None
+    if not isinstance(cast("object", given), Mapping):
+        message = (
+            f"The {option} of agentpulse.{kind} is of type {type(given).__name__}; "
+            "expected a mapping."
+        )
+        raise TypeError(message)
+    return {str(name): value for name, value in given.items()}
 
 
 def _name(target: Any) -> str:

@@ -12,14 +12,22 @@ from agentpulse_exporter import names
 from agentpulse_instrumentation.errors import error_type
 from agentpulse_instrumentation.shield import shield
 from opentelemetry import context as context_api
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    SpanKind,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
 
 from agentpulse.instants import instant
 from agentpulse.tracing.description import Description
 from agentpulse.tracing.scope import Run, Scope, metadata_attributes, scope_of
 from agentpulse.tracing.step import Step
-from agentpulse.values import attribute, data_attributes, json_text, label
+from agentpulse.values import attribute, data_attributes, json_text, label, text_of
 
 _BEGIN = shield("begin a span")
 _OPERATIONS = {"agent": "invoke_agent", "tool": "execute_tool"}
@@ -58,9 +66,12 @@ class Recorder:
         """The step of a call, its span started but not current yet; None if that failed."""
         with _BEGIN:
             context = context_api.get_current()
-            outer = scope_of(context)
-            description = _as_called(description, outer)
-            scope = self._scope(description, outer)
+            found = scope_of(context)
+            description = _as_called(description, found)
+            scope = self._scope(description, found)
+            links: list[Link] = []
+            if description.session is not None and found is not None and scope.outer is None:
+                context, links = _as_root(context)
             attributes = self._attributes(description, scope)
             if call is not None:
                 attributes |= self._arguments(description, *call)
@@ -70,6 +81,7 @@ class Recorder:
                 context,
                 SpanKind.INTERNAL,
                 attributes,
+                links,
             )
             return Step(description, span, scope, context, captures=self._captures)
         return None
@@ -97,7 +109,7 @@ class Recorder:
             kind = error_type(error)
             told = {"error_type": kind, "where": where}
             if self._captures:
-                told["error"] = str(error)
+                told["error"] = text_of(error)
             self.instant("error", kind, lambda: told)
 
     def sign_of_life(self) -> ReadableSpan:
@@ -132,11 +144,14 @@ class Recorder:
         with self._counting:
             self._active -= 1
 
-    def _scope(self, description: Description, outer: Scope | None) -> Scope:
-        run = outer.run if outer is not None else None
-        agent = outer.agent if outer is not None else None
+    def _scope(self, description: Description, found: Scope | None) -> Scope:
+        outer = None if found is None else found.still_open
+        run = found.run if found is not None else None
+        agent = found.agent if found is not None else None
         if description.session is not None:
-            run = Run(description, description.session, run, self.defaults)
+            around = None if outer is None else outer.run
+            run = Run(description, description.session, around, self.defaults)
+            agent = None if outer is None else outer.agent
         if description.kind == "agent":
             agent = description.name
         return Scope(outer, run, agent)
@@ -180,6 +195,14 @@ class Recorder:
         given = {name: value for name, value in given.items() if name not in ("self", "cls")}
         name = names.TOOL_CALL_ARGUMENTS if description.kind == "tool" else names.ARGUMENTS
         return {name: json_text(given)}
+
+
+def _as_root(context: Context) -> tuple[Context, list[Link]]:
+    """The context of a run that comes from something that is over: a trace of its own."""
+    current = get_current_span(context)
+    if current.is_recording():
+        return context, []
+    return set_span_in_context(INVALID_SPAN, context), [Link(current.get_span_context())]
 
 
 def _as_called(description: Description, outer: Scope | None) -> Description:

@@ -15,7 +15,7 @@ from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from agentpulse.tracing.description import Description, SessionOptions
-from agentpulse.values import attribute
+from agentpulse.values import attribute, label
 
 _KEY = context_api.create_key("agentpulse-scope")
 
@@ -59,19 +59,36 @@ class Run:
 
 
 def metadata_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as span attributes."""
-    return {names.METADATA_PREFIX + name: attribute(value) for name, value in values.items()}
+    """Metadata as span attributes. What is None is left out."""
+    return {
+        names.METADATA_PREFIX + label(name): attribute(value)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 class Scope:
     """One step inwards: a span of ours that is current, with what it is a part of."""
 
-    __slots__ = ("agent", "outer", "run")
+    __slots__ = ("agent", "is_over", "outer", "run")
 
     def __init__(self, outer: Scope | None, run: Run | None, agent: str | None) -> None:
         self.outer = outer
         self.run = run
         self.agent = agent
+        self.is_over = False
+
+    @property
+    def still_open(self) -> Scope | None:
+        """This one, or the innermost around it that is not over.
+
+        What a callback or a timer begins is inside whatever set it up, which may be over: a job
+        that sets up its next run each time must not end up inside all its earlier runs.
+        """
+        scope: Scope | None = self
+        while scope is not None and scope.is_over:
+            scope = scope.outer
+        return scope
 
     def contains(self, inner: Scope | None) -> bool:
         """Whether `inner` is this one, or inside it."""

@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 
 from agentpulse.tracing.description import Description
 from agentpulse.tracing.scope import Scope, metadata_attributes, scope_of, within
-from agentpulse.values import attribute, data_attributes, json_text
+from agentpulse.values import attribute, data_attributes, json_text, result_text, text_of
 
 _SWITCH = shield("switch the context")
 _TELL = shield("record what a program said")
@@ -73,7 +73,9 @@ class Step:
 
     def set_result(self, result: object) -> None:
         """Sets what came of a session."""
-        self.tell(names.SESSION_RESULT, result)
+        if result is not None:
+            with _TELL:
+                self.span.set_attribute(names.SESSION_RESULT, result_text(result))
 
     def set_summary(self, summary: str) -> None:
         """Sets what a cron run did."""
@@ -139,7 +141,7 @@ class Step:
             self.span.set_attribute(
                 names.EXIT_CODE, code if isinstance(code, int) else 0 if code is None else 1
             )
-        text = str(error) if self._captures else None
+        text = text_of(error) if self._captures else None
         self.span.set_status(Status(StatusCode.ERROR, text))
 
     def _keeps_result(self) -> bool:
@@ -147,6 +149,7 @@ class Step:
         return self._captures if wanted is None else wanted
 
     def _close(self) -> bool:
+        self.scope.is_over = True
         try:
             return self._open.pop()
         except IndexError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -55,10 +56,13 @@ def decorated(target: F, description: Description) -> F:
 
 def _decorate_class(owner: type, description: Description) -> None:
     """Replaces the public methods that the class itself defines; the class stays the same one."""
+    fields = inspect.get_annotations(owner)
     for name, member in list(vars(owner).items()):
-        if name.startswith("_") and name != "__call__":
+        # A function that is the default of a field is a value, and no method.
+        if (name.startswith("_") and name != "__call__") or name in fields:
             continue
-        function = getattr(member, "__func__", member)
+        is_wrapped = isinstance(member, (staticmethod, classmethod))
+        function = cast("Any", member).__func__ if is_wrapped else member
         if inspect.isfunction(function) and not hasattr(function, MARK):
             of_method = replace(description, method=f"{description.name}.{name}")
             setattr(owner, name, decorated(member, of_method))
@@ -76,8 +80,24 @@ def _wrapped(function: Callable[..., Any], description: Description) -> Callable
     else:
         wrap = _around_function
     wrapper = functools.wraps(function)(wrap(function, description))
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        wrapper = types.coroutine(wrapper)
     setattr(wrapper, MARK, description)
+    if description.signature is not None:
+        # `inspect.getfullargspec` doesn't look behind a wrapper.
+        setattr(wrapper, "__signature__", description.signature)  # noqa: B010  # a function's own type has no such name
+    if not inspect.isroutine(function) or hasattr(function, "cache_clear"):
+        _keep_methods(function, wrapper)
     return wrapper
+
+
+def _keep_methods(called: Any, wrapper: Any) -> None:
+    """What an object that is called can do beside that: `cache_clear` of a cache, for example."""
+    for name in dir(cast("Any", type(called))):
+        method = inspect.getattr_static(called, name)
+        if not name.startswith("_") and inspect.isroutine(method) and not hasattr(wrapper, name):
+            setattr(wrapper, name, getattr(called, name))
 
 
 def _around_function(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
@@ -121,6 +141,8 @@ def _around_generator(function: Callable[..., Any], description: Description) ->
         recorder = active.recorder
         step = None if recorder is None else recorder.begin(description, (args, kwargs))
         generator: Generator[Any, Any, Any] = function(*args, **kwargs)
+        # What came in and goes out is held no longer than the function itself would hold it.
+        del args, kwargs
         if step is None:
             return (yield from generator)
         advance: Callable[[Any], Any] = generator.send
@@ -128,16 +150,18 @@ def _around_generator(function: Callable[..., Any], description: Description) ->
         while True:
             step.resume()
             try:
-                item = advance(sent)
+                items = [advance(sent)]
             except StopIteration as end:
                 step.returned(end.value)
                 return end.value
             except BaseException as error:
                 step.failed(error)
                 raise
+            finally:
+                sent = None
             step.suspend()
             try:
-                sent = yield item
+                sent = yield items.pop()
                 advance = generator.send
             except BaseException as error:  # noqa: BLE001  # the generator inside is to see it, whatever it is
                 sent, advance = error, generator.throw
@@ -154,21 +178,24 @@ def _around_async_generator(
         # There is no `yield from` for these, so with nothing to record the way is the same.
         step = begun or _NOTHING
         generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+        del args, kwargs
         advance: Callable[[Any], Awaitable[Any]] = generator.asend
         sent: Any = None
         while True:
             step.resume()
             try:
-                item = await advance(sent)
+                items = [await advance(sent)]
             except StopAsyncIteration:
                 step.ended()
                 return
             except BaseException as error:
                 step.failed(error)
                 raise
+            finally:
+                sent = None
             step.suspend()
             try:
-                sent = yield item
+                sent = yield items.pop()
                 advance = generator.asend
             except BaseException as error:  # noqa: BLE001  # the generator inside is to see it, whatever it is
                 sent, advance = error, generator.athrow

@@ -1,0 +1,67 @@
+"""Jobs of `multiprocessing.pool.ThreadPool`, each in the context of whoever asked for it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import wrapt
+from opentelemetry import context as context_api
+
+# What all its public methods come down to; the function is the first argument of each.
+_METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
+
+
+class PoolContexts:
+    """The patches, from when it is made until `restore`."""
+
+    def __init__(self) -> None:
+        """Patches the module if it is imported, now or ever."""
+        self._patches: list[tuple[Any, str, object]] = []
+        self._wanted = True
+        # wrapt has no types for it.
+        wrapt.register_post_import_hook(  # pyright: ignore[reportUnknownMemberType]
+            self._patch, "multiprocessing.pool"
+        )
+
+    def restore(self) -> None:
+        """Leaves the class as it was."""
+        self._wanted = False
+        while self._patches:
+            pool, name, patch = self._patches.pop()
+            if vars(pool).get(name) is patch:
+                delattr(pool, name)
+
+    def _patch(self, module: ModuleType) -> None:
+        # Hooks can't be taken back, so it asks whether it is still wanted.
+        pool = getattr(module, "ThreadPool", None)
+        if not self._wanted or pool is None or any(name in vars(pool) for name in _METHODS):
+            return
+        for name in _METHODS:
+            patch = _carrying(getattr(pool, name))
+            setattr(pool, name, patch)
+            self._patches.append((pool, name, patch))
+
+
+def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def ask(self: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return method(self, _in_this_context(func), *args, **kwargs)
+
+    return ask
+
+
+def _in_this_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    context = context_api.get_current()
+
+    @functools.wraps(function, updated=())
+    def job(*args: Any, **kwargs: Any) -> Any:
+        token = context_api.attach(context)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            context_api.detach(token)
+
+    return job
