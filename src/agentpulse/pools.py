@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import wrapt
+from agentpulse_instrumentation.imports import when_imported
 from opentelemetry import context as context_api
 
 # What all its public methods come down to; the function is the first argument of each.
@@ -21,22 +21,19 @@ class PoolContexts:
         """Patches the module if it is imported, now or ever."""
         self._patches: list[tuple[Any, str, object]] = []
         self._wanted = True
-        # wrapt has no types for it.
-        wrapt.register_post_import_hook(  # pyright: ignore[reportUnknownMemberType]
-            self._patch, "multiprocessing.pool"
-        )
+        when_imported("multiprocessing.pool", self._patch)
 
     def restore(self) -> None:
         """Leaves the class as it was."""
         self._wanted = False
         while self._patches:
             pool, name, patch = self._patches.pop()
-            if vars(pool).get(name) is patch:
+            if pool.__dict__.get(name) is patch:
                 delattr(pool, name)
 
     def _patch(self, module: ModuleType) -> None:
         # Hooks can't be taken back, so it asks whether it is still wanted.
-        pool = getattr(module, "ThreadPool", None)
+        pool: Any = getattr(module, "ThreadPool", None)
         if not self._wanted or pool is None or any(name in vars(pool) for name in _METHODS):
             return
         for name in _METHODS:

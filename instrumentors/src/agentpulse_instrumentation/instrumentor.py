@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection
 from types import ModuleType
 from typing import Any, cast
 
-import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.trace import Tracer, TracerProvider
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation._version import VERSION
+from agentpulse_instrumentation.imports import when_imported
 from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.shield import shield
 
@@ -138,8 +138,7 @@ class LibraryInstrumentor(BaseInstrumentor):
                 with _PATCH:
                     self.patch(module, wanted)
 
-        wrapt.register_post_import_hook(imported, name)  # pyright: ignore[reportUnknownMemberType]
-        # wrapt has no types for it
+        when_imported(name, imported)
 
     def _uninstrument(self, **_kwargs: Any) -> None:
         if self._wanted is not None:
