@@ -337,3 +337,32 @@ def test_spans_that_concern_no_agent_are_left_alone():
     assert not concerns_agents(web)
     assert current_attributes(web) == {"http.method": "GET"}
     assert concerns_agents(by_hand("x", openinference__span__kind="CHAIN"))
+
+
+BODY = '{"id": "chatcmpl-9", "object": "chat.completion", "choices": []}'
+CONTENT = '{"id": "patient-4711", "diagnosis": "none"}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said", "told"),
+    [
+        ("LLM", BODY, "yes", "chatcmpl-9"),
+        ("LLM", CONTENT, CONTENT, None),
+        ("LLM", CONTENT, "", None),
+        ("LLM", BODY, BODY, None),
+        ("TOOL", BODY, "", None),
+        ("CHAIN", BODY, "", None),
+    ],
+)
+def test_an_answers_id_is_taken_from_an_answer_alone(
+    kind: str, value: str, said: str, told: str | None
+):
+    given = {
+        "openinference.span.kind": kind,
+        "output.value": value,
+        "llm.output_messages.0.message.content": said,
+    }
+    (event,) = events([by_hand("openinference.instrumentation.litellm", **given)])
+    assert event.data.get("response_id") == told
+    assert "patient-4711" not in event.json
+    assert ("chatcmpl-9" in event.json) is (told is not None)

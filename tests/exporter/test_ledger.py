@@ -196,3 +196,57 @@ def test_an_enriched_call_has_its_cost_on_one_span():
         "agentpulse.cost.total" in (span.attributes or {}) for span in memory.get_finished_spans()
     ]
     assert priced == [True, False]
+
+
+OURS_ABOVE = "agentpulse_instrumentation.langchain"
+EMBEDDING = {**NO_ID, "gen_ai.operation.name": "embeddings"}
+GEMINI = {**NO_ID, "gen_ai.request.model": "gemini", "gen_ai.response.model": "gemini-2.5-pro"}
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        # Somebody's model that asks another one, or embeds what it was asked.
+        ((OTHER, GEMINI), (OURS, CALL)),
+        ((OTHER, CALL), (OURS, EMBEDDING)),
+    ],
+)
+def test_a_call_inside_another_one_is_its_own(
+    outer: Any, inner: Any, pipe: Callable[..., Pipe], receiver: Receiver
+):
+    sending = pipe()
+    tracers = sending.provider
+    around = tracers.get_tracer(outer[0]).start_span("outer", attributes=outer[1])
+    within = tracers.get_tracer(inner[0]).start_span(
+        "inner", set_span_in_context(around), attributes=inner[1]
+    )
+    # The outer one ends first, and is sent first.
+    around.end()
+    assert sending.processor.flush()
+    within.end()
+    assert sending.processor.flush()
+
+    assert told(receiver) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # Ours know of each other: these are two calls that take place at the same time.
+        ((OURS, CALL), (OURS_ABOVE, NO_ID)),
+        ((OURS, EMBEDDING), (OURS_ABOVE, EMBEDDING)),
+        ((OURS, CALL), (OURS_ABOVE, {**NO_ID, "error.type": "ValueError"})),
+        # A server that always gives the same id.
+        ((OURS, CALL), (OURS, CALL)),
+    ],
+)
+@pytest.mark.parametrize("one_trace", [True, False])
+def test_calls_at_the_same_time_that_ours_tell_of_are_as_many(
+    first: Any, second: Any, one_trace: bool, story: Story, receiver: Receiver
+):
+    root = story.start("user", {}) if one_trace else None
+    started = [story.start(*each, at=at, inside=root) for at, each in enumerate((first, second))]
+    for at, span in enumerate(started, 2):
+        end(span, at)
+
+    assert told(receiver)[0] == 2

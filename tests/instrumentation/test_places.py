@@ -35,7 +35,7 @@ def enter(entered: list[Place]) -> Any:
 
 def begun(operation: str = "chat", **more: Any) -> tuple[Any, dict[str, Any]]:
     attributes = {**CHAT, **more}
-    return places.begin_call(operation, get_current(), attributes), attributes
+    return places.begin_call(operation, get_current(), attributes).context, attributes
 
 
 def test_a_call_takes_the_facts_and_the_parent_of_the_layer_above(enter: Any) -> None:

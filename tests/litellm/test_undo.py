@@ -82,11 +82,13 @@ def test_callbacks_of_the_user_are_called_as_ever_and_cost_us_nothing(
     assert sorted(seen) == ["after", "after", "before", "before"]
 
 
-def test_a_call_under_way_at_the_end_passes_without_a_span(at: Any, recorded: Any) -> None:
+def test_a_stream_under_way_at_the_end_is_told_of_until_then(at: Any, recorded: Any) -> None:
     spans = recorded()
     stream = litellm.completion(**at["anthropic"], messages=HELLO, stream=True)
     next(stream)
     uninstrument()
+    (span,) = spans.spans()
+    assert span["attributes"]["agentpulse.usage.estimated"] is True
     assert len(list(stream)) > 3
     del stream
     instrument(tracer_provider=spans.provider)

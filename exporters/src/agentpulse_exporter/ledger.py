@@ -29,6 +29,7 @@ MOST_CALLS = 10_000
 _MOST_ALIKE = 128
 """Calls with the same id, or of equal model and tokens, that are looked at; the last ones."""
 _OURS = "agentpulse_instrumentation."
+_GENERATES = ("text_completion", "generate_content")
 _Key = tuple[object, ...]
 
 
@@ -42,6 +43,7 @@ class Call:
     span: _Key
     parent: _Key | None
     response_id: str | None
+    operation: str
     models: frozenset[str]
     tokens: tuple[int | None, int | None]
     start: int
@@ -54,15 +56,12 @@ class Call:
     def of(cls, span: ReadableSpan, attributes: Mapping[str, object]) -> Call:
         """The call that a span tells of."""
         scope = span.instrumentation_scope
-        models = (text(attributes, names.REQUEST_MODEL), text(attributes, names.RESPONSE_MODEL))
         return cls(
             span=_span_key(span),
             parent=None if span.parent is None else (span.parent.trace_id, span.parent.span_id),
             response_id=text(attributes, names.RESPONSE_ID),
-            # Some put the provider before the name, and some have a word for not knowing it.
-            models=frozenset(
-                model.rpartition("/")[2] for model in models if model and model != "unknown"
-            ),
+            operation=_operation(attributes),
+            models=_models(attributes),
             tokens=(
                 count(attributes, names.USAGE_INPUT_TOKENS),
                 count(attributes, names.USAGE_OUTPUT_TOKENS),
@@ -86,20 +85,33 @@ class Call:
         """Whether both are one call, told of by two spans."""
         told_by_others = self.scopes.isdisjoint(other.scopes)
         one_trace = self.span[0] == other.span[0]
+        related = self.span == other.parent or self.parent == other.span
+        # Ours know of each other, so what two of them tell is rarely one call.
+        ours = self.is_ours and other.is_ours
         if self.response_id is not None and other.response_id is not None:
             # Some servers of models give the same few ids again and again.
-            return self.response_id == other.response_id and (
-                self.tokens == other.tokens or told_by_others
-                if one_trace
-                else told_by_others and self._meets(other)
-            )
+            if self.response_id != other.response_id:
+                return False
+            if not one_trace:
+                return told_by_others and not ours and self._meets(other)
+            if ours:
+                return related or (told_by_others and self.tokens == other.tokens)
+            return told_by_others or self.tokens == other.tokens
         if not self._agrees(other, strictly=not one_trace):
             return False
-        related = self.span == other.parent or self.parent == other.span
-        return related or (told_by_others and self._meets(other))
+        return related or (told_by_others and not ours and self._meets(other))
+
+    def is_made_of(self, attributes: Mapping[str, object]) -> bool:
+        """Whether a call that begins with these attributes, inside this one, may be its own."""
+        models = _models(attributes)
+        return self.operation == _operation(attributes) and not (
+            self.models and models and self.models.isdisjoint(models)
+        )
 
     def _agrees(self, other: Call, *, strictly: bool) -> bool:
         """Whether nothing differs that both tell; `strictly`, whether both tell the same."""
+        if self.operation != other.operation:
+            return False
         if self.models and other.models and self.models.isdisjoint(other.models):
             return False
         if strictly:
@@ -148,7 +160,7 @@ class Ledger:
         self._known: dict[_Key, deque[Call]] = {}
         self._repeats: OrderedDict[_Key, None] = OrderedDict()
         self._scopes: set[str] = set()
-        self._told_inside: OrderedDict[_Key, None] = OrderedDict()
+        self._told_inside: OrderedDict[_Key, tuple[Mapping[str, object], ...]] = OrderedDict()
         self._lock = threading.Lock()
 
     def announce(self, span: ReadableSpan) -> None:
@@ -157,8 +169,10 @@ class Ledger:
         if parent is None or scope is None or not scope.name.startswith(_OURS):
             return
         if is_model_call(span.attributes or {}):
+            key = parent.trace_id, parent.span_id
             with self._lock:
-                self._told_inside[parent.trace_id, parent.span_id] = None
+                before = self._told_inside.get(key, ())[1 - _MOST_ALIKE :]
+                self._told_inside[key] = (*before, dict(span.attributes or {}))
                 if len(self._told_inside) > MOST_CALLS:
                     self._told_inside.popitem(last=False)
 
@@ -166,7 +180,8 @@ class Ledger:
         """Takes down calls that are told of together; of several spans of one, ours is its own."""
         told = [Call.of(span, attributes) for span, attributes in calls]
         for call in sorted(told, key=lambda call: (not call.is_ours, not call.has_tokens)):
-            if call.span in self._told_inside and not call.is_ours:
+            inside = self._told_inside.get(call.span, ())
+            if not call.is_ours and any(call.is_made_of(each) for each in inside):
                 self._repeat(call)
             elif call.span not in self._repeats:
                 self._enter(call)
@@ -223,3 +238,15 @@ class Ledger:
 def _span_key(span: ReadableSpan) -> _Key:
     context = span.context
     return (None, id(span)) if context is None else (context.trace_id, context.span_id)
+
+
+def _operation(attributes: Mapping[str, object]) -> str:
+    """The operation; those that make text are called by different names."""
+    operation = text(attributes, names.OPERATION_NAME) or ""
+    return "chat" if operation in _GENERATES else operation
+
+
+def _models(attributes: Mapping[str, object]) -> frozenset[str]:
+    """The models that are named; some put the provider before, some have a word for not knowing."""
+    found = (text(attributes, names.REQUEST_MODEL), text(attributes, names.RESPONSE_MODEL))
+    return frozenset(name.rpartition("/")[2] for name in found if name and name != "unknown")

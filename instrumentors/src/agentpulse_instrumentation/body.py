@@ -50,6 +50,7 @@ class _BodyObserver:
     """Takes the bytes of one body as the caller reads them."""
 
     __slots__ = (
+        "__weakref__",
         "_events",
         "_failure",
         "_invocation",
@@ -69,6 +70,7 @@ class _BodyObserver:
         self._size = 0
         self._reading = False
         self._failure: str | None = None
+        invocation.unfinished.add(self)
 
     def attach(self, response: Any) -> None:
         """Replaces the methods that read and close the response. They hold it weakly."""
@@ -102,7 +104,7 @@ class _BodyObserver:
             # The HTTP client closes a response from inside the read that reaches its end, and that
             # read reports.
             if not self._reading:
-                self._left()
+                self.left()
                 release(weak())
 
         response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
@@ -113,7 +115,7 @@ class _BodyObserver:
         try:
             yield
         except GeneratorExit:
-            self._left()
+            self.left()
             raise
         except BaseException as error:
             if self._observer is not None:
@@ -143,11 +145,13 @@ class _BodyObserver:
         else:
             self._invocation.ended_unread()
 
-    def _left(self) -> None:
+    def left(self) -> None:
+        """The caller closed or dropped the response."""
         if self._observer is not None:
             self._observer.left(self._failure)
         else:
             self._invocation.ended_unread()
 
     def __del__(self) -> None:
-        self._left()
+        self._invocation.unfinished.discard(self)
+        self.left()

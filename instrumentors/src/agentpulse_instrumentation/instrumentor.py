@@ -8,6 +8,7 @@ doesn't fail the user's import.
 
 from __future__ import annotations
 
+import atexit
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Collection
@@ -23,6 +24,7 @@ from agentpulse_instrumentation._version import VERSION
 from agentpulse_instrumentation.imports import when_imported
 from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.shield import shield
+from agentpulse_instrumentation.unfinished import Unfinished
 
 _PATCH = shield("patch a library")
 
@@ -71,6 +73,7 @@ class Wanted:
         """Where the spans go, as given; None for the global provider."""
         self.policy = policy
         self.patches = Patches()
+        self.unfinished = Unfinished()
         self.active = True
         """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
 
@@ -120,6 +123,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         )
         policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
         wanted = self._wanted = Wanted(tracer, provider, policy)
+        atexit.register(wanted.unfinished.leave)
         for name in (self.defining, *self.also):
             module = sys.modules.get(name)
             if module is not None and self.is_complete(module):
@@ -142,5 +146,7 @@ class LibraryInstrumentor(BaseInstrumentor):
 
     def _uninstrument(self, **_kwargs: Any) -> None:
         if self._wanted is not None:
-            self._wanted.active = False
             self._wanted.patches.undo()
+            self._wanted.unfinished.leave()
+            self._wanted.active = False
+            atexit.unregister(self._wanted.unfinished.leave)

@@ -13,6 +13,7 @@ from agentpulse_instrumentation.errors import error_type, http_status
 from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.operation import Accumulator, Attributes, Operation
 from agentpulse_instrumentation.shield import shield
+from agentpulse_instrumentation.unfinished import Unfinished
 
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
@@ -34,6 +35,7 @@ class Invocation:
         "_policy",
         "_span",
         "_started",
+        "unfinished",
     )
 
     def __init__(
@@ -42,6 +44,7 @@ class Invocation:
         policy: ContentPolicy,
         span: Span,
         body: Mapping[str, Any],
+        unfinished: Unfinished,
         *,
         names_model: bool,
     ) -> None:
@@ -49,6 +52,8 @@ class Invocation:
         self._policy = policy
         self._span = span
         self._body = body
+        self.unfinished = unfinished
+        """Where whoever observes the answer says that it is open."""
         self._names_model = names_model
         self._started = perf_counter()
         self._first_chunk: float | None = None

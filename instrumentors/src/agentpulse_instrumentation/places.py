@@ -11,7 +11,9 @@ a closed place is passed over, and forgotten with the next that is entered.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
+from typing import NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, get_current_span, set_span_in_context
@@ -33,7 +35,10 @@ class Place:
             and only one call is made here.
     """
 
-    __slots__ = ("_ambient", "_seen", "around", "facts", "model", "open", "operation", "told")
+    __slots__ = (
+        *("_ambient", "_seen", "around", "facts", "model"),
+        *("open", "operation", "tellers", "told"),
+    )
 
     def __init__(
         self,
@@ -53,6 +58,8 @@ class Place:
         self.open = True
         self.told = False
         """Whether a recorded call underneath tells of the layer's call."""
+        self.tellers: list[Span] = []
+        """The spans of those calls, as far as they have one from their start on."""
 
     @property
     def context(self) -> Context:
@@ -89,8 +96,20 @@ def leave(place: Place) -> None:
         _current.set(place.around)
 
 
-def begin_call(operation: str, context: Context, attributes: Attributes) -> Context:
-    """The parent context of a recorded call that begins now, in the current `context`.
+class Begun(NamedTuple):
+    """Where a recorded call is made: its parent context, and the layers whose call it is."""
+
+    context: Context
+    told: Sequence[Place] = ()
+
+    def by(self, span: Span) -> None:
+        """Lets these layers know the span that tells of the call."""
+        for place in self.told:
+            place.tellers.append(span)
+
+
+def begin_call(operation: str, context: Context, attributes: Attributes) -> Begun:
+    """A recorded call begins now, in the current `context`.
 
     Adds what outer layers know of the call to its attributes. The layers whose call this is will
     make no span of it.
@@ -100,20 +119,28 @@ def begin_call(operation: str, context: Context, attributes: Attributes) -> Cont
     while place is not None and not (place.open and place.model in (None, model)):
         place = place.around
     if place is None:
-        return context
+        return Begun(context)
     for name, value in place.facts.items():
         attributes.setdefault(name, value)
-    told_here(place, operation)
+    told = told_here(place, operation)
     if place.model is not None:
         place.open = False
-    return place.context_in(context)
+    return Begun(place.context_in(context), told)
 
 
-def told_here(place: Place | None, operation: str) -> None:
-    """Notes that there is a span of a call made here, which tells of the layers around it too."""
+def told_here(place: Place | None, operation: str) -> list[Place]:
+    """Notes that there is a span of a call made here, which tells of the layers around it too.
+
+    Returns:
+        The layers that it tells of.
+    """
+    told: list[Place] = []
     while place is not None and place.operation is not None:
-        place.told = place.told or _tells_of(operation, place.operation)
+        if _tells_of(operation, place.operation):
+            place.told = True
+            told.append(place)
         place = place.around
+    return told
 
 
 _GENERATES = ("chat", "text_completion", "generate_content")

@@ -108,16 +108,23 @@ class Seam:
             with _BEGIN:
                 attributes.update(self._policy.input_attributes(operation.input_content(body)))
         model = attributes.get(semconv.REQUEST_MODEL)
+        begun = places.begin_call(operation.name, context, attributes)
         span = self._tracer.start_span(
             operation.name if model is None else f"{operation.name} {model}",
-            places.begin_call(operation.name, context, attributes),
+            begun.context,
             SpanKind.CLIENT,
             attributes,
         )
+        begun.by(span)
         invocation = hidden = None
         if span.is_recording():
             invocation = Invocation(
-                operation, self._policy, span, body, names_model=model is not None
+                operation,
+                self._policy,
+                span,
+                body,
+                self._wanted.unfinished,
+                names_model=model is not None,
             )
             if streams and operation.usage_on_request and server.host.reports_usage_on_request:
                 asking = None if _is_raw(options) else asking_for_usage(options.json_data)

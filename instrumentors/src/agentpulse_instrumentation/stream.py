@@ -36,6 +36,7 @@ class Observer:
         make = invocation.operation.accumulator
         self._accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
         self._pending: list[Any] = []
+        invocation.unfinished.add(self)
 
     def add(self, chunk: Any) -> None:
         """Takes the next chunk. Never raises."""
@@ -72,6 +73,7 @@ class Observer:
                     self._accumulator.add(chunk)
 
     def __del__(self) -> None:
+        self._invocation.unfinished.discard(self)
         self.left()
 
 

@@ -75,12 +75,23 @@ def _parameters(told: Told) -> None:
 
 
 def _response_id(told: Told) -> None:
-    """The answer's id stands in the answer alone, which is JSON that may be long."""
-    found = _ID.match(text(told, "output.value") or "")
-    if found is not None:
+    """The answer's id stands in the answer alone, which is JSON that may be long.
+
+    Other spans have a tool's result there, and some what the model said: neither is looked at.
+    """
+    said = text(told, "output.value")
+    if said is None or told.get(names.OPERATION_NAME) not in ("chat", "text_completion"):
+        return
+    if said == told.get("llm.output_messages.0.message.content"):
+        return
+    found = _ID.match(said)
+    if found is not None and _ANSWER.search(said):
         told.setdefault(names.RESPONSE_ID, found[1])
 
 
+_ANSWER = re.compile(
+    r'"object"\s*:\s*"(?:chat\.completion|text_completion|response)"|"type"\s*:\s*"message"'
+)
 _ID = re.compile(r'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9_.:-]{1,128})"')
 DIALECT = Dialect(
     scopes=("openinference.",),

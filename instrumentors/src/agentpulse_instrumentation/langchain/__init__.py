@@ -7,18 +7,21 @@ current one where both libraries enter the context of that body (`_set_config_co
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation.langchain import watching
 from agentpulse_instrumentation.langchain.handler import make_handler
 from agentpulse_instrumentation.langchain.runs import Runs
 from agentpulse_instrumentation.shield import shield
 
 _ENTER = shield("make a run's span current")
 _HOOKS = "langchain_core.tracers.context"
+_MODELS = "langchain_core.language_models.chat_models"
 _CONTEXTS = ("langchain_core.runnables.config", "langgraph._internal._runnable")
 
 
@@ -28,7 +31,7 @@ class LangChainInstrumentor(LibraryInstrumentor):
     library = "langchain"
     supported = "langchain-core >= 0.3.67, < 2"
     defining = _HOOKS
-    also = _CONTEXTS
+    also = (*_CONTEXTS, _MODELS)
 
     _runs: Runs | None = None
 
@@ -43,6 +46,13 @@ class LangChainInstrumentor(LibraryInstrumentor):
             variable: ContextVar[object] = ContextVar("agentpulse_handler", default=handler)
             hook = (variable, True, None, None)
             wanted.patches.add(module._configure_hooks, hook)  # noqa: SLF001  # removed by nothing public
+        elif module.__name__ == _MODELS:
+            for name, watched in watching.METHODS.items():
+                wanted.patches.replace(
+                    module.BaseChatModel,
+                    name,
+                    lambda original, watched=watched: watched(original, runs),
+                )
         else:
             wanted.patches.replace(
                 module, "_set_config_context", lambda original: _current_inside(original, runs)
@@ -50,6 +60,7 @@ class LangChainInstrumentor(LibraryInstrumentor):
 
 
 def _current_inside(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
+    @functools.wraps(original)
     def _set_config_context(config: Any, *args: Any, **kwargs: Any) -> Any:
         # Both libraries call this inside a copy of the caller's context, made for one body.
         token = original(config, *args, **kwargs)

@@ -36,15 +36,19 @@ class Handler:
     def __deepcopy__(self, _memo: object) -> Handler:
         return self
 
-    def on_chat_model_start(self, serialized: Any, messages: Any, **about: Any) -> None:
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Configurations that hold it are sent to other processes, which have their own.
+        return sys.modules["langchain_core.callbacks.base"].BaseCallbackHandler, ()
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, **about: Any) -> None:  # noqa: ARG002  # LangChain names it
         """A chat model is asked."""
         with _BEGIN:
-            models.begin(self._runs, "chat", serialized, messages, about)
+            models.begin(self._runs, "chat", messages, about)
 
-    def on_llm_start(self, serialized: Any, prompts: Any, **about: Any) -> None:
+    def on_llm_start(self, serialized: Any, prompts: Any, **about: Any) -> None:  # noqa: ARG002  # the same
         """A model that completes text is asked."""
         with _BEGIN:
-            models.begin(self._runs, "text_completion", serialized, prompts, about)
+            models.begin(self._runs, "text_completion", prompts, about)
 
     def on_llm_new_token(self, *_token: Any, **about: Any) -> None:
         """A chunk of an answer arrived, and is about to be given to the caller."""

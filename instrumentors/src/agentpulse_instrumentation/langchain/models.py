@@ -7,18 +7,24 @@ no span of LangChain's; one that nothing underneath told of gets its span when i
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry import context as context_api
-from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_span
 
 from agentpulse_instrumentation import places, semconv
 from agentpulse_instrumentation.errors import error_type, http_status
-from agentpulse_instrumentation.langchain import answers, content, requests
+from agentpulse_instrumentation.fields import get
+from agentpulse_instrumentation.langchain import answers, caching, content, requests
 from agentpulse_instrumentation.langchain.runs import Run, Runs, inherited_from
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.places import Place
+
+begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_begun", default=None)
+"""The runs that begin inside the `agenerate` around, which ends them where it is cancelled."""
 
 
 @dataclass(slots=True)
@@ -26,14 +32,15 @@ class ModelCall:
     """One call, until it ends. `started` in nanoseconds since 1970, `first_chunk` in seconds."""
 
     operation: str
-    kind: str
     about: dict[str, Any]
     started: int
     input: Attributes
     first_chunk: float | None = None
+    has_cache: bool = False
+    """Whether a cache may answer in place of the model."""
 
 
-def begin(runs: Runs, operation: str, serialized: Any, said: Any, about: dict[str, Any]) -> None:
+def begin(runs: Runs, operation: str, said: Any, about: dict[str, Any]) -> None:
     """A model is asked: says so to the clients underneath."""
     if not runs.is_recording:
         return
@@ -45,10 +52,12 @@ def begin(runs: Runs, operation: str, serialized: Any, said: Any, about: dict[st
     run.place = Place(context_api.get_current(), span, facts, operation=operation)
     policy = runs.wanted.policy
     given = policy.input_attributes(content.model_input(said, about)) if policy.captures else {}
-    kind = requests.kind(serialized, about)
-    run.call = ModelCall(operation, kind, about, time.time_ns(), given)
+    run.call = ModelCall(operation, about, time.time_ns(), given)
     places.enter(run.place)
     runs.open(run, parent)
+    begun = begun_here.get()
+    if begun is not None:
+        begun.append(run.id)
 
 
 def chunk_arrived(runs: Runs, about: dict[str, Any]) -> None:
@@ -61,6 +70,13 @@ def chunk_arrived(runs: Runs, about: dict[str, Any]) -> None:
         places.leave(run.place)
 
 
+def may_be_cached(runs: Runs, manager: Any, model: Any) -> None:
+    """The run that a manager stands for is about to be done, or answered by a cache."""
+    run = runs.get(get(manager, "run_id"))
+    if run is not None and run.call is not None:
+        run.call.has_cache = caching.has_cache(model)
+
+
 def end(
     runs: Runs, response: Any, about: dict[str, Any], error: BaseException | None = None
 ) -> None:
@@ -69,15 +85,57 @@ def end(
     if run is None or run.place is None or run.call is None:
         return
     call: ModelCall = run.call
-    if run.place.told:
-        runs.told_elsewhere.add(call.kind)
-    elif runs.wanted.active:
+    answer = answers.attributes(response)
+    is_cached = error is None and call.has_cache and caching.answered(runs, run.id, response)
+    if run.place.told and not is_another(run.place.tellers, call.about, answer):
+        return
+    if runs.wanted.active:
         places.told_here(run.place, call.operation)
-        _make_span(runs, run.place, call, response, error)
+        if is_cached:
+            answer = {name: value for name, value in answer.items() if ".usage." not in name}
+            answer[semconv.ANSWERED_BY] = "cache"
+        _make_span(runs, run.place, call, response, answer, error)
+
+
+def is_another(tellers: list[Span], about: dict[str, Any], answer: Attributes) -> bool:
+    """Whether every call that was told of underneath is another one than this.
+
+    A model may ask a second one before it answers: to judge what it is asked, for example. Such a
+    call has another model, other tokens and another id; a call that differs in less is this one, in
+    the words of another layer.
+    """
+    told: list[Mapping[str, Any]] = [getattr(span, "attributes", None) or {} for span in tellers]
+    ours = _models({**requests.attributes(about), **answer})
+    tokens = _tokens(answer)
+    if not told or not ours or None in tokens:
+        return False
+    for each in told:
+        theirs = _models(each)
+        is_same = tokens == _tokens(each) or not theirs or not ours.isdisjoint(theirs)
+        if is_same or answer.get(semconv.RESPONSE_ID, "") == each.get(semconv.RESPONSE_ID):
+            return False
+    return True
+
+
+def _models(attributes: Mapping[str, Any]) -> set[str]:
+    names = (attributes.get(semconv.REQUEST_MODEL), attributes.get(semconv.RESPONSE_MODEL))
+    return {name.rpartition("/")[2] for name in names if name is not None}
+
+
+def _tokens(attributes: Mapping[str, Any]) -> tuple[Any, Any]:
+    return (
+        attributes.get(semconv.USAGE_INPUT_TOKENS),
+        attributes.get(semconv.USAGE_OUTPUT_TOKENS),
+    )
 
 
 def _make_span(
-    runs: Runs, place: Place, call: ModelCall, response: Any, error: BaseException | None
+    runs: Runs,
+    place: Place,
+    call: ModelCall,
+    response: Any,
+    answer: Attributes,
+    error: BaseException | None,
 ) -> None:
     policy = runs.wanted.policy
     attributes: Attributes = {
@@ -89,10 +147,6 @@ def _make_span(
     if call.first_chunk is not None:
         attributes[semconv.REQUEST_STREAM] = True
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = call.first_chunk
-    answer = answers.attributes(response)
-    if error is None and _is_from_cache(runs, call, response, answer):
-        attributes[semconv.ANSWERED_BY] = "cache"
-        answer = {name: value for name, value in answer.items() if ".usage." not in name}
     attributes |= answer
     if policy.captures:
         attributes |= policy.output_attributes(content.model_output(response))
@@ -114,16 +168,3 @@ def _make_span(
             span.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
         span.set_status(Status(StatusCode.ERROR, policy.error_text(error)))
     span.end()
-
-
-def _is_from_cache(runs: Runs, call: ModelCall, response: Any, answer: Attributes) -> bool:
-    if call.kind in runs.told_elsewhere:
-        # The client of such a model is instrumented, and it wasn't asked.
-        return True
-    answer_id = answer.get(semconv.RESPONSE_ID)
-    known = (call.kind, answer_id)
-    if answers.is_from_cache(response) or known in runs.answered:
-        return True
-    if answer_id is not None:
-        runs.answered.add(known)
-    return False

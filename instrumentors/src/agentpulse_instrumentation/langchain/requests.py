@@ -69,12 +69,5 @@ def labels(about: Mapping[str, Any]) -> Attributes:
     return found
 
 
-def kind(serialized: Any, about: Mapping[str, Any]) -> str:
-    """Which models run the same client."""
-    path = _dict(serialized).get("id")
-    provider = _dict(about.get("metadata")).get("ls_provider")
-    return f"{provider} {'.'.join(map(str, path)) if isinstance(path, list) else ''}"  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # of an unknown list
-
-
 def _dict(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

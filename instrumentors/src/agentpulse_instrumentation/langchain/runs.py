@@ -7,7 +7,7 @@ threads don't keep.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from agentpulse_instrumentation.instrumentor import Wanted
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.places import Place
 
+MOST_ORPHANS = 100
 MOST_RUNS = 10_000
 """Runs under way that are known; of more, the one in which nothing began longest is given up."""
 _BODY = context_api.create_key("agentpulse-langchain-run")
@@ -53,6 +54,8 @@ class Run:
         is_shown: Whether the span is its own.
         place: Where its model or its retriever is at work.
         call: What is known of a call of a model.
+        parent: The run around it.
+        children: The ids of the runs inside it that are under way.
     """
 
     id: Any
@@ -61,6 +64,8 @@ class Run:
     is_shown: bool = True
     place: Place | None = None
     call: Any = None
+    parent: Run | None = None
+    children: set[Any] = field(default_factory=set[Any])
 
 
 class Runs:
@@ -70,10 +75,9 @@ class Runs:
         self.wanted = wanted
         self._open: OrderedDict[Any, Run] = OrderedDict()
         self._lock = threading.Lock()
-        self.told_elsewhere = Seen()
-        """Kinds of models whose client was seen to tell of the call."""
+        self._orphans: deque[Any] = deque()
         self.answered = Seen()
-        """Kinds of models with the ids of their answers."""
+        """The ids of answers that a cache may give again."""
 
     @property
     def is_recording(self) -> bool:
@@ -102,15 +106,16 @@ class Runs:
         given_up: list[Run] = []
         with self._lock:
             self._open[run.id] = run
+            run.parent = parent
+            if parent is not None:
+                parent.children.add(run.id)
             if parent is not None and parent.id in self._open:
                 # Long runs stay known for as long as something begins in them.
                 self._open.move_to_end(parent.id)
             while len(self._open) > MOST_RUNS:
                 given_up.append(self._open.popitem(last=False)[1])
         for lost in given_up:
-            self._close(lost)
-            if lost.span is not None and lost.is_shown:
-                lost.span.end()
+            self._give_up(lost)
 
     def start(
         self,
@@ -144,6 +149,35 @@ class Runs:
     def _close(self, run: Run) -> None:
         if run.place is not None:
             places.leave(run.place)
+        if run.parent is not None:
+            run.parent.children.discard(run.id)
+        while run.children:
+            self._leave_behind(run.children.pop())
+
+    def _leave_behind(self, run_id: Any) -> None:
+        """A run is over, but one inside it isn't: its task was cancelled, or its stream left.
+
+        Of some of these LangChain never tells the end. That of a model that streams may still come,
+        with what was answered until then: where no client tells of that, a few are kept.
+        """
+        run = self._open.get(run_id)
+        if (
+            run is not None
+            and run.place is not None
+            and run.call is not None
+            and not run.place.told
+        ):
+            places.leave(run.place)
+            self._orphans.append(run_id)
+            run_id = self._orphans.popleft() if len(self._orphans) > MOST_ORPHANS else None
+        left = None if run_id is None else self._open.pop(run_id, None)
+        if left is not None:
+            self._give_up(left)
+
+    def _give_up(self, run: Run) -> None:
+        self._close(run)
+        if run.span is not None and run.is_shown:
+            run.span.end()
 
 
 def inherited_from(parent: Run | None, about: dict[str, Any]) -> Attributes:

@@ -26,6 +26,7 @@ from agentpulse_instrumentation import places, semconv
 from agentpulse_instrumentation.litellm.requests import operation_of
 from agentpulse_instrumentation.operation import Attributes, Operation
 from agentpulse_instrumentation.places import Place
+from agentpulse_instrumentation.unfinished import Unfinished
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +47,7 @@ class Attempt:
     said: str | None = None
     """The body that the provider answered with, where LiteLLM has told it."""
     answered_at: int | None = None
-    """Nanoseconds since 1970."""
+    """When the answer was there, or the last chunk of it that came: nanoseconds since 1970."""
 
     @property
     def is_billed(self) -> bool:
@@ -60,6 +61,7 @@ class Call:
     __slots__ = (
         "__weakref__",
         "_abandoned",
+        "_unfinished",
         "handled",
         "is_mock",
         "open",
@@ -75,6 +77,7 @@ class Call:
         place: Place,
         outer: Call | None,
         abandoned: Callable[[Attempt, Context], None],
+        unfinished: Unfinished,
     ) -> None:
         self.operation = operation
         self.place = place
@@ -88,6 +91,8 @@ class Call:
         # Emptied by popping, which is atomic: threads and tasks may tell of one end at once.
         self.open = [Attempt(operation)]
         self._abandoned = abandoned
+        self._unfinished = unfinished
+        unfinished.add(self)
 
     @property
     def context(self) -> Context:
@@ -109,6 +114,11 @@ class Call:
             outer = outer.outer and outer.outer()
 
     def __del__(self) -> None:
+        self._unfinished.discard(self)
+        self.left()
+
+    def left(self) -> None:
+        """Nobody will tell of its end any more."""
         attempt = self.take()
         if attempt is not None and attempt.is_sent and not self.place.told:
             self._abandoned(attempt, self.context)
@@ -121,11 +131,14 @@ _current: ContextVar[ref[Call] | None] = ContextVar("agentpulse_litellm", defaul
 class Calls:
     """The calls that are known, by their `Logging` object."""
 
-    __slots__ = ("_abandoned", "_known")
+    __slots__ = ("_abandoned", "_known", "_unfinished")
 
-    def __init__(self, abandoned: Callable[[Attempt, Context], None]) -> None:
+    def __init__(
+        self, abandoned: Callable[[Attempt, Context], None], unfinished: Unfinished
+    ) -> None:
         """`abandoned` is told of attempts whose end LiteLLM never tells."""
         self._abandoned = abandoned
+        self._unfinished = unfinished
         self._known: WeakKeyDictionary[object, Call | None] = WeakKeyDictionary()
 
     def begin(self, logging: Any, given: Any) -> None:
@@ -139,14 +152,15 @@ class Calls:
             return
         ambient = get_current()
         facts: Attributes = {semconv.REQUEST_MODEL: logging.model}
-        context = places.begin_call(operation.name, ambient, facts)
+        context = places.begin_call(operation.name, ambient, facts).context
         del facts[semconv.REQUEST_MODEL]
         place = Place(ambient, get_current_span(context), facts, operation=operation.name)
         # It is opened when a client is about to be called.
         place.open = False
         places.enter(place)
         current = _current.get()
-        call = Call(operation, place, current and current(), self._abandoned)
+        outer = current and current()
+        call = Call(operation, place, outer, self._abandoned, self._unfinished)
         call.is_mock = any(
             given.get(name) is not None for name in ("mock_response", "mock_tool_calls")
         )

@@ -41,7 +41,7 @@ class Observer:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._spans = Spans(wanted)
-        self._calls = Calls(self._abandoned)
+        self._calls = Calls(self._abandoned, wanted.unfinished)
 
     def begun(self, logging: Any, _args: tuple[Any, ...], given: Given) -> None:
         """`__init__`, after it."""
@@ -108,6 +108,7 @@ class Observer:
         if not is_whole(result):
             for attempt in call.open[-1:]:
                 attempt.characters += chunk_characters(result)
+                attempt.answered_at = time_ns()
             return
         attempt = call.take()
         if attempt is None:

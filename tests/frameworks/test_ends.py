@@ -1,0 +1,190 @@
+"""However a run ends, and whatever is asked inside it: each call is told of once, none is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+from contextlib import aclosing, suppress
+from typing import Any
+
+import langchain_core.runnables.config as configs
+import openai
+import pytest
+from agentpulse_instrumentation import LangChainInstrumentor, instrument
+from fakes import stacks
+from fakes.stacks import QUESTION, asked, chat_openai, clerk, run
+from fakes.trees import calls
+from langchain_core.caches import InMemoryCache
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import RunnableLambda
+
+from agentpulse.demo.provider import FakeProvider
+
+USAGE: Any = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+
+
+@pytest.fixture(autouse=True)
+def recorded(spans: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(stacks, "tracers", spans.provider)
+    instrument(tracer_provider=spans.provider)
+    return spans
+
+
+def open_runs() -> int:
+    runs = LangChainInstrumentor()._runs  # what must not grow
+    assert runs is not None
+    return len(runs)
+
+
+class Own(BaseChatModel):
+    """A model with a client that nobody instruments, which may ask another model first."""
+
+    answer_id: str = ""
+    guard: Any = None
+    waits: bool = False
+
+    @property
+    def _llm_type(self) -> str:
+        return "own"
+
+    def _get_ls_params(self, **_given: Any) -> Any:
+        return {"ls_provider": "openai", "ls_model_name": "gpt-4.1", "ls_model_type": "chat"}
+
+    def _generate(self, *_given: Any, **_more: Any) -> ChatResult:
+        if self.guard is not None:
+            self.guard()
+        told = {"model_name": "gpt-4.1", **({"id": self.answer_id} if self.answer_id else {})}
+        message = AIMessage("hi", usage_metadata=USAGE, response_metadata=told)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _agenerate(self, *given: Any, **more: Any) -> ChatResult:
+        if self.waits:
+            await asyncio.sleep(60)
+        return self._generate(*given, **more)
+
+
+def named(spans: list[Any]) -> list[str]:
+    return sorted(span.name for span in calls(spans))
+
+
+def ask(provider: FakeProvider, model: str) -> None:
+    with openai.OpenAI(api_key="x", base_url=provider.openai_url) as client:
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "x"}])
+
+
+def test_a_call_whose_task_is_cancelled_is_told_of(recorded: Any):
+    async def cancelled(steps: int) -> None:
+        task = asyncio.create_task(Own(waits=True).ainvoke(QUESTION))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    for steps in range(1, 12):
+        run(cancelled(steps))
+
+    ended = recorded.finished()
+    assert {span.attributes["error.type"] for span in ended} == {"CancelledError"}
+    assert len(ended) >= 5
+    assert open_runs() == 0
+
+
+def test_what_is_asked_after_a_time_out_is_not_part_of_it(recorded: Any, provider: FakeProvider):
+    slow = Own(waits=True).with_config(
+        run_name="slow", tags=["slow"], metadata={"thread_id": "of the slow one"}
+    )
+
+    async def late() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await slow.ainvoke(QUESTION)
+        async with openai.AsyncOpenAI(api_key="x", base_url=provider.openai_url) as client:
+            await client.chat.completions.create(
+                model="gpt-4o", messages=[{"role": "user", "content": "x"}]
+            )
+
+    run(late())
+    timed_out, direct = recorded.finished()
+    assert timed_out.attributes["gen_ai.conversation.id"] == "of the slow one"
+    assert "gen_ai.conversation.id" not in direct.attributes
+    assert "agentpulse.run.name" not in direct.attributes
+
+
+@pytest.mark.parametrize("streams", ["astream", "astream_events"])
+def test_graphs_that_are_left_keep_no_runs(streams: str, recorded: Any, provider: FakeProvider):
+    graph = clerk(chat_openai(provider))
+
+    async def left() -> None:
+        more = {"version": "v2"} if streams == "astream_events" else {}
+        async with aclosing(getattr(graph, streams)(asked(), **more)) as events:
+            # Of a graph that is left before it has begun, LangGraph never tells the end.
+            for _ in range(1 if streams == "astream" else 5):
+                await anext(events)
+
+    for _ in range(10):
+        run(left())
+    assert open_runs() == 0
+    assert "invoke_workflow" in {span.name for span in recorded.finished()}
+
+
+def test_a_model_that_asks_another_one_first_is_a_call_of_its_own(
+    recorded: Any, provider: FakeProvider
+):
+    Own(guard=lambda: ask(provider, "gpt-4o-mini")).invoke(QUESTION)
+    assert named(recorded.finished()) == ["chat gpt-4.1", "chat gpt-4o-mini"]
+
+
+def test_a_model_whose_client_told_of_one_call_is_asked_for_the_next(
+    recorded: Any, provider: FakeProvider
+):
+    Own(guard=lambda: ask(provider, "gpt-4.1")).invoke(QUESTION)
+    (by_client,) = calls(recorded.finished())
+    Own().invoke(QUESTION)
+    (by_itself,) = calls(recorded.finished())
+    assert by_client.instrumentation_scope.name.endswith(".openai")
+    assert by_itself.instrumentation_scope.name.endswith(".langchain")
+    assert by_itself.attributes["gen_ai.usage.output_tokens"] == 5
+
+
+def test_a_server_that_always_gives_one_id_is_asked_each_time(recorded: Any):
+    model = Own(answer_id="chatcmpl-123")
+    for _ in range(3):
+        model.invoke(QUESTION)
+    assert [span.attributes["gen_ai.usage.input_tokens"] for span in recorded.finished()] == [
+        10
+    ] * 3
+
+
+@pytest.mark.parametrize("answer_id", ["", "msg-of-the-server"])
+def test_only_the_answer_of_a_cache_is_one_of_a_cache(answer_id: str, recorded: Any):
+    model = Own(cache=InMemoryCache(), answer_id=answer_id)
+    for question in ("a", "a", "b"):
+        model.invoke(question)
+    answered_by = [
+        span.attributes.get("agentpulse.response.answered_by") for span in recorded.finished()
+    ]
+    assert answered_by == [None, "cache", None]
+
+
+def test_what_a_program_sends_to_other_processes_can_be_sent(recorded: Any):
+    def pickled(_: int, config: Any) -> Any:
+        return pickle.loads(pickle.dumps(config))  # its own bytes
+
+    config = RunnableLambda(pickled).invoke(1)
+    assert "agentpulse" not in repr(config).lower()
+    assert recorded.finished()
+
+
+def test_what_is_patched_looks_as_it_was(recorded: Any):
+    patched = configs._set_config_context
+    assert patched.__module__ == configs.__name__
+    assert [*inspect.signature(patched).parameters] == ["config"]
+    assert inspect.iscoroutinefunction(BaseChatModel.agenerate)
+    assert inspect.iscoroutinefunction(BaseChatModel._agenerate_with_cache)
+    assert not inspect.iscoroutinefunction(BaseChatModel._generate_with_cache)
+    assert "messages" in inspect.signature(BaseChatModel.agenerate).parameters
+    assert recorded.finished() == []
