@@ -56,6 +56,7 @@ def http_of(library: str) -> Any:
     return base.httpx2 if hasattr(base, "httpx2") else base.httpx
 
 
+USAGE = "gen_ai.usage."
 # By operation: the client library, the path the resource writes, and the resource's method.
 OPERATIONS = {
     "chat": ("openai", "/chat/completions", "chat.completions.create"),
@@ -124,3 +125,58 @@ def call(client: Any, recording: Any) -> Any:
             stream_cls=kind[types.ChatCompletionChunk],
         )
     return method(**given, **({"extra_body": extra} if extra else {}))
+
+
+def judge(recording: Any, span: dict[str, Any]) -> list[str]:
+    """What a span says otherwise than the recorded truth or the conventions."""
+    truth, attributes = truths()[recording["id"]], span["attributes"]
+    problems = []
+    for name, expected in expected_attributes(recording, truth).items():
+        value = attributes.get(name)
+        unknown = expected is None and attributes.get("agentpulse.usage.estimated")
+        if value != expected and not unknown:
+            problems.append(f"{name} is {value!r}, not {expected!r}")
+    failed = bool(truth["error"] or truth["stream_error"] or recording["response"]["status"] >= 400)
+    if (span.get("status") == "ERROR") != failed or ("error.type" in attributes) != failed:
+        problems.append(f"failed: {failed}, but the span has {span.get('status')}")
+    record = {"status": span.get("status", "UNSET"), "events": [], **span}
+    _, findings = semconv_checker().check_record(record)
+    return problems + [str(finding) for finding in findings if finding.level == "E"]
+
+
+def expected_attributes(recording: Any, truth: dict[str, Any]) -> dict[str, Any]:
+    """The attributes as the truth has them, where it and the conventions count differently."""
+    usage = truth["usage"] or {}
+    cache_writes = truth.get("cache_creation_tokens")
+    details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details") or {}
+    if cache_writes is None and isinstance(details, dict):
+        # The truth leaves out the cache writes that OpenAI reports since GPT-5.6.
+        cache_writes = details.get("cache_write_tokens")
+    is_embedding = recording["operation"] == "embeddings"
+    reasons = truth["finish_reasons"] or [None]
+    if reasons == ["queued"]:
+        # The status of a response in the background, which has no reason to have ended yet.
+        reasons = []
+    if truth["stream_error"]:
+        reasons = [reason or "error" for reason in reasons]
+    return {
+        USAGE + "input_tokens": inclusive_input(truth),
+        # Embeddings have no output; Mistral reports that they have 0 tokens of it.
+        USAGE + "output_tokens": None if is_embedding else truth["output_tokens"],
+        USAGE + "cache_read.input_tokens": truth["cached_tokens"],
+        USAGE + "cache_write.input_tokens": cache_writes,
+        USAGE + "reasoning.output_tokens": truth["reasoning_tokens"],
+        "gen_ai.response.model": truth["response_model"] or None,  # Snowflake's are empty texts
+        "gen_ai.response.id": None if is_embedding else truth["response_id"] or None,
+        "gen_ai.response.finish_reasons": [reason for reason in reasons if reason] or None,
+    }
+
+
+def inclusive_input(truth: dict[str, Any]) -> int | None:
+    """All input tokens; Grok on Azure and Mistral count cached and audio input beside the rest."""
+    tokens = truth.get("input_tokens_with_cache", truth["input_tokens"])
+    details = (truth["usage"] or {}).get("prompt_tokens_details") or {}
+    for part in ("cached_tokens", "audio_tokens"):
+        if tokens is not None and (details.get(part) or 0) > tokens:
+            tokens += details[part]
+    return tokens

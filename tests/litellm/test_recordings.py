@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from conftest import as_dict
 from fakes import lite, recordings
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import EVENTS, Reply
+from fakes.replayed import Replayed
 
 litellm = lite.imported()
 
@@ -48,19 +46,6 @@ def recorded_through_litellm() -> list[Any]:
         and (recording["provider"], recording["operation"]) in FUNCTIONS
         and recording["response"]["status"] == 200
     ]
-
-
-class Replayed(FakeProvider):
-    """Answers every request with one recording."""
-
-    said: Mapping[str, Any]
-
-    def answer(self, request: Any) -> Reply:
-        self.requests.append(request)
-        body = self.said["body"].encode()
-        if "event-stream" in self.said["headers"].get("content-type", ""):
-            return Reply(content_type=EVENTS, events=(body,))
-        return Reply(body)
 
 
 @pytest.fixture

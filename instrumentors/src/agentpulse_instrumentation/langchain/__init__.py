@@ -21,7 +21,6 @@ from agentpulse_instrumentation.shield import shield
 
 _ENTER = shield("make a run's span current")
 _HOOKS = "langchain_core.tracers.context"
-_MODELS = "langchain_core.language_models.chat_models"
 _CONTEXTS = ("langchain_core.runnables.config", "langgraph._internal._runnable")
 
 
@@ -31,7 +30,7 @@ class LangChainInstrumentor(LibraryInstrumentor):
     library = "langchain"
     supported = "langchain-core >= 0.3.67, < 2"
     defining = _HOOKS
-    also = (*_CONTEXTS, _MODELS)
+    also = (*_CONTEXTS, *watching.METHODS)
 
     _runs: Runs | None = None
 
@@ -46,10 +45,11 @@ class LangChainInstrumentor(LibraryInstrumentor):
             variable: ContextVar[object] = ContextVar("agentpulse_handler", default=handler)
             hook = (variable, True, None, None)
             wanted.patches.add(module._configure_hooks, hook)  # noqa: SLF001  # removed by nothing public
-        elif module.__name__ == _MODELS:
-            for name, watched in watching.METHODS.items():
+        elif module.__name__ in watching.METHODS:
+            class_name, methods = watching.METHODS[module.__name__]
+            for name, watched in methods.items():
                 wanted.patches.replace(
-                    module.BaseChatModel,
+                    getattr(module, class_name),
                     name,
                     lambda original, watched=watched: watched(original, runs),
                 )

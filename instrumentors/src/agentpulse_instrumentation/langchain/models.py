@@ -77,6 +77,14 @@ def may_be_cached(runs: Runs, manager: Any, model: Any) -> None:
         run.call.has_cache = caching.has_cache(model)
 
 
+def goes_on_here(runs: Runs, managers: Any) -> None:
+    """The runs were told to begin in other tasks than this one, in which they are done."""
+    for manager in managers:
+        run = runs.get(get(manager, "run_id"))
+        if run is not None and run.place is not None and places.innermost() is not run.place:
+            places.enter(run.place)
+
+
 def end(
     runs: Runs, response: Any, about: dict[str, Any], error: BaseException | None = None
 ) -> None:

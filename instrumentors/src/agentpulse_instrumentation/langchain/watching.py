@@ -1,7 +1,8 @@
-"""What is put round methods of `BaseChatModel`, where callbacks don't tell enough.
+"""What is put round methods of LangChain's models, where callbacks don't tell enough.
 
-`generate` and `agenerate` ask a cache for each of their prompts in methods of their own. Where a
-task that awaits `agenerate` is cancelled, LangChain tells nobody.
+Chat models ask a cache for each of their prompts in methods of their own, and where a task that
+awaits `agenerate` is cancelled, nobody is told. Models that complete text tell in tasks of their
+own that they begin, out of sight of what they then call.
 """
 
 from __future__ import annotations
@@ -57,9 +58,28 @@ def _until_cancelled(original: Callable[..., Any], runs: Runs) -> Callable[..., 
     return agenerate
 
 
-METHODS = {
-    "_generate_with_cache": _watched,
-    "_agenerate_with_cache": _awatched,
-    "agenerate": _until_cancelled,
+def _in_place(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def _agenerate_helper(
+        model: Any, prompts: Any, stop: Any, run_managers: Any, **kwargs: Any
+    ) -> Any:
+        with _LOOK:
+            models.goes_on_here(runs, run_managers)
+        return await original(model, prompts, stop, run_managers, **kwargs)
+
+    return _agenerate_helper
+
+
+_LANGUAGE_MODELS = "langchain_core.language_models"
+METHODS: dict[str, tuple[str, dict[str, Callable[[Callable[..., Any], Runs], Any]]]] = {
+    f"{_LANGUAGE_MODELS}.chat_models": (
+        "BaseChatModel",
+        {
+            "_generate_with_cache": _watched,
+            "_agenerate_with_cache": _awatched,
+            "agenerate": _until_cancelled,
+        },
+    ),
+    f"{_LANGUAGE_MODELS}.llms": ("BaseLLM", {"_agenerate_helper": _in_place}),
 }
-"""The methods of `BaseChatModel`, and what is put round them."""
+"""By module: the class, its methods, and what is put round them."""

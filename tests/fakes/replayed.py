@@ -1,0 +1,22 @@
+"""A provider that says what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentpulse.demo.provider import FakeProvider
+from agentpulse.demo.provider.reply import EVENTS, Reply
+
+
+class Replayed(FakeProvider):
+    """Answers every request with one recording."""
+
+    said: Mapping[str, Any]
+
+    def answer(self, request: Any) -> Reply:
+        self.requests.append(request)
+        body = self.said["body"].encode()
+        if "event-stream" in self.said["headers"].get("content-type", ""):
+            return Reply(content_type=EVENTS, events=(body,))
+        return Reply(body)
