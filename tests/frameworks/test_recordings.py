@@ -58,7 +58,7 @@ def recorded_through_langchain(operation: str) -> list[Any]:
         for recording in recordings.recordings().values()
         if recording.get("via") == "langchain"
         and recording["operation"] == operation
-        and recording["provider"] in ("openai", "anthropic")
+        and recording["provider"] in ("openai", "anthropic", "local", "groq")
         and recording["response"]["status"] == 200
         and "encoding" not in recording["response"]
         and isinstance(recording["request"]["body"], dict)

@@ -24,7 +24,7 @@ from agentpulse_exporter import names
 from agentpulse_exporter.cost import is_model_call
 from agentpulse_exporter.reading import count, text
 
-MOST_CALLS = 10_000
+MOST_CALLS = 5_000
 """Calls that are remembered, the last ones."""
 _MOST_ALIKE = 128
 """Calls with the same id, or of equal model and tokens, that are looked at; the last ones."""
@@ -157,7 +157,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
-        self._known: dict[_Key, deque[Call]] = {}
+        self._known: dict[_Key, list[Call]] = {}
         self._repeats: OrderedDict[_Key, None] = OrderedDict()
         self._scopes: set[str] = set()
         self._told_inside: OrderedDict[_Key, tuple[Mapping[str, object], ...]] = OrderedDict()
@@ -221,7 +221,10 @@ class Ledger:
             self._scopes |= call.scopes
         call.keys = [*call.kept()]
         for key in call.keys:
-            self._known.setdefault(key, deque(maxlen=_MOST_ALIKE)).append(call)
+            # Most keys are of one call alone, and a deque of one takes ten times the memory.
+            alike = self._known.setdefault(key, [])
+            alike.append(call)
+            del alike[:-_MOST_ALIKE]
         self._calls.append(call)
         while len(self._calls) > MOST_CALLS:
             self._forget(self._calls.popleft())
@@ -230,7 +233,7 @@ class Ledger:
         for key in call.keys:
             alike = self._known.get(key)
             if alike and alike[0] is call:
-                alike.popleft()
+                del alike[0]
             if not alike:
                 self._known.pop(key, None)
 

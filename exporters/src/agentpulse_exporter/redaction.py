@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -17,6 +18,8 @@ from agentpulse_exporter.span_copy import SpanCopy
 Redact = Callable[[str], str]
 
 _CAPTURED = frozenset({names.ARGUMENTS, names.RESULT})
+_PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,63}")
+"""Names of fields as programs have them. Others may be what somebody said."""
 _NAMING = ("type", "role")
 _WORDS = (
     *("user", "assistant", "system", "developer", "tool", "function"),
@@ -82,7 +85,9 @@ def _inside(value: object, redact: Redact) -> object:
     if isinstance(value, dict):
         fields = cast("dict[str, object]", value)
         return {
-            name: item if name in _NAMING and item in _WORDS else _inside(item, redact)
+            name if _PLAIN.fullmatch(name) else _asked(name, redact): item
+            if name in _NAMING and item in _WORDS
+            else _inside(item, redact)
             for name, item in fields.items()
         }
     return value
