@@ -185,7 +185,7 @@ def test_with_messages_captured_runs_tell_what_went_in_and_out(spans: Any, provi
     assert "2 mails are unread" in told["invoke_workflow"]["gen_ai.output.messages"]
     tool = told["execute_tool search_mail"]
     assert tool["gen_ai.tool.call.arguments"] == '{"query":"unread"}'
-    assert tool["gen_ai.tool.call.result"] == '"2 mails are unread"'
+    assert tool["gen_ai.tool.call.result"] == '{"result":"2 mails are unread"}'
 
 
 def test_runs_that_are_left_in_the_middle_are_forgotten(recorded: Any, provider: FakeProvider):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -195,11 +196,17 @@ class Mapper:
         }
         if self.capture_messages or _is_captured(span):
             data.update(
-                (field, parsed(attributes[name]))
+                (field, _unwrapped(parsed(attributes[name])))
                 for name, field in _CAPTURED.items()
                 if name in attributes
             )
         return data
+
+
+def _unwrapped(value: object) -> object:
+    """What a tool gave, without the object that the conventions ask for around it."""
+    fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    return fields["result"] if [*fields] == ["result"] else cast("object", value)
 
 
 def _is_captured(span: ReadableSpan) -> bool:

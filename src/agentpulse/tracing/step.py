@@ -108,9 +108,7 @@ class Step:
             with _END:
                 try:
                     if self._keeps_result():
-                        tool = self.description.kind == "tool"
-                        name = names.TOOL_CALL_RESULT if tool else names.RESULT
-                        self.span.set_attribute(name, json_text(result))
+                        self._tell_result(result)
                 finally:
                     self.span.end()
 
@@ -143,6 +141,17 @@ class Step:
             )
         text = text_of(error) if self._captures else None
         self.span.set_status(Status(StatusCode.ERROR, text))
+
+    def _tell_result(self, result: object) -> None:
+        told = json_text(result)
+        if self.description.kind != "tool":
+            self.span.set_attribute(names.RESULT, told)
+            return
+        # By the conventions, what a tool gives is an object.
+        is_object = told.startswith("{")
+        self.span.set_attribute(
+            names.TOOL_CALL_RESULT, told if is_object else f'{{"result": {told}}}'
+        )
 
     def _keeps_result(self) -> bool:
         wanted = self.description.capture_result

@@ -47,7 +47,7 @@ def begin_chain(runs: Runs, inputs: Any, about: dict[str, Any]) -> None:
         if not _is_type_name(name):
             attributes[semconv.WORKFLOW_NAME] = name
     attributes[semconv.SPAN_KIND] = kind
-    attributes |= _input(runs.wanted.policy, inputs)
+    attributes |= _input(runs.wanted.policy, inputs, attributes.get(semconv.OPERATION_NAME))
     runs.start(about, spoken, attributes, inherited)
 
 
@@ -135,13 +135,16 @@ def _is_control_flow(error: BaseException) -> bool:
     )
 
 
-def _input(policy: ContentPolicy, inputs: Any) -> Attributes:
+def _input(policy: ContentPolicy, inputs: Any, operation: object) -> Attributes:
     if not policy.captures:
         return {}
     said = content.messages(inputs)
-    if said is not None:
-        return {**policy.input_attributes(InputContent(said))}
-    return policy.json_attribute(semconv.ARGUMENTS, content.plain(inputs))
+    if said is None:
+        return policy.json_attribute(semconv.ARGUMENTS, content.plain(inputs))
+    # The conventions know messages of their operations only, and a chain is none.
+    if operation is None:
+        return policy.json_attribute(semconv.ARGUMENTS, said)
+    return {**policy.input_attributes(InputContent(said))}
 
 
 def _output(run: Run, policy: ContentPolicy, result: Any) -> Attributes:
@@ -150,10 +153,14 @@ def _output(run: Run, policy: ContentPolicy, result: Any) -> Attributes:
     if operation == "execute_tool":
         value = get(result, "content")
         given = content.plain(result if value is None else value)
-        return policy.json_attribute(semconv.TOOL_CALL_RESULT, given)
+        # By the conventions, what a tool gives is an object.
+        told: object = cast("object", given) if isinstance(given, dict) else {"result": given}
+        return policy.json_attribute(semconv.TOOL_CALL_RESULT, told)
     if operation == "retrieval":
         return policy.json_attribute(semconv.RETRIEVAL_DOCUMENTS, content.plain(result))
     said = content.messages(result)
-    if said is not None:
-        return {**policy.output_attributes(said)}
-    return policy.json_attribute(semconv.RESULT, content.plain(result))
+    if said is None:
+        return policy.json_attribute(semconv.RESULT, content.plain(result))
+    if operation is None:
+        return policy.json_attribute(semconv.RESULT, said)
+    return {**policy.output_attributes(said)}
