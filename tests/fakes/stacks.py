@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypedDict
 
+from agentpulse_instrumentation import LangChainInstrumentor
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -150,6 +151,13 @@ def clerk(model: Any) -> Any:
     graph.add_conditional_edges("ask", is_done, ["work", END])
     graph.add_edge("work", "ask")
     return graph.compile()
+
+
+def open_runs() -> int:
+    """The runs that the instrumentor knows as under way, which must not grow."""
+    runs = LangChainInstrumentor()._runs
+    assert runs is not None
+    return len(runs)
 
 
 def asked() -> State:

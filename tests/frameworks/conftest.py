@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
+from agentpulse_instrumentation import instrument
 
 from agentpulse.demo.provider import FakeProvider
 
@@ -28,3 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def provider() -> Iterator[FakeProvider]:
     with FakeProvider() as provider:
         yield provider
+
+
+@pytest.fixture
+def recorded(spans: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What ends while a test runs, the spans of the user's own among it."""
+    from fakes import stacks
+
+    monkeypatch.setattr(stacks, "tracers", spans.provider)
+    instrument(tracer_provider=spans.provider)
+    return spans

@@ -11,9 +11,7 @@ from typing import Any
 import langchain_core.runnables.config as configs
 import openai
 import pytest
-from agentpulse_instrumentation import LangChainInstrumentor, instrument
-from fakes import stacks
-from fakes.stacks import QUESTION, asked, chat_openai, clerk, run
+from fakes.stacks import QUESTION, asked, chat_openai, clerk, open_runs, run
 from fakes.trees import calls
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -24,19 +22,6 @@ from langchain_core.runnables import RunnableLambda
 from agentpulse.demo.provider import FakeProvider
 
 USAGE: Any = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
-
-
-@pytest.fixture(autouse=True)
-def recorded(spans: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(stacks, "tracers", spans.provider)
-    instrument(tracer_provider=spans.provider)
-    return spans
-
-
-def open_runs() -> int:
-    runs = LangChainInstrumentor()._runs  # what must not grow
-    assert runs is not None
-    return len(runs)
 
 
 class Own(BaseChatModel):

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import LangChainInstrumentor, instrument, uninstrument
-from fakes import stacks
 from fakes.stacks import (
     MODELS,
     MODES,
@@ -19,6 +18,7 @@ from fakes.stacks import (
     chat_openai,
     clerk,
     embeddings,
+    open_runs,
     run,
     search_mail,
     user,
@@ -34,20 +34,6 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
 from agentpulse.demo.provider import FakeProvider
-
-
-@pytest.fixture(autouse=True)
-def recorded(spans: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(stacks, "tracers", spans.provider)
-    instrument(tracer_provider=spans.provider)
-    return spans
-
-
-def open_runs() -> int:
-    runs = LangChainInstrumentor()._runs  # what must not grow
-    assert runs is not None
-    return len(runs)
-
 
 TOOL = ("execute_tool search_mail", [("look into the box", [])])
 

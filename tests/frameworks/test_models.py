@@ -20,12 +20,6 @@ from opentelemetry import trace
 from agentpulse.demo.provider import FakeProvider, reply
 
 
-@pytest.fixture(autouse=True)
-def recorded(spans: Any) -> Any:
-    instrument(tracer_provider=spans.provider)
-    return spans
-
-
 def usage(span: Any) -> tuple[int, int]:
     return (
         span.attributes["gen_ai.usage.input_tokens"],
