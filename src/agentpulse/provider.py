@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.util.types import AttributeValue
 
 from agentpulse.errors import SettingTypeError
 from agentpulse.logs import logger, warn_once
@@ -97,19 +98,19 @@ def _our_own(agent_name: str) -> TracerProvider:
     global _own  # noqa: PLW0603  # as OpenTelemetry's, it is one for the process
     if _own is None:
         _own = TracerProvider(
-            resource=_resource(agent_name), id_generator=UrandomIds(), shutdown_on_exit=False
+            resource=Resource.create(naming(agent_name)),
+            id_generator=UrandomIds(),
+            shutdown_on_exit=False,
         )
         atexit.register(_own.shutdown)
     return _own
 
 
-def _resource(agent_name: str) -> Resource:
-    resource = Resource.create()
-    name = str(resource.attributes.get(SERVICE_NAME, ""))
-    # The SDK's placeholder for a name that no standard variable gives.
-    if name.startswith("unknown_service"):
-        resource = resource.merge(Resource({SERVICE_NAME: agent_name}))
-    return resource
+def naming(agent_name: str) -> dict[str, AttributeValue]:
+    """The resource attributes that name the program, where no standard variable does."""
+    name = str(Resource.create().attributes.get(SERVICE_NAME, ""))
+    # The SDK's placeholder.
+    return {SERVICE_NAME: agent_name} if name.startswith("unknown_service") else {}
 
 
 def _name(provider: object) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "run an example agent against fake providers and show what was recorded",
     "dev": "run the local server and its dashboard, or a command under its eyes",
+    "run": "run a command with AgentPulse on in its Python programs, without a change to them",
     "tail": "follow the events of a server as they arrive, one line each",
     "status": "show the settings, whether endpoint and key work, and which libraries are recorded",
     "test": "send one event and say what the server answered",

@@ -1,0 +1,61 @@
+"""`agentpulse run`: a command with AgentPulse on in every Python program of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING
+
+from opentelemetry.instrumentation import auto_instrumentation
+
+if TYPE_CHECKING:
+    from agentpulse.cli import Subparsers
+
+_PICKS_OURS = {"OTEL_PYTHON_DISTRO": "agentpulse", "OTEL_PYTHON_CONFIGURATOR": "agentpulse"}
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command to the tree."""
+    parser = subparsers.add_parser(
+        "run",
+        usage="agentpulse run COMMAND ...",
+        description="Runs a command under OpenTelemetry's auto-instrumentation with AgentPulse as "
+        "its distribution, as `opentelemetry-instrument` does: the calls of a Python program are "
+        "recorded without a change to it. The exit status is the command's.",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    command: list[str] = arguments.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        print("There is no command; for example: agentpulse run python agent.py", file=sys.stderr)
+        return 2
+    program = which(command[0])
+    if program is None:
+        print(f"The command {command[0]!r} was not found.", file=sys.stderr)
+        return 127
+    if os.name == "posix":
+        sys.stdout.flush()
+        os.execve(program, command, environment())  # noqa: S606  # what the user asked for
+    # Elsewhere, whoever waits for this process would not wait for one that replaces it.
+    done = subprocess.run([program, *command[1:]], env=environment(), check=False)  # noqa: S603  # the same
+    return done.returncode
+
+
+def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables under which Python programs are instrumented as they start."""
+    folder = str(Path(auto_instrumentation.__file__).parent)
+    paths = [each for each in environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    # The folder of the program's own modules comes along, as `opentelemetry-instrument` has it.
+    here = [] if str(Path.cwd()) in paths else [str(Path.cwd())]
+    path = os.pathsep.join([folder, *here, *(each for each in paths if each != folder)])
+    return {**_PICKS_OURS, **environ, "PYTHONPATH": path}

@@ -1,0 +1,108 @@
+"""`opentelemetry-instrument python agent.py`: what `agentpulse.init()` does, with no code changed.
+
+OpenTelemetry finds these two by their entry points. Where another distribution is installed too,
+OTEL_PYTHON_DISTRO=agentpulse and OTEL_PYTHON_CONFIGURATOR=agentpulse pick ours; `agentpulse run`
+sets them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from agentpulse_instrumentation import INSTRUMENTORS
+from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
+from opentelemetry.instrumentation.distro import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
+    BaseDistro,
+)
+from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # the same
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
+)
+from opentelemetry.sdk._configuration import (
+    _OTelSDKConfigurator,  # pyright: ignore[reportPrivateUsage]  # made for distributions to build on
+)
+
+from agentpulse import runtime
+from agentpulse.activation import obstacle
+from agentpulse.provider import UrandomIds, naming
+from agentpulse.settings import resolve
+
+_OURS = "agentpulse"
+_INSTRUMENTORS = "agentpulse_"
+"""How the entry points of our instrumentors begin; the library's name follows."""
+_THREADS = "threading"
+"""The instrumentation of threads, which AgentPulse does for sessions anyway."""
+
+
+class AgentPulseDistro(BaseDistro):
+    """Sends to AgentPulse where nothing else is said, and has each library instrumented once."""
+
+    def _configure(self, **_kwargs: Any) -> None:
+        os.environ.setdefault(OTEL_TRACES_EXPORTER, _OURS)
+
+    def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
+        """Instruments a library, unless it is one that AgentPulse has instrumented, or won't."""
+        name = str(entry_point.name)
+        client = runtime.get_client()
+        is_on = client is not None and client.is_on
+        if name.startswith(_INSTRUMENTORS) and (is_on or not _other_exporters()):
+            return
+        if name == _THREADS and is_on:
+            return
+        super().load_instrumentor(entry_point, **kwargs)  # pyright: ignore[reportUnknownMemberType]
+
+
+class AgentPulseConfigurator(_OTelSDKConfigurator):
+    """Configures OpenTelemetry by its standard variables, and starts AgentPulse on top of it.
+
+    `agentpulse` among the OTEL_TRACES_EXPORTER is ours to do: with sessions, signs of life,
+    crashes, and an end of the process that is bounded.
+    """
+
+    def _configure(self, **kwargs: Any) -> None:
+        exporters, others = _exporters(), _other_exporters()
+        settings = resolve({})
+        starts = not exporters or _OURS in exporters
+        if others or not starts or obstacle(settings) is None:
+            kwargs.setdefault("resource_attributes", naming(settings.agent_name))
+            if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
+                kwargs.setdefault("id_generator", UrandomIds())
+            with _traces_exported_by(others):
+                super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+        if starts:
+            # The program's own first `init` is not a second one.
+            runtime.init(**_arguments()).is_automatic = True
+
+
+def _exporters() -> list[str]:
+    names = os.environ.get(OTEL_TRACES_EXPORTER, "").split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
+def _other_exporters() -> list[str]:
+    return [name for name in _exporters() if name not in (_OURS, "none")]
+
+
+@contextmanager
+def _traces_exported_by(names: list[str]) -> Generator[None]:
+    before = os.environ.get(OTEL_TRACES_EXPORTER)
+    os.environ[OTEL_TRACES_EXPORTER] = ",".join(names) or "none"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OTEL_TRACES_EXPORTER]
+        else:
+            os.environ[OTEL_TRACES_EXPORTER] = before
+
+
+def _arguments() -> dict[str, Any]:
+    """What OpenTelemetry's variables say of the libraries to instrument."""
+    named = os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")
+    disabled = {name.strip().removeprefix(_INSTRUMENTORS) for name in named if name.strip()}
+    if not disabled:
+        return {}
+    wanted = () if "*" in disabled else tuple(set(INSTRUMENTORS) - disabled)
+    return {"instrument": wanted}

@@ -1,0 +1,197 @@
+"""`opentelemetry-instrument` and `agentpulse run`: what `init()` does, with no code changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.receiver import Receiver
+
+from agentpulse.demo.provider import FakeProvider
+
+BIN = Path(sys.executable).parent
+CALL = """
+import sys, openai
+client = openai.OpenAI(api_key="x", base_url=sys.argv[1])
+said = [{"role": "user", "content": "x"}]
+client.chat.completions.create(model="gpt-4o", messages=said)
+"""
+AGENT = """
+import sys, openai, agentpulse
+client = openai.OpenAI(api_key="x", base_url=sys.argv[1])
+with agentpulse.cron("nightly", schedule="0 3 * * *"), agentpulse.agent("clerk"):
+    said = [{"role": "user", "content": "x"}]
+    list(client.chat.completions.create(model="gpt-4o", messages=said, stream=True))
+raise LookupError
+"""
+INSTRUMENT = (str(BIN / "opentelemetry-instrument"), sys.executable)
+RUN = (str(BIN / "agentpulse"), "run", sys.executable)
+PLAIN = (sys.executable,)
+
+
+class Ran:
+    """A program that was run, and what it told."""
+
+    def __init__(self, receiver: Receiver, done: subprocess.CompletedProcess[str]) -> None:
+        self.events = receiver.events
+        self.returncode, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
+
+    def kinds(self) -> list[str]:
+        return [event["kind"] for event in self.events]
+
+    def models(self) -> list[str]:
+        return [e["data"]["name"] for e in self.events if e["kind"] == "llm_call"]
+
+
+def ran(program: str, by: tuple[str, ...] = INSTRUMENT, **variables: str) -> Ran:
+    """Runs a program by a command, on a fake provider and a receiver of its own."""
+    with Receiver() as receiver, FakeProvider() as provider:
+        environ = {**os.environ, "AGENTPULSE_ENDPOINT": receiver.url, **variables}
+        done = subprocess.run(
+            [*by, "-c", program, provider.openai_url],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+        )
+        return Ran(receiver, done)
+
+
+def without_what_differs(events: list[dict[str, Any]]) -> list[Any]:
+    """What is the same each time: kinds, names, figures, places by number."""
+    spans: dict[str | None, int] = {None: -1}
+    told = []
+    for event in events:
+        if event["kind"] == "sdk_init":
+            continue
+        data = {
+            name: value
+            for name, value in event["data"].items()
+            if name not in ("started_at", "duration_ms", "latency_ms", "ttft_ms", "run_id")
+        }
+        place = [
+            spans.setdefault(event.get(name), len(spans)) for name in ("span_id", "parent_span_id")
+        ]
+        session = event.get("session", "").partition(":")[0]
+        told.append((event["kind"], session, place, {**data, "parent_session": None}))
+    return sorted(told, key=lambda each: (each[0], str(each[3])))
+
+
+@pytest.mark.parametrize(
+    "by", [INSTRUMENT, RUN], ids=["opentelemetry-instrument", "agentpulse run"]
+)
+def test_a_program_tells_the_same_as_one_that_calls_init(by: tuple[str, ...]) -> None:
+    automatic = ran(AGENT, by)
+    calling = AGENT.replace("agentpulse\n", "agentpulse; agentpulse.init()\n", 1)
+    by_hand = ran(calling, PLAIN)
+
+    assert (automatic.returncode, by_hand.returncode) == (1, 1)
+    assert automatic.stderr == by_hand.stderr
+    assert without_what_differs(automatic.events) == without_what_differs(by_hand.events)
+    assert {"cron", "session", "span_start", "llm_call", "cost", "span_end", "error"} <= set(
+        automatic.kinds()
+    )
+
+
+def test_a_program_that_knows_nothing_of_us_is_recorded() -> None:
+    done = ran(CALL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.models() == ["chat gpt-4o"]
+
+
+@pytest.mark.parametrize("arguments", ["", "agent_name='clerk', flush_interval=1"])
+def test_a_program_that_calls_init_too_has_one_pipeline(arguments: str) -> None:
+    done = ran(f"import agentpulse; agentpulse.init({arguments})" + CALL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.models() == ["chat gpt-4o"]
+
+
+def test_others_get_the_same_spans() -> None:
+    done = ran(CALL, OTEL_TRACES_EXPORTER="console,agentpulse", AGENTPULSE_AGENT="night clerk")
+    assert done.models() == ["chat gpt-4o"]
+    assert done.stdout.count('"name": "chat gpt-4o"') == 1
+    assert '"service.name": "night clerk"' in done.stdout
+
+
+def test_where_others_alone_are_asked_for_nothing_is_sent_to_us() -> None:
+    done = ran(CALL, OTEL_TRACES_EXPORTER="console")
+    assert done.events == []
+    assert done.stdout.count('"name": "chat gpt-4o"') == 1
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_SDK_DISABLED": "true"},
+        {"AGENTPULSE_ENABLED": "false"},
+        {"AGENTPULSE_ENDPOINT": "https://api.agentpulse.dev"},
+        {"OTEL_TRACES_EXPORTER": "none"},
+    ],
+    ids=str,
+)
+def test_where_it_is_off_the_program_runs_as_without(variables: dict[str, str]) -> None:
+    program = CALL + "print(vars(openai._base_client.SyncAPIClient)['request'].__module__)\n"
+    threads = "import threading; print(threading.active_count())\n"
+    done = ran(program + threads, **variables)
+    assert (done.returncode, done.events) == (0, [])
+    assert done.stdout == "openai._base_client\n1\n"
+    assert done.stderr.count("\n") <= 1
+
+
+@pytest.mark.parametrize("disabled", ["agentpulse_openai", "openai, requests", "*"])
+def test_libraries_that_are_disabled_are_left_alone(disabled: str) -> None:
+    done = ran(CALL, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=disabled)
+    assert (done.returncode, done.models()) == (0, [])
+    assert "sdk_init" in done.kinds()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"OTEL_SERVICE_NAME": "mailer"}, "mailer"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=mailer,team=night"}, "mailer"),
+        ({"AGENTPULSE_AGENT": "clerk"}, "clerk"),
+    ],
+    ids=str,
+)
+def test_the_program_has_the_name_that_it_was_given(
+    variables: dict[str, str], expected: str
+) -> None:
+    ask = "from opentelemetry import trace\nprint(trace.get_tracer_provider().resource.attributes)"
+    assert f"'service.name': '{expected}'" in ran(ask, **variables).stdout
+
+
+def test_a_sampler_is_obeyed_and_what_is_told_by_name_is_told() -> None:
+    program = "import agentpulse; agentpulse.event('woke up')" + CALL
+    done = ran(program, OTEL_TRACES_SAMPLER="always_off")
+    assert (done.returncode, done.models()) == (0, [])
+    assert "event" in done.kinds()
+
+
+def test_ids_do_not_repeat_where_a_program_seeds_random() -> None:
+    program = "import random; random.seed(1)" + CALL
+    first, second = (ran(program).events[-1] for _ in range(2))
+    assert first["id"] != second["id"]
+
+
+def test_a_command_that_is_missing_is_said() -> None:
+    nothing = subprocess.run([*RUN[:2]], capture_output=True, text=True, check=False)
+    unknown = subprocess.run(
+        [*RUN[:2], "no-such-thing"], capture_output=True, text=True, check=False
+    )
+    assert (nothing.returncode, unknown.returncode) == (2, 127)
+    assert "agentpulse run python agent.py" in nothing.stderr
+    assert unknown.stderr == "The command 'no-such-thing' was not found.\n"
+
+
+def test_the_exit_status_and_the_arguments_are_the_commands() -> None:
+    program = "import sys; print(sys.argv[2:]); sys.exit(7)"
+    command = [*RUN, "-c", program, "x", "--port", "--", "y"]
+    environ = {**os.environ, "AGENTPULSE_ENABLED": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert (done.returncode, done.stdout) == (7, "['--port', '--', 'y']\n")
