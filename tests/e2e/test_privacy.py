@@ -132,8 +132,11 @@ def response(said: Canaries) -> dict[str, Any]:
             }
         ],
         "metadata": {"note": said("metadata of a response")},
-        "prompt_cache_key": said("cache key"),
-        "safety_identifier": said("safety identifier"),
+        # Older clients don't know these by name.
+        "extra_body": {
+            "prompt_cache_key": said("cache key"),
+            "safety_identifier": said("safety identifier"),
+        },
     }
 
 
