@@ -110,7 +110,7 @@ class AgentPulseSpanExporter(SpanExporter):
             send later is no loss yet.
         """
         if not self._settings.export_all_spans:
-            spans = [span for span in spans if concerns_agents(span)]
+            spans = [span for span in spans if self.takes(span)]
         for _ in spans:
             self.counters.ended.add()
         if self._is_shut_down:
@@ -151,9 +151,19 @@ class AgentPulseSpanExporter(SpanExporter):
 
     # What follows is for our own processor, which counts what ended by itself.
 
-    def announce(self, span: ReadableSpan) -> None:
-        """Is told of each span that starts."""
+    def announce(self, span: ReadableSpan, *, travels: bool) -> None:
+        """Is told of each span that starts, and whether it is one that will be sent."""
         self._mapper.ledger.announce(span)
+        if not travels:
+            self._mapper.ancestry.pass_over(span)
+
+    def takes(self, span: ReadableSpan) -> bool:
+        """Whether a span that ended is to be sent; one that isn't is passed over as a parent."""
+        if self._settings.export_all_spans or concerns_agents(span):
+            self._mapper.ancestry.travels(span)
+            return True
+        self._mapper.ancestry.pass_over(span)
+        return False
 
     @property
     def has_kept(self) -> bool:
@@ -197,6 +207,7 @@ class AgentPulseSpanExporter(SpanExporter):
         self._kept = deque()
         self._mapper.sessions.clear()
         self._mapper.ledger.clear()
+        self._mapper.ancestry.clear()
         self.counters.reset()
         self._transport.forget()
         self.delivery.start_over()

@@ -10,6 +10,7 @@ from typing import cast
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import names
+from agentpulse_exporter.ancestry import Ancestry
 from agentpulse_exporter.content import is_content
 from agentpulse_exporter.cost import cost_of, is_model_call
 from agentpulse_exporter.dialects import current_attributes, shown_attributes
@@ -76,6 +77,7 @@ class Mapper:
         sessions: What the calls of each open session took so far.
         ledger: Which calls were told of, so that each is priced once.
         redact: What makes of each captured text what is sent of it.
+        ancestry: Which spans around others aren't told of.
     """
 
     capture_messages: bool = False
@@ -84,6 +86,7 @@ class Mapper:
     sessions: Sessions = field(default_factory=Sessions)
     ledger: Ledger = field(default_factory=Ledger)
     redact: Redact | None = None
+    ancestry: Ancestry = field(default_factory=Ancestry)
 
     def expect(self, spans: Iterable[ReadableSpan]) -> None:
         """Looks for calls that several spans tell of, before the events of these are made."""
@@ -98,6 +101,7 @@ class Mapper:
         Raises:
             RedactionFailed: as `redacted` does.
         """
+        span = self.ancestry.placed(span)
         attributes = current_attributes(span, with_content=self.capture_messages)
         if self.redact is not None and (self.capture_messages or _is_captured(span)):
             span, attributes = redacted(span, attributes, self.redact)

@@ -75,7 +75,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
         """Queues what tells that a session, a cron run or an agent is under way."""
-        self._exporter.announce(span)
+        self._exporter.announce(span, travels=self._export_all_spans or concerns_agents(span))
         if is_told_at_start(span):
             self.enqueue(as_started(span))
             self._send_soon()
@@ -85,7 +85,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         context = span.context
         if context is None or not context.trace_flags.sampled:
             return
-        if self._export_all_spans or concerns_agents(span):
+        if self._export_all_spans or self._exporter.takes(span):
             self.enqueue(span)
 
     def repeat(self, make: Callable[[], ReadableSpan], every: float) -> None:
@@ -179,6 +179,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
 
     def _start_over(self) -> None:
         self._starting = threading.RLock()
+        # Emptied while a worker is started: popping is atomic, and the lock is reentrant.
+        self._may_start = [True]
         self._queue = WaitingSpans(self._max_queue_size, self._exporter.counters.overflow)
         self._calls: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
         self._is_called = False
@@ -196,16 +198,26 @@ class AgentPulseSpanProcessor(SpanProcessor):
     def _start_worker(self) -> bool:
         """Whether a worker runs now; near the end of the interpreter none can be started."""
         with self._starting:
-            if self._worker is not None and self._worker.is_alive():
-                return True
-            worker = threading.Thread(target=_work, args=(self,), name="agentpulse", daemon=True)
             try:
+                may_start = self._may_start.pop()
+            except IndexError:
+                # A signal handler, in the middle of what follows: the worker is on its way.
+                return True
+            try:
+                if self._worker is not None and self._worker.is_alive():
+                    return True
+                worker = threading.Thread(
+                    target=_work, args=(self,), name="agentpulse", daemon=True
+                )
                 worker.start()
+                self._worker = worker
+                at_end_of_child(self._at_exit)
             except RuntimeError:
                 return False
-            self._worker = worker
-            at_end_of_child(self._at_exit)
-            return True
+            else:
+                return True
+            finally:
+                self._may_start.append(may_start)
 
     def work(self) -> None:
         """The life of the worker: sends every interval, at a full batch, and when asked to."""

@@ -6,20 +6,25 @@ from collections.abc import Mapping
 from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import Status
+from opentelemetry.trace import SpanContext, Status
 from opentelemetry.util.types import Attributes
 
 
 class SpanCopy(ReadableSpan):
-    """A copy of a span with other attributes, and another status if one is given."""
+    """A copy of a span that is changed in one thing or the other."""
 
     def __init__(
-        self, span: ReadableSpan, attributes: Mapping[str, object], status: Status | None = None
+        self,
+        span: ReadableSpan,
+        attributes: Mapping[str, object],
+        status: Status | None = None,
+        parent: SpanContext | None = None,
     ) -> None:
+        """With these attributes, and this status and parent where they are given."""
         super().__init__(
             span.name,
             context=span.context,
-            parent=span.parent,
+            parent=span.parent if parent is None else parent,
             resource=span.resource,
             attributes=cast("Attributes", attributes),
             events=span.events,
@@ -31,6 +36,14 @@ class SpanCopy(ReadableSpan):
             instrumentation_scope=span.instrumentation_scope,
         )
         self._original = span
+
+    @classmethod
+    def inside(cls, span: ReadableSpan, parent: SpanContext | None) -> SpanCopy:
+        """A copy with another parent, or with none."""
+        copy = cls(span, span.attributes or {}, parent=parent)
+        if parent is None:
+            copy._parent = None
+        return copy
 
     # The counts of what the SDK's limits cut are kept by the containers of the original.
     @property

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from agentpulse_exporter.counters import Tally
+
 MOST_TEXT = 32 * 2**20
 """Characters of attributes that wait, at most; the oldest spans go first."""
 _SIZE_OF_A_SPAN = 512
@@ -25,7 +27,7 @@ class WaitingSpans:
         self._lock = threading.RLock()
         self._spans: deque[tuple[ReadableSpan, int]] = deque()
         self._text = 0
-        self._entered = 0
+        self._entered = Tally()
         self._left = 0
 
     def __len__(self) -> int:
@@ -34,7 +36,7 @@ class WaitingSpans:
     @property
     def entered(self) -> int:
         """How many were ever added."""
-        return self._entered
+        return self._entered.value()
 
     @property
     def left(self) -> int:
@@ -46,8 +48,8 @@ class WaitingSpans:
         size = _size_of(span)
         with self._lock:
             self._spans.append((span, size))
+            self._entered.add()
             self._text += size
-            self._entered += 1
             while len(self._spans) > self._most:
                 self._drop_oldest("queue_full")
             while self._text > MOST_TEXT and len(self._spans) > 1:
