@@ -13,6 +13,7 @@ import anthropic._base_client
 import openai
 import openai._base_client
 import pytest
+import wrapt
 from agentpulse_instrumentation import instrument, uninstrument
 
 from agentpulse.demo.provider import FakeProvider
@@ -216,3 +217,31 @@ before = patched()
 instrument()
 print(json.dumps([before, patched()]))
 """) == [[False] * 4, [True] * 4]
+
+
+def test_a_method_that_somebody_wrapped_before_us_still_learns_its_instance(
+    clients: Any, instrumented: Any
+) -> None:
+    seen: list[Any] = []
+
+    def note(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(instance)
+        return wrapped(*args, **kwargs)
+
+    kinds = (openai._base_client.SyncAPIClient, openai._base_client.AsyncAPIClient)
+    originals = [vars(kind)["request"] for kind in kinds]
+    wrappers = [wrapt.FunctionWrapper(original, note) for original in originals]
+    for kind, wrapper in zip(kinds, wrappers, strict=True):
+        kind.request = wrapper
+    try:
+        spans = instrumented()
+        given: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]}
+        clients.openai.chat.completions.create(**given)
+        clients.run(clients.aopenai.chat.completions.create(**given))
+        assert seen == [clients.openai, clients.aopenai]
+        assert [span["name"] for span in spans()] == ["chat gpt-4o", "chat gpt-4o"]
+        uninstrument()
+        assert [vars(kind)["request"] for kind in kinds] == wrappers
+    finally:
+        for kind, original in zip(kinds, originals, strict=True):
+            kind.request = original

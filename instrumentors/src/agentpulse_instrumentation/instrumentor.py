@@ -9,10 +9,12 @@ doesn't fail the user's import.
 from __future__ import annotations
 
 import atexit
+import functools
+import inspect
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Collection
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from opentelemetry import trace
@@ -47,7 +49,7 @@ class Patches:
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replaces `owner.name` by what `make` makes of it."""
         original = cast("Any", vars(owner)[name])
-        replacement = make(original)
+        replacement = make(_method(original) if isinstance(owner, type) else original)
         self._done.append((owner, name, original, replacement))
         setattr(owner, name, replacement)
 
@@ -60,6 +62,25 @@ class Patches:
         while self._added:
             added_to, item = self._added.pop()
             added_to[:] = [each for each in added_to if each is not item]
+
+
+def _method(original: Any) -> Callable[..., Any]:
+    """What is called with the instance first, whatever stands in the class.
+
+    Somebody else's wrapper may learn the instance only where it is bound.
+    """
+    if type(original) is FunctionType:
+        return original
+
+    @functools.wraps(original)
+    def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return original.__get__(instance, type(instance))(*args, **kwargs)
+
+    @functools.wraps(original)
+    async def acall(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return await original.__get__(instance, type(instance))(*args, **kwargs)
+
+    return acall if inspect.iscoroutinefunction(original) else call
 
 
 class Wanted:
