@@ -19,12 +19,14 @@ from typing import Any, cast
 
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Tracer, TracerProvider
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation._version import VERSION
 from agentpulse_instrumentation.imports import when_imported
 from agentpulse_instrumentation.messages import ContentPolicy
+from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.unfinished import Unfinished
 
@@ -87,12 +89,17 @@ class Wanted:
     """One `instrument()` that holds: what is recorded for it, until it is taken back."""
 
     def __init__(
-        self, tracer: Tracer, provider: TracerProvider | None, policy: ContentPolicy
+        self,
+        tracer: Tracer,
+        provider: TracerProvider | None,
+        policy: ContentPolicy,
+        metrics: Metrics,
     ) -> None:
         self.tracer = tracer
         self.provider = provider
         """Where the spans go, as given; None for the global provider."""
         self.policy = policy
+        self.metrics = metrics
         self.patches = Patches()
         self.unfinished = Unfinished()
         self.active = True
@@ -102,7 +109,8 @@ class Wanted:
 class LibraryInstrumentor(BaseInstrumentor):
     """Instruments one library.
 
-    `instrument()` takes `tracer_provider` (default: the global one) and `capture_messages`
+    `instrument()` takes `tracer_provider` and `meter_provider` (default: the global ones, where
+    there are any) and `capture_messages`
     (default: the standard variable OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, else off).
     """
 
@@ -143,7 +151,8 @@ class LibraryInstrumentor(BaseInstrumentor):
             scope, VERSION, tracer_provider=provider, schema_url=semconv.SCHEMA_URL
         )
         policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
-        wanted = self._wanted = Wanted(tracer, provider, policy)
+        metrics = Metrics(scope, cast("MeterProvider | None", kwargs.get("meter_provider")))
+        wanted = self._wanted = Wanted(tracer, provider, policy, metrics)
         atexit.register(wanted.unfinished.leave)
         for name in (self.defining, *self.also):
             module = sys.modules.get(name)

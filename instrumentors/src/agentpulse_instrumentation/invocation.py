@@ -11,6 +11,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 from agentpulse_instrumentation import estimate, semconv
 from agentpulse_instrumentation.errors import error_type, http_status
 from agentpulse_instrumentation.messages import ContentPolicy
+from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.operation import Accumulator, Attributes, Operation
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.unfinished import Unfinished
@@ -29,6 +30,7 @@ class Invocation:
     __slots__ = (
         "_body",
         "_first_chunk",
+        "_metrics",
         "_names_model",
         "_open",
         "_operation",
@@ -45,6 +47,7 @@ class Invocation:
         span: Span,
         body: Mapping[str, Any],
         unfinished: Unfinished,
+        metrics: Metrics,
         *,
         names_model: bool,
     ) -> None:
@@ -52,6 +55,7 @@ class Invocation:
         self._policy = policy
         self._span = span
         self._body = body
+        self._metrics = metrics
         self.unfinished = unfinished
         """Where whoever observes the answer says that it is open."""
         self._names_model = names_model
@@ -195,3 +199,4 @@ class Invocation:
         finally:
             # Runs the processors of other people, so this is inside a shield too.
             span.end()
+            self._metrics.record(span)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from packaging.requirements import Requirement
 
@@ -33,6 +34,7 @@ def instrument(
     names: Iterable[str] | None = None,
     *,
     tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
     capture_messages: bool | None = None,
 ) -> None:
     """Instruments the named libraries, or all that are supported. Twice is once.
@@ -43,6 +45,7 @@ def instrument(
     Args:
         names: names of `INSTRUMENTORS`; None for all.
         tracer_provider: where the spans go; None for the global provider, also one set later.
+        meter_provider: where the GenAI metrics go; None for the global provider, if there is one.
         capture_messages: whether prompts, completions and exception texts are recorded; None for
             what OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, else not.
 
@@ -65,6 +68,7 @@ def instrument(
             instrumentor.instrument(
                 skip_dep_check=True,
                 tracer_provider=tracer_provider,
+                meter_provider=meter_provider,
                 capture_messages=capture_messages,
             )
 

@@ -124,6 +124,7 @@ class Seam:
                 span,
                 body,
                 self._wanted.unfinished,
+                self._wanted.metrics,
                 names_model=model is not None,
             )
             if streams and operation.usage_on_request and server.host.reports_usage_on_request:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentpulse_exporter import names
 from agentpulse_instrumentation.errors import error_type
+from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.shield import shield
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -47,6 +48,7 @@ class Recorder:
         self._tracer = tracer
         self._send = send
         self._captures = captures
+        self._metrics = Metrics("agentpulse", None)
         self._started = time.monotonic()
         self.defaults: Mapping[str, Any] = {}
         """User and metadata of what happens outside any session."""
@@ -83,7 +85,7 @@ class Recorder:
                 attributes,
                 links,
             )
-            return Step(description, span, scope, context, captures=self._captures)
+            return Step(description, span, scope, context, self._metrics, captures=self._captures)
         return None
 
     def instant(self, kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:

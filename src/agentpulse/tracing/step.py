@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from agentpulse_exporter import names
 from agentpulse_instrumentation.errors import error_type
+from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.shield import shield
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -27,15 +28,26 @@ class Step:
     current, and OpenTelemetry's `detach` would log an error there.
     """
 
-    __slots__ = ("_captures", "_inside", "_open", "_outside", "description", "scope", "span")
+    __slots__ = (
+        *("_captures", "_inside", "_metrics", "_open", "_outside"),
+        *("description", "scope", "span"),
+    )
 
     def __init__(
-        self, description: Description, span: Span, scope: Scope, around: Context, *, captures: bool
+        self,
+        description: Description,
+        span: Span,
+        scope: Scope,
+        around: Context,
+        metrics: Metrics,
+        *,
+        captures: bool,
     ) -> None:
         self.description = description
         self.span = span
         self.scope = scope
         self._captures = captures
+        self._metrics = metrics
         self._inside = within(scope, set_span_in_context(span, around))
         self._outside: Context | None = None
         self._open = [True]
@@ -110,14 +122,14 @@ class Step:
                     if self._keeps_result():
                         self._tell_result(result)
                 finally:
-                    self.span.end()
+                    self._end()
 
     def ended(self) -> None:
         """Its block came to its end."""
         self.suspend()
         if self._close():
             with _END:
-                self.span.end()
+                self._end()
 
     def failed(self, error: BaseException) -> None:
         """Its code raised. A generator that was left before its end did not fail."""
@@ -130,7 +142,7 @@ class Step:
                 try:
                     self._tell(error)
                 finally:
-                    self.span.end()
+                    self._end()
 
     def _tell(self, error: BaseException) -> None:
         self.span.set_attribute(names.ERROR_TYPE, error_type(error))
@@ -152,6 +164,10 @@ class Step:
         self.span.set_attribute(
             names.TOOL_CALL_RESULT, told if is_object else f'{{"result": {told}}}'
         )
+
+    def _end(self) -> None:
+        self.span.end()
+        self._metrics.record(self.span)
 
     def _keeps_result(self) -> bool:
         wanted = self.description.capture_result

@@ -107,6 +107,7 @@ def end(
     elif policy.captures:
         run.span.set_attributes(_output(run, policy, result))
     run.span.end()
+    runs.wanted.metrics.record(run.span)
 
 
 def _kind_of(

@@ -176,3 +176,4 @@ def _make_span(
             span.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
         span.set_status(Status(StatusCode.ERROR, policy.error_text(error)))
     span.end()
+    runs.wanted.metrics.record(span)

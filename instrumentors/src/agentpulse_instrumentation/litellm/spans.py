@@ -30,11 +30,12 @@ _DEEPEST = 8
 class Spans:
     """Makes the spans of one `instrument()`."""
 
-    __slots__ = ("_policy", "_tracer")
+    __slots__ = ("_metrics", "_policy", "_tracer")
 
     def __init__(self, wanted: Wanted) -> None:
         self._tracer = wanted.tracer
         self._policy = wanted.policy
+        self._metrics = wanted.metrics
 
     def answered(
         self, attempt: Attempt, context: Context, logging: Any, result: Any, end: object
@@ -166,6 +167,7 @@ class Spans:
         finally:
             ended = _nanoseconds(end)
             span.end(None if ended is None else max(ended, attempt.started))
+            self._metrics.record(span)
 
 
 def _nanoseconds(moment: object) -> int | None:
