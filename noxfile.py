@@ -54,6 +54,11 @@ STACKS = (
     "opentelemetry-instrumentation-langchain==0.62.4",
     "opentelemetry-instrumentation-openai==0.62.4",
 )
+# The instrumentations are of the lock file's OpenTelemetry.
+WEB = (
+    *("fastapi", "gunicorn", "httpx", "requests", "uvicorn-worker"),
+    *(f"opentelemetry-instrumentation-{name}==0.66b1" for name in ("fastapi", "httpx", "requests")),
+)
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -136,6 +141,14 @@ def stacks(session: nox.Session) -> None:
     sync(session, "test")
     session.install(*STACKS)
     session.run("pytest", *PARALLEL, "--dist=loadgroup", "tests/stacks", *session.posargs)
+
+
+@nox.session
+def web(session: nox.Session) -> None:
+    """A web application under opentelemetry-instrument, with workers that are forked."""
+    sync(session, "test")
+    session.install(*WEB)
+    session.run("pytest", "tests/web", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,111 @@
+"""FastAPI under `opentelemetry-instrument`, gunicorn with two preloaded workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.pipe import becomes_true
+from fakes.receiver import Receiver
+
+from agentpulse.demo.provider import FakeProvider
+
+BIN = Path(sys.executable).parent
+REQUESTS = 40
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def asked(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=20) as answer:  # an address of this machine
+        return json.load(answer)
+
+
+def answers(url: str) -> bool:
+    try:
+        asked(url)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[list[Any], Receiver]]:
+    """What was answered to requests, and what was told by then."""
+    port = free_port()
+    command = [
+        *(str(BIN / "opentelemetry-instrument"), str(BIN / "gunicorn"), "app:app", "--preload"),
+        *("--workers", "2", "--worker-class", "uvicorn_worker.UvicornWorker"),
+        *("--bind", f"127.0.0.1:{port}"),
+    ]
+    with Receiver() as receiver, FakeProvider() as provider:
+        environ = {
+            **os.environ,
+            "PROVIDER_URL": provider.url,
+            "AGENTPULSE_ENDPOINT": receiver.url,
+            "AGENTPULSE_FLUSH_INTERVAL": "0.2",
+            "AGENTPULSE_EXPORT_ALL_SPANS": "true",
+            # So that addresses are told.
+            "AGENTPULSE_CAPTURE_MESSAGES": "true",
+        }
+        with subprocess.Popen(
+            command, cwd=Path(__file__).parent, env=environ, stderr=subprocess.PIPE, text=True
+        ) as server:
+            try:
+                url = f"http://127.0.0.1:{port}"
+                assert becomes_true(lambda: answers(f"{url}/openapi.json"), 30)
+                told = [asked(f"{url}/{('ask', 'aask')[n % 2]}") for n in range(REQUESTS)]
+                assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == REQUESTS)
+            finally:
+                server.terminate()
+                _, said = server.communicate(timeout=30)
+        assert "Traceback" not in said, said
+        yield told, receiver
+
+
+def test_calls_of_both_workers_arrive_in_the_trace_of_their_request(served: Any) -> None:
+    told, receiver = served
+    traces = {each["id"]: each["trace"] for each in told}
+    assert len({each["pid"] for each in told}) == 2
+    calls = receiver.of_kind("llm_call")
+    assert {call["data"]["response_id"]: call["trace_id"] for call in calls} == traces
+
+
+def test_each_call_is_inside_the_span_of_its_request(served: Any) -> None:
+    _, receiver = served
+    spans = {event["span_id"]: event for event in receiver.events if "span_id" in event}
+    for call in receiver.of_kind("llm_call"):
+        around = []
+        inside = call.get("parent_span_id")
+        while inside is not None:
+            around.append(spans[inside]["data"]["name"])
+            inside = spans[inside].get("parent_span_id")
+        assert around[-1] in ("GET /ask", "GET /aask")
+
+
+def test_our_own_uploads_are_in_no_span(served: Any) -> None:
+    _, receiver = served
+    port = receiver.url.rpartition(":")[2]
+    spans = receiver.of_kind("span_end")
+    assert {"GET /ask", "GET /aask", "GET"} <= {event["data"]["name"] for event in spans}
+    assert receiver.requests
+    assert not [event for event in spans if f":{port}" in json.dumps(event["data"])]
+
+
+def test_the_requests_of_a_call_are_inside_it(served: Any) -> None:
+    _, receiver = served
+    calls = {event["span_id"] for event in receiver.of_kind("llm_call")}
+    posts = [event for event in receiver.of_kind("span_end") if event["data"]["name"] == "POST"]
+    assert len(posts) == REQUESTS
+    assert {event["parent_span_id"] for event in posts} == calls
