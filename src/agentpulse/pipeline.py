@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from agentpulse.announcement import sdk_init
 from agentpulse.crashes import CrashHooks
 from agentpulse.logs import log_to_stderr
+from agentpulse.otlp import otlp_processor
 from agentpulse.processor import SessionProcessor
 from agentpulse.provider import detach, find_provider
 from agentpulse.settings import Settings
@@ -59,6 +60,11 @@ class Pipeline:
         for processor in (SessionProcessor(lambda: recorder.defaults), self.processor):
             provider.add_span_processor(processor)
             self._surroundings.callback(detach, provider, processor)
+        other = otlp_processor(settings)
+        if other is not None:
+            provider.add_span_processor(other)
+            self._surroundings.callback(detach, provider, other)
+            self._surroundings.callback(other.shutdown)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
         crashes = CrashHooks(recorder.crashed)

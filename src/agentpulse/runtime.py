@@ -39,6 +39,7 @@ def init(
     debug: bool | None = None,
     prices: Mapping[str, object] | str | os.PathLike[str] | None = None,
     export_all_spans: bool | None = None,
+    otlp_endpoint: str | None = None,
     shutdown_timeout: float | None = None,
     heartbeat_interval: float | None = None,
     allow_insecure: bool | None = None,

@@ -9,6 +9,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status
 from opentelemetry.util.types import Attributes
 
+from agentpulse_exporter import names
+
 
 class SpanCopy(ReadableSpan):
     """A copy of a span that is changed in one thing or the other."""
@@ -44,6 +46,11 @@ class SpanCopy(ReadableSpan):
         if parent is None:
             copy._parent = None
         return copy
+
+    def with_own_events(self) -> SpanCopy:
+        """The same with the lines of a session's log alone: what else there is may say anything."""
+        self._events = [event for event in self._events if event.name == names.SESSION_LOG]
+        return self
 
     # The counts of what the SDK's limits cut are kept by the containers of the original.
     @property

@@ -144,6 +144,15 @@ class Settings:
             "Whether spans that have nothing to do with agents or LLM calls are sent too.",
         ),
     ] = False
+    otlp_endpoint: Annotated[
+        str | None,
+        Row(
+            "AGENTPULSE_OTLP_ENDPOINT",
+            kinds.ENDPOINT,
+            "Where the same spans, with their cost, are sent by OTLP over HTTP too, for example "
+            "`http://localhost:4318` (extra `otlp`).",
+        ),
+    ] = None
     shutdown_timeout: Annotated[
         float,
         Row(

@@ -1,0 +1,73 @@
+"""Spans of agents for another backend, with no more said in them than AgentPulse itself is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Status
+
+from agentpulse_exporter.content import without_content
+from agentpulse_exporter.dialects import concerns_agents, current_attributes, shown_attributes
+from agentpulse_exporter.redaction import RedactionFailed, redacted
+from agentpulse_exporter.span_copy import SpanCopy
+
+_logger = logging.getLogger("agentpulse.exporter")
+
+
+class PrivateExporter(SpanExporter):
+    """Passes copies of spans on that hold no content, or redacted content where it is captured.
+
+    Spans of other instrumentations have the words of the current conventions beside their own.
+
+    Args:
+        inner: The exporter that gets them, whose results and timeouts are those of this one.
+        capture_messages: Whether messages, arguments, results and texts of errors are passed on.
+        redact: As that of `AgentPulseSpanExporter`; a span for which it fails is left out.
+        export_all_spans: Whether spans that have nothing to do with agents are passed on too.
+    """
+
+    def __init__(
+        self,
+        inner: SpanExporter,
+        *,
+        capture_messages: bool = False,
+        redact: Callable[[str], str] | None = None,
+        export_all_spans: bool = False,
+    ) -> None:
+        self._inner = inner
+        self._capture_messages = capture_messages
+        self._redact = redact
+        self._export_all_spans = export_all_spans
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Exports what may be seen of the spans."""
+        wanted = [span for span in spans if self._export_all_spans or concerns_agents(span)]
+        seen = [each for span in wanted if (each := self._seen(span)) is not None]
+        return self._inner.export(seen) if seen else SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Asks the inner exporter."""
+        return self._inner.force_flush(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Shuts the inner exporter down."""
+        self._inner.shutdown()
+
+    def _seen(self, span: ReadableSpan) -> ReadableSpan | None:
+        try:
+            attributes = current_attributes(span, with_content=self._capture_messages)
+            if not self._capture_messages:
+                known = without_content(shown_attributes(span, attributes))
+                return SpanCopy(span, known, Status(span.status.status_code)).with_own_events()
+            if self._redact is None:
+                return SpanCopy(span, attributes)
+            told, changed = redacted(span, attributes, self._redact)
+            return SpanCopy(span, changed, told.status).with_own_events()
+        except RedactionFailed as error:
+            _logger.debug("A text could not be redacted: %s", error)
+        except Exception as error:  # noqa: BLE001  # a span that can't be read must not be shown
+            _logger.debug("A span could not be read: %s", type(error).__name__)
+        return None
