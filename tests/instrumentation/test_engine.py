@@ -11,6 +11,7 @@ from agentpulse_instrumentation import shield
 from agentpulse_instrumentation.fields import Table, integer, text
 from agentpulse_instrumentation.instrumentor import Wanted
 from agentpulse_instrumentation.messages import ContentPolicy
+from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.operation import Operation, Routes
 from agentpulse_instrumentation.seam import Family, Seam, awrapped, wrapped
 
@@ -97,7 +98,10 @@ class Client:
 def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
     family = Family(Routes([("post", "/toys", operation)]), lambda _client, _host: "toy maker")
     tracer = spans.provider.get_tracer("toys")
-    seam = Seam(family, Wanted(tracer, spans.provider, ContentPolicy(captures=False)))
+    seam = Seam(
+        family,
+        Wanted(tracer, spans.provider, ContentPolicy(captures=False), Metrics("tests", None)),
+    )
     request = wrapped(Client.request, seam)
     return lambda options=None, **more: request(client, object, options or Options(), **more)
 
@@ -230,7 +234,7 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
 
     family = Family(Routes([("post", "/toys", TOY)]), lambda _client, _host: "toy maker")
     tracer = spans.provider.get_tracer("toys")
-    seam = Seam(family, Wanted(tracer, None, ContentPolicy(captures=False)))
+    seam = Seam(family, Wanted(tracer, None, ContentPolicy(captures=False), Metrics("tests", None)))
     client = Client({})
     coroutine = awrapped(request, seam)(client, object, ASKED)
     coroutine.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument
+from fakes.pipe import becomes_true
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -49,6 +50,8 @@ def test_a_call_is_measured_by_the_conventions(
     clients.openai.chat.completions.create(**CHAT)
     told = metrics()
     (span,) = spans.finished()
+    # A call is billed after its last byte was sent, which its caller may have read before.
+    assert becomes_true(lambda: len(provider.bill) == 1)
     (charge,) = provider.bill
 
     unit, duration = told[f"{NAME}.duration"]
