@@ -301,3 +301,26 @@ def test_a_forked_child_that_ends_sends_what_it_queued(receiver: Receiver) -> No
     assert (ended.returncode, ended.stderr) == (0, "")
     names = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
     assert (len(names), names.count("of the child")) == (251, 1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of this kind")
+def test_a_signal_handler_may_start_calls_inside_others(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    ours = sending.provider.get_tracer("agentpulse_instrumentation.openai")
+
+    def call() -> None:
+        with sending.tracer.start_as_current_span("around"):
+            ours.start_span("chat", attributes=CALL).end()
+
+    before = signal.signal(signal.SIGALRM, lambda *_: call())
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        for _ in range(300):
+            call()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert sending.processor.flush(timeout=10)
+    assert len(receiver.of_kind("llm_call")) >= 300

@@ -31,6 +31,8 @@ _MOST_ALIKE = 128
 _OURS = "agentpulse_instrumentation."
 _GENERATES = ("text_completion", "generate_content")
 _Key = tuple[object, ...]
+_Begun = tuple[str, frozenset[str]]
+"""The operation and the models of a call, as far as its start tells."""
 
 
 @dataclass(eq=False, slots=True)
@@ -101,10 +103,10 @@ class Call:
             return False
         return related or (told_by_others and not ours and self._meets(other))
 
-    def is_made_of(self, attributes: Mapping[str, object]) -> bool:
-        """Whether a call that begins with these attributes, inside this one, may be its own."""
-        models = _models(attributes)
-        return self.operation == _operation(attributes) and not (
+    def is_made_of(self, begun: _Begun) -> bool:
+        """Whether a call that began so, inside this one, may be its own."""
+        operation, models = begun
+        return self.operation == operation and not (
             self.models and models and self.models.isdisjoint(models)
         )
 
@@ -160,19 +162,21 @@ class Ledger:
         self._known: dict[_Key, list[Call]] = {}
         self._repeats: OrderedDict[_Key, None] = OrderedDict()
         self._scopes: set[str] = set()
-        self._told_inside: OrderedDict[_Key, tuple[Mapping[str, object], ...]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._told_inside: OrderedDict[_Key, tuple[_Begun, ...]] = OrderedDict()
+        # Reentrant, for a signal handler may start a span on the thread that is starting one.
+        self._lock = threading.RLock()
 
     def announce(self, span: ReadableSpan) -> None:
         """Notes inside which span one of our instrumentors tells of a call: that may end first."""
         scope, parent = span.instrumentation_scope, span.parent
         if parent is None or scope is None or not scope.name.startswith(_OURS):
             return
-        if is_model_call(span.attributes or {}):
+        attributes: Mapping[str, object] = span.attributes or {}
+        if is_model_call(attributes):
             key = parent.trace_id, parent.span_id
             with self._lock:
                 before = self._told_inside.get(key, ())[1 - _MOST_ALIKE :]
-                self._told_inside[key] = (*before, dict(span.attributes or {}))
+                self._told_inside[key] = (*before, (_operation(attributes), _models(attributes)))
                 if len(self._told_inside) > MOST_CALLS:
                     self._told_inside.popitem(last=False)
 
@@ -195,7 +199,7 @@ class Ledger:
         self._calls.clear()
         self._scopes.clear()
         self._told_inside = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._known.clear()
         self._repeats.clear()
 
