@@ -179,3 +179,15 @@ def test_codes_of_a_programs_own_exceptions_are_not_told(started: Init) -> None:
         raise BadCoupon(code)
     assert "hunter2" not in json.dumps(events())
     assert events()[-1]["data"]["error_type"] == "BadCoupon"
+
+
+def test_a_sole_argument_of_any_name_keeps_it(started: Init) -> None:
+    events = started(capture_messages=True)
+
+    @agentpulse.tool
+    def check(result: int) -> int:
+        return result + 1
+
+    check(1)
+    data = events()[-1]["data"]
+    assert (data["args"], data["result"]) == ({"result": 1}, 2)

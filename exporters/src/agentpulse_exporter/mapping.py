@@ -200,15 +200,17 @@ class Mapper:
         }
         if self.capture_messages or _is_captured(span):
             data.update(
-                (field, _unwrapped(parsed(attributes[name])))
+                (field, _unwrapped(name, parsed(attributes[name])))
                 for name, field in _CAPTURED.items()
                 if name in attributes
             )
         return data
 
 
-def _unwrapped(value: object) -> object:
+def _unwrapped(name: str, value: object) -> object:
     """What a tool gave, without the object that the conventions ask for around it."""
+    if name != names.TOOL_CALL_RESULT:
+        return value
     fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     return fields["result"] if [*fields] == ["result"] else cast("object", value)
 
