@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PATH = "/v1/traces"
 _PATIENCE = 2.0
+"""Seconds that a sending may take, and that the end of the process waits for the last ones."""
 
 
 def otlp_processor(settings: Settings) -> SpanProcessor | None:
@@ -78,7 +79,8 @@ class Bounded(SpanProcessor):
             # At the very end of the interpreter no thread can be started any more.
             self._inner.shutdown()
         else:
-            thread.join(self._shutdown_timeout)
+            # Ours had its time before, and both together must not hold up the end of the process.
+            thread.join(min(self._shutdown_timeout, _PATIENCE))
 
 
 def _timeout() -> float | None:

@@ -179,3 +179,19 @@ def test_afterwards_the_provider_is_as_before(
     assert provider._active_span_processor._span_processors != before
     agentpulse.shutdown()
     assert provider._active_span_processor._span_processors == before
+
+
+def test_arguments_that_alone_are_captured_are_redacted_too(
+    started: Init, provider: TracerProvider, collector: Collector
+) -> None:
+    started(otlp_endpoint=collector.url, redact=lambda text: text.replace("canary", "hidden"))
+
+    @agentpulse.task(capture_args=True)
+    def send(result: str) -> None:
+        del result
+
+    send("canary")
+    agentpulse.shutdown()
+    told = json.dumps(collector.spans)
+    assert "canary" not in told
+    assert "hidden" in told

@@ -59,13 +59,15 @@ class PrivateExporter(SpanExporter):
     def _seen(self, span: ReadableSpan) -> ReadableSpan | None:
         try:
             attributes = current_attributes(span, with_content=self._capture_messages)
+            told = span
+            if self._redact is not None:
+                told, attributes = redacted(span, attributes, self._redact)
             if not self._capture_messages:
                 known = without_content(shown_attributes(span, attributes))
                 return SpanCopy(span, known, Status(span.status.status_code)).with_own_events()
             if self._redact is None:
                 return SpanCopy(span, attributes)
-            told, changed = redacted(span, attributes, self._redact)
-            return SpanCopy(span, changed, told.status).with_own_events()
+            return SpanCopy(span, attributes, told.status).with_own_events()
         except RedactionFailed as error:
             _logger.debug("A text could not be redacted: %s", error)
         except Exception as error:  # noqa: BLE001  # a span that can't be read must not be shown
