@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -92,3 +93,20 @@ def test_a_stream_that_is_open_when_the_process_ends_is_told_of(ending: str) -> 
         subprocess.run(command, capture_output=True, check=False, timeout=30)
         (call,) = receiver.of_kind("llm_call")
     assert (call["data"]["name"], call["data"]["estimated"]) == ("chat gpt-4o", True)
+
+
+FORKED = """
+import os, sys
+pid = os.fork()
+if pid == 0:
+    sys.exit(0)
+os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_does_not_tell_of_its_parents_streams() -> None:
+    with Receiver() as receiver, FakeProvider() as provider:
+        command = [sys.executable, "-c", PROGRAM + FORKED, receiver.url, provider.openai_url]
+        subprocess.run(command, capture_output=True, check=True, timeout=30)
+        assert len(receiver.of_kind("llm_call")) == 1
