@@ -86,7 +86,8 @@ class Collector:
         """By span, its attributes."""
         return {
             span["name"]: {
-                each["key"]: next(iter(each["value"].values())) for each in span.get("attributes", ())
+                each["key"]: next(iter(each["value"].values()))
+                for each in span.get("attributes", ())
             }
             for span in self.spans
         }
