@@ -198,3 +198,4 @@ def bench(session: nox.Session) -> None:
     sync(session, "test")
     session.run("python", "bench/overhead.py", *session.posargs)
     session.run("python", "bench/tracing.py", *session.posargs)
+    session.run("python", "bench/sizing.py", *session.posargs)
