@@ -54,7 +54,11 @@ def call(client: openai.OpenAI, provider: FakeProvider) -> None:
 
 
 class Spans:
-    """Spans of calls, with the attributes that our instrumentation gave one, but for the ids."""
+    """Spans of calls, with the attributes that our instrumentation gave one.
+
+    Their ids and tokens differ as those of real calls do: calls that are alike in all are compared
+    with each other, to be told of once.
+    """
 
     def __init__(self) -> None:
         memory, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
@@ -71,7 +75,12 @@ class Spans:
         tracer = provider.get_tracer("agentpulse_instrumentation.openai")
         prefix = f"chatcmpl-{time.time_ns():x}"
         for n in range(number):
-            attributes = {**self._attributes, "gen_ai.response.id": f"{prefix}{n:08x}"}
+            attributes = {
+                **self._attributes,
+                "gen_ai.response.id": f"{prefix}{n:08x}",
+                "gen_ai.usage.input_tokens": 300 + n * 7919 % 6007,
+                "gen_ai.usage.output_tokens": n * 104729 % 293,
+            }
             tracer.start_span(f"chat {MODEL}", kind=SpanKind.CLIENT, attributes=attributes).end()
 
     def ended(self, number: int) -> list[ReadableSpan]:

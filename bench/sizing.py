@@ -14,21 +14,15 @@ import gzip
 import json
 import logging
 import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 
 import loads
 import null_receiver
 import openai
+import receiving
 from agentpulse_exporter import (
     AgentPulseSpanExporter,
     AgentPulseSpanProcessor,
@@ -48,11 +42,19 @@ EVENTS = 90
 SPANS = 5_000
 SAID = 500
 """Characters of a tool's argument, and of its result."""
-PAGES = (10_000, 100_000)
-"""Events that the local server has when its page is asked for."""
-SENDERS = 4
 SIZES = ("LLM call", "tool call", "agent run", "session")
 """What `bytes_of` measures: the last two are two and three events."""
+RATES = (
+    "spans made, nothing behind",
+    "spans made, our processor behind",
+    "spans made, the SDK's processor behind",
+    "events uploaded",
+    "OTLP spans sent",
+    "OTLP spans sent, gzip",
+    "events from one program to the local server",
+    "events from many to the local server",
+)
+"""What is told of a second."""
 
 Figures = dict[str, float]
 
@@ -103,10 +105,6 @@ def bytes_of(*, content: bool) -> Figures:
     return plain | {f"{name}{said}, gzip": z for name, (_, z) in zip(SIZES, sizes, strict=True)}
 
 
-def median(measure: Callable[[], float], runs: int) -> float:
-    return statistics.median(measure() for _ in range(runs))
-
-
 def spans_a_second(spans: loads.Spans, processor: Callable[[], SpanProcessor], runs: int) -> float:
     """How many spans a thread can make with a processor behind, by its own CPU time."""
 
@@ -117,7 +115,7 @@ def spans_a_second(spans: loads.Spans, processor: Callable[[], SpanProcessor], r
         spans.make(provider, SPANS)
         return time.thread_time() - started
 
-    return SPANS / median(seconds, runs)
+    return SPANS / receiving.median(seconds, runs)
 
 
 def uploading(spans: loads.Spans, url: str, clock: Callable[[], float], runs: int) -> float:
@@ -133,7 +131,7 @@ def uploading(spans: loads.Spans, url: str, clock: Callable[[], float], runs: in
         processor.stop()
         return took
 
-    return SPANS / median(seconds, runs)
+    return SPANS / receiving.median(seconds, runs)
 
 
 def ours(url: str) -> AgentPulseSpanProcessor:
@@ -157,75 +155,23 @@ def of_a_sender(spans: loads.Spans, runs: int) -> Figures:
             "spans made, the SDK's processor behind": spans_a_second(spans, stock, runs),
             "events uploaded": uploading(spans, url, time.process_time, runs),
         }
-        ended = spans.ended(SPANS)
         for compression in (Compression.NoCompression, Compression.Gzip):
             to = OTLPSpanExporter(f"{url}/v1/traces", compression=compression)
             exporter = CostEnrichingExporter(to)
 
             def export(exporter: CostEnrichingExporter = exporter) -> float:
+                ended = spans.ended(SPANS)  # new ones, for a call that was told of before is cheap
                 started = time.process_time()
                 for n in range(0, SPANS, 500):
                     exporter.export(ended[n : n + 500])
                 return time.process_time() - started
 
             before = null_receiver.counts(url)["bytes"]
-            took = median(export, runs)
+            took = receiving.median(export, runs)
             size = (null_receiver.counts(url)["bytes"] - before) / runs / SPANS
             exporter.shutdown()
             suffix = ", gzip" if compression is Compression.Gzip else ""
             found |= {f"OTLP spans sent{suffix}": SPANS / took, f"OTLP span{suffix}": size}
-    return found
-
-
-@contextmanager
-def local_server(database: Path) -> Iterator[str]:
-    """`agentpulse dev` as a process of its own."""
-    command = [sys.executable, "-m", "agentpulse", "dev", "--port", "0", "--database", database]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        yield running.stdout.readline().split()[-1]
-        running.terminate()
-
-
-def post(url: str, bodies: list[bytes]) -> None:
-    connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    for body in bodies:
-        connection.request("POST", "/v1/ingest", body, headers)
-        response = connection.getresponse()
-        assert response.status == 200, response.read()
-        response.read()
-    connection.close()
-
-
-def page(url: str) -> float:
-    """Milliseconds that the page takes."""
-    started = time.perf_counter()
-    with urllib.request.urlopen(url, timeout=120) as answer:
-        answer.read()
-    return (time.perf_counter() - started) * 1000
-
-
-def of_the_local_server(spans: loads.Spans, runs: int) -> Figures:
-    """What it takes in a second, what it keeps of it, and how long its page takes."""
-    found: Figures = {}
-    with tempfile.TemporaryDirectory() as folder:
-        with local_server(Path(folder, "one.sqlite3")) as url:
-            uploaded = uploading(spans, url, time.perf_counter, runs)
-            found["events from one program to the local server"] = uploaded
-        database, there = Path(folder, "many.sqlite3"), 0
-        with local_server(database) as url:
-            for events in PAGES:
-                bodies = list(loads.requests(range(there, events)))
-                started = time.perf_counter()
-                with ThreadPoolExecutor(SENDERS) as senders:
-                    for n in range(SENDERS):
-                        senders.submit(post, url, bodies[n::SENDERS])
-                taken = (events - there) / (time.perf_counter() - started)
-                found["events from many to the local server"] = taken
-                found[f"ms for its page, {events:,} events"] = median(lambda: page(url), runs)
-                there = events
-        found["SQLite of a call"] = database.stat().st_size / there
     return found
 
 
@@ -245,14 +191,12 @@ def markdown(figures: Figures) -> Iterator[str]:
     yield f"| OTLP span of a call | {plain} (protobuf) | {zipped} | | |"
     yield f"| SQLite of a call | {rounded(figures['SQLite of a call'])} | | | |"
     yield ""
-    yield "| a second | |"
+    yield "| | a second |"
     yield "| --- | ---: |"
-    for name, figure in figures.items():
-        if name.startswith(("spans made", "events", "OTLP spans")):
-            yield f"| {name} | {rounded(figure)} |"
-    for name, figure in figures.items():
-        if name.startswith("ms "):
-            yield f"| {name.removeprefix('ms for ')} | {rounded(figure)} ms |"
+    for name in RATES:
+        yield f"| {name} | {rounded(figures[name])} |"
+    for name in map(receiving.page_at, receiving.PAGES):
+        yield f"| {name} | {rounded(figures[name])} ms |"
 
 
 def main() -> None:
@@ -267,7 +211,11 @@ def main() -> None:
     spans = loads.Spans()
     figures = bytes_of(content=False) | bytes_of(content=True)
     figures |= of_a_sender(spans, arguments.runs)
-    figures |= of_the_local_server(spans, arguments.runs)
+    with tempfile.TemporaryDirectory() as folder:
+        with receiving.local_server(Path(folder, "one.sqlite3")) as url:
+            one = uploading(spans, url, time.perf_counter, arguments.runs)
+        figures["events from one program to the local server"] = one
+        figures |= receiving.measured(Path(folder, "many.sqlite3"), arguments.runs)
     if arguments.json:
         print(json.dumps({name: round(figure, 1) for name, figure in figures.items()}))
     elif arguments.markdown:
