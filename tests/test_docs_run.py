@@ -38,6 +38,7 @@ class Surroundings:
         self.variables = {
             "AGENTPULSE_ENDPOINT": receiver.url,
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "20",  # a busy machine is no matter of these tests
             "OPENAI_API_KEY": "not-needed",
             "OPENAI_BASE_URL": provider.openai_url,
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

@@ -28,6 +28,8 @@ from agentpulse.demo.provider import FakeProvider
 FOUND = find_spec("rotel")
 pytestmark = pytest.mark.skipif(FOUND is None, reason="rotel is installed by `nox -s collector`")
 
+PATIENCE = 20.0
+"""Seconds; it is another process, on a machine that may have more to do."""
 USAGE = {
     "input_tokens": "gen_ai.usage.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
@@ -58,7 +60,7 @@ def collector(end: Collector, tmp_path: Path) -> Iterator[str]:
     # Its telemetry of its own is off unless a variable asks for it, so it gets none of them.
     environ = {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
     with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as running:
-        assert becomes_true(lambda: running.poll() is not None or listens(ports[1]))
+        assert becomes_true(lambda: running.poll() is not None or listens(ports[1]), PATIENCE)
         assert running.poll() is None
         yield f"http://127.0.0.1:{ports[1]}"
         running.terminate()
@@ -117,7 +119,11 @@ def hexadecimal(encoded: str) -> str:
 
 
 @pytest.mark.parametrize("way", ["otlp_endpoint", "CostEnrichingExporter"])
-def test_what_comes_out_is_what_went_in(way: str, collector: str, end: Collector) -> None:
+def test_what_comes_out_is_what_went_in(
+    way: str, collector: str, end: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is lost by a time-out is no matter of this test.
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(int(PATIENCE)))
     provider = TracerProvider(shutdown_on_exit=False)
     with Receiver() as receiver, FakeProvider() as model_provider:
         agentpulse.init(
@@ -137,7 +143,7 @@ def test_what_comes_out_is_what_went_in(way: str, collector: str, end: Collector
             provider.shutdown()
         sent = by_upload(receiver.events)
 
-    assert becomes_true(lambda: len(end.spans) >= len(sent))
+    assert becomes_true(lambda: len(end.spans) >= len(sent), PATIENCE)
     assert by_otlp(end.spans) == sent
     calls = [figures for _, figures in sent.values() if figures]
     # One of them found the provider overloaded: it used nothing, and costs nothing.
