@@ -8,11 +8,8 @@ sets them.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
-from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry import trace
 from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
@@ -22,17 +19,16 @@ from opentelemetry.instrumentation.distro import (  # pyright: ignore[reportMiss
 from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # the same
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
 )
-from opentelemetry.sdk._configuration import (  # made for distributions to build on
-    _get_exporter_names,  # pyright: ignore[reportPrivateUsage]
-    _import_exporters,  # pyright: ignore[reportPrivateUsage]
-    _OTelSDKConfigurator,  # pyright: ignore[reportPrivateUsage]
+from opentelemetry.sdk._configuration import (
+    _OTelSDKConfigurator,  # pyright: ignore[reportPrivateUsage]  # made for distributions to build on
 )
 
 from agentpulse import runtime
 from agentpulse.activation import obstacle
-from agentpulse.bounded import BoundedBatchProcessor
+from agentpulse.logs import warn_once
 from agentpulse.provider import UrandomIds, naming, takes_processors
 from agentpulse.settings import Settings, resolve
+from agentpulse.standard_exporters import add_exporters, traces_exported_by
 
 _OURS = "agentpulse"
 _INSTRUMENTORS = "agentpulse_"
@@ -73,18 +69,33 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
         exporters, others = _exporters(), _other_exporters()
         settings = resolve({})
         starts = not exporters or _OURS in exporters
-        if os.environ.get(_DECLARED):
-            super()._configure()  # pyright: ignore[reportUnknownMemberType]
-        elif others or not starts or obstacle(settings) is None:
-            kwargs.setdefault("resource_attributes", naming(settings.agent_name))
-            if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
-                kwargs.setdefault("id_generator", UrandomIds())
-            with _traces_exported_by([]):
-                super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
-            _export_by(others, settings)
+        if others or not starts or os.environ.get(_DECLARED) or obstacle(settings) is None:
+            try:
+                self._configure_others(others, settings, kwargs)
+            except Exception as error:  # noqa: BLE001  # a wrong variable takes AgentPulse not with it
+                warn_once(
+                    "OpenTelemetry could not be configured as its variables say: "
+                    f"{type(error).__name__}: {error}"
+                )
         if starts:
             # The program's own first `init` is not a second one.
             runtime.init(**_arguments()).is_automatic = True
+
+    def _configure_others(
+        self, exporters: list[str], settings: Settings, kwargs: dict[str, Any]
+    ) -> None:
+        """All but AgentPulse: providers, samplers, and the exporters that these are."""
+        if os.environ.get(_DECLARED):
+            super()._configure()  # pyright: ignore[reportUnknownMemberType]
+            return
+        kwargs.setdefault("resource_attributes", naming(settings.agent_name))
+        if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
+            kwargs.setdefault("id_generator", UrandomIds())
+        with traces_exported_by([]):
+            super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+        provider = trace.get_tracer_provider()
+        if takes_processors(provider):
+            add_exporters(exporters, provider, settings)
 
 
 def _exporters() -> list[str]:
@@ -94,34 +105,6 @@ def _exporters() -> list[str]:
 
 def _other_exporters() -> list[str]:
     return [name for name in _exporters() if name not in (_OURS, "none")]
-
-
-def _export_by(names: list[str], settings: Settings) -> None:
-    provider = trace.get_tracer_provider()
-    if not names or not takes_processors(provider):
-        return
-    with _traces_exported_by(names):
-        # OTEL_EXPORTER_OTLP_PROTOCOL says which one `otlp` is.
-        entry_points = _get_exporter_names("traces")
-    for name, make in _import_exporters(entry_points, [], [])[0].items():
-        priced = CostEnrichingExporter(make(), prices=settings.prices)
-        processor = BoundedBatchProcessor(
-            priced, f"the exporter {name}", shutdown_timeout=settings.shutdown_timeout
-        )
-        provider.add_span_processor(processor)
-
-
-@contextmanager
-def _traces_exported_by(names: list[str]) -> Generator[None]:
-    before = os.environ.get(OTEL_TRACES_EXPORTER)
-    os.environ[OTEL_TRACES_EXPORTER] = ",".join(names) or "none"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[OTEL_TRACES_EXPORTER]
-        else:
-            os.environ[OTEL_TRACES_EXPORTER] = before
 
 
 def _arguments() -> dict[str, Any]:

@@ -172,24 +172,32 @@ with tracer.start_as_current_span("web"):
 """
 
 
-@pytest.mark.parametrize("exporters", ["agentpulse,otlp", "otlp"])
-def test_the_spans_of_the_standard_exporter_have_their_cost(
-    exporters: str, strict_receiver: Receiver, collector: Collector
-) -> None:
-    variables = {
-        "AGENTPULSE_ENDPOINT": strict_receiver.url,
-        "OTEL_TRACES_EXPORTER": exporters,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-    }
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "opentelemetry-instrument"), *command],
+def run_instrumented(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            str(Path(sys.executable).parent / "opentelemetry-instrument"),
+            sys.executable,
+            "-c",
+            PROGRAM,
+        ],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
+    )
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", ""], ids=["HTTP", "no protocol"])
+@pytest.mark.parametrize("exporters", ["agentpulse,otlp", "otlp"])
+def test_the_spans_of_the_standard_exporter_have_their_cost(
+    exporters: str, protocol: str, strict_receiver: Receiver, collector: Collector
+) -> None:
+    done = run_instrumented(
+        AGENTPULSE_ENDPOINT=strict_receiver.url,
+        OTEL_TRACES_EXPORTER=exporters,
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
     )
     assert (done.returncode, done.stderr) == (0, "")
     told = collector.attributes()
@@ -198,3 +206,33 @@ def test_the_spans_of_the_standard_exporter_have_their_cost(
     assert told["chat gpt-4o"]["agentpulse.cost.total"] == 0.0025
     costs = [event["data"]["cost_usd"] for event in strict_receiver.of_kind("llm_call")]
     assert costs == ([0.0025] if "agentpulse" in exporters else [])
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "agentpulse,nosuch,otlp"}, "the exporter 'nosuch'"),
+        (
+            {"OTEL_TRACES_EXPORTER": "agentpulse,otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"},
+            "the exporter 'otlp'",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "agentpulse", "OTEL_METRICS_EXPORTER": "nosuch"},
+            "OpenTelemetry could not be configured as its variables say",
+        ),
+    ],
+    ids=["unknown", "of a wrong protocol", "of another signal"],
+)
+def test_an_exporter_that_cannot_be_had_takes_no_other_with_it(
+    variables: dict[str, str], said: str, strict_receiver: Receiver, collector: Collector
+) -> None:
+    done = run_instrumented(
+        AGENTPULSE_ENDPOINT=strict_receiver.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        **variables,
+    )
+    assert done.returncode == 0
+    assert (done.stderr.count("\n"), said in done.stderr) == (1, True)
+    assert len(strict_receiver.of_kind("llm_call")) == 1
+    is_told = "nosuch,otlp" in variables["OTEL_TRACES_EXPORTER"]
+    assert {*collector.attributes()} == ({"web", "chat gpt-4o"} if is_told else set())

@@ -1,0 +1,78 @@
+"""The exporters that OTEL_TRACES_EXPORTER names beside ours, with cost on what they send.
+
+One that is missing, or can't be made, takes neither AgentPulse nor the others with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+
+from agentpulse_exporter import CostEnrichingExporter
+from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
+from opentelemetry.sdk._configuration import (  # made for distributions to build on
+    _get_exporter_names,  # pyright: ignore[reportPrivateUsage]
+    _import_exporters,  # pyright: ignore[reportPrivateUsage]
+)
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_PROTOCOL,
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+)
+from opentelemetry.sdk.trace import TracerProvider
+
+from agentpulse.bounded import BoundedBatchProcessor
+from agentpulse.logs import warn_once
+from agentpulse.settings import Settings
+
+_GROUP = "opentelemetry_traces_exporter"
+_OTLP, _BY_GRPC, _BY_HTTP = "otlp", "otlp_proto_grpc", "otlp_proto_http"
+
+
+def add_exporters(names: Iterable[str], provider: TracerProvider, settings: Settings) -> None:
+    """Has the provider's spans sent by each of these, as OpenTelemetry's variables say."""
+    for name in names:
+        try:
+            processors = [*_processors(name, settings)]
+        except Exception as error:  # noqa: BLE001  # whatever an exporter of others raises
+            warn_once(
+                f"Nothing is sent by the exporter {name!r} of {OTEL_TRACES_EXPORTER}: "
+                f"{type(error).__name__}: {error}"
+            )
+            continue
+        for processor in processors:
+            provider.add_span_processor(processor)
+
+
+def _processors(name: str, settings: Settings) -> Iterator[BoundedBatchProcessor]:
+    for entry_point, make in _import_exporters(_entry_points(name), [], [])[0].items():
+        yield BoundedBatchProcessor(
+            CostEnrichingExporter(make(), prices=settings.prices),
+            f"the exporter {entry_point!r}",
+            shutdown_timeout=settings.shutdown_timeout,
+        )
+
+
+def _entry_points(name: str) -> list[str]:
+    variables = (OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL)
+    if name == _OTLP and not any(os.environ.get(variable) for variable in variables):
+        # OpenTelemetry takes the one of gRPC then, also where only that of HTTP is installed.
+        installed = entry_points(group=_GROUP).names
+        return [_BY_HTTP if _BY_HTTP in installed and _BY_GRPC not in installed else _BY_GRPC]
+    with traces_exported_by([name]):
+        return _get_exporter_names("traces")
+
+
+@contextmanager
+def traces_exported_by(names: list[str]) -> Generator[None]:
+    """Lets OTEL_TRACES_EXPORTER name these and no others."""
+    before = os.environ.get(OTEL_TRACES_EXPORTER)
+    os.environ[OTEL_TRACES_EXPORTER] = ",".join(names) or "none"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OTEL_TRACES_EXPORTER]
+        else:
+            os.environ[OTEL_TRACES_EXPORTER] = before
