@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nox
@@ -14,19 +16,40 @@ nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
+PROJECTS = [
+    nox.project.load_toml(ROOT / folder / "pyproject.toml")["project"]
+    for folder in (".", "exporters", "instrumentors")
+]
 PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def lower_bounds(requirements: list[str]) -> list[str]:
+    """The oldest versions that these ask for, as the only ones."""
+    bounded = (requirement for requirement in requirements if ">=" in requirement)
+    return sorted({requirement.replace(">=", "==") for requirement in bounded})
+
+
+# The newest OpenTelemetry is what the lock file holds; wrapt patches for it.
+OPENTELEMETRY = {
+    "oldest": lower_bounds(
+        [
+            *(requirement for project in PROJECTS for requirement in project["dependencies"]),
+            *PROJECTS[0]["optional-dependencies"]["otlp"],
+        ]
+    )
+}
 # The oldest versions are the first with what users rely on today: openai 1.66 brought the Responses
 # API, anthropic 0.49 extended thinking. The newest are what the lock file holds.
-OLDEST = {"openai": "1.66.0", "anthropic": "0.49.0"}
-BETWEEN = {"openai": "2.54.0", "anthropic": "1.13.0"}
+OLDEST = lower_bounds(PROJECTS[0]["optional-dependencies"]["demo"])
+BETWEEN = ("openai==2.54.0", "anthropic==1.13.0")
 # langchain-core 0.3.67 is the first that langgraph 1.0 takes.
-OLDEST_FRAMEWORKS = {
-    "langchain": "0.3.26",
-    "langchain-anthropic": "0.3.15",
-    "langchain-core": "0.3.67",
-    "langchain-openai": "0.3.25",
-    "langgraph": "1.0.0",
-}
+OLDEST_FRAMEWORKS = (
+    "langchain==0.3.26",
+    "langchain-anthropic==0.3.15",
+    "langchain-core==0.3.67",
+    "langchain-openai==0.3.25",
+    "langgraph==1.0.0",
+)
 # LiteLLM counts cache writes as input since 1.77, reads today's Responses API since 1.80, and lets
 # `asyncio.run` end since 1.80.5. Its `proxy` extra holds what its cache and its streams of
 # Anthropic's API need.
@@ -105,12 +128,21 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("versions", list(OPENTELEMETRY))
+def opentelemetry(session: nox.Session, versions: str) -> None:
+    """With the oldest supported OpenTelemetry."""
+    sync(session, "test")
+    session.install(*OPENTELEMETRY[versions])
+    parts = ("exporter", "sdk", "instrumentation", "e2e")
+    session.run("pytest", *PARALLEL, *(f"tests/{part}" for part in parts), *session.posargs)
+
+
+@nox.session
 @nox.parametrize("versions", ["oldest", "between"])
 def providers(session: nox.Session, versions: str) -> None:
     """The instrumentation with the oldest supported client libraries, and with those in between."""
     sync(session, "test")
-    pinned = OLDEST if versions == "oldest" else BETWEEN
-    session.install(*(f"{name}=={version}" for name, version in pinned.items()))
+    session.install(*(OLDEST if versions == "oldest" else BETWEEN))
     session.run("pytest", *PARALLEL, "tests/instrumentation", "tests/e2e", *session.posargs)
 
 
@@ -122,7 +154,7 @@ def frameworks(session: nox.Session, versions: str) -> None:
         sync(session, "test", "frameworks")
     else:
         sync(session, "test")
-        session.install(*(f"{name}=={version}" for name, version in OLDEST_FRAMEWORKS.items()))
+        session.install(*OLDEST_FRAMEWORKS)
     session.run("pytest", *PARALLEL, "tests/frameworks", *session.posargs)
 
 
@@ -149,6 +181,28 @@ def web(session: nox.Session) -> None:
     sync(session, "test")
     session.install(*WEB)
     session.run("pytest", "tests/web", *session.posargs)
+
+
+# Every set of versions; `tests` is the one of the lock file.
+CELLS: dict[str, Callable[[nox.Session], None]] = {
+    "tests": tests,
+    "opentelemetry, oldest": partial(opentelemetry, versions="oldest"),
+    "providers, oldest": partial(providers, versions="oldest"),
+    "providers, between": partial(providers, versions="between"),
+    "frameworks, oldest": partial(frameworks, versions="oldest"),
+    "frameworks, newest": partial(frameworks, versions="newest"),
+    "litellm, oldest": partial(litellm, versions="oldest"),
+    "litellm, newest": partial(litellm, versions="newest"),
+    "stacks": stacks,
+    "web": web,
+}
+
+
+@nox.session(default=False, python=PYTHONS)
+@nox.parametrize("cell", list(CELLS))
+def matrix(session: nox.Session, cell: str) -> None:
+    """Every Python with every set of versions."""
+    CELLS[cell](session)
 
 
 @nox.session
