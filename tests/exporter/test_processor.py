@@ -304,6 +304,7 @@ def test_a_forked_child_that_ends_sends_what_it_queued(receiver: Receiver) -> No
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of this kind")
+@pytest.mark.unconventional("its spans are made by hand, as much of them as matters")
 def test_a_signal_handler_may_start_calls_inside_others(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
