@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nox
 
@@ -82,6 +83,19 @@ WEB = (
     *("fastapi", "gunicorn", "httpx", "requests", "uvicorn-worker"),
     *(f"opentelemetry-instrumentation-{name}==0.66b1" for name in ("fastapi", "httpx", "requests")),
 )
+# What users install by pip, by the name of the environment it is in.
+INSTALLED = {
+    "sdk": ("agentpulse_sdk[demo]",),
+    "parts": ("agentpulse_exporter", "agentpulse_instrumentation", "openai", "anthropic"),
+    "exporter": ("agentpulse_exporter",),
+    "exporter beside the distro": ("agentpulse_exporter", "opentelemetry-distro"),
+    "instrumentation": ("agentpulse_instrumentation",),
+    "instrumentation beside the distro": (
+        "agentpulse_instrumentation",
+        "opentelemetry-distro",
+        "openai",
+    ),
+}
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -218,11 +232,36 @@ def build(session: nox.Session) -> None:
 )
 def alone(session: nox.Session, distribution: str) -> None:
     """Each wheel installs and imports with only its own dependencies, outside the repository."""
-    wheels = sorted((ROOT / "dist").glob(f"{distribution}-*.whl"))
-    session.install(str(wheels[-1]), f"--find-links={ROOT / 'dist'}")
+    session.install(wheel(distribution), f"--find-links={ROOT / 'dist'}")
     session.chdir(session.create_tmp())
     module = "agentpulse" if distribution == "agentpulse_sdk" else distribution
     session.run("python", "-W", "error", "-c", f"import {module}; print({module}.__name__)")
+
+
+def wheel(name: str) -> str:
+    """The wheel of one of our distributions, with the extras that were named; else the name."""
+    distribution, bracket, extras = name.partition("[")
+    found = sorted((ROOT / "dist").glob(f"{distribution}-*.whl"))
+    return f"{found[-1]}{bracket}{extras}" if found else name
+
+
+@nox.session(requires=["build"])
+def ways(session: nox.Session) -> None:
+    """What pip installs, outside the repository: the three ways in tell the same of an agent."""
+    sync(session, "test")
+    with TemporaryDirectory() as folder:
+        for name, wanted in INSTALLED.items():
+            environment = Path(folder, name)
+            session.run("python", "-m", "venv", str(environment))
+            session.run(
+                *(f"{environment}/bin/python", "-m", "pip", "install", "--quiet", "--no-compile"),
+                *("--disable-pip-version-check", f"--find-links={ROOT / 'dist'}"),
+                *map(wheel, wanted),
+                external=True,
+            )
+        # One process, because each of the ways is gone once for all tests.
+        variables = {"AGENTPULSE_TEST_ENVIRONMENTS": folder}
+        session.run("pytest", "tests/ways", *session.posargs, env=variables)
 
 
 @nox.session(default=False)
