@@ -79,9 +79,9 @@ class AgentPulse:
         """Sends what has ended until now; waits `timeout` seconds at most.
 
         Returns:
-            True only if all of it was accepted. Never raises.
+            True only if all of it was accepted, also by whom else it is sent to. Never raises.
         """
-        return self._pipeline is None or self._pipeline.processor.flush(timeout)
+        return self._pipeline is None or self._pipeline.flush(timeout)
 
     async def aflush(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # it is the server's time, not the task's
         """As `flush`, without stopping the event loop."""

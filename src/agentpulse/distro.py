@@ -12,7 +12,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_instrumentation import INSTRUMENTORS
+from opentelemetry import trace
 from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
 from opentelemetry.instrumentation.distro import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
     BaseDistro,
@@ -20,20 +22,25 @@ from opentelemetry.instrumentation.distro import (  # pyright: ignore[reportMiss
 from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # the same
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
 )
-from opentelemetry.sdk._configuration import (
-    _OTelSDKConfigurator,  # pyright: ignore[reportPrivateUsage]  # made for distributions to build on
+from opentelemetry.sdk._configuration import (  # made for distributions to build on
+    _get_exporter_names,  # pyright: ignore[reportPrivateUsage]
+    _import_exporters,  # pyright: ignore[reportPrivateUsage]
+    _OTelSDKConfigurator,  # pyright: ignore[reportPrivateUsage]
 )
 
 from agentpulse import runtime
 from agentpulse.activation import obstacle
-from agentpulse.provider import UrandomIds, naming
-from agentpulse.settings import resolve
+from agentpulse.bounded import BoundedBatchProcessor
+from agentpulse.provider import UrandomIds, naming, takes_processors
+from agentpulse.settings import Settings, resolve
 
 _OURS = "agentpulse"
 _INSTRUMENTORS = "agentpulse_"
 """How the entry points of our instrumentors begin; the library's name follows."""
 _THREADS = "threading"
 """The instrumentation of threads, which AgentPulse does for sessions anyway."""
+_DECLARED = "OTEL_CONFIG_FILE"
+"""Names a file that configures OpenTelemetry in place of the other variables."""
 
 
 class AgentPulseDistro(BaseDistro):
@@ -58,19 +65,23 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
     """Configures OpenTelemetry by its standard variables, and starts AgentPulse on top of it.
 
     `agentpulse` among the OTEL_TRACES_EXPORTER is ours to do: with sessions, signs of life,
-    crashes, and an end of the process that is bounded.
+    crashes, and an end of the process that is bounded. Other exporters get the same spans as they
+    would without us, with what calls of models cost, and their end is bounded too.
     """
 
     def _configure(self, **kwargs: Any) -> None:
         exporters, others = _exporters(), _other_exporters()
         settings = resolve({})
         starts = not exporters or _OURS in exporters
-        if others or not starts or obstacle(settings) is None:
+        if os.environ.get(_DECLARED):
+            super()._configure()  # pyright: ignore[reportUnknownMemberType]
+        elif others or not starts or obstacle(settings) is None:
             kwargs.setdefault("resource_attributes", naming(settings.agent_name))
             if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
                 kwargs.setdefault("id_generator", UrandomIds())
-            with _traces_exported_by(others):
+            with _traces_exported_by([]):
                 super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+            _export_by(others, settings)
         if starts:
             # The program's own first `init` is not a second one.
             runtime.init(**_arguments()).is_automatic = True
@@ -83,6 +94,21 @@ def _exporters() -> list[str]:
 
 def _other_exporters() -> list[str]:
     return [name for name in _exporters() if name not in (_OURS, "none")]
+
+
+def _export_by(names: list[str], settings: Settings) -> None:
+    provider = trace.get_tracer_provider()
+    if not names or not takes_processors(provider):
+        return
+    with _traces_exported_by(names):
+        # OTEL_EXPORTER_OTLP_PROTOCOL says which one `otlp` is.
+        entry_points = _get_exporter_names("traces")
+    for name, make in _import_exporters(entry_points, [], [])[0].items():
+        priced = CostEnrichingExporter(make(), prices=settings.prices)
+        processor = BoundedBatchProcessor(
+            priced, f"the exporter {name}", shutdown_timeout=settings.shutdown_timeout
+        )
+        provider.add_span_processor(processor)
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
+from agentpulse_exporter.lifetime import at_exit
 from agentpulse_instrumentation import instrument, uninstrument
 from opentelemetry.sdk.trace import TracerProvider
 
+from agentpulse import bounded
 from agentpulse.announcement import sdk_init
 from agentpulse.crashes import CrashHooks
 from agentpulse.logs import log_to_stderr
@@ -32,6 +35,8 @@ class Pipeline:
         self._surroundings = ExitStack()
         """Takes back what the processor needs while it sends the last of them."""
         self.processor = _processor(settings)
+        self._other: bounded.BoundedBatchProcessor | None = None
+        """What sends the same spans by OTLP."""
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
         try:
@@ -41,14 +46,27 @@ class Pipeline:
             raise
         self.processor.enqueue(sdk_init())
 
+    def flush(self, timeout: float) -> bool:
+        """Sends what has ended until now, to AgentPulse and to whom else it goes, at the same time.
+
+        Returns:
+            Whether all of it was accepted within the timeout, in seconds.
+        """
+        deadline = time.monotonic() + timeout
+        others = [other.begin_flush() for other in list(bounded.processors)]
+        is_complete = self.processor.flush(timeout)
+        return all([is_complete, *(wait(deadline - time.monotonic()) for wait in others)])
+
     def stop(self, timeout: float) -> bool:
         """Unpatches, sends what is queued, leaves the provider.
 
         Returns:
-            Whether everything was accepted within the timeout, in seconds.
+            Whether AgentPulse accepted everything within the timeout, in seconds.
         """
         try:
             self._sources.close()
+            if self._other is not None:
+                self._other.begin_shutdown()
             return self.processor.stop(timeout)
         finally:
             self._surroundings.close()
@@ -60,11 +78,14 @@ class Pipeline:
         for processor in (SessionProcessor(lambda: recorder.defaults), self.processor):
             provider.add_span_processor(processor)
             self._surroundings.callback(detach, provider, processor)
-        other = otlp_processor(settings)
+        other = self._other = otlp_processor(settings)
         if other is not None:
             provider.add_span_processor(other)
             self._surroundings.callback(detach, provider, other)
             self._surroundings.callback(other.shutdown)
+        for each in list(bounded.processors):
+            # What is registered last is called first, so these end while ours does.
+            at_exit(each.begin_shutdown)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
         crashes = CrashHooks(recorder.crashed)
@@ -74,7 +95,7 @@ class Pipeline:
         self._sources.callback(_forget, recorder)
         if settings.flush_on_sigterm:
             timeout = settings.shutdown_timeout
-            termination = TerminationFlush(lambda: self.processor.flush(timeout), timeout)
+            termination = TerminationFlush(lambda: self.flush(timeout), timeout)
             termination.install()
             self._sources.callback(termination.restore)
         self._sources.callback(carry_context())

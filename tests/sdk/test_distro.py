@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from fakes.receiver import Receiver
 from fakes.told import without_what_differs
+from opentelemetry.instrumentation import auto_instrumentation
 
 from agentpulse.demo.provider import FakeProvider
 
@@ -89,6 +91,29 @@ def test_a_program_that_calls_init_too_has_one_pipeline(arguments: str) -> None:
     done = ran(f"import agentpulse; agentpulse.init({arguments})" + CALL)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.models() == ["chat gpt-4o"]
+
+
+PARENT = f"""
+import multiprocessing, subprocess, sys
+subprocess.run([sys.executable, "-c", {CALL!r}, sys.argv[1]], check=True)
+child = multiprocessing.get_context("forkserver").Process(target=exec, args=({CALL!r},))
+child.start()
+child.join()
+sys.exit(child.exitcode)
+"""
+
+
+@pytest.mark.skipif(
+    "auto_instrumentation_path_was_present" not in inspect.getsource(auto_instrumentation),
+    reason="this version of opentelemetry-instrument leaves the programs of a program alone",
+)
+@pytest.mark.parametrize(
+    "by", [INSTRUMENT, RUN], ids=["opentelemetry-instrument", "agentpulse run"]
+)
+def test_programs_that_the_program_starts_are_recorded_too(by: tuple[str, ...]) -> None:
+    done = ran(PARENT, by)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.models() == ["chat gpt-4o"] * 2
 
 
 def test_others_get_the_same_spans() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,7 +86,8 @@ class Collector:
         """By span, its attributes."""
         return {
             span["name"]: {
-                each["key"]: next(iter(each["value"].values())) for each in span["attributes"]
+                each["key"]: next(iter(each["value"].values()))
+                for each in span.get("attributes", ())
             }
             for span in self.spans
         }
@@ -195,3 +200,59 @@ def test_arguments_that_alone_are_captured_are_redacted_too(
     told = json.dumps(collector.spans)
     assert "canary" not in told
     assert "hidden" in told
+
+
+def test_a_flush_is_complete_when_both_have_accepted_everything(
+    started: Init, provider: TracerProvider, collector: Collector
+) -> None:
+    started(otlp_endpoint=collector.url)
+    story(provider)
+    assert agentpulse.flush()
+    assert {span["name"] for span in collector.spans} >= {"day", "chat gpt-4o"}
+
+
+def test_a_flush_that_reaches_one_of_them_is_not_complete(
+    started: Init, provider: TracerProvider, strict_receiver: Receiver, refusing: str
+) -> None:
+    started(otlp_endpoint=refusing, shutdown_timeout=0.1)
+    story(provider)
+    assert not agentpulse.flush()
+    assert len(strict_receiver.of_kind("llm_call")) == 2
+
+
+PROGRAM = """
+from opentelemetry import trace
+call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o",
+    "gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 1000}
+tracer = trace.get_tracer("program")
+with tracer.start_as_current_span("web"):
+    tracer.start_span("chat gpt-4o", attributes=call).end()
+"""
+
+
+@pytest.mark.parametrize("exporters", ["agentpulse,otlp", "otlp"])
+def test_the_spans_of_the_standard_exporter_have_their_cost(
+    exporters: str, strict_receiver: Receiver, collector: Collector
+) -> None:
+    variables = {
+        "AGENTPULSE_ENDPOINT": strict_receiver.url,
+        "OTEL_TRACES_EXPORTER": exporters,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+    }
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "opentelemetry-instrument"), *command],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    told = collector.attributes()
+    # Beside the calls, all that this exporter gets without us.
+    assert {*told} == {"web", "chat gpt-4o"}
+    assert told["chat gpt-4o"]["agentpulse.cost.total"] == 0.0025
+    costs = [event["data"]["cost_usd"] for event in strict_receiver.of_kind("llm_call")]
+    assert costs == ([0.0025] if "agentpulse" in exporters else [])

@@ -1,0 +1,220 @@
+"""`BoundedBatchProcessor`: OpenTelemetry's batch processor, none of whose waits is without an end.
+
+By itself it waits for 30 seconds at the end of the process, flushes without a timeout, says that
+all is well where its exporter failed, and logs on the caller's thread when its queue is full.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+
+from agentpulse_exporter.interrupt import Interrupt
+from agentpulse_exporter.lifetime import after_fork
+from agentpulse_exporter.processor import PATIENCE
+from opentelemetry.context import Context
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_BSP_MAX_QUEUE_SIZE,
+)
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from agentpulse.logs import logger
+
+_QUEUE_SIZE, _BATCH_SIZE = 2048, 512
+"""OpenTelemetry's defaults."""
+_GLANCE = 0.05
+"""Seconds between two looks at whether anything was accepted meanwhile."""
+
+
+class BoundedBatchProcessor(SpanProcessor):
+    """Batches spans for an exporter. What has to wait for it waits as long as it says, at most.
+
+    Args:
+        exporter: Where the spans go.
+        destination: What the log calls it.
+        max_queue_size: Spans that wait, at most; those that come then are lost. By default what
+            OTEL_BSP_MAX_QUEUE_SIZE says, as the other `OTEL_BSP_` variables count too.
+        shutdown_timeout: Seconds that `shutdown` may take; where nothing is accepted meanwhile it
+            gives up after 2.2 seconds. What is lost by then is logged, in one line.
+    """
+
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        destination: str,
+        *,
+        max_queue_size: int | None = None,
+        shutdown_timeout: float = 5.0,
+    ) -> None:
+        self._destination = destination
+        size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
+        self._max_queue_size = size
+        self._shutdown_timeout = shutdown_timeout
+        self._watched = _Watched(exporter)
+        self._inner = BatchSpanProcessor(
+            self._watched,
+            max_queue_size=size,
+            max_export_batch_size=min(_standard(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _BATCH_SIZE), size),
+        )
+        self._start_over()
+        after_fork(self._start_over)
+        processors.add(self)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Passes it on."""
+        self._inner.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queues a span that is sampled, where there is room. No waiting, no logging."""
+        context = span.context
+        if context is None or not context.trace_flags.sampled:
+            return
+        waiting = next(self._entered) - self._watched.settled - self._refused
+        if self._begun or waiting >= self._max_queue_size:
+            self._refused += 1
+            return
+        if self._runner is None or not self._runner.is_alive():
+            self._start_runner()
+        self._inner.on_end(span)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Sends what has ended until now, and says whether all of it was accepted in that time."""
+        return self.begin_flush()(timeout_millis / 1000)
+
+    def begin_flush(self) -> Callable[[float], bool]:
+        """Has what has ended until now sent in the background.
+
+        Returns:
+            Waits for that, so many seconds at most, and says whether all of it was accepted.
+        """
+        if self._begun:
+            return lambda _seconds: False
+        lost, done = self._watched.lost, Interrupt()
+        self._run(lambda: (self._inner.force_flush(), done.set()))
+        return lambda seconds: done.wait(seconds) and self._watched.lost == lost
+
+    def begin_shutdown(self) -> None:
+        """Has what is left sent in the background; `shutdown` waits for it. Once."""
+        if not self._begun:
+            self._begun.append((time.monotonic(), self._watched.accepted))
+            self._run(lambda: (self._inner.shutdown(), self._ended.set()))
+            self._calls.put(None)
+            processors.discard(self)
+
+    def shutdown(self) -> None:
+        """Sends what is left. Once."""
+        if self._ended.is_set() and self._begun:
+            return
+        self.begin_shutdown()
+        begun, accepted = self._begun[0]
+        deadline, give_up_at = begun + self._shutdown_timeout, begun + PATIENCE
+        while not self._ended.is_set():
+            if self._watched.accepted != accepted:
+                accepted, give_up_at = self._watched.accepted, time.monotonic() + PATIENCE
+            left = min(deadline, give_up_at) - time.monotonic()
+            if left <= 0:
+                break
+            self._ended.wait(min(left, _GLANCE))
+        self._ended.set()
+        lost = next(self._entered) - self._watched.accepted
+        if lost:
+            logger.warning("%s spans did not reach %s.", lost, self._destination)
+
+    def _run(self, call: Callable[[], object]) -> None:
+        """Has it called in a thread of its own; in this one where none can be started any more."""
+        self._calls.put(call)
+        if self._runner is None or not self._runner.is_alive():
+            self._start_runner()
+        if self._runner is None:
+            _work(self._calls, until_empty=True)
+
+    def _start_runner(self) -> None:
+        # With the first span: at the end of the interpreter no thread can be started any more.
+        with self._starting:
+            if self._runner is not None and self._runner.is_alive():
+                return
+            self._runner = threading.Thread(
+                target=_work, args=(self._calls,), name="agentpulse-batch", daemon=True
+            )
+            try:
+                self._runner.start()
+            except RuntimeError:
+                self._runner = None
+
+    def _start_over(self) -> None:
+        self._starting = threading.RLock()
+        self._runner: threading.Thread | None = None
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        # Taking the next number is one step, which no other thread gets into.
+        self._entered = itertools.count()
+        self._refused = 0
+        self._begun: list[tuple[float, int]] = []
+        """When the end began, and how many had been accepted by then."""
+        self._ended = Interrupt()
+        self._watched.accepted = self._watched.lost = 0
+
+
+class _Watched(SpanExporter):
+    """Counts what became of the spans that an exporter was given."""
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+        # One thread exports at a time.
+        self.accepted = self.lost = 0
+
+    @property
+    def settled(self) -> int:
+        """Spans that don't wait any more."""
+        return self.accepted + self.lost
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Passes them on."""
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+        finally:
+            if result is SpanExportResult.SUCCESS:
+                self.accepted += len(spans)
+            else:
+                self.lost += len(spans)
+        return result
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Asks the inner exporter."""
+        return self._inner.force_flush(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Shuts the inner exporter down."""
+        self._inner.shutdown()
+
+
+processors: weakref.WeakSet[BoundedBatchProcessor] = weakref.WeakSet()
+"""Those that go on: they flush and end at the same time as AgentPulse's own, not one by one."""
+
+
+def _standard(variable: str, default: int) -> int:
+    try:
+        size = int(os.environ.get(variable, ""))
+    except ValueError:
+        return default
+    return size if size > 0 else default
+
+
+def _work(
+    calls: queue.SimpleQueue[Callable[[], object] | None], *, until_empty: bool = False
+) -> None:
+    while not (until_empty and calls.empty()):
+        call = calls.get()
+        if call is None:
+            return
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001  # somebody else's exporter may raise anything
+            logger.debug("A batch processor failed: %s", type(error).__name__)

@@ -1,0 +1,200 @@
+"""Another exporter beside ours: what has to wait for it has an end, and no loss is silent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+from fakes.pipe import becomes_true
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+
+from agentpulse.bounded import BoundedBatchProcessor
+
+
+class Exporter(SpanExporter):
+    """Takes spans when `gate` is open, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.answer = SpanExportResult.SUCCESS
+        self.names: list[str] = []
+        self.batches = 0
+        self.is_shut_down = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.batches += 1
+        assert self.gate.wait(20)
+        self.names += [span.name for span in spans]
+        return self.answer
+
+    def shutdown(self) -> None:
+        self.is_shut_down = True
+
+
+class Sending:
+    def __init__(self, provider: TracerProvider, **options: float) -> None:
+        self.exporter = Exporter()
+        self.processor = BoundedBatchProcessor(self.exporter, "the collector", **options)
+        provider.add_span_processor(self.processor)
+        self._tracer = provider.get_tracer("tests")
+
+    def tell(self, *names: str) -> None:
+        for name in names:
+            self._tracer.start_span(name).end()
+
+
+@pytest.fixture
+def sending(provider: TracerProvider) -> Callable[..., Sending]:
+    return lambda **options: Sending(provider, **options)
+
+
+def test_all_that_ended_is_sent_at_shutdown_and_nothing_is_said(
+    sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = sending()
+    sent.tell("first", "second")
+    sent.processor.shutdown()
+    sent.processor.shutdown()
+    assert (sent.exporter.names, sent.exporter.is_shut_down) == (["first", "second"], True)
+    assert caplog.text == ""
+
+
+def test_a_flush_that_the_exporter_fails_is_no_success(sending: Callable[..., Sending]) -> None:
+    sent = sending()
+    sent.tell("first")
+    assert sent.processor.force_flush(5000)
+    sent.exporter.answer = SpanExportResult.FAILURE
+    sent.tell("second")
+    assert not sent.processor.force_flush(5000)
+    assert sent.exporter.names == ["first", "second"]
+    sent.processor.shutdown()
+    assert not sent.processor.force_flush(5000)
+
+
+def test_a_flush_ends_when_its_time_is_over(sending: Callable[..., Sending]) -> None:
+    sent = sending()
+    sent.exporter.gate.clear()
+    sent.tell("first")
+    assert not sent.processor.force_flush(10)
+    sent.exporter.gate.set()
+    sent.processor.shutdown()
+    assert sent.exporter.names == ["first"]
+
+
+def test_what_finds_no_room_is_lost_and_said_at_the_end(
+    sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = sending(max_queue_size=3)
+    sent.exporter.gate.clear()
+    sent.tell(*"abcdefg")
+    assert caplog.text == ""
+    sent.exporter.gate.set()
+    sent.processor.shutdown()
+    sent.tell("afterwards")
+    assert sent.exporter.names == ["a", "b", "c"]
+    assert caplog.messages == ["4 spans did not reach the collector."]
+
+
+def test_an_exporter_that_hangs_is_given_up_with_what_it_holds(
+    sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = sending(shutdown_timeout=0.05)
+    sent.exporter.gate.clear()
+    sent.tell("first", "second")
+    sent.processor.shutdown()
+    assert caplog.messages == ["2 spans did not reach the collector."]
+    sent.exporter.gate.set()
+
+
+def test_the_variables_of_opentelemetry_count(
+    sending: Callable[..., Sending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    sent = sending()
+    sent.exporter.gate.clear()
+    sent.tell(*"abcdef")
+    sent.exporter.gate.set()
+    sent.processor.shutdown()
+    assert (sent.exporter.names, sent.exporter.batches) == ([*"abcd"], 2)
+
+
+def test_sizes_that_make_no_sense_are_the_defaults(
+    sending: Callable[..., Sending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "many")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")
+    sent = sending()
+    sent.tell("first")
+    assert sent.processor.force_flush(5000)
+    sent.processor.shutdown()
+
+
+class RecordsOnly(Sampler):
+    def should_sample(self, *_args: object, **_kwargs: object) -> SamplingResult:
+        return SamplingResult(Decision.RECORD_ONLY)
+
+    def get_description(self) -> str:
+        return "RecordsOnly"
+
+
+def test_spans_that_are_not_sampled_are_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    sent = Sending(TracerProvider(sampler=RecordsOnly(), shutdown_on_exit=False))
+    sent.tell("dropped")
+    sent.processor.shutdown()
+    assert (sent.exporter.names, caplog.text) == ([], "")
+
+
+FORKED = """
+import os, sys
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+from agentpulse.bounded import BoundedBatchProcessor
+provider = TracerProvider()
+told = ConsoleSpanExporter(formatter=lambda span: f"{span.name}\\n")
+provider.add_span_processor(BoundedBatchProcessor(told, "the console"))
+tracer = provider.get_tracer("tests")
+tracer.start_span("of the parent").end()
+pid = os.fork()
+tracer.start_span("of the child" if pid == 0 else "of the parent again").end()
+if pid:
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_sends_its_own_spans() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split("\n")) == [
+        "",
+        "of the child",
+        "of the parent",
+        "of the parent again",
+    ]
+
+
+def test_threads_that_end_spans_at_once_lose_none(sending: Callable[..., Sending]) -> None:
+    sent = sending(max_queue_size=10_000)
+    threads = [threading.Thread(target=sent.tell, args=("x",) * 100) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sent.processor.shutdown()
+    assert becomes_true(lambda: len(sent.exporter.names) == 3200)
+    runners = [each for each in threading.enumerate() if each.name == "agentpulse-batch"]
+    assert becomes_true(lambda: not any(each.is_alive() for each in runners))
