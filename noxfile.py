@@ -220,6 +220,14 @@ def matrix(session: nox.Session, cell: str) -> None:
 
 
 @nox.session
+def collector(session: nox.Session) -> None:
+    """Spans by OTLP through a packaged collector, whose binary its wheel holds."""
+    sync(session, "test")
+    session.install("rotel==0.0.1a15")
+    session.run("pytest", "tests/collector", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The wheels and source distributions of all three, in dist/."""
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
@@ -283,3 +291,4 @@ def bench(session: nox.Session) -> None:
     sync(session, "test")
     session.run("python", "bench/overhead.py", *session.posargs)
     session.run("python", "bench/tracing.py", *session.posargs)
+    session.run("python", "bench/sizing.py", *session.posargs)

@@ -131,9 +131,10 @@ class Call:
         yield "span", self.span
         if self.parent is not None:
             yield "parent", self.parent
+        if self.response_id is not None:
+            yield "response", self.response_id
         for scope in self.scopes:
-            yield "trace", self.span[0], scope
-        yield from self._shared()
+            yield from self._told_by(scope)
 
     def sought(self, scopes: Iterable[str]) -> Iterator[_Key]:
         """What other spans of it would be remembered by; `scopes` are all instrumentations."""
@@ -141,17 +142,18 @@ class Call:
         yield "parent", self.span
         if self.parent is not None:
             yield "span", self.parent
-        yield from self._shared()
-        for scope in scopes:
-            if scope not in self.scopes:
-                yield "trace", self.span[0], scope
-
-    def _shared(self) -> Iterator[_Key]:
         if self.response_id is not None:
             yield "response", self.response_id
+        for scope in scopes:
+            # Equal calls of one instrumentation are as many calls.
+            if scope not in self.scopes:
+                yield from self._told_by(scope)
+
+    def _told_by(self, scope: str) -> Iterator[_Key]:
         if self.tokens != (None, None):
             for model in self.models:
-                yield "usage", model, self.tokens
+                yield "usage", model, self.tokens, scope
+        yield "trace", self.span[0], scope
 
 
 class Ledger:

@@ -1,0 +1,143 @@
+"""docs/collector.yaml: whole, within what the Collector documents, and in our words.
+
+No Collector runs here, so the file is held to the settings that its components document, on the
+pages that it names above each of them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from agentpulse_exporter import content, names
+from fakes.pages import ROOT
+
+TEXT = (ROOT / "docs" / "collector.yaml").read_text(encoding="utf-8")
+CONFIGURATION: dict[str, Any] = yaml.safe_load(TEXT)
+KINDS = ("receivers", "processors", "exporters")
+OF_ALL_EXPORTERS = {"sending_queue", "retry_on_failure", "timeout"}
+DOCUMENTED = {
+    "otlp": {"protocols"},
+    "memory_limiter": {"check_interval", "limit_percentage", "spike_limit_percentage"},
+    "attributes": {"actions", "include", "exclude"},
+    "transform": {"error_mode", "trace_statements"},
+    "tail_sampling": {"decision_wait", "num_traces", "decision_cache", "policies"},
+    "load_balancing": {"routing_key", "protocol", "resolver", *OF_ALL_EXPORTERS},
+    "clickhouse": {"endpoint", "username", "password", "database", "ttl", *OF_ALL_EXPORTERS},
+    "otlp_grpc": {"endpoint", "tls", "headers", "compression", *OF_ALL_EXPORTERS},
+}
+"""The settings of each component, of those that we have a use for."""
+POLICIES = {
+    "string_attribute": {"key", "values", "enabled_regex_matching"},
+    "status_code": {"status_codes"},
+    "ottl_condition": {"error_mode", "span", "spanevent"},
+    "probabilistic": {"sampling_percentage", "hash_salt"},
+}
+QUEUE = {"enabled", "num_consumers", "queue_size", "sizer", "block_on_overflow", "storage", "batch"}
+BATCH = {"flush_timeout", "min_size", "max_size", "sizer"}
+
+
+def component(name: str) -> str:
+    """Its type: what is before the slash."""
+    return name.partition("/")[0]
+
+
+def settings(kind: str, name: str) -> dict[str, Any]:
+    return CONFIGURATION[kind][name]
+
+
+def used(kind: str) -> set[str]:
+    pipelines = CONFIGURATION["service"]["pipelines"].values()
+    return {name for pipeline in pipelines for name in pipeline[kind]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_pipelines_name_is_what_is_configured(kind: str) -> None:
+    assert used(kind) == set(CONFIGURATION[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in CONFIGURATION[kind]]
+)
+def test_only_documented_settings_are_used(kind: str, name: str) -> None:
+    given = settings(kind, name)
+    assert set(given) <= DOCUMENTED[component(name)]
+    queue = given.get("sending_queue", {})
+    assert set(queue) <= QUEUE
+    assert set(queue.get("batch", {})) <= BATCH
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_component_names_the_page_that_documents_it(kind: str) -> None:
+    one = kind.removesuffix("s")
+    for name in map(component, CONFIGURATION[kind]):
+        # Folders have the names that components had before.
+        folder = "otlp" if name == "otlp_grpc" else name.replace("_", "")
+        page = rf"# https://github\.com/open-telemetry/\S+/{one}/{folder}{one}$"
+        assert re.search(page, TEXT, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    CONFIGURATION["processors"]["tail_sampling"]["policies"],
+    ids=lambda policy: policy["name"],
+)
+def test_each_policy_has_the_settings_of_its_type(policy: dict[str, Any]) -> None:
+    kind = policy["type"]
+    assert set(policy) == {"name", "type", kind}
+    assert set(policy[kind]) <= POLICIES[kind]
+
+
+def test_sessions_are_kept_whole_and_expensive_calls_are_found_by_our_words() -> None:
+    policies = {p["name"]: p for p in settings("processors", "tail_sampling")["policies"]}
+    sessions = policies["sessions-and-cron-runs"]["string_attribute"]
+    assert sessions["key"] == names.SESSION_ID
+    assert re.search(sessions["values"][0], "daily-email:3f9a12cd")
+    (condition,) = policies["expensive-calls"]["ottl_condition"]["span"]
+    assert set(re.findall(r'attributes\["([^"]+)"\]', condition)) == {names.COST_TOTAL}
+    assert policies["told-by-name"]["string_attribute"]["key"] == names.SPAN_KIND
+
+
+def test_spans_are_balanced_by_trace_to_the_pipeline_that_samples() -> None:
+    taken, decided = CONFIGURATION["service"]["pipelines"].values()
+    (balancer,) = taken["exporters"]
+    (receiver,) = decided["receivers"]
+    resolver = settings("exporters", balancer)["resolver"]["dns"]
+    endpoint = settings("receivers", receiver)["protocols"]["grpc"]["endpoint"]
+    assert settings("exporters", balancer)["routing_key"] == "traceID"
+    assert endpoint.rpartition(":")[2] == resolver["port"]
+    assert "tail_sampling" not in taken["processors"]
+    assert [each["processors"][0] for each in (taken, decided)] == ["memory_limiter"] * 2
+
+
+def is_removed(attribute: str) -> bool:
+    actions = settings("processors", "attributes/without_content")["actions"]
+    assert {action["action"] for action in actions} == {"delete"}
+    return any(re.search(action["pattern"], attribute) for action in actions)
+
+
+def test_all_that_may_be_content_is_removed() -> None:
+    may_be = [*content._NAMES, *content._PREFIXES, *(f"{p}more" for p in content._PREFIXES)]
+    assert [name for name in may_be if not is_removed(name)] == []
+
+
+def test_of_our_own_words_only_content_is_removed() -> None:
+    words = {value for name, value in vars(names).items() if name.isupper()}
+    removed = {word for word in words if is_removed(word)}
+    assert removed == {w for w in words if content.is_content(w)} | {names.ARGUMENTS, names.RESULT}
+
+
+def test_texts_of_errors_are_removed_and_lines_of_a_sessions_log_stay() -> None:
+    statements = settings("processors", "transform/without_content")["trace_statements"]
+    assert statements[0] == 'set(span.status.message, "")'
+    found = re.fullmatch(
+        r'delete_matching_keys\(spanevent\.attributes, "(.+)"\)', statements[1]
+    )  # the pattern, as OTTL has it in a text
+    assert found is not None
+    pattern = found[1].replace("\\\\", "\\")
+    told = ["exception.message", "exception.stacktrace", "gen_ai.input.messages", "content"]
+    assert all(re.search(pattern, name) for name in told)
+    assert not re.search(pattern, names.SESSION_LOG_MESSAGE)
+    assert not re.search(pattern, "exception.type")
