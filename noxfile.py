@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nox
 
@@ -14,19 +17,40 @@ nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
+PROJECTS = [
+    nox.project.load_toml(ROOT / folder / "pyproject.toml")["project"]
+    for folder in (".", "exporters", "instrumentors")
+]
 PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def lower_bounds(requirements: list[str]) -> list[str]:
+    """The oldest versions that these ask for, as the only ones."""
+    bounded = (requirement for requirement in requirements if ">=" in requirement)
+    return sorted({requirement.replace(">=", "==") for requirement in bounded})
+
+
+# The newest OpenTelemetry is what the lock file holds; wrapt patches for it.
+OPENTELEMETRY = {
+    "oldest": lower_bounds(
+        [
+            *(requirement for project in PROJECTS for requirement in project["dependencies"]),
+            *PROJECTS[0]["optional-dependencies"]["otlp"],
+        ]
+    )
+}
 # The oldest versions are the first with what users rely on today: openai 1.66 brought the Responses
 # API, anthropic 0.49 extended thinking. The newest are what the lock file holds.
-OLDEST = {"openai": "1.66.0", "anthropic": "0.49.0"}
-BETWEEN = {"openai": "2.54.0", "anthropic": "1.13.0"}
+OLDEST = lower_bounds(PROJECTS[0]["optional-dependencies"]["demo"])
+BETWEEN = ("openai==2.54.0", "anthropic==1.13.0")
 # langchain-core 0.3.67 is the first that langgraph 1.0 takes.
-OLDEST_FRAMEWORKS = {
-    "langchain": "0.3.26",
-    "langchain-anthropic": "0.3.15",
-    "langchain-core": "0.3.67",
-    "langchain-openai": "0.3.25",
-    "langgraph": "1.0.0",
-}
+OLDEST_FRAMEWORKS = (
+    "langchain==0.3.26",
+    "langchain-anthropic==0.3.15",
+    "langchain-core==0.3.67",
+    "langchain-openai==0.3.25",
+    "langgraph==1.0.0",
+)
 # LiteLLM counts cache writes as input since 1.77, reads today's Responses API since 1.80, and lets
 # `asyncio.run` end since 1.80.5. Its `proxy` extra holds what its cache and its streams of
 # Anthropic's API need.
@@ -59,6 +83,19 @@ WEB = (
     *("fastapi", "gunicorn", "httpx", "requests", "uvicorn-worker"),
     *(f"opentelemetry-instrumentation-{name}==0.66b1" for name in ("fastapi", "httpx", "requests")),
 )
+# What users install by pip, by the name of the environment it is in.
+INSTALLED = {
+    "sdk": ("agentpulse_sdk[demo]",),
+    "parts": ("agentpulse_exporter", "agentpulse_instrumentation", "openai", "anthropic"),
+    "exporter": ("agentpulse_exporter",),
+    "exporter beside the distro": ("agentpulse_exporter", "opentelemetry-distro"),
+    "instrumentation": ("agentpulse_instrumentation",),
+    "instrumentation beside the distro": (
+        "agentpulse_instrumentation",
+        "opentelemetry-distro",
+        "openai",
+    ),
+}
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -105,12 +142,21 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("versions", list(OPENTELEMETRY))
+def opentelemetry(session: nox.Session, versions: str) -> None:
+    """With the oldest supported OpenTelemetry."""
+    sync(session, "test")
+    session.install(*OPENTELEMETRY[versions])
+    parts = ("exporter", "sdk", "instrumentation", "e2e")
+    session.run("pytest", *PARALLEL, *(f"tests/{part}" for part in parts), *session.posargs)
+
+
+@nox.session
 @nox.parametrize("versions", ["oldest", "between"])
 def providers(session: nox.Session, versions: str) -> None:
     """The instrumentation with the oldest supported client libraries, and with those in between."""
     sync(session, "test")
-    pinned = OLDEST if versions == "oldest" else BETWEEN
-    session.install(*(f"{name}=={version}" for name, version in pinned.items()))
+    session.install(*(OLDEST if versions == "oldest" else BETWEEN))
     session.run("pytest", *PARALLEL, "tests/instrumentation", "tests/e2e", *session.posargs)
 
 
@@ -122,7 +168,7 @@ def frameworks(session: nox.Session, versions: str) -> None:
         sync(session, "test", "frameworks")
     else:
         sync(session, "test")
-        session.install(*(f"{name}=={version}" for name, version in OLDEST_FRAMEWORKS.items()))
+        session.install(*OLDEST_FRAMEWORKS)
     session.run("pytest", *PARALLEL, "tests/frameworks", *session.posargs)
 
 
@@ -151,6 +197,28 @@ def web(session: nox.Session) -> None:
     session.run("pytest", "tests/web", *session.posargs)
 
 
+# Every set of versions; `tests` is the one of the lock file.
+CELLS: dict[str, Callable[[nox.Session], None]] = {
+    "tests": tests,
+    "opentelemetry, oldest": partial(opentelemetry, versions="oldest"),
+    "providers, oldest": partial(providers, versions="oldest"),
+    "providers, between": partial(providers, versions="between"),
+    "frameworks, oldest": partial(frameworks, versions="oldest"),
+    "frameworks, newest": partial(frameworks, versions="newest"),
+    "litellm, oldest": partial(litellm, versions="oldest"),
+    "litellm, newest": partial(litellm, versions="newest"),
+    "stacks": stacks,
+    "web": web,
+}
+
+
+@nox.session(default=False, python=PYTHONS)
+@nox.parametrize("cell", list(CELLS))
+def matrix(session: nox.Session, cell: str) -> None:
+    """Every Python with every set of versions."""
+    CELLS[cell](session)
+
+
 @nox.session
 def collector(session: nox.Session) -> None:
     """Spans by OTLP through a packaged collector, whose binary its wheel holds."""
@@ -172,11 +240,36 @@ def build(session: nox.Session) -> None:
 )
 def alone(session: nox.Session, distribution: str) -> None:
     """Each wheel installs and imports with only its own dependencies, outside the repository."""
-    wheels = sorted((ROOT / "dist").glob(f"{distribution}-*.whl"))
-    session.install(str(wheels[-1]), f"--find-links={ROOT / 'dist'}")
+    session.install(wheel(distribution), f"--find-links={ROOT / 'dist'}")
     session.chdir(session.create_tmp())
     module = "agentpulse" if distribution == "agentpulse_sdk" else distribution
     session.run("python", "-W", "error", "-c", f"import {module}; print({module}.__name__)")
+
+
+def wheel(name: str) -> str:
+    """The wheel of one of our distributions, with the extras that were named; else the name."""
+    distribution, bracket, extras = name.partition("[")
+    found = sorted((ROOT / "dist").glob(f"{distribution}-*.whl"))
+    return f"{found[-1]}{bracket}{extras}" if found else name
+
+
+@nox.session(requires=["build"])
+def ways(session: nox.Session) -> None:
+    """What pip installs, outside the repository: the three ways in tell the same of an agent."""
+    sync(session, "test")
+    with TemporaryDirectory() as folder:
+        for name, wanted in INSTALLED.items():
+            environment = Path(folder, name)
+            session.run("python", "-m", "venv", str(environment))
+            session.run(
+                *(f"{environment}/bin/python", "-m", "pip", "install", "--quiet", "--no-compile"),
+                *("--disable-pip-version-check", f"--find-links={ROOT / 'dist'}"),
+                *map(wheel, wanted),
+                external=True,
+            )
+        # One process, because each of the ways is gone once for all tests.
+        variables = {"AGENTPULSE_TEST_ENVIRONMENTS": folder}
+        session.run("pytest", "tests/ways", *session.posargs, env=variables)
 
 
 @nox.session(default=False)

@@ -57,7 +57,7 @@ class BoundedBatchProcessor(SpanProcessor):
         size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
         self._max_queue_size = size
         self._shutdown_timeout = shutdown_timeout
-        self._watched = _Watched(exporter)
+        self._watched = _Watched(exporter, destination)
         self._inner = BatchSpanProcessor(
             self._watched,
             max_queue_size=size,
@@ -164,8 +164,9 @@ class BoundedBatchProcessor(SpanProcessor):
 class _Watched(SpanExporter):
     """Counts what became of the spans that an exporter was given."""
 
-    def __init__(self, inner: SpanExporter) -> None:
+    def __init__(self, inner: SpanExporter, destination: str) -> None:
         self._inner = inner
+        self._destination = destination
         # One thread exports at a time.
         self.accepted = self.lost = 0
 
@@ -179,6 +180,9 @@ class _Watched(SpanExporter):
         result = SpanExportResult.FAILURE
         try:
             result = self._inner.export(spans)
+        except Exception as error:  # noqa: BLE001  # that of OpenTelemetry 1.36 raises where nobody answers
+            name = type(error).__name__
+            logger.warning("%s spans did not reach %s: %s.", len(spans), self._destination, name)
         finally:
             if result is SpanExportResult.SUCCESS:
                 self.accepted += len(spans)

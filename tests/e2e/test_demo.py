@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from fakes.signals import must_be_heard
 
 from agentpulse.demo import summary
 from agentpulse.demo.agent import NightShift
@@ -65,6 +66,7 @@ def test_the_demo_takes_nothing_from_the_users_own_settings() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Ctrl-C is sent otherwise on Windows")
 def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
+    must_be_heard(signal.SIGINT)
     running = subprocess.Popen(
         [*COMMAND, "--port", "0"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )

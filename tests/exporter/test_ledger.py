@@ -14,6 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import set_span_in_context
 
+pytestmark = pytest.mark.unconventional("its spans are made by hand, as much of them as matters")
+
 OURS = "agentpulse_instrumentation.openai"
 OTHER = "somebody.else"
 SECOND = 1_000_000_000

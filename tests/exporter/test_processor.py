@@ -295,6 +295,15 @@ else:
 """
 
 
+def test_nothing_is_imported_while_spans_are_sent(receiver: Receiver) -> None:
+    # A child that is forked in the middle of an import has half a module for good.
+    before = "before = set(sys.modules)\nattributes ="
+    after = "assert provider.force_flush()\nprint(*set(sys.modules) - before)"
+    ended = run(PROGRAM.replace("attributes =", before, 1) + after, receiver.url)
+    assert (ended.returncode, ended.stdout.split(), ended.stderr) == (0, [], "")
+    assert len(receiver.of_kind("llm_call")) == 250
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_a_forked_child_that_ends_sends_what_it_queued(receiver: Receiver) -> None:
     ended = run(f"import warnings; warnings.simplefilter('ignore'){PROGRAM}{CHILD}", receiver.url)
@@ -304,6 +313,7 @@ def test_a_forked_child_that_ends_sends_what_it_queued(receiver: Receiver) -> No
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of this kind")
+@pytest.mark.unconventional("its spans are made by hand, as much of them as matters")
 def test_a_signal_handler_may_start_calls_inside_others(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:

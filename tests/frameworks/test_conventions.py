@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument
-from conftest import as_dict
 from fakes import recordings
 from fakes.stacks import MODES, QUESTION, asked, chat_anthropic, chat_openai, clerk, embeddings
 from langchain_core.language_models import FakeListLLM
@@ -33,12 +32,5 @@ def test_every_span_is_as_the_conventions_ask(captures: bool, spans: Any, provid
     with pytest.raises(Exception, match="500"):
         chain.invoke({"said": QUESTION})
 
-    ended = spans.finished()
-    checker = recordings.semconv_checker()
-    violations = []
-    for span in ended:
-        record = {"status": "UNSET", **as_dict(span), "events": []}
-        _, findings = checker.check_record(record)
-        violations += [(span.name, str(each)) for each in findings if each.level == "E"]
-    assert len(ended) > 50
-    assert violations == []
+    # Each was judged as it ended (`tests/conventions.py`).
+    assert len(spans) > 50

@@ -58,6 +58,9 @@ def test_a_graph_is_the_same_tree_however_it_is_run(
     assert told == [("ask", [call]), ("work", [TOOL]), ("ask", [call])]
     assert len(calls(ended)) == len(billed(provider, 2)) == 2
     assert {span.attributes.get("gen_ai.conversation.id") for span in calls(ended)} == {"t1"}
+    nodes = [span for span in ended if span.attributes.get("agentpulse.span.kind") == "node"]
+    assert nodes
+    assert not any("gen_ai.conversation.id" in span.attributes for span in nodes)
     assert open_runs() == 0
 
 

@@ -238,6 +238,8 @@ def test_a_model_that_completes_text_is_a_call_too(recorded: Any):
 
     first, second = recorded()
     assert first["attributes"]["gen_ai.operation.name"] == "text_completion"
+    # Of this model LangChain doesn't tell whose it is.
+    assert first["attributes"]["gen_ai.provider.name"] == "langchain"
     assert second["name"] == first["name"]
 
 

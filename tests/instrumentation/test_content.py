@@ -137,7 +137,7 @@ def everything_said(clients: Any) -> None:
     openai.completions.create(model="gpt-3.5-turbo-instruct", prompt=SECRET)
     openai.embeddings.create(model="text-embedding-3-small", input=[SECRET])
     openai.moderations.create(input=SECRET)
-    openai.images.generate(prompt=SECRET)
+    openai.images.generate(model="gpt-image-1", prompt=SECRET)
     openai.audio.transcriptions.create(
         model="gpt-4o-transcribe", file=(f"{SECRET}.mp3", SECRET.encode()), prompt=SECRET
     )

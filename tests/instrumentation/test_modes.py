@@ -401,3 +401,24 @@ def test_an_answer_that_is_no_json_is_the_callers_to_see(
     assert answer == "<html>Please log in.</html>"
     (span,) = spans()
     assert span["name"] == "chat gpt-4o"
+
+
+def test_a_response_that_is_fetched_has_no_requested_model(clients: Any, instrumented: Any) -> None:
+    spans = instrumented()
+    clients.openai.responses.retrieve("resp_1")
+
+    (span,) = spans()
+    told = span["attributes"]
+    assert (span["name"], told["gen_ai.response.id"]) == ("fetch_response", "resp_1")
+    assert "gen_ai.response.model" in told
+    assert "gen_ai.request.model" not in told
+
+
+@pytest.mark.unconventional("no model was asked for, and the answer doesn't say which one it was")
+def test_an_image_of_whatever_model_is_a_span_without_one(clients: Any, instrumented: Any) -> None:
+    spans = instrumented()
+    clients.openai.images.generate(prompt="a cat")
+
+    (span,) = spans()
+    assert span["name"] == "generate_content"
+    assert "gen_ai.request.model" not in span["attributes"]

@@ -24,6 +24,7 @@ class Exporter(SpanExporter):
         self.gate = threading.Event()
         self.gate.set()
         self.answer = SpanExportResult.SUCCESS
+        self.error: Exception | None = None
         self.names: list[str] = []
         self.batches = 0
         self.is_shut_down = False
@@ -32,6 +33,8 @@ class Exporter(SpanExporter):
         self.batches += 1
         assert self.gate.wait(20)
         self.names += [span.name for span in spans]
+        if self.error is not None:
+            raise self.error
         return self.answer
 
     def shutdown(self) -> None:
@@ -76,6 +79,20 @@ def test_a_flush_that_the_exporter_fails_is_no_success(sending: Callable[..., Se
     assert sent.exporter.names == ["first", "second"]
     sent.processor.shutdown()
     assert not sent.processor.force_flush(5000)
+
+
+def test_an_exporter_that_raises_has_failed_and_that_is_said_in_a_line(
+    sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
+) -> None:
+    given = sending()
+    given.exporter.error = TimeoutError("with a text of its own")
+    given.tell("first", "second")
+    assert not given.processor.force_flush(10_000)
+    given.exporter.error = None
+    given.tell("third")
+    assert given.processor.force_flush(10_000)
+    assert caplog.messages == ["2 spans did not reach the collector: TimeoutError."]
+    given.processor.shutdown()
 
 
 def test_a_flush_ends_when_its_time_is_over(sending: Callable[..., Sending]) -> None:

@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakes.receiver import Receiver
+from fakes.told import without_what_differs
 from opentelemetry.instrumentation import auto_instrumentation
 
 from agentpulse.demo.provider import FakeProvider
@@ -62,26 +62,6 @@ def ran(program: str, by: tuple[str, ...] = INSTRUMENT, **variables: str) -> Ran
             timeout=50,
         )
         return Ran(receiver, done)
-
-
-def without_what_differs(events: list[dict[str, Any]]) -> list[Any]:
-    """What is the same each time: kinds, names, figures, places by number."""
-    spans: dict[str | None, int] = {None: -1}
-    told = []
-    for event in events:
-        if event["kind"] == "sdk_init":
-            continue
-        data = {
-            name: value
-            for name, value in event["data"].items()
-            if name not in ("started_at", "duration_ms", "latency_ms", "ttft_ms", "run_id")
-        }
-        place = [
-            spans.setdefault(event.get(name), len(spans)) for name in ("span_id", "parent_span_id")
-        ]
-        session = event.get("session", "").partition(":")[0]
-        told.append((event["kind"], session, place, {**data, "parent_session": None}))
-    return sorted(told, key=lambda each: (each[0], str(each[3])))
 
 
 @pytest.mark.parametrize(

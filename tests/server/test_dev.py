@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from fakes.signals import must_be_heard
 from server.conftest import call, get, send
 
 from agentpulse.server import LocalServer
@@ -256,8 +257,7 @@ while True:
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_go_to_the_command(number: signal.Signals):
-    if signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip(f"{number.name} is ignored here, as under nohup, and so by the command too")
+    must_be_heard(number)
     command = [
         "--port",
         "0",

@@ -6,6 +6,7 @@ long as it likes. Here each connect, read and write gets what is left of the who
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  # names of hosts need it, and a child that is forked while it is imported never gets it
 import io
 import socket
 import ssl

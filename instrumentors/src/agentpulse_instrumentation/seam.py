@@ -125,7 +125,8 @@ class Seam:
                 body,
                 self._wanted.unfinished,
                 self._wanted.metrics,
-                names_model=model is not None,
+                # What fetches an answer asks no model.
+                names_model=model is not None or resource is not None,
             )
             if streams and operation.usage_on_request and server.host.reports_usage_on_request:
                 asking = None if _is_raw(options) else asking_for_usage(options.json_data)

@@ -46,6 +46,9 @@ def begin_chain(runs: Runs, inputs: Any, about: dict[str, Any]) -> None:
         attributes[semconv.OPERATION_NAME] = "invoke_workflow"
         if not _is_type_name(name):
             attributes[semconv.WORKFLOW_NAME] = name
+    else:
+        # The conventions know conversations of their operations only, and a chain is none.
+        attributes.pop(semconv.CONVERSATION_ID, None)
     attributes[semconv.SPAN_KIND] = kind
     attributes |= _input(runs.wanted.policy, inputs, attributes.get(semconv.OPERATION_NAME))
     runs.start(about, spoken, attributes, inherited)
@@ -142,7 +145,7 @@ def _input(policy: ContentPolicy, inputs: Any, operation: object) -> Attributes:
     said = content.messages(inputs)
     if said is None:
         return policy.json_attribute(semconv.ARGUMENTS, content.plain(inputs))
-    # The conventions know messages of their operations only, and a chain is none.
+    # As with conversations: a chain has no messages.
     if operation is None:
         return policy.json_attribute(semconv.ARGUMENTS, said)
     return {**policy.input_attributes(InputContent(said))}

@@ -46,10 +46,9 @@ _INTERNAL_TAGS = ("seq:", "map:", "graph:", "langsmith:", "condition:", "branch:
 def attributes(about: Mapping[str, Any]) -> Attributes:
     """The request's attributes."""
     metadata, parameters = _dict(about.get("metadata")), _dict(about.get("invocation_params"))
-    provider = text(metadata.get("ls_provider"))
-    found: Attributes = {}
-    if provider is not None:
-        found[semconv.PROVIDER_NAME] = _PROVIDERS.get(provider, provider)
+    # A model of the user's own may not say whose it is, but the conventions ask for it.
+    provider = text(metadata.get("ls_provider")) or "langchain"
+    found: Attributes = {semconv.PROVIDER_NAME: _PROVIDERS.get(provider, provider)}
     for name, (read, hinted, others) in _READERS.items():
         given = (metadata.get(hinted), *(parameters.get(other) for other in others))
         value = next((value for each in given if (value := read(each)) is not None), None)

@@ -1,0 +1,141 @@
+"""The supported versions are the same wherever they are said, and they are tested."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentpulse_instrumentation import INSTRUMENTORS
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+HEAD = "| library | versions | calls |"
+PROJECTS = [
+    tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for folder in (".", "exporters", "instrumentors")
+]
+SUPPORTED = {
+    requirement.name: requirement
+    for requirement in (Requirement(kind.supported) for kind in INSTRUMENTORS.values())
+}
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def constants() -> dict[str, Any]:
+    """Those of noxfile.py that are plain values; nox itself isn't where the tests run."""
+    found = {}
+    for node in ast.parse(read("noxfile.py")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                continue
+    return found
+
+
+NOX = constants()
+
+
+def bounds(requirement: Requirement) -> dict[str, str]:
+    return {each.operator: each.version for each in requirement.specifier}
+
+
+def said(requirement: Requirement) -> str:
+    """As the documentation says it: `1.66 to 3.x`."""
+    first, last = bounds(requirement)[">="], int(bounds(requirement)["<"]) - 1
+    return f"{first.removesuffix('.0')} to {last}.x"
+
+
+def pinned(requirements: tuple[str, ...]) -> dict[str, Version]:
+    each = (Requirement(text) for text in requirements if "==" in text)
+    return {r.name: Version(next(iter(r.specifier)).version) for r in each}
+
+
+def locked(name: str) -> Version:
+    packages = tomllib.loads(read("uv.lock"))["package"]
+    # A group of dependencies may have its own version of what the others have too.
+    return max(Version(each["version"]) for each in packages if each["name"] == name)
+
+
+def opentelemetry() -> dict[str, set[str]]:
+    """The lower bounds that our distributions ask for, by package."""
+    found: dict[str, set[str]] = {}
+    for project in PROJECTS:
+        extras = project.get("optional-dependencies", {}).values()
+        for text in [*project["dependencies"], *(text for extra in extras for text in extra)]:
+            requirement = Requirement(text)
+            if requirement.name.startswith("opentelemetry-"):
+                found.setdefault(requirement.name, set()).add(bounds(requirement)[">="])
+    return found
+
+
+def test_the_readme_says_the_supported_versions_of_the_libraries():
+    lines = read("README.md").splitlines()
+    _, *rows = takewhile(lambda line: line.startswith("|"), lines[lines.index(HEAD) + 1 :])
+    table = dict(row.strip("| ").split(" | ")[:2] for row in rows)
+
+    expected = {name: said(requirement) for name, requirement in SUPPORTED.items()}
+    expected["langchain, langgraph"] = f"core {expected.pop('langchain-core')}, 1.x"
+    assert table == expected
+
+
+def test_the_readme_of_the_instrumentation_says_them_too():
+    (line,) = [
+        each for each in read("instrumentors/README.md").splitlines() if "Supported:" in each
+    ]
+
+    libraries = [f"{name} {said(requirement)}" for name, requirement in SUPPORTED.items()]
+    for text in libraries:
+        assert text in line
+    assert len(libraries) == line.count(" to ") - 1  # and the Pythons
+
+
+def test_python_and_opentelemetry_are_said_as_they_are_asked_for():
+    pythons, found = NOX["PYTHONS"], opentelemetry()
+    (stable,) = set().union(*(v for name, v in found.items() if "instrumentation" not in name))
+    (beta,) = set().union(*(v for name, v in found.items() if "instrumentation" in name))
+
+    asked = f"Python {pythons[0]} to {pythons[-1]}, OpenTelemetry {stable} ({beta})"
+    assert asked in " ".join(read("README.md").split())
+    assert asked in " ".join(read("instrumentors/README.md").split())
+    for project in PROJECTS:
+        assert project["requires-python"] == f">={pythons[0]}"
+    prefix = "Programming Language :: Python :: 3."
+    classified = [c for c in PROJECTS[0]["classifiers"] if c.startswith(prefix)]
+    assert [each.rpartition(" ")[2] for each in classified] == pythons
+
+
+def test_the_oldest_clients_of_the_demo_are_the_oldest_supported():
+    demo = [Requirement(text) for text in PROJECTS[0]["optional-dependencies"]["demo"]]
+
+    oldest = {each.name: Version(bounds(each)[">="]) for each in demo if each.specifier}
+    assert oldest == {
+        name: Version(bounds(SUPPORTED[name])[">="]) for name in ("openai", "anthropic")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "pins"),
+    [("langchain-core", NOX["OLDEST_FRAMEWORKS"]), ("litellm", NOX["LITELLM"]["oldest"])],
+    ids=["langchain-core", "litellm"],
+)
+def test_the_oldest_supported_version_is_tested(name: str, pins: tuple[str, ...]):
+    versions = {name.partition("[")[0]: version for name, version in pinned(pins).items()}
+    assert versions[name] == Version(bounds(SUPPORTED[name])[">="])
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_every_major_version_of_a_client_is_tested(name: str):
+    oldest, below = (bounds(SUPPORTED[name])[operator] for operator in (">=", "<"))
+    tested = [Version(oldest), pinned(NOX["BETWEEN"])[name], locked(name)]
+
+    assert [each.major for each in tested] == list(range(Version(oldest).major, int(below)))
+    assert all(SUPPORTED[name].specifier.contains(each) for each in tested)

@@ -1,0 +1,8 @@
+"""The first way: AgentPulse is switched on in code."""
+
+from night import work
+
+import agentpulse
+
+agentpulse.init()
+work()
