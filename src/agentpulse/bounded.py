@@ -29,6 +29,7 @@ from agentpulse.logs import logger
 
 _QUEUE_SIZE, _BATCH_SIZE = 2048, 512
 """OpenTelemetry's defaults."""
+_SECONDS_BETWEEN_LINES = 60.0
 _GLANCE = 0.05
 """Seconds between two looks at whether anything was accepted meanwhile."""
 
@@ -169,6 +170,7 @@ class _Watched(SpanExporter):
         self._destination = destination
         # One thread exports at a time.
         self.accepted = self.lost = 0
+        self._silent_until = 0.0
 
     @property
     def settled(self) -> int:
@@ -181,14 +183,19 @@ class _Watched(SpanExporter):
         try:
             result = self._inner.export(spans)
         except Exception as error:  # noqa: BLE001  # that of OpenTelemetry 1.36 raises where nobody answers
-            name = type(error).__name__
-            logger.warning("%s spans did not reach %s: %s.", len(spans), self._destination, name)
+            self._say(len(spans), type(error).__name__)
         finally:
             if result is SpanExportResult.SUCCESS:
                 self.accepted += len(spans)
             else:
                 self.lost += len(spans)
         return result
+
+    def _say(self, lost: int, why: str) -> None:
+        # Those that only return a failure have said so themselves.
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _SECONDS_BETWEEN_LINES
+            logger.warning("%s spans did not reach %s: %s.", lost, self._destination, why)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Asks the inner exporter."""

@@ -86,13 +86,16 @@ def test_an_exporter_that_raises_has_failed_and_that_is_said_in_a_line(
 ) -> None:
     given = sending()
     given.exporter.error = TimeoutError("with a text of its own")
-    given.tell("first", "second")
-    assert not given.processor.force_flush(10_000)
+    for names in (["first", "second"], ["once more"]):
+        given.tell(*names)
+        assert not given.processor.force_flush(10_000)
     given.exporter.error = None
     given.tell("third")
     assert given.processor.force_flush(10_000)
-    assert caplog.messages == ["2 spans did not reach the collector: TimeoutError."]
+    said = ["2 spans did not reach the collector: TimeoutError."]
+    assert caplog.messages == said
     given.processor.shutdown()
+    assert caplog.messages == [*said, "3 spans did not reach the collector."]
 
 
 def test_a_flush_ends_when_its_time_is_over(sending: Callable[..., Sending]) -> None:
