@@ -17,7 +17,7 @@ from weakref import ref
 from agentpulse_instrumentation.invocation import Invocation
 from agentpulse_instrumentation.response import release, watch_close
 from agentpulse_instrumentation.shield import shield
-from agentpulse_instrumentation.sse import EventDecoder, event_failure
+from agentpulse_instrumentation.sse import EventDecoder, event_failure, is_ping
 from agentpulse_instrumentation.stream import Observer
 
 LARGEST_BODY = 16 * 2**20
@@ -124,6 +124,8 @@ class _BodyObserver:
         with _READ_BODY:
             if self._add is not None:
                 for event in self._events.feed(chunk):
+                    if is_ping(event):
+                        continue
                     self._add(event)
                     self._failure = self._failure or event_failure(event)
             elif self._is_json and self._size <= LARGEST_BODY:
