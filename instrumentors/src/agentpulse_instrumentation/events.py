@@ -100,8 +100,10 @@ class Events:
 
 def _record_type(logger: Logger) -> Callable[..., LogRecord]:
     module = type(logger).__module__
-    if module.startswith("opentelemetry.sdk.") and version("opentelemetry-sdk").startswith("1.36."):
-        # That SDK takes only records of its own class, which hold the resource.
+    is_sdk = module.startswith("opentelemetry.sdk.")
+    if is_sdk and version("opentelemetry-sdk").startswith(("1.36.", "1.37.")):
+        # The SDK of 1.36 takes only records of its own class, which hold the resource; that of 1.37
+        # makes such a record of any other, and warns of how it does that.
         resource = getattr(logger, "resource", None)
         return partial(sys.modules[module].LogRecord, resource=resource)
     return LogRecord
