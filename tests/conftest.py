@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument, shield, uninstrument
+from fakes.logs import Logs
 from opentelemetry import trace
+from opentelemetry._logs import _internal as logs_api
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -38,6 +40,8 @@ def no_provider_is_left_behind() -> Iterator[None]:
     yield
     trace._TRACER_PROVIDER = None  # there is no public way back
     trace._TRACER_PROVIDER_SET_ONCE._done = False  # the same
+    logs_api._LOGGER_PROVIDER = None
+    logs_api._LOGGER_PROVIDER_SET_ONCE._done = False
 
 
 @pytest.fixture
@@ -105,3 +109,12 @@ def instrumented(spans: Spans) -> Callable[..., Spans]:
         return spans
 
     return begin
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    """Log events of the conventions, for tests that want some."""
+    logs = Logs()
+    yield logs
+    uninstrument()
+    logs.provider.shutdown()

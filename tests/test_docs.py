@@ -19,13 +19,13 @@ import opentelemetry.environment_variables
 import opentelemetry.instrumentation.environment_variables
 import opentelemetry.sdk.environment_variables
 import pytest
+from agentpulse_instrumentation import policy
 from fakes.pages import PAGES, ROOT, VENDORS, Block, blocks, prose
 from opentelemetry.util.re import parse_env_headers
 
 import agentpulse
 from agentpulse.cli import COMMANDS
 from agentpulse.settings import ROWS, resolve
-from agentpulse.settings.resolution import STANDARD_CAPTURE_VARIABLE
 
 PYTHON = blocks("python")
 SHELL = [(block, line) for block in blocks("sh") for line in block.commands]
@@ -142,7 +142,7 @@ def test_variables_that_are_named_exist(page: Path) -> None:
         if name.startswith("OTEL_")
     }
     ours = {row.environment for row in ROWS.values()}
-    assert named <= ours | standard | {STANDARD_CAPTURE_VARIABLE}
+    assert named <= ours | standard | {policy.CONTENT_VARIABLE, policy.EVENT_VARIABLE}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
 from agentpulse_exporter.lifetime import at_exit
 from agentpulse_instrumentation import instrument, uninstrument
+from agentpulse_instrumentation.policy import ContentPolicy
 from opentelemetry.sdk.trace import TracerProvider
 
 from agentpulse import bounded
@@ -18,6 +19,8 @@ from agentpulse.otlp import otlp_processor
 from agentpulse.processor import SessionProcessor
 from agentpulse.provider import detach, find_provider
 from agentpulse.settings import Settings
+from agentpulse.settings.resolution import STANDARD_CAPTURE_VARIABLE
+from agentpulse.settings.table import DEFAULT
 from agentpulse.termination import TerminationFlush
 from agentpulse.threads import carry_context
 from agentpulse.tracing import active
@@ -99,13 +102,18 @@ class Pipeline:
             termination.install()
             self._sources.callback(termination.restore)
         self._sources.callback(carry_context())
+        asked = _asked_capture(settings)
+        # Says so where the variable makes no sense, also where no library is instrumented.
+        ContentPolicy.resolve(asked)
         if settings.auto_patch:
             self._sources.callback(uninstrument)
-            instrument(
-                settings.instrument,
-                tracer_provider=provider,
-                capture_messages=settings.capture_messages,
-            )
+            instrument(settings.instrument, tracer_provider=provider, capture_messages=asked)
+
+
+def _asked_capture(settings: Settings) -> bool | None:
+    """What was asked for; None where OpenTelemetry's variable decides, also on log events."""
+    asked = settings.sources["capture_messages"] not in (DEFAULT, STANDARD_CAPTURE_VARIABLE)
+    return settings.capture_messages if asked else None
 
 
 def _forget(recorder: Recorder) -> None:

@@ -304,6 +304,18 @@ CAPTURED = {
 }
 """What is told where messages are captured. Keys, headers and addresses aren't."""
 
+OF_PROGRAM = {
+    *("argument of a method", "result of a method", "argument of a function"),
+    *("keyword of a function", "result of a function", "argument of a generator"),
+    *("argument of an async generator", "argument of a coroutine", "exception of a coroutine"),
+    *("exception of a cron job", "exception of a session", "exception of a thread"),
+}
+"""What no client of a model is told."""
+OF_TOOLS = {
+    *("description of a tool", "parameter of a tool", "description of a function"),
+    "description of a tool of messages",
+}
+"""Definitions of tools are on spans and events, and not sent."""
 STOPPED_BY = {"stop sequence", "stop sequence of a message"}
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -331,6 +343,28 @@ def test_nothing_that_was_said_leaves_the_process(
         # The hook of threads prints what it did not handle, and so it should.
         printed = capfd.readouterr().err
         assert watched.canaries.within(printed) <= {"exception of a thread"}
+
+
+@pytest.mark.parametrize("mode", ["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"])
+def test_content_is_where_the_standard_variable_wants_it_and_nowhere_else(
+    mode: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", mode)
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT", "true")
+    on_spans, on_events = "SPAN" in mode, "EVENT" in mode
+    with Watched(caplog) as watched:
+        everything(watched)
+        within = watched.canaries.within
+
+        assert "gen_ai.client.inference.operation.details" not in watched.sent()
+        assert within(watched.sent()) == (CAPTURED if on_spans else set())
+        of_spans = CAPTURED | OF_TOOLS if on_spans else set()
+        assert within(watched.exported()) == STOPPED_BY | of_spans
+        of_events = CAPTURED - OF_PROGRAM | OF_TOOLS if on_events else set()
+        assert within(watched.emitted()) == STOPPED_BY | of_events
+        assert within(watched.logged()) == set()
+        assert watched.emitted().count('"gen_ai.operation.name"') > 10
+        assert SECRET not in watched.sent() + watched.emitted() + watched.exported()
 
 
 def test_what_goes_wrong_with_us_says_nothing_either(

@@ -8,7 +8,9 @@ import logging
 from typing import Any, Self
 
 import pytest
+from fakes.logs import Logs
 from fakes.receiver import Receiver
+from opentelemetry._logs import set_logger_provider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -45,6 +47,7 @@ class Watched:
         self.receiver, self.provider = Receiver(), FakeProvider()
         self._log, self._options = log, options
         self._memory = InMemorySpanExporter()
+        self._logs = Logs()
 
     def __enter__(self) -> Self:
         for logger in ("agentpulse", "opentelemetry"):
@@ -53,6 +56,7 @@ class Watched:
         self.provider.__enter__()
         tracers = TracerProvider(shutdown_on_exit=False)
         tracers.add_span_processor(SimpleSpanProcessor(self._memory))
+        set_logger_provider(self._logs.provider)
         agentpulse.init(
             endpoint=self.receiver.url, tracer_provider=tracers, debug=True, **self._options
         )
@@ -91,3 +95,7 @@ class Watched:
     def exported(self) -> str:
         """The spans as another exporter of the same provider gets them."""
         return "\n".join(span.to_json() for span in self._memory.get_finished_spans())
+
+    def emitted(self) -> str:
+        """The log events as the program's logger provider gets them."""
+        return self._logs.text()

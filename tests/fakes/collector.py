@@ -1,4 +1,4 @@
-"""What stands at the end of a pipeline by OTLP: it decodes spans with OpenTelemetry's own types."""
+"""What stands at the end of a pipeline by OTLP: it decodes with OpenTelemetry's own types."""
 
 from __future__ import annotations
 
@@ -8,17 +8,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
+_BY_PATH: dict[str, tuple[Any, Any]] = {
+    "/v1/traces": (ExportTraceServiceRequest, ExportTraceServiceResponse),
+    "/v1/logs": (ExportLogsServiceRequest, ExportLogsServiceResponse),
+}
+
 
 class Collector:
-    """Takes OTLP over HTTP; a context manager. `spans` are as protobuf's JSON has them."""
+    """Takes OTLP over HTTP; a context manager.
+
+    `spans` are as protobuf's JSON has them; of the log `records`, attributes are what they mean.
+    """
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
+        self.records: list[dict[str, Any]] = []
         self.bytes = 0
         """Of the requests, as they came."""
 
@@ -33,12 +46,9 @@ class Collector:
                 collector.bytes += len(body)
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                assert self.path == "/v1/traces"
-                request = MessageToDict(ExportTraceServiceRequest.FromString(body))
-                for resource in request["resourceSpans"]:
-                    for scope in resource["scopeSpans"]:
-                        collector.spans += scope["spans"]
-                answer = ExportTraceServiceResponse().SerializeToString()
+                request, response = _BY_PATH[self.path]
+                collector.take(MessageToDict(request.FromString(body)))
+                answer = response().SerializeToString()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.send_header("Content-Length", str(len(answer)))
@@ -60,6 +70,18 @@ class Collector:
         self._server.server_close()
         self._thread.join()
 
+    def take(self, request: dict[str, Any]) -> None:
+        """Keeps what a request tells."""
+        for resource in request.get("resourceSpans", ()):
+            for scope in resource["scopeSpans"]:
+                self.spans += scope["spans"]
+        for resource in request.get("resourceLogs", ()):
+            for scope in resource["scopeLogs"]:
+                for record in scope["logRecords"]:
+                    told = record.get("attributes", ())
+                    attributes = {each["key"]: value_of(each["value"]) for each in told}
+                    self.records.append({**record, "attributes": attributes})
+
     def attributes(self) -> dict[str, dict[str, Any]]:
         """By the name of a span, its attributes."""
         return {span["name"]: attributes_of(span) for span in self.spans}
@@ -69,3 +91,13 @@ def attributes_of(span: dict[str, Any]) -> dict[str, Any]:
     """The attributes of a span, whole numbers as the texts that protobuf's JSON makes of them."""
     told = span.get("attributes", ())
     return {each["key"]: next(iter(each["value"].values())) for each in told}
+
+
+def value_of(value: dict[str, Any]) -> Any:
+    """What a value of OTLP stands for."""
+    ((kind, held),) = value.items()
+    if kind == "arrayValue":
+        return [value_of(each) for each in held.get("values", ())]
+    if kind == "kvlistValue":
+        return {each["key"]: value_of(each["value"]) for each in held.get("values", ())}
+    return int(held) if kind == "intValue" else held

@@ -18,6 +18,7 @@ from typing import Any
 SHARED = Path(os.environ.get("AGENTPULSE_TEST_SHARED", Path(__file__).parents[3] / "shared"))
 RECORDINGS = SHARED / "recordings"
 WHY_ABSENT = "the recorded provider traffic (../shared/recordings) is not on this machine"
+REGISTRY = SHARED / "semconv/genai-registry.json"
 
 
 def is_present() -> bool:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import shield
+from agentpulse_instrumentation.events import Events
 from agentpulse_instrumentation.fields import Table, integer, text
 from agentpulse_instrumentation.instrumentor import Wanted
-from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.operation import Operation, Routes
+from agentpulse_instrumentation.policy import ContentPolicy
 from agentpulse_instrumentation.seam import Family, Seam, awrapped, wrapped
 
 
@@ -95,12 +96,16 @@ class Client:
         return self._answer
 
 
+def wanted(tracer: Any, provider: Any) -> Wanted:
+    return Wanted(tracer, provider, ContentPolicy(), Metrics("tests", None), Events("tests", None))
+
+
 def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
     family = Family(Routes([("post", "/toys", operation)]), lambda _client, _host: "toy maker")
     tracer = spans.provider.get_tracer("toys")
     seam = Seam(
         family,
-        Wanted(tracer, spans.provider, ContentPolicy(captures=False), Metrics("tests", None)),
+        wanted(tracer, spans.provider),
     )
     request = wrapped(Client.request, seam)
     return lambda options=None, **more: request(client, object, options or Options(), **more)
@@ -234,7 +239,7 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
 
     family = Family(Routes([("post", "/toys", TOY)]), lambda _client, _host: "toy maker")
     tracer = spans.provider.get_tracer("toys")
-    seam = Seam(family, Wanted(tracer, None, ContentPolicy(captures=False), Metrics("tests", None)))
+    seam = Seam(family, wanted(tracer, None))
     client = Client({})
     coroutine = awrapped(request, seam)(client, object, ASKED)
     coroutine.close()

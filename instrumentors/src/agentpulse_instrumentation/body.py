@@ -17,7 +17,7 @@ from weakref import ref
 from agentpulse_instrumentation.invocation import Invocation
 from agentpulse_instrumentation.response import release, watch_close
 from agentpulse_instrumentation.shield import shield
-from agentpulse_instrumentation.sse import EventDecoder, event_failure
+from agentpulse_instrumentation.sse import EventDecoder, event_failure, is_ping
 from agentpulse_instrumentation.stream import Observer
 
 LARGEST_BODY = 16 * 2**20
@@ -50,20 +50,14 @@ class _BodyObserver:
     """Takes the bytes of one body as the caller reads them."""
 
     __slots__ = (
-        "__weakref__",
-        "_events",
-        "_failure",
-        "_invocation",
-        "_is_json",
-        "_kept",
-        "_observer",
-        "_reading",
-        "_size",
+        *("__weakref__", "_add", "_events", "_failure", "_invocation"),
+        *("_is_json", "_kept", "_observer", "_reading", "_size"),
     )
 
     def __init__(self, invocation: Invocation, *, stream: bool, is_json: bool) -> None:
         self._invocation = invocation
         self._observer = Observer(invocation) if stream else None
+        self._add = None if self._observer is None else self._observer.add
         self._events = EventDecoder()
         self._is_json = is_json
         self._kept: list[bytes] = []
@@ -128,9 +122,11 @@ class _BodyObserver:
 
     def _take(self, chunk: bytes) -> None:
         with _READ_BODY:
-            if self._observer is not None:
+            if self._add is not None:
                 for event in self._events.feed(chunk):
-                    self._observer.add(event)
+                    if is_ping(event):
+                        continue
+                    self._add(event)
                     self._failure = self._failure or event_failure(event)
             elif self._is_json and self._size <= LARGEST_BODY:
                 self._size += len(chunk)

@@ -18,15 +18,17 @@ from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Tracer, TracerProvider
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation._version import VERSION
+from agentpulse_instrumentation.events import EventLogger, Events
 from agentpulse_instrumentation.imports import when_imported
-from agentpulse_instrumentation.messages import ContentPolicy
 from agentpulse_instrumentation.metrics import Metrics
+from agentpulse_instrumentation.policy import ContentPolicy
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.unfinished import Unfinished
 
@@ -94,24 +96,35 @@ class Wanted:
         provider: TracerProvider | None,
         policy: ContentPolicy,
         metrics: Metrics,
+        events: Events,
     ) -> None:
         self.tracer = tracer
         self.provider = provider
         """Where the spans go, as given; None for the global provider."""
         self.policy = policy
         self.metrics = metrics
+        self._events = events if policy.emits_events else None
         self.patches = Patches()
         self.unfinished = Unfinished()
         self.active = True
         """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
 
+    def event_logger(self) -> EventLogger | None:
+        """Where the events of a call that begins now go; None where none are wanted or taken."""
+        return None if self._events is None else self._events.logger()
+
+    def keeps_content(self, logger: EventLogger | None) -> bool:
+        """Whether there is a use for the content of a call whose events go to that logger."""
+        return self.policy.on_spans or (self.policy.on_events and logger is not None)
+
 
 class LibraryInstrumentor(BaseInstrumentor):
     """Instruments one library.
 
-    `instrument()` takes `tracer_provider` and `meter_provider` (default: the global ones, where
-    there are any) and `capture_messages`
-    (default: the standard variable OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, else off).
+    `instrument()` takes `tracer_provider`, `meter_provider` and `logger_provider` (default: the
+    global ones, where there are any, also those that are set later) and `capture_messages`, which
+    is about spans (default: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says what spans and
+    events carry, else nothing).
     """
 
     library: str
@@ -152,7 +165,8 @@ class LibraryInstrumentor(BaseInstrumentor):
         )
         policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
         metrics = Metrics(scope, cast("MeterProvider | None", kwargs.get("meter_provider")))
-        wanted = self._wanted = Wanted(tracer, provider, policy, metrics)
+        events = Events(scope, cast("LoggerProvider | None", kwargs.get("logger_provider")))
+        wanted = self._wanted = Wanted(tracer, provider, policy, metrics, events)
         atexit.register(wanted.unfinished.leave)
         for name in (self.defining, *self.also):
             module = sys.modules.get(name)

@@ -9,10 +9,14 @@ from typing import Any
 from opentelemetry.trace import Span, Status, StatusCode
 
 from agentpulse_instrumentation import estimate, semconv
+from agentpulse_instrumentation.chunk_times import ChunkTimes
+from agentpulse_instrumentation.ending import end_call
 from agentpulse_instrumentation.errors import error_type, http_status
-from agentpulse_instrumentation.messages import ContentPolicy
-from agentpulse_instrumentation.metrics import Metrics
+from agentpulse_instrumentation.events import EventLogger
+from agentpulse_instrumentation.instrumentor import Wanted
+from agentpulse_instrumentation.measures import INFERENCE
 from agentpulse_instrumentation.operation import Accumulator, Attributes, Operation
+from agentpulse_instrumentation.policy import NOTHING_SAID, Said
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.unfinished import Unfinished
 
@@ -28,37 +32,38 @@ class Invocation:
     """Owns the span of one call. Whoever learns first how the call went ends it, once."""
 
     __slots__ = (
-        "_body",
-        "_first_chunk",
-        "_metrics",
-        "_names_model",
-        "_open",
-        "_operation",
-        "_policy",
-        "_span",
-        "_started",
-        "unfinished",
+        *("_attributes", "_body", "_first_chunk", "_logger", "_open", "_operation"),
+        *("_said", "_span", "_started", "_wanted"),
     )
 
     def __init__(
         self,
         operation: Operation,
-        policy: ContentPolicy,
+        wanted: Wanted,
         span: Span,
         body: Mapping[str, Any],
-        unfinished: Unfinished,
-        metrics: Metrics,
-        *,
-        names_model: bool,
+        attributes: Attributes,
+        logger: EventLogger | None,
+        said: Said | None,
     ) -> None:
+        """Begins now.
+
+        Args:
+            operation: What is being called.
+            wanted: What is recorded of it.
+            span: Its span, which is recorded or not.
+            body: The request.
+            attributes: What the span was given, but for content.
+            logger: Where its events go.
+            said: The content of the request; None where content is not to be read.
+        """
         self._operation = operation
-        self._policy = policy
+        self._wanted = wanted
         self._span = span
         self._body = body
-        self._metrics = metrics
-        self.unfinished = unfinished
-        """Where whoever observes the answer says that it is open."""
-        self._names_model = names_model
+        self._attributes = attributes
+        self._logger = logger
+        self._said = said
         self._started = perf_counter()
         self._first_chunk: float | None = None
         # A list that is emptied once: popping is atomic, so two threads can't both end the span.
@@ -71,8 +76,13 @@ class Invocation:
 
     @property
     def keeps_content(self) -> bool:
-        """Whether what passes is to be kept for the span."""
-        return self._policy.captures
+        """Whether what passes is to be kept, for the span or an event."""
+        return self._said is not None
+
+    @property
+    def unfinished(self) -> Unfinished:
+        """Where whoever observes the answer says that it is open."""
+        return self._wanted.unfinished
 
     @property
     def is_open(self) -> bool:
@@ -83,6 +93,13 @@ class Invocation:
         """Notes the time to the first chunk of a stream, at the first call."""
         if self._first_chunk is None:
             self._first_chunk = perf_counter() - self._started
+
+    def chunk_times(self) -> ChunkTimes | None:
+        """What times the chunks of its stream; None where nobody measures them."""
+        metrics, operation = self._wanted.metrics, self._operation
+        if not metrics.is_on or operation.name not in INFERENCE:
+            return None
+        return ChunkTimes(metrics, operation, self._attributes)
 
     def answered(self, answer: Any) -> None:
         """Ends the span of a call that returned its whole answer."""
@@ -150,11 +167,7 @@ class Invocation:
         operation = self._operation
         operation.answer.read(answer, attributes)
         operation.more_from_answer(answer, attributes)
-        if not self._names_model and semconv.RESPONSE_MODEL in attributes:
-            # A request can name a stored prompt or a deployment instead; the answer tells the
-            # model.
-            model = attributes[semconv.REQUEST_MODEL] = attributes[semconv.RESPONSE_MODEL]
-            self._span.update_name(f"{operation.name} {model}")
+        self._name_model(attributes)
         reasons = operation.finish_reasons(answer)
         if finished:
             known = [reason for reason in reasons if reason]
@@ -166,9 +179,21 @@ class Invocation:
             attributes[semconv.RESPONSE_FINISH_REASONS] = [
                 reason or "error" for reason in reasons
             ] or ["error"]
-        if self._policy.captures:
-            attributes.update(self._policy.output_attributes(operation.output_content(answer)))
+        if self._said is not None:
+            policy = self._wanted.policy
+            said = policy.output_said(operation.output_content(answer))
+            self._said = {**self._said, **said}
+            self._span.set_attributes(policy.span_attributes(said))
         return operation.failure(answer)
+
+    def _name_model(self, attributes: Attributes) -> None:
+        """A request can name a stored prompt or a deployment; then the answer tells the model."""
+        # What fetches an answer asks no model.
+        if self._operation.resource_attribute is None and (
+            semconv.RESPONSE_MODEL in attributes and semconv.REQUEST_MODEL not in self._attributes
+        ):
+            model = attributes[semconv.REQUEST_MODEL] = attributes[semconv.RESPONSE_MODEL]
+            self._span.update_name(f"{self._operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
         if not self._operation.estimates_usage:
@@ -181,9 +206,9 @@ class Invocation:
     def _end(
         self, attributes: Attributes, failure: str | None, error: BaseException | None = None
     ) -> None:
-        span = self._span
+        span, said = self._span, self._said
         # What is kept for a call ends with the call.
-        self._body = _NO_BODY
+        self._body, self._said = _NO_BODY, None
         try:
             if error is not None:
                 failure = error_type(error)
@@ -192,11 +217,24 @@ class Invocation:
                     attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
-                description = self._policy.error_text(error) if error is not None else None
+                description = (
+                    self._wanted.policy.span_error_text(error) if error is not None else None
+                )
                 span.set_status(Status(StatusCode.ERROR, description))
             if attributes:
                 span.set_attributes(attributes)
         finally:
             # Runs the processors of other people, so this is inside a shield too.
-            span.end()
-            self._metrics.record(span)
+            if self._logger is None and not self._wanted.metrics.is_on:
+                span.end()
+            else:
+                end_call(
+                    span,
+                    {**self._attributes, **attributes},
+                    perf_counter() - self._started,
+                    policy=self._wanted.policy,
+                    metrics=self._wanted.metrics,
+                    logger=self._logger,
+                    said=said or NOTHING_SAID,
+                    error=error,
+                )

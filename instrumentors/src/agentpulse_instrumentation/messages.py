@@ -1,25 +1,18 @@
-"""Content in the JSON of the GenAI conventions, and the one place that decides on recording it.
-
-Content is messages, system instructions, tool definitions and the texts of exceptions.
+"""Content in the JSON of the GenAI conventions: messages and their parts, instructions, tools.
 
 Providers describe how their requests and answers read as messages (`openai/content.py`,
-`anthropic/content.py`); nothing of that runs unless `ContentPolicy.captures` is true.
+`anthropic/content.py`); nothing of that runs unless the policy (`policy.py`) has a use for it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentpulse_instrumentation import semconv
-
 Part = dict[str, Any]
 Message = dict[str, Any]
-
-STANDARD_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,53 +22,6 @@ class InputContent:
     messages: list[Message] = field(default_factory=list[Message])
     system: list[Part] = field(default_factory=list[Part])
     tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-
-@dataclass(frozen=True, slots=True)
-class ContentPolicy:
-    """Whether content may leave the process. Every attribute with content is made here."""
-
-    captures: bool = False
-
-    @classmethod
-    def resolve(cls, capture_messages: bool | None) -> ContentPolicy:
-        """The policy asked for, else what the standard variable says: SPAN_ONLY, SPAN_AND_EVENT."""
-        if capture_messages is not None:
-            return cls(capture_messages)
-        return cls(
-            os.environ.get(STANDARD_VARIABLE, "").strip().upper() in ("SPAN_ONLY", "SPAN_AND_EVENT")
-        )
-
-    def input_attributes(self, content: InputContent) -> dict[str, str]:
-        """Attributes of the request's content; empty where the policy forbids it."""
-        if not self.captures:
-            return {}
-        values = {
-            semconv.INPUT_MESSAGES: content.messages,
-            semconv.SYSTEM_INSTRUCTIONS: content.system,
-            semconv.TOOL_DEFINITIONS: content.tools,
-        }
-        return {name: _dumps(value) for name, value in values.items() if value}
-
-    def output_attributes(self, messages: list[Message]) -> dict[str, str]:
-        """Attributes of the answer's content; empty where the policy forbids it."""
-        return {semconv.OUTPUT_MESSAGES: _dumps(messages)} if self.captures and messages else {}
-
-    def json_attribute(self, name: str, value: object) -> dict[str, Any]:
-        """An attribute that holds content as JSON; none where the policy forbids it."""
-        return {name: _dumps(value)} if self.captures else {}
-
-    def error_text(self, error: BaseException) -> str | None:
-        """What the exception says. APIs echo prompts in their errors, so it is content too."""
-        return str(error) if self.captures else None
-
-
-def _dumps(value: object) -> str:
-    # Values come from JSON; what is none of it (a file handle in a hand-made body) is told by its
-    # type alone.
-    return json.dumps(
-        value, ensure_ascii=False, separators=(",", ":"), default=lambda odd: type(odd).__name__
-    )
 
 
 def text_part(content: str) -> Part:

@@ -1,12 +1,11 @@
-"""The GenAI metrics of the conventions, for programs that have a meter provider.
+"""Records the GenAI metrics, for programs that have a meter provider.
 
-Each is what an ended span says, so spans that a sampler drops are in none of them. The time per
-output chunk is left out: it would take a look at the clock for every chunk.
+Samplers thin out traces and not figures: a call is measured whether its span is recorded or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,110 +13,93 @@ from opentelemetry import metrics
 from opentelemetry.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.trace import Span
 
-from agentpulse_instrumentation import semconv
+from agentpulse_instrumentation import measures, semconv
 from agentpulse_instrumentation._version import VERSION
+from agentpulse_instrumentation.agents import AgentCalls
+from agentpulse_instrumentation.measures import Measure
 from agentpulse_instrumentation.shield import shield
 
 _RECORD = shield("record metrics")
 _NANOSECONDS = 1_000_000_000
-_INFERENCE = frozenset({"chat", "text_completion", "generate_content"})
-_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_SECONDS_OF_AGENTS = (
-    *(0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8),
-    *(25.6, 51.2, 102.4, 204.8, 409.6),
-)
-_SECONDS_OF_WORKFLOWS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
-_TOKENS = tuple(4**power for power in range(14))
-_OF_CALLS = (
-    semconv.OPERATION_NAME,
-    semconv.PROVIDER_NAME,
-    semconv.REQUEST_MODEL,
-    semconv.RESPONSE_MODEL,
-    semconv.SERVER_ADDRESS,
-    semconv.SERVER_PORT,
-    semconv.OPENAI_RESPONSE_SERVICE_TIER,
-    semconv.OPENAI_SYSTEM_FINGERPRINT,
-)
-_RUNS: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
-    "invoke_agent": ("gen_ai.invoke_agent.duration", _SECONDS_OF_AGENTS, (semconv.AGENT_NAME,)),
-    "invoke_workflow": (
-        "gen_ai.invoke_workflow.duration",
-        _SECONDS_OF_WORKFLOWS,
-        (semconv.WORKFLOW_NAME,),
-    ),
-    "execute_tool": (
-        "gen_ai.execute_tool.duration",
-        _SECONDS,
-        (semconv.TOOL_NAME, semconv.TOOL_TYPE),
-    ),
-}
-"""By operation of what isn't a client's: its metric, its buckets, and the attributes of it."""
-_USAGE = {
-    f"gen_ai.client.inference.usage.{kind}": f"gen_ai.usage.{kind}"
-    for kind in (
-        "input_tokens",
-        "output_tokens",
-        "cache_read.input_tokens",
-        "cache_write.input_tokens",
-        "reasoning.output_tokens",
-    )
-}
-_SIZES = {
-    f"gen_ai.client.inference.operation.{kind}": f"gen_ai.usage.{kind}"
-    for kind in ("input_tokens", "output_tokens")
-}
 
 
 class Metrics:
-    """Records what spans say, on the meter provider given, or on the global one if there is one."""
+    """Measures calls, on the meter provider given, or on the global one if there is one."""
 
     def __init__(self, scope: str, provider: MeterProvider | None) -> None:
         """`scope` is the instrumentation's name."""
         self._scope = scope
         self._provider = provider
-        self._histograms: dict[str, Histogram] = {}
-        self._counters: dict[str, Counter] = {}
+        self._instruments: dict[Measure, Any] = {}
 
-    def record(self, span: Span) -> None:
-        """Records a span of ours that has ended. Never raises."""
-        if self._provider is None and not _has_provider():
-            return
-        attributes: Mapping[str, Any] = getattr(span, "attributes", None) or {}
-        operation = attributes.get(semconv.OPERATION_NAME)
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a provider now."""
+        # Where none was set, the API hands out a stand-in, whose class has no public name.
+        return (
+            self._provider is not None
+            or type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
+        )
+
+    def record(
+        self,
+        span: Span,
+        attributes: Mapping[str, Any],
+        seconds: float,
+        calls: AgentCalls | None = None,
+    ) -> None:
+        """Measures what is over. Never raises.
+
+        Args:
+            span: Its span, which has ended; if it was recorded, it tells how long it took.
+            attributes: What the span was given.
+            seconds: How long it took by our own clock.
+            calls: Those of the agent that has run.
+        """
         # An answer of a cache is no call.
-        if operation is None or semconv.ANSWERED_BY in attributes:
+        if not self.is_on or semconv.ANSWERED_BY in attributes:
+            return
+        operation = attributes.get(semconv.OPERATION_NAME)
+        if operation is None:
             return
         with _RECORD:
-            ended: Any = span
-            seconds = (ended.end_time - ended.start_time) / _NANOSECONDS
-            if operation in _RUNS:
-                name, buckets, wanted = _RUNS[operation]
-                of_run = _chosen(attributes, (*wanted, semconv.ERROR_TYPE))
-                self._histogram(name, buckets).record(seconds, of_run)
-            elif operation in _INFERENCE:
+            seconds = _length(span, seconds)
+            if semconv.CALLED_IN_AGENT in attributes:
+                # On spans, the name of an agent means that they are its.
+                around = attributes[semconv.CALLED_IN_AGENT]
+                attributes = {semconv.AGENT_NAME: around, **attributes}
+            if operation in measures.INFERENCE:
                 self._inference(seconds, attributes)
             else:
-                of_call = _chosen(attributes, (*_OF_CALLS, semconv.ERROR_TYPE))
-                self._histogram("gen_ai.client.operation.duration", _SECONDS).record(
-                    seconds, of_call
-                )
+                measure = measures.RUNS.get(operation, measures.OTHER_DURATION)
+                self._record(measure, seconds, attributes)
+            if calls is not None:
+                self._record(measures.INFERENCE_CALLS, calls.inference, attributes)
+                self._record(measures.TOOL_CALLS, calls.tools, attributes)
+
+    def record_chunks(self, seconds: Iterable[float], attributes: Mapping[str, Any]) -> None:
+        """Measures chunks of a stream after its first: how long after the one before each came."""
+        with _RECORD:
+            for each in seconds:
+                self._record(measures.LATER_CHUNKS, each, attributes)
 
     def _inference(self, seconds: float, attributes: Mapping[str, Any]) -> None:
-        of_call = _chosen(attributes, _OF_CALLS)
-        failed = _chosen(attributes, (semconv.ERROR_TYPE,))
-        name = "gen_ai.client.inference"
-        self._histogram(f"{name}.duration", _SECONDS).record(seconds, {**of_call, **failed})
+        self._record(measures.INFERENCE_DURATION, seconds, attributes)
         first = attributes.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
         if first is not None:
-            self._histogram(f"{name}.time_to_first_chunk", _SECONDS).record(first, of_call)
+            self._record(measures.FIRST_CHUNK, first, attributes)
         if attributes.get(semconv.USAGE_ESTIMATED) is True:
             return
-        for metric, attribute in _SIZES.items():
-            if (tokens := attributes.get(attribute)) is not None:
-                self._histogram(metric, _TOKENS, "{token}").record(tokens, of_call)
-        for metric, attribute in _USAGE.items():
-            if tokens := attributes.get(attribute):
-                self._counter(metric).add(tokens, {**of_call, _MODALITY: "unknown"})
+        for name, measure in measures.SIZES.items():
+            if (tokens := attributes.get(name)) is not None:
+                self._record(measure, tokens, attributes)
+        for name, measure in measures.USAGE.items():
+            for modality, tokens in _by_modality(name, attributes):
+                told = {**_chosen(measure, attributes), semconv.MODALITY: modality}
+                self._counter(measure).add(tokens, told)
+
+    def _record(self, measure: Measure, value: float, attributes: Mapping[str, Any]) -> None:
+        self._histogram(measure).record(value, _chosen(measure, attributes))
 
     @cached_property
     def _meter(self) -> metrics.Meter:
@@ -125,28 +107,39 @@ class Metrics:
             self._scope, VERSION, self._provider, schema_url=semconv.SCHEMA_URL
         )
 
-    def _histogram(self, name: str, buckets: tuple[float, ...], unit: str = "s") -> Histogram:
-        found = self._histograms.get(name)
+    def _histogram(self, measure: Measure) -> Histogram:
+        found = self._instruments.get(measure)
         if found is None:
-            found = self._histograms[name] = self._meter.create_histogram(
-                name, unit, explicit_bucket_boundaries_advisory=buckets
+            found = self._instruments[measure] = self._meter.create_histogram(
+                measure.name, measure.unit, explicit_bucket_boundaries_advisory=measure.buckets
             )
         return found
 
-    def _counter(self, name: str) -> Counter:
-        found = self._counters.get(name)
+    def _counter(self, measure: Measure) -> Counter:
+        found = self._instruments.get(measure)
         if found is None:
-            found = self._counters[name] = self._meter.create_counter(name, "{token}")
+            found = self._instruments[measure] = self._meter.create_counter(
+                measure.name, measure.unit
+            )
         return found
 
 
-_MODALITY = "gen_ai.token.modality"
+def _length(span: Span, seconds: float) -> float:
+    started, ended = getattr(span, "start_time", None), getattr(span, "end_time", None)
+    return seconds if started is None or ended is None else (ended - started) / _NANOSECONDS
 
 
-def _has_provider() -> bool:
-    # Where none was set, the API hands out a stand-in, whose class has no public name.
-    return type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
+def _by_modality(name: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The parts of a figure, and what no part tells of."""
+    rest = attributes.get(name) or 0
+    for modality, part in measures.MODALITIES.get(name, {}).items():
+        tokens = min(attributes.get(part) or 0, rest)
+        if tokens:
+            rest -= tokens
+            yield modality, tokens
+    if rest:
+        yield "unknown", rest
 
 
-def _chosen(attributes: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: attributes[name] for name in names if name in attributes}
+def _chosen(measure: Measure, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: attributes[name] for name in measure.attributes if name in attributes}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
+from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from packaging.requirements import Requirement
@@ -35,6 +36,7 @@ def instrument(
     *,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
     capture_messages: bool | None = None,
 ) -> None:
     """Instruments the named libraries, or all that are supported. Twice is once.
@@ -46,8 +48,11 @@ def instrument(
         names: names of `INSTRUMENTORS`; None for all.
         tracer_provider: where the spans go; None for the global provider, also one set later.
         meter_provider: where the GenAI metrics go; None for the global provider, if there is one.
-        capture_messages: whether prompts, completions and exception texts are recorded; None for
-            what OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, else not.
+        logger_provider: where the GenAI log events go, if they are wanted; None for the global
+            provider, if there is one.
+        capture_messages: whether prompts, completions and exception texts are recorded on spans;
+            None for what OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says of spans and
+            events, else not.
 
     Raises:
         ValueError: a name is unknown.
@@ -69,6 +74,7 @@ def instrument(
                 skip_dep_check=True,
                 tracer_provider=tracer_provider,
                 meter_provider=meter_provider,
+                logger_provider=logger_provider,
                 capture_messages=capture_messages,
             )
 

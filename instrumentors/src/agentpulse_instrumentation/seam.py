@@ -17,12 +17,14 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, TracerProvider
 
-from agentpulse_instrumentation import places, semconv
+from agentpulse_instrumentation import agents, places, semconv
 from agentpulse_instrumentation.call import Call
 from agentpulse_instrumentation.hosts import Host, Servers
 from agentpulse_instrumentation.instrumentor import Wanted
 from agentpulse_instrumentation.invocation import Invocation
+from agentpulse_instrumentation.measures import INFERENCE
 from agentpulse_instrumentation.operation import Attributes, Operation, Routes
+from agentpulse_instrumentation.policy import NOTHING_SAID, Said
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.usage_chunk import UsageChunk, asking_for_usage
 
@@ -93,40 +95,37 @@ class Seam:
         body = _body(options)
         server = self._servers.of(client, options.url)
         streams = kwargs.get("stream") is True
-        attributes: Attributes = {
-            semconv.OPERATION_NAME: operation.name,
-            **server.attributes,
-            **operation.constants,
-        }
+        attributes = _request_attributes(operation, resource, body, server.attributes)
         if streams:
             attributes[semconv.REQUEST_STREAM] = True
-        if resource is not None and operation.resource_attribute is not None:
-            attributes[operation.resource_attribute] = resource
-        operation.request.read(body, attributes)
-        operation.more_from_request(body, attributes)
-        if self._policy.captures:
+        logger = self._wanted.event_logger()
+        keeps_content = self._wanted.keeps_content(logger)
+        said: Said = NOTHING_SAID
+        if keeps_content:
             with _BEGIN:
-                attributes.update(self._policy.input_attributes(operation.input_content(body)))
+                said = self._policy.input_said(operation.input_content(body))
         model = attributes.get(semconv.REQUEST_MODEL)
         begun = places.begin_call(operation.name, context, attributes)
         span = self._tracer.start_span(
             operation.name if model is None else f"{operation.name} {model}",
             begun.context,
             SpanKind.CLIENT,
-            attributes,
+            {**attributes, **self._policy.span_attributes(said)} if said else attributes,
         )
         begun.by(span)
+        if operation.name in INFERENCE:
+            agents.count_inference(begun.context)
         invocation = hidden = None
-        if span.is_recording():
+        # Samplers thin out traces, and neither metrics nor events.
+        if span.is_recording() or logger is not None or self._wanted.metrics.is_on:
             invocation = Invocation(
                 operation,
-                self._policy,
+                self._wanted,
                 span,
                 body,
-                self._wanted.unfinished,
-                self._wanted.metrics,
-                # What fetches an answer asks no model.
-                names_model=model is not None or resource is not None,
+                attributes,
+                logger,
+                said if keeps_content else None,
             )
             if streams and operation.usage_on_request and server.host.reports_usage_on_request:
                 asking = None if _is_raw(options) else asking_for_usage(options.json_data)
@@ -138,6 +137,21 @@ class Seam:
         call = Call(args, kwargs, invocation, hidden, streams=streams)
         call.enter(context, span)
         return call
+
+
+def _request_attributes(
+    operation: Operation, resource: str | None, body: Mapping[str, Any], server: Attributes
+) -> Attributes:
+    attributes: Attributes = {
+        semconv.OPERATION_NAME: operation.name,
+        **server,
+        **operation.constants,
+    }
+    if resource is not None and operation.resource_attribute is not None:
+        attributes[operation.resource_attribute] = resource
+    operation.request.read(body, attributes)
+    operation.more_from_request(body, attributes)
+    return attributes
 
 
 def _body(options: Any) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The span attributes that this distribution writes, spelt once.
+"""The attributes that this distribution writes, spelt once.
 
 Names and meanings are those of the GenAI semantic conventions, which moved to
 https://github.com/open-telemetry/semantic-conventions-genai; the constants packaged with
@@ -62,6 +62,8 @@ USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
 USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens"
 
+MODALITY = "gen_ai.token.modality"
+
 INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
@@ -79,6 +81,9 @@ ANTHROPIC_CACHE_WRITE_1H_TOKENS = "anthropic.usage.cache_creation.ephemeral_1h_i
 ANTHROPIC_RESPONSE_SERVICE_TIER = "anthropic.response.service_tier"
 
 ERROR_TYPE = "error.type"
+EXCEPTION_TYPE = "exception.type"
+EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACKTRACE = "exception.stacktrace"
 HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"

@@ -49,6 +49,11 @@ class EventDecoder:
         return cast("dict[str, Any]", event) if isinstance(event, dict) else None
 
 
+def is_ping(event: dict[str, Any]) -> bool:
+    """Whether an event only keeps the connection open; Anthropic's client hides these."""
+    return event.get("type") == "ping"
+
+
 def event_failure(event: dict[str, Any]) -> str | None:
     """The `error.type` of an event that reports an error, in either provider's form."""
     error = event.get("error")

@@ -7,7 +7,7 @@ the caller asks.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from weakref import ref
 
@@ -29,17 +29,29 @@ class Observer:
     and caller, finds the processor's caches cold and takes three times as long.
     """
 
-    __slots__ = ("__weakref__", "_accumulator", "_invocation", "_pending")
+    __slots__ = ("__weakref__", "_accumulator", "_hidden", "_invocation", "_pending", "_times")
 
-    def __init__(self, invocation: Invocation) -> None:
+    def __init__(self, invocation: Invocation, hidden: UsageChunk | None = None) -> None:
+        """`hidden` tells the chunk that the caller will not see."""
         self._invocation = invocation
+        self._hidden = hidden
         make = invocation.operation.accumulator
         self._accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
         self._pending: list[Any] = []
+        self._times = invocation.chunk_times()
         invocation.unfinished.add(self)
 
-    def add(self, chunk: Any) -> None:
-        """Takes the next chunk. Never raises."""
+    @property
+    def add(self) -> Callable[[Any], None]:
+        """What takes each chunk, and never raises. To be asked for once a stream."""
+        return self._add if self._times is None else self._add_timed
+
+    def _add_timed(self, chunk: Any) -> None:
+        if self._times is not None and not (self._hidden and self._hidden.takes(chunk)):
+            self._times.arrived()
+        self._add(chunk)
+
+    def _add(self, chunk: Any) -> None:
         pending = self._pending
         if not pending:
             self._invocation.chunk_arrived()
@@ -71,6 +83,8 @@ class Observer:
             with _READ_CHUNKS:
                 for chunk in pending:
                     self._accumulator.add(chunk)
+        if self._times is not None:
+            self._times.record(self._accumulator)
 
     def __del__(self) -> None:
         self._invocation.unfinished.discard(self)
@@ -118,7 +132,7 @@ def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | Non
 
     Closing a stream only closes its response, so that is watched too.
     """
-    observer = Observer(invocation)
+    observer = Observer(invocation, hidden)
     observe = aobserved if _is_async(stream) else observed
     iterator = observe(stream._iterator, observer, hidden)  # noqa: SLF001  # `_streaming.py` of both
     stream._iterator = iterator  # noqa: SLF001  # the same

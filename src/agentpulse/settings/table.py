@@ -76,9 +76,9 @@ class Settings:
         Row(
             "AGENTPULSE_CAPTURE_MESSAGES",
             kinds.SWITCH,
-            "Whether prompts, answers and exception texts are sent. Where neither says, "
-            "`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` does "
-            "(`SPAN_ONLY` or `SPAN_AND_EVENT`).",
+            "Whether prompts, answers and exception texts are on spans and sent. Where neither "
+            "says, `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` does (`SPAN_ONLY`, "
+            "`SPAN_AND_EVENT`; with `EVENT_ONLY` they are on log events alone, and not sent).",
         ),
     ] = False
     redact: Annotated[

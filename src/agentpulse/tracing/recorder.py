@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from agentpulse_exporter import names
+from agentpulse_instrumentation import agents
+from agentpulse_instrumentation.agents import AgentCalls, Inside
 from agentpulse_instrumentation.errors import error_type
 from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.shield import shield
@@ -75,18 +77,39 @@ class Recorder:
             if description.session is not None and found is not None and scope.outer is None:
                 context, links = _as_root(context)
             attributes = self._attributes(description, scope)
-            if call is not None:
-                attributes |= self._arguments(description, *call)
+            said = {} if call is None else self._arguments(description, *call)
             operation = _OPERATIONS.get(description.kind)
             span = self._tracer.start_span(
                 f"{operation} {description.name}" if operation else description.name,
                 context,
                 SpanKind.INTERNAL,
-                attributes,
+                {**attributes, **said},
                 links,
             )
-            return Step(description, span, scope, context, self._metrics, captures=self._captures)
+            if description.kind == "tool" and scope.agent is not None:
+                attributes[names.CALLED_IN_AGENT] = scope.agent
+            calls, around = self._counted(description, context)
+            return Step(
+                *(description, span, scope, around, self._metrics, attributes, calls),
+                captures=self._captures,
+            )
         return None
+
+    def _counted(
+        self, description: Description, context: Context
+    ) -> tuple[AgentCalls | None, Context]:
+        """Counts a tool for the agent that calls it; what an agent calls is counted in a new one.
+
+        Returns:
+            The calls of an agent that begins, and the context for what is inside.
+        """
+        if description.kind == "agent" and self._metrics.is_on:
+            calls = AgentCalls()
+            return calls, agents.within(Inside(calls), context)
+        place = agents.inside(context)
+        if description.kind == "tool" and place is not None:
+            return None, agents.within(place.in_tool(), context)
+        return None, context
 
     def instant(self, kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
         """A span without length: something that happened now, and here. Never raises."""

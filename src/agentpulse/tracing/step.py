@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
 
 from agentpulse_exporter import names
+from agentpulse_instrumentation.agents import AgentCalls
 from agentpulse_instrumentation.errors import error_type
 from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.shield import shield
@@ -29,7 +32,8 @@ class Step:
     """
 
     __slots__ = (
-        *("_captures", "_inside", "_metrics", "_open", "_outside"),
+        *("_attributes", "_calls", "_captures", "_inside", "_metrics", "_open", "_outside"),
+        "_started",
         *("description", "scope", "span"),
     )
 
@@ -40,6 +44,8 @@ class Step:
         scope: Scope,
         around: Context,
         metrics: Metrics,
+        attributes: dict[str, Any],
+        calls: AgentCalls | None,
         *,
         captures: bool,
     ) -> None:
@@ -48,6 +54,9 @@ class Step:
         self.scope = scope
         self._captures = captures
         self._metrics = metrics
+        self._attributes = attributes
+        self._calls = calls
+        self._started = perf_counter()
         self._inside = within(scope, set_span_in_context(span, around))
         self._outside: Context | None = None
         self._open = [True]
@@ -145,7 +154,8 @@ class Step:
                     self._end()
 
     def _tell(self, error: BaseException) -> None:
-        self.span.set_attribute(names.ERROR_TYPE, error_type(error))
+        self._attributes[names.ERROR_TYPE] = kind = error_type(error)
+        self.span.set_attribute(names.ERROR_TYPE, kind)
         if isinstance(error, SystemExit):
             code = error.code
             self.span.set_attribute(
@@ -167,7 +177,8 @@ class Step:
 
     def _end(self) -> None:
         self.span.end()
-        self._metrics.record(self.span)
+        seconds = perf_counter() - self._started
+        self._metrics.record(self.span, self._attributes, seconds, self._calls)
 
     def _keeps_result(self) -> bool:
         wanted = self.description.capture_result

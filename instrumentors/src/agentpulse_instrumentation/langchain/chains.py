@@ -12,9 +12,10 @@ from agentpulse_instrumentation.errors import error_type
 from agentpulse_instrumentation.fields import get, text
 from agentpulse_instrumentation.langchain import content, requests
 from agentpulse_instrumentation.langchain.runs import Run, Runs, inherited_from
-from agentpulse_instrumentation.messages import ContentPolicy, InputContent
+from agentpulse_instrumentation.messages import InputContent
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.places import Place
+from agentpulse_instrumentation.policy import NOTHING_SAID, ContentPolicy, Said
 
 _HIDDEN = ("langsmith:hidden", "langgraph:hidden")
 _NODE = "graph:step:"
@@ -31,7 +32,9 @@ def begin_chain(runs: Runs, inputs: Any, about: dict[str, Any]) -> None:
     tags: list[str] = about.get("tags") or []
     if any(tag in _HIDDEN for tag in tags):
         around = parent.span if parent is not None else None
-        runs.open(Run(about["run_id"], around, inherited, is_shown=False), parent)
+        hidden = Run(about["run_id"], around, inherited, is_shown=False)
+        hidden.inside = None if parent is None else parent.inside
+        runs.open(hidden, parent)
         return
     name = text(about.get("name")) or "chain"
     labels = requests.labels(about)
@@ -50,8 +53,8 @@ def begin_chain(runs: Runs, inputs: Any, about: dict[str, Any]) -> None:
         # The conventions know conversations of their operations only, and a chain is none.
         attributes.pop(semconv.CONVERSATION_ID, None)
     attributes[semconv.SPAN_KIND] = kind
-    attributes |= _input(runs.wanted.policy, inputs, attributes.get(semconv.OPERATION_NAME))
-    runs.start(about, spoken, attributes, inherited)
+    said = _input(runs.wanted.policy, inputs, attributes.get(semconv.OPERATION_NAME))
+    runs.start(about, spoken, attributes, inherited, said=said)
 
 
 def begin_tool(runs: Runs, serialized: Any, said: Any, about: dict[str, Any]) -> None:
@@ -70,11 +73,12 @@ def begin_tool(runs: Runs, serialized: Any, said: Any, about: dict[str, Any]) ->
     if (call_id := text(about.get("tool_call_id"))) is not None:
         attributes[semconv.TOOL_CALL_ID] = call_id
     policy = runs.wanted.policy
-    if policy.captures:
+    arguments: Said = NOTHING_SAID
+    if policy.on_spans:
         inputs = about.get("inputs")
         given = content.plain(said if inputs is None else inputs)
-        attributes |= policy.json_attribute(semconv.TOOL_CALL_ARGUMENTS, given)
-    runs.start(about, f"execute_tool {name}", attributes, inherited)
+        arguments = policy.span_attribute(semconv.TOOL_CALL_ARGUMENTS, given)
+    runs.start(about, f"execute_tool {name}", attributes, inherited, said=arguments)
 
 
 def begin_retriever(runs: Runs, serialized: Any, query: Any, about: dict[str, Any]) -> None:
@@ -86,11 +90,10 @@ def begin_retriever(runs: Runs, serialized: Any, query: Any, about: dict[str, An
     attributes: Attributes = {**inherited, semconv.OPERATION_NAME: "retrieval"}
     if name is not None:
         attributes[semconv.RUN_NAME] = name
-    policy = runs.wanted.policy
-    if policy.captures and isinstance(query, str):
-        attributes[semconv.RETRIEVAL_QUERY] = query
+    asked = runs.wanted.policy.on_spans and isinstance(query, str)
+    said: Said = {semconv.RETRIEVAL_QUERY: query} if asked else NOTHING_SAID
     ambient = context_api.get_current()
-    run = runs.start(about, "retrieval", attributes, inherited, SpanKind.CLIENT)
+    run = runs.start(about, "retrieval", attributes, inherited, SpanKind.CLIENT, said)
     run.place = Place(ambient, run.span, inherited)
     places.enter(run.place)
 
@@ -105,12 +108,12 @@ def end(
     policy = runs.wanted.policy
     if error is not None:
         if not _is_control_flow(error):
-            run.span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-            run.span.set_status(Status(StatusCode.ERROR, policy.error_text(error)))
-    elif policy.captures:
+            run.attributes[semconv.ERROR_TYPE] = kind = error_type(error)
+            run.span.set_attribute(semconv.ERROR_TYPE, kind)
+            run.span.set_status(Status(StatusCode.ERROR, policy.span_error_text(error)))
+    elif policy.on_spans:
         run.span.set_attributes(_output(run, policy, result))
-    run.span.end()
-    runs.wanted.metrics.record(run.span)
+    runs.finish(run, error)
 
 
 def _kind_of(
@@ -139,32 +142,31 @@ def _is_control_flow(error: BaseException) -> bool:
     )
 
 
-def _input(policy: ContentPolicy, inputs: Any, operation: object) -> Attributes:
-    if not policy.captures:
-        return {}
+def _input(policy: ContentPolicy, inputs: Any, operation: object) -> Said:
+    if not policy.on_spans:
+        return NOTHING_SAID
     said = content.messages(inputs)
     if said is None:
-        return policy.json_attribute(semconv.ARGUMENTS, content.plain(inputs))
+        return policy.span_attribute(semconv.ARGUMENTS, content.plain(inputs))
     # As with conversations: a chain has no messages.
     if operation is None:
-        return policy.json_attribute(semconv.ARGUMENTS, said)
-    return {**policy.input_attributes(InputContent(said))}
+        return policy.span_attribute(semconv.ARGUMENTS, said)
+    return policy.input_said(InputContent(said))
 
 
-def _output(run: Run, policy: ContentPolicy, result: Any) -> Attributes:
-    attributes: Any = getattr(run.span, "attributes", None) or {}
-    operation = attributes.get(semconv.OPERATION_NAME)
+def _output(run: Run, policy: ContentPolicy, result: Any) -> Said:
+    operation = run.attributes.get(semconv.OPERATION_NAME)
     if operation == "execute_tool":
         value = get(result, "content")
         given = content.plain(result if value is None else value)
         # By the conventions, what a tool gives is an object.
         told: object = cast("object", given) if isinstance(given, dict) else {"result": given}
-        return policy.json_attribute(semconv.TOOL_CALL_RESULT, told)
+        return policy.span_attribute(semconv.TOOL_CALL_RESULT, told)
     if operation == "retrieval":
-        return policy.json_attribute(semconv.RETRIEVAL_DOCUMENTS, content.plain(result))
+        return policy.span_attribute(semconv.RETRIEVAL_DOCUMENTS, content.plain(result))
     said = content.messages(result)
     if said is None:
-        return policy.json_attribute(semconv.RESULT, content.plain(result))
+        return policy.span_attribute(semconv.RESULT, content.plain(result))
     if operation is None:
-        return policy.json_attribute(semconv.RESULT, said)
-    return {**policy.output_attributes(said)}
+        return policy.span_attribute(semconv.RESULT, said)
+    return policy.output_said(said)

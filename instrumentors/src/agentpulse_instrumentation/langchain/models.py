@@ -15,13 +15,16 @@ from typing import Any
 from opentelemetry import context as context_api
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_span
 
-from agentpulse_instrumentation import places, semconv
+from agentpulse_instrumentation import agents, places, semconv
+from agentpulse_instrumentation.ending import end_call
 from agentpulse_instrumentation.errors import error_type, http_status
 from agentpulse_instrumentation.fields import get
 from agentpulse_instrumentation.langchain import answers, caching, content, requests
 from agentpulse_instrumentation.langchain.runs import Run, Runs, inherited_from
+from agentpulse_instrumentation.measures import INFERENCE
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.places import Place
+from agentpulse_instrumentation.policy import NOTHING_SAID, Said
 
 begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_begun", default=None)
 """The runs that begin inside the `agenerate` around, which ends them where it is cancelled."""
@@ -34,7 +37,7 @@ class ModelCall:
     operation: str
     about: dict[str, Any]
     started: int
-    input: Attributes
+    said: Said
     first_chunk: float | None = None
     has_cache: bool = False
     """Whether a cache may answer in place of the model."""
@@ -47,11 +50,13 @@ def begin(runs: Runs, operation: str, said: Any, about: dict[str, Any]) -> None:
     parent = runs.get(about.get("parent_run_id"))
     inherited = inherited_from(parent, about)
     facts = {**inherited, **requests.labels(about)}
-    span = get_current_span(runs.context_for(parent))
+    context, wanted = runs.context_for(parent), runs.wanted
+    ambient = agents.within(agents.inside(context), context_api.get_current())
     run = Run(about["run_id"], inherited=facts)
-    run.place = Place(context_api.get_current(), span, facts, operation=operation)
-    policy = runs.wanted.policy
-    given = policy.input_attributes(content.model_input(said, about)) if policy.captures else {}
+    run.place = Place(ambient, get_current_span(context), facts, operation=operation)
+    given = NOTHING_SAID
+    if wanted.keeps_content(wanted.event_logger()):
+        given = wanted.policy.input_said(content.model_input(said, about))
     run.call = ModelCall(operation, about, time.time_ns(), given)
     places.enter(run.place)
     runs.open(run, parent)
@@ -145,35 +150,47 @@ def _make_span(
     answer: Attributes,
     error: BaseException | None,
 ) -> None:
-    policy = runs.wanted.policy
+    wanted, policy, logger = runs.wanted, runs.wanted.policy, runs.wanted.event_logger()
     attributes: Attributes = {
         semconv.OPERATION_NAME: call.operation,
         **place.facts,
         **requests.attributes(call.about),
-        **call.input,
     }
     if call.first_chunk is not None:
         attributes[semconv.REQUEST_STREAM] = True
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = call.first_chunk
     attributes |= answer
-    if policy.captures:
-        attributes |= policy.output_attributes(content.model_output(response))
+    said = call.said
+    if wanted.keeps_content(logger):
+        said = {**said, **policy.output_said(content.model_output(response))}
     model = attributes.get(semconv.REQUEST_MODEL) or attributes.get(semconv.RESPONSE_MODEL)
     if model is not None:
         attributes.setdefault(semconv.REQUEST_MODEL, model)
-    span = runs.wanted.tracer.start_span(
+    # A caller that leaves a stream early closes it.
+    failure = None if isinstance(error, GeneratorExit) else error
+    if failure is not None:
+        attributes[semconv.ERROR_TYPE] = error_type(failure)
+        status = http_status(failure)
+        if status is not None:
+            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+    if semconv.ANSWERED_BY not in attributes and call.operation in INFERENCE:
+        agents.count_inference(place.context)
+    span = wanted.tracer.start_span(
         call.operation if model is None else f"{call.operation} {model}",
         place.context,
         SpanKind.CLIENT,
         start_time=call.started,
-        attributes=attributes,
+        attributes={**attributes, **policy.span_attributes(said)},
     )
-    # A caller that leaves a stream early closes it.
-    if error is not None and not isinstance(error, GeneratorExit):
-        span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-        status = http_status(error)
-        if status is not None:
-            span.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
-        span.set_status(Status(StatusCode.ERROR, policy.error_text(error)))
-    span.end()
-    runs.wanted.metrics.record(span)
+    if failure is not None:
+        span.set_status(Status(StatusCode.ERROR, policy.span_error_text(failure)))
+    end_call(
+        span,
+        attributes,
+        (time.time_ns() - call.started) / 1e9,
+        policy=policy,
+        metrics=wanted.metrics,
+        logger=logger,
+        said=said,
+        error=failure,
+    )

@@ -7,6 +7,7 @@ threads don't keep.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -16,10 +17,13 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
-from agentpulse_instrumentation import places, semconv
+from agentpulse_instrumentation import agents, places, semconv
+from agentpulse_instrumentation.agents import AgentCalls, Inside
+from agentpulse_instrumentation.ending import end_call
 from agentpulse_instrumentation.instrumentor import Wanted
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.places import Place
+from agentpulse_instrumentation.policy import NOTHING_SAID, Said
 
 MOST_ORPHANS = 100
 MOST_RUNS = 10_000
@@ -52,6 +56,10 @@ class Run:
             a call of a model, which has a span only if nothing underneath tells of it.
         inherited: What the runs inside it take over.
         is_shown: Whether the span is its own.
+        attributes: What the span was given, but for content.
+        started: When it began, in nanoseconds since 1970.
+        inside: The agent whose run it is, or is a part of.
+        calls: Those of its own, where it is an agent.
         place: Where its model or its retriever is at work.
         call: What is known of a call of a model.
         parent: The run around it.
@@ -62,6 +70,10 @@ class Run:
     span: Span | None = None
     inherited: Attributes = field(default_factory=dict[str, Any])
     is_shown: bool = True
+    attributes: Attributes = field(default_factory=dict[str, Any])
+    started: int = field(default_factory=time.time_ns)
+    inside: Inside | None = None
+    calls: AgentCalls | None = None
     place: Place | None = None
     call: Any = None
     parent: Run | None = None
@@ -98,7 +110,7 @@ class Runs:
             # In the body of the parent, what is current there is the parent or something inside it.
             return ambient
         if parent.span is not None:
-            return set_span_in_context(parent.span, ambient)
+            return agents.within(parent.inside, set_span_in_context(parent.span, ambient))
         return ambient if parent.place is None else parent.place.context_in(ambient)
 
     def open(self, run: Run, parent: Run | None) -> None:
@@ -124,13 +136,26 @@ class Runs:
         attributes: Attributes,
         inherited: Attributes,
         kind: SpanKind = SpanKind.INTERNAL,
+        said: Said = NOTHING_SAID,
     ) -> Run:
         """Starts the span of a run inside the one that `about` names."""
         parent = self.get(about.get("parent_run_id"))
-        span = self.wanted.tracer.start_span(name, self.context_for(parent), kind, attributes)
-        run = Run(about["run_id"], span, inherited)
+        context = self.context_for(parent)
+        span = self.wanted.tracer.start_span(name, context, kind, {**attributes, **said})
+        run = Run(about["run_id"], span, inherited, attributes=attributes)
+        self._place(run, agents.inside(context))
         self.open(run, parent)
         return run
+
+    def _place(self, run: Run, around: Inside | None) -> None:
+        """Notes the agent that a run is a part of, and counts the run where it is a tool."""
+        operation = run.attributes.get(semconv.OPERATION_NAME)
+        run.inside = around
+        if operation == "invoke_agent" and self.wanted.metrics.is_on:
+            run.calls = AgentCalls()
+            run.inside = Inside(run.calls)
+        elif operation == "execute_tool" and around is not None:
+            run.inside = around.in_tool()
 
     def close(self, run_id: Any) -> Run | None:
         """Takes a run off that ended."""
@@ -144,6 +169,7 @@ class Runs:
         run = self.get(run_id)
         if run is not None and run.span is not None:
             context = set_span_in_context(run.span, context_api.get_current())
+            context = agents.within(run.inside, context)
             context_api.attach(context_api.set_value(_BODY, run, context))
 
     def _close(self, run: Run) -> None:
@@ -176,8 +202,24 @@ class Runs:
 
     def _give_up(self, run: Run) -> None:
         self._close(run)
-        if run.span is not None and run.is_shown:
-            run.span.end()
+        self.finish(run)
+
+    def finish(self, run: Run, error: BaseException | None = None) -> None:
+        """Ends the span of a run that has one of its own, and measures the run."""
+        if run.span is None or not run.is_shown:
+            return
+        # Of runs that have a span, these are calls of a client.
+        is_call = run.attributes.get(semconv.OPERATION_NAME) == "retrieval"
+        end_call(
+            run.span,
+            run.attributes,
+            (time.time_ns() - run.started) / 1e9,
+            policy=self.wanted.policy,
+            metrics=self.wanted.metrics,
+            logger=self.wanted.event_logger() if is_call else None,
+            error=error,
+            calls=run.calls,
+        )
 
 
 def inherited_from(parent: Run | None, about: dict[str, Any]) -> Attributes:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
+from time import time_ns
 from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from agentpulse_instrumentation import estimate, semconv
+from agentpulse_instrumentation import agents, estimate, semconv
+from agentpulse_instrumentation.ending import end_call
 from agentpulse_instrumentation.errors import error_type, http_status
+from agentpulse_instrumentation.events import EventLogger
 from agentpulse_instrumentation.fields import get
 from agentpulse_instrumentation.instrumentor import Wanted
 from agentpulse_instrumentation.litellm.answers import parsed_body, read_answer
 from agentpulse_instrumentation.litellm.calls import Attempt
 from agentpulse_instrumentation.litellm.requests import hides_content, request_body, streams
+from agentpulse_instrumentation.measures import INFERENCE
 from agentpulse_instrumentation.operation import Attributes
+from agentpulse_instrumentation.policy import NOTHING_SAID, ContentPolicy, Said
 
 _NANOSECONDS = 1_000_000_000
 _IDENTITY = (semconv.RESPONSE_ID, semconv.RESPONSE_MODEL)
@@ -27,28 +33,43 @@ _NO_ANSWERS = {"TransportError", "ClientConnectionError", "ConnectionError", "Ti
 _DEEPEST = 8
 
 
+@dataclass(slots=True)
+class _Telling:
+    """A call that is over, its span begun."""
+
+    attempt: Attempt
+    span: Span
+    policy: ContentPolicy
+    logger: EventLogger | None
+    keeps_content: bool
+    said: Said
+    attributes: Attributes = field(default_factory=dict[str, Any])
+    """What is known beside what the span began with."""
+
+
 class Spans:
     """Makes the spans of one `instrument()`."""
 
-    __slots__ = ("_metrics", "_policy", "_tracer")
+    __slots__ = ("_wanted",)
 
     def __init__(self, wanted: Wanted) -> None:
-        self._tracer = wanted.tracer
-        self._policy = wanted.policy
-        self._metrics = wanted.metrics
+        self._wanted = wanted
 
     def answered(
         self, attempt: Attempt, context: Context, logging: Any, result: Any, end: object
     ) -> None:
         """The span of a call that was answered, by a provider, a cache or a mock."""
-        span = self._start(attempt, context, logging)
-        attributes: Attributes = {}
+        telling = self._start(attempt, context, logging)
         failure = None
         try:
-            if span.is_recording():
-                failure = self._read(attempt, logging, result, attributes)
+            if (
+                telling.span.is_recording()
+                or telling.logger is not None
+                or self._wanted.metrics.is_on
+            ):
+                failure = _read(telling, logging, result)
         finally:
-            self._end(span, attempt, attributes, failure, end)
+            self._end(telling, failure, end)
 
     def failed(
         self,
@@ -59,115 +80,132 @@ class Spans:
         end: object = None,
     ) -> None:
         """The span of a call that raised."""
-        span = self._start(attempt, context, logging)
-        attributes: Attributes = {}
+        telling = self._start(attempt, context, logging)
         # What breaks a stream is wrapped for the router, which goes on with another model.
         error = getattr(error, "original_exception", None) or error
         status = http_status(error) if attempt.is_billed else None
         if status is not None and _was_answered(error):
-            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+            telling.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
         if semconv.REQUEST_STREAM in attempt.attributes and _first_chunk(logging) is not None:
-            self._cut_short(attempt, attributes)
-        description = self._policy.error_text(error)
-        self._end(span, attempt, attributes, error_type(error), end, description)
+            _cut_short(telling)
+        self._end(telling, error_type(error), end, error)
 
     def unfinished(self, attempt: Attempt, context: Context) -> None:
         """The span of a call whose end nobody told: cancelled, a stream left early, or answered.
 
         LiteLLM is silent about the last of several async tries that it makes by itself.
         """
-        span = self._start(attempt, context, None)
-        attributes: Attributes = {}
+        telling = self._start(attempt, context, None)
         failure = None
         said = parsed_body(attempt.said)
         if semconv.REQUEST_STREAM in attempt.attributes:
-            self._cut_short(attempt, attributes)
+            _cut_short(telling)
         elif said and "error" not in said:
-            failure = self._read_answer(attempt, said, attributes)
+            failure = _read_answer(telling, said)
         else:
             failure = _NEVER_ANSWERED
-        self._end(span, attempt, attributes, failure, attempt.answered_at)
+        self._end(telling, failure, attempt.answered_at)
 
-    def _start(self, attempt: Attempt, context: Context, logging: Any | None) -> Span:
-        attributes, operation = attempt.attributes, attempt.operation
+    def _start(self, attempt: Attempt, context: Context, logging: Any | None) -> _Telling:
+        attributes, operation, wanted = attempt.attributes, attempt.operation, self._wanted
         if attempt.answered_by is not None:
             attributes[semconv.ANSWERED_BY] = attempt.answered_by
-        if logging is not None and self._policy.captures and not hides_content():
-            content = operation.input_content(request_body(logging))
-            attributes.update(self._policy.input_attributes(content))
+        elif operation.name in INFERENCE:
+            agents.count_inference(context)
+        logger, hides = wanted.event_logger(), hides_content()
+        policy = wanted.policy.silenced() if hides else wanted.policy
+        keeps_content = not hides and wanted.keeps_content(logger)
+        said: Said = NOTHING_SAID
+        if logging is not None and keeps_content:
+            said = policy.input_said(operation.input_content(request_body(logging)))
         model = attributes.get(semconv.REQUEST_MODEL)
-        return self._tracer.start_span(
+        span = wanted.tracer.start_span(
             operation.name if model is None else f"{operation.name} {model}",
             context,
             SpanKind.CLIENT,
-            attributes,
+            {**attributes, **policy.span_attributes(said)},
             start_time=attempt.started,
         )
-
-    def _read(
-        self, attempt: Attempt, logging: Any, result: Any, attributes: Attributes
-    ) -> str | None:
-        failure = self._read_answer(attempt, result, attributes)
-        cost = _cost(result, logging) if attempt.answered_by is None else None
-        if cost is not None:
-            attributes[semconv.COST_FALLBACK] = cost
-        first = _first_chunk(logging) if streams(logging) else None
-        if first is not None and first >= attempt.started:
-            waited = (first - attempt.started) / _NANOSECONDS
-            attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = waited
-        return failure
-
-    def _read_answer(self, attempt: Attempt, result: Any, attributes: Attributes) -> str | None:
-        captures = self._policy.captures and not hides_content()
-        is_stream = semconv.REQUEST_STREAM in attempt.attributes
-        # A stream's body was never told, and vectors are much to read for nothing.
-        knows_body = not is_stream and attempt.operation.name != "embeddings"
-        answer = read_answer(
-            result,
-            parsed_body(attempt.said) if knows_body else {},
-            provider=attempt.attributes.get(semconv.PROVIDER_NAME),
-            with_content=captures,
-        )
-        for name, value in answer.attributes.items():
-            # Where no provider was asked, no tokens were used and nothing is billed.
-            if attempt.answered_by is None or name in _IDENTITY:
-                attributes[name] = value
-        reasons = [reason for reason in answer.reasons if reason]
-        if reasons:
-            attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
-        if captures:
-            attributes.update(self._policy.output_attributes(answer.messages))
-        return answer.failure
-
-    def _cut_short(self, attempt: Attempt, attributes: Attributes) -> None:
-        attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
-        if attempt.operation.estimates_usage and attempt.is_billed:
-            body = {"messages": attempt.messages}
-            attributes[semconv.USAGE_INPUT_TOKENS] = estimate.input_tokens(body)
-            attributes[semconv.USAGE_ESTIMATED] = True
-            if attempt.characters:
-                tokens = estimate.tokens(attempt.characters)
-                attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens
+        return _Telling(attempt, span, policy, logger, keeps_content, said)
 
     def _end(
         self,
-        span: Span,
-        attempt: Attempt,
-        attributes: Attributes,
+        telling: _Telling,
         failure: str | None,
         end: object = None,
-        description: str | None = None,
+        error: BaseException | None = None,
     ) -> None:
+        span, attempt, attributes = telling.span, telling.attempt, telling.attributes
         try:
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
-                span.set_status(Status(StatusCode.ERROR, description))
+                text = None if error is None else telling.policy.span_error_text(error)
+                span.set_status(Status(StatusCode.ERROR, text))
             if attributes:
                 span.set_attributes(attributes)
         finally:
-            ended = _nanoseconds(end)
-            span.end(None if ended is None else max(ended, attempt.started))
-            self._metrics.record(span)
+            at = max(_nanoseconds(end) or time_ns(), attempt.started)
+            end_call(
+                span,
+                {**attempt.attributes, **attributes},
+                (at - attempt.started) / _NANOSECONDS,
+                policy=telling.policy,
+                metrics=self._wanted.metrics,
+                logger=telling.logger,
+                said=telling.said,
+                error=error,
+                at=at,
+            )
+
+
+def _read(telling: _Telling, logging: Any, result: Any) -> str | None:
+    attempt, attributes = telling.attempt, telling.attributes
+    failure = _read_answer(telling, result)
+    cost = _cost(result, logging) if attempt.answered_by is None else None
+    if cost is not None:
+        attributes[semconv.COST_FALLBACK] = cost
+    first = _first_chunk(logging) if streams(logging) else None
+    if first is not None and first >= attempt.started:
+        waited = (first - attempt.started) / _NANOSECONDS
+        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = waited
+    return failure
+
+
+def _read_answer(telling: _Telling, result: Any) -> str | None:
+    attempt, attributes = telling.attempt, telling.attributes
+    is_stream = semconv.REQUEST_STREAM in attempt.attributes
+    # A stream's body was never told, and vectors are much to read for nothing.
+    knows_body = not is_stream and attempt.operation.name != "embeddings"
+    answer = read_answer(
+        result,
+        parsed_body(attempt.said) if knows_body else {},
+        provider=attempt.attributes.get(semconv.PROVIDER_NAME),
+        with_content=telling.keeps_content,
+    )
+    for name, value in answer.attributes.items():
+        # Where no provider was asked, no tokens were used and nothing is billed.
+        if attempt.answered_by is None or name in _IDENTITY:
+            attributes[name] = value
+    reasons = [reason for reason in answer.reasons if reason]
+    if reasons:
+        attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
+    if telling.keeps_content:
+        said = telling.policy.output_said(answer.messages)
+        telling.said = {**telling.said, **said}
+        telling.span.set_attributes(telling.policy.span_attributes(said))
+    return answer.failure
+
+
+def _cut_short(telling: _Telling) -> None:
+    attempt, attributes = telling.attempt, telling.attributes
+    attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
+    if attempt.operation.estimates_usage and attempt.is_billed:
+        body = {"messages": attempt.messages}
+        attributes[semconv.USAGE_INPUT_TOKENS] = estimate.input_tokens(body)
+        attributes[semconv.USAGE_ESTIMATED] = True
+        if attempt.characters:
+            tokens = estimate.tokens(attempt.characters)
+            attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens
 
 
 def _nanoseconds(moment: object) -> int | None:
