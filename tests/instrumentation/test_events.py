@@ -276,6 +276,21 @@ def test_a_logger_that_fails_costs_the_event_and_no_more(
     assert "AgentPulse could not emit an event: OSError" in caplog.text
 
 
+def test_a_provider_that_fails_costs_the_events_and_no_span(
+    clients: Any, spans: Any, recorded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shield, "strict", False)
+    logs = recorded("SPAN_AND_EVENT")
+
+    def broken(*_given: object, **_more: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(logs.provider, "get_logger", broken)
+    assert clients.openai.chat.completions.create(**CHAT).id
+    (span,) = spans()
+    assert "gen_ai.output.messages" in span["attributes"]
+
+
 def test_an_answer_of_a_shape_nobody_expects_is_an_event_too(
     clients: Any, provider: FakeProvider, recorded: Any
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from fakes.measured import Measured
 
 from agentpulse.demo.provider.openai import chat
 
@@ -80,6 +81,18 @@ def test_a_stream_is_asked_for_its_usage_and_the_caller_sees_nothing_of_it(
     (span,) = spans()
     assert span["attributes"]["gen_ai.usage.output_tokens"] == 33
     assert "agentpulse.usage.estimated" not in span["attributes"]
+
+
+def test_the_chunk_that_the_caller_does_not_see_is_not_timed(instrumented: Any) -> None:
+    measured, answering = Measured(), Answering()
+    instrumented(meter_provider=measured.provider)
+    url = next(url for url, (_, asked) in HOSTS.items() if asked)
+    with answering.client(url) as client:
+        body: Any = {"model": "gpt-4o", "messages": HELLO, "stream": True}
+        chunks = list(client.chat.completions.create(**body))
+    assert "stream_options" in answering.bodies[0]
+    (_, times) = measured()["gen_ai.client.inference.time_per_output_chunk"]
+    assert times.count == len(chunks) - 1
 
 
 def test_a_caller_who_said_no_is_not_overruled_and_the_tokens_are_estimated(

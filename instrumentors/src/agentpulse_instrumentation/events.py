@@ -22,7 +22,9 @@ from opentelemetry.context import Context
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation._version import VERSION
+from agentpulse_instrumentation.shield import shield
 
+_FIND = shield("find a logger")
 DETAILS = "gen_ai.client.inference.operation.details"
 EXCEPTION = "gen_ai.client.operation.exception"
 
@@ -83,13 +85,19 @@ class Events:
         self._found: tuple[LoggerProvider | None, EventLogger | None] = None, None
 
     def logger(self) -> EventLogger | None:
-        """Where the events of a call that begins now go; None where nobody takes them."""
-        provider = self._provider or get_logger_provider()
-        known, logger = self._found
-        if provider is not known:
-            logger = self._logger_of(provider)
-            self._found = provider, logger
-        return logger if logger is not None and logger.is_enabled else None
+        """Where the events of a call that begins now go; None where nobody takes them.
+
+        Never raises: a provider that fails costs the events, and not the span.
+        """
+        with _FIND:
+            provider = self._provider or get_logger_provider()
+            known, logger = self._found
+            if provider is not known:
+                logger = self._logger_of(provider)
+                self._found = provider, logger
+            if logger is not None and logger.is_enabled:
+                return logger
+        return None
 
     def _logger_of(self, provider: LoggerProvider) -> EventLogger | None:
         # Where none was set, the API hands out a stand-in, whose class has no public name.

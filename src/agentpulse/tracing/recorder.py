@@ -83,14 +83,22 @@ class Recorder:
                 f"{operation} {description.name}" if operation else description.name,
                 context,
                 SpanKind.INTERNAL,
-                {**attributes, **said},
+                {**attributes, **said} if said else attributes,
                 links,
             )
             if description.kind == "tool" and scope.agent is not None:
                 attributes[names.CALLED_IN_AGENT] = scope.agent
-            calls, around = self._counted(description, context)
+            calls = None
+            if operation is not None:
+                calls, context = self._counted(description, context)
             return Step(
-                *(description, span, scope, around, self._metrics, attributes, calls),
+                description,
+                span,
+                scope,
+                context,
+                self._metrics,
+                attributes,
+                calls,
                 captures=self._captures,
             )
         return None

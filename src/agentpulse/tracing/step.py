@@ -177,8 +177,10 @@ class Step:
 
     def _end(self) -> None:
         self.span.end()
-        seconds = perf_counter() - self._started
-        self._metrics.record(self.span, self._attributes, seconds, self._calls)
+        # Sessions, tasks and plain spans are in no metric.
+        if names.OPERATION_NAME in self._attributes:
+            seconds = perf_counter() - self._started
+            self._metrics.record(self.span, self._attributes, seconds, self._calls)
 
     def _keeps_result(self) -> bool:
         wanted = self.description.capture_result
