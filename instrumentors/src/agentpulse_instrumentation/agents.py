@@ -6,8 +6,8 @@ of models in there are still the agent's, other tools are not.
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field, replace
+import itertools
+from dataclasses import dataclass, replace
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -15,23 +15,26 @@ from opentelemetry.context import Context
 _KEY = context_api.create_key("agentpulse-agent")
 
 
-@dataclass(slots=True, eq=False)
 class AgentCalls:
-    """The calls of one run, failed ones included. Threads and tasks may add to it at once."""
+    """The calls of one run, failed ones included. Threads and signal handlers may add to it."""
 
-    inference: int = 0
-    tools: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    __slots__ = ("_inference", "_tools")
+
+    def __init__(self) -> None:
+        # Taking the next number is one step, so there is no lock that a handler could wait for.
+        self._inference, self._tools = itertools.count(), itertools.count()
 
     def count_inference(self) -> None:
         """A model is called."""
-        with self._lock:
-            self.inference += 1
+        next(self._inference)
 
     def count_tool(self) -> None:
         """A tool is called."""
-        with self._lock:
-            self.tools += 1
+        next(self._tools)
+
+    def totals(self) -> tuple[int, int]:
+        """How many models and how many tools; to be asked once, when the run is over."""
+        return next(self._inference), next(self._tools)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,9 @@ class Metrics:
                 measure = measures.RUNS.get(operation, measures.OTHER_DURATION)
                 self._record(measure, seconds, attributes)
             if calls is not None:
-                self._record(measures.INFERENCE_CALLS, calls.inference, attributes)
-                self._record(measures.TOOL_CALLS, calls.tools, attributes)
+                inference, tools = calls.totals()
+                self._record(measures.INFERENCE_CALLS, inference, attributes)
+                self._record(measures.TOOL_CALLS, tools, attributes)
 
     def record_chunks(self, seconds: Iterable[float], attributes: Mapping[str, Any]) -> None:
         """Measures chunks of a stream after its first: how long after the one before each came."""
