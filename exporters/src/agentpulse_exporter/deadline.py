@@ -6,7 +6,7 @@ long as it likes. Here each connect, read and write gets what is left of the who
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401  # names of hosts need it, and a child that is forked while it is imported never gets it
+import codecs
 import io
 import socket
 import ssl
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer that are read, head and body together."""
 _CHUNK = 64 * 1024
+# Names of hosts need it, and a child that is forked while a sending imports it never gets it.
+codecs.lookup("idna")
 
 
 def remaining(deadline: float) -> float:
