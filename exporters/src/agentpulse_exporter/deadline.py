@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer that are read, head and body together."""
 _CHUNK = 64 * 1024
+# Names of hosts need it, and a child that is forked while a sending imports it never gets it.
+codecs.lookup("idna")
 
 # Names of hosts are encoded by it, and a child that is forked while it is loaded never gets it.
 codecs.lookup("idna")
