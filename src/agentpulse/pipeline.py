@@ -9,11 +9,12 @@ from agentpulse_instrumentation import instrument, uninstrument
 from opentelemetry.sdk.trace import TracerProvider
 
 from agentpulse.announcement import sdk_init
+from agentpulse.attachment import attach, detach
 from agentpulse.crashes import CrashHooks
 from agentpulse.logs import log_to_stderr
 from agentpulse.otlp import otlp_processor
 from agentpulse.processor import SessionProcessor
-from agentpulse.provider import detach, find_provider
+from agentpulse.provider import find_provider
 from agentpulse.settings import Settings
 from agentpulse.termination import TerminationFlush
 from agentpulse.threads import carry_context
@@ -56,13 +57,16 @@ class Pipeline:
     def _connect(self, settings: Settings, provider: TracerProvider) -> None:
         tracer = provider.get_tracer("agentpulse", VERSION)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
-        # Sessions first: the processor behind tells of spans as they are when they start.
-        for processor in (SessionProcessor(lambda: recorder.defaults), self.processor):
-            provider.add_span_processor(processor)
-            self._surroundings.callback(detach, provider, processor)
+        # Sessions before all: other processors tell of spans as they are when they start, too.
+        sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
+        attach(provider, sessions, first=True)
+        self._surroundings.callback(detach, provider, sessions)
+        # The queue behind all: those of others need not wait until ours is flushed.
+        attach(provider, self.processor)
+        self._surroundings.callback(detach, provider, self.processor)
         other = otlp_processor(settings)
         if other is not None:
-            provider.add_span_processor(other)
+            attach(provider, other)
             self._surroundings.callback(detach, provider, other)
             self._surroundings.callback(other.shutdown)
         if settings.heartbeat_interval:
