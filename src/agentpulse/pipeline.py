@@ -6,12 +6,14 @@ from contextlib import ExitStack
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
 from agentpulse_instrumentation import instrument, uninstrument
-from opentelemetry.sdk.trace import TracerProvider
+from agentpulse_instrumentation.shield import shield
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from agentpulse.announcement import sdk_init
 from agentpulse.attachment import attach, detach
 from agentpulse.crashes import CrashHooks
-from agentpulse.logs import log_to_stderr
+from agentpulse.joined import Joined, describe
+from agentpulse.logs import log_to_stderr, logger, warn_once
 from agentpulse.otlp import otlp_processor
 from agentpulse.processor import SessionProcessor
 from agentpulse.provider import find_provider
@@ -21,6 +23,8 @@ from agentpulse.threads import carry_context
 from agentpulse.tracing import active
 from agentpulse.tracing.recorder import Recorder
 from agentpulse.version import VERSION
+
+_DESCRIBE = shield("describe a tracer provider")
 
 
 class Pipeline:
@@ -35,12 +39,22 @@ class Pipeline:
         self.processor = _processor(settings)
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
+        self._added: list[SpanProcessor] = []
         try:
-            self._connect(settings, tracer_provider or find_provider(settings.agent_name))
+            self._provider = tracer_provider or find_provider(settings.agent_name)
+            self._connect(settings, self._provider)
         except BaseException:
             self.stop(timeout=0)
             raise
-        self.processor.enqueue(sdk_init())
+        joined = self.joined()
+        _log(joined)
+        self.processor.enqueue(sdk_init(joined))
+
+    def joined(self) -> Joined | None:
+        """The provider and its processors as they are now; None where they can't be read."""
+        with _DESCRIBE:
+            return describe(self._provider, self._added)
+        return None
 
     def stop(self, timeout: float) -> bool:
         """Unpatches, sends what is queued, leaves the provider.
@@ -59,15 +73,12 @@ class Pipeline:
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
         # Sessions before all: other processors tell of spans as they are when they start, too.
         sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
-        attach(provider, sessions, first=True)
-        self._surroundings.callback(detach, provider, sessions)
+        self._add(provider, sessions, first=True)
         # The queue behind all: those of others need not wait until ours is flushed.
-        attach(provider, self.processor)
-        self._surroundings.callback(detach, provider, self.processor)
+        self._add(provider, self.processor)
         other = otlp_processor(settings)
         if other is not None:
-            attach(provider, other)
-            self._surroundings.callback(detach, provider, other)
+            self._add(provider, other)
             self._surroundings.callback(other.shutdown)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
@@ -89,6 +100,25 @@ class Pipeline:
                 tracer_provider=provider,
                 capture_messages=settings.capture_messages,
             )
+
+    def _add(
+        self, provider: TracerProvider, processor: SpanProcessor, *, first: bool = False
+    ) -> None:
+        attach(provider, processor, first=first)
+        self._added.append(processor)
+        self._surroundings.callback(detach, provider, processor)
+
+
+def _log(joined: Joined | None) -> None:
+    if joined is None:
+        return
+    processors = "; ".join(joined.processors)
+    logger.debug("Tracer provider: %s. Its span processors: %s", joined.provider, processors)
+    if joined.sampling is not None:
+        warn_once(
+            f"The tracer provider has a sampler: {joined.sampling}, and AgentPulse is told of no "
+            "more calls, nor of their cost, than these."
+        )
 
 
 def _forget(recorder: Recorder) -> None:

@@ -71,6 +71,10 @@ class Claimant:
         owner = None if key is None else self._claims.owner(key)
         return owner is not None and owner != self._number
 
+    def shares_with(self, other: Claimant) -> bool:
+        """Whether both have one destination."""
+        return self._claims is other._claims
+
     def leave(self) -> None:
         """Claims nothing any more; what was claimed stays so."""
         self._claims.claimants.discard(self)
