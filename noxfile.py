@@ -59,6 +59,12 @@ WEB = (
     *("fastapi", "gunicorn", "httpx", "requests", "uvicorn-worker"),
     *(f"opentelemetry-instrumentation-{name}==0.66b1" for name in ("fastapi", "httpx", "requests")),
 )
+PIPELINES = (
+    "langfuse==5.0.4",
+    "logfire==5.4.0",
+    "opentelemetry-distro==0.66b1",
+    "sentry-sdk==2.75.0",
+)
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -149,6 +155,14 @@ def web(session: nox.Session) -> None:
     sync(session, "test")
     session.install(*WEB)
     session.run("pytest", "tests/web", *session.posargs)
+
+
+@nox.session
+def pipelines(session: nox.Session) -> None:
+    """Beside other products on OpenTelemetry: one provider, and each span told of once."""
+    sync(session, "test")
+    session.install(*PIPELINES)
+    session.run("pytest", *PARALLEL, "--dist=loadgroup", "tests/pipelines", *session.posargs)
 
 
 @nox.session

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from agentpulse.announcement import sdk_init
 from agentpulse.attachment import attach, detach
 from agentpulse.crashes import CrashHooks
+from agentpulse.following import follow
 from agentpulse.joined import Joined, describe
 from agentpulse.logs import log_to_stderr, logger, warn_once
 from agentpulse.otlp import otlp_processor
@@ -25,6 +26,7 @@ from agentpulse.tracing.recorder import Recorder
 from agentpulse.version import VERSION
 
 _DESCRIBE = shield("describe a tracer provider")
+_JOIN = shield("join a tracer provider that was set up anew")
 
 
 class Pipeline:
@@ -39,7 +41,9 @@ class Pipeline:
         self.processor = _processor(settings)
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
+        self._settings = settings
         self._added: list[SpanProcessor] = []
+        self._is_stopped = False
         try:
             self._provider = tracer_provider or find_provider(settings.agent_name)
             self._connect(settings, self._provider)
@@ -62,6 +66,7 @@ class Pipeline:
         Returns:
             Whether everything was accepted within the timeout, in seconds.
         """
+        self._is_stopped = True
         try:
             self._sources.close()
             return self.processor.stop(timeout)
@@ -71,15 +76,10 @@ class Pipeline:
     def _connect(self, settings: Settings, provider: TracerProvider) -> None:
         tracer = provider.get_tracer("agentpulse", VERSION)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
-        # Sessions before all: other processors tell of spans as they are when they start, too.
-        sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
-        self._add(provider, sessions, first=True)
-        # The queue behind all: those of others need not wait until ours is flushed.
-        self._add(provider, self.processor)
-        other = otlp_processor(settings)
-        if other is not None:
-            self._add(provider, other)
-            self._surroundings.callback(other.shutdown)
+        self._sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
+        self._surroundings.callback(self._leave)
+        self._join()
+        self.processor.outlasts = lambda: follow(provider, self._rejoin)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
         crashes = CrashHooks(recorder.crashed)
@@ -101,12 +101,28 @@ class Pipeline:
                 capture_messages=settings.capture_messages,
             )
 
-    def _add(
-        self, provider: TracerProvider, processor: SpanProcessor, *, first: bool = False
-    ) -> None:
-        attach(provider, processor, first=first)
-        self._added.append(processor)
-        self._surroundings.callback(detach, provider, processor)
+    def _join(self) -> None:
+        """Puts our processors on the provider."""
+        other = otlp_processor(self._settings)
+        self._added = [self._sessions, self.processor, *(() if other is None else (other,))]
+        # Sessions before all: other processors tell of spans as they are when they start, too.
+        attach(self._provider, self._sessions, first=True)
+        # The queue behind all: those of others need not wait until ours is flushed.
+        for each in self._added[1:]:
+            attach(self._provider, each)
+
+    def _leave(self) -> None:
+        for each in self._added:
+            detach(self._provider, each)
+        for other in self._added[2:]:
+            other.shutdown()
+
+    def _rejoin(self) -> None:
+        with _JOIN:
+            self._join()
+            if self._is_stopped:
+                self._leave()
+            logger.debug("The tracer provider was set up anew, and AgentPulse joined it again")
 
 
 def _log(joined: Joined | None) -> None:

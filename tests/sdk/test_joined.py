@@ -133,26 +133,25 @@ def test_processors_around_each_other_end_somewhere() -> None:
     assert describe(provider).processors == ()
 
 
+class Theirs(TracerProvider):
+    __module__ = "theirs.tracing"
+
+
 @pytest.mark.parametrize(
-    ("provider", "whose"),
+    ("kind", "options", "whose"),
     [
-        (trace.NoOpTracerProvider(), "one that takes no span processors"),
+        (trace.NoOpTracerProvider, {}, "one that takes no span processors"),
         (
-            TracerProvider(
-                resource=Resource({"telemetry.auto.version": "1"}), shutdown_on_exit=False
-            ),
+            TracerProvider,
+            {"resource": Resource({"telemetry.auto.version": "1"}), "shutdown_on_exit": False},
             "set up by OpenTelemetry's auto-instrumentation",
         ),
-        (
-            type("Theirs", (TracerProvider,), {"__module__": "theirs.tracing"})(
-                shutdown_on_exit=False
-            ),
-            "theirs's",
-        ),
+        (Theirs, {"shutdown_on_exit": False}, "theirs's"),
     ],
+    ids=["API only", "auto-instrumentation", "another package's"],
 )
-def test_it_is_told_whose_a_provider_is(provider: object, whose: str) -> None:
-    assert describe(provider).provider.startswith(f"{whose} (")
+def test_it_is_told_whose_a_provider_is(kind: Any, options: Any, whose: str) -> None:
+    assert describe(kind(**options)).provider.startswith(f"{whose} (")
 
 
 def test_where_none_is_set_that_is_told() -> None:

@@ -46,6 +46,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
     """
 
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+
     def __init__(
         self,
         exporter: AgentPulseSpanExporter,
@@ -139,8 +142,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         return self.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`."""
-        self.stop(self._shutdown_timeout)
+        """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""
+        if not self.outlasts():
+            self.stop(self._shutdown_timeout)
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost. Once.
