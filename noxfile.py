@@ -83,6 +83,12 @@ WEB = (
     *("fastapi", "gunicorn", "httpx", "requests", "uvicorn-worker"),
     *(f"opentelemetry-instrumentation-{name}==0.66b1" for name in ("fastapi", "httpx", "requests")),
 )
+PIPELINES = (
+    "langfuse==5.0.4",
+    "logfire==5.4.0",
+    "opentelemetry-distro==0.66b1",
+    "sentry-sdk==2.75.0",
+)
 # What users install by pip, by the name of the environment it is in.
 INSTALLED = {
     "sdk": ("agentpulse_sdk[demo]",),
@@ -225,6 +231,14 @@ def collector(session: nox.Session) -> None:
     sync(session, "test")
     session.install("rotel==0.0.1a15")
     session.run("pytest", "tests/collector", *session.posargs)
+
+
+@nox.session
+def pipelines(session: nox.Session) -> None:
+    """Beside other products on OpenTelemetry: one provider, and each span told of once."""
+    sync(session, "test")
+    session.install(*PIPELINES)
+    session.run("pytest", *PARALLEL, "--dist=loadgroup", "tests/pipelines", *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The `sdk_init` event: where this program runs, and with which versions of what."""
+"""The `sdk_init` event: where this program runs, with which versions, and what it joined."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from packaging.requirements import Requirement
 
 from agentpulse.instants import instant
+from agentpulse.joined import Joined
 from agentpulse.version import VERSION
 
 
@@ -22,18 +23,21 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
-def sdk_init() -> ReadableSpan:
-    """The event that `init` sends."""
+def sdk_init(joined: Joined | None) -> ReadableSpan:
+    """The event that `init` sends; `joined`, what it joined, where that is known."""
     instrumented = [Requirement(kind.supported).name for kind in INSTRUMENTORS.values()]
     versions = ((name, installed_version(name)) for name in instrumented)
     libraries = tuple(f"{name} {found}" for name, found in versions if found is not None)
-    told = {
+    told: dict[str, object] = {
         "python": platform.python_version(),
         "os": platform.system(),
         "architecture": platform.machine(),
         "sdk_version": VERSION,
         "libraries": libraries,
     }
+    if joined is not None:
+        told["tracer_provider"] = joined.provider
+        told["span_processors"] = joined.processors
     return instant(
         "sdk_init", "sdk_init", {names.DATA_PREFIX + field: value for field, value in told.items()}
     )

@@ -20,6 +20,7 @@ from agentpulse.tracing.api import agent, cron, session, task, tool, trace
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
 
+    from agentpulse.joined import Joined
     from agentpulse.pipeline import Pipeline
     from agentpulse.settings import Settings
 
@@ -74,6 +75,16 @@ class AgentPulse:
     def is_on(self) -> bool:
         """Whether calls are recorded and sent."""
         return self._pipeline is not None and not self.is_shut_down
+
+    @property
+    def joined(self) -> Joined | None:
+        """The tracer provider in plain words, with its span processors as they are now.
+
+        None where nothing is recorded. It has `provider` (whose it is, and its class), `processors`
+        (such as `BatchSpanProcessor → OTLPSpanExporter`) and `sampling` (how many traces are
+        recorded, where that isn't all).
+        """
+        return self._pipeline.joined() if self._pipeline is not None and self.is_on else None
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Sends what has ended until now; waits `timeout` seconds at most.

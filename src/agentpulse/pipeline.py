@@ -6,7 +6,6 @@ import time
 from contextlib import ExitStack
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
-from agentpulse_exporter.lifetime import at_exit
 from agentpulse_instrumentation import instrument, uninstrument
 from agentpulse_instrumentation.policy import ContentPolicy
 from opentelemetry.sdk.trace import TracerProvider
@@ -14,10 +13,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from agentpulse import bounded
 from agentpulse.announcement import sdk_init
 from agentpulse.crashes import CrashHooks
+from agentpulse.joined import Joined
+from agentpulse.joining import Joining, say
 from agentpulse.logs import log_to_stderr
-from agentpulse.otlp import otlp_processor
 from agentpulse.processor import SessionProcessor
-from agentpulse.provider import detach, find_provider
+from agentpulse.provider import find_provider
 from agentpulse.settings import Settings
 from agentpulse.settings.resolution import STANDARD_CAPTURE_VARIABLE
 from agentpulse.settings.table import DEFAULT
@@ -38,16 +38,22 @@ class Pipeline:
         self._surroundings = ExitStack()
         """Takes back what the processor needs while it sends the last of them."""
         self.processor = _processor(settings)
-        self._other: bounded.BoundedBatchProcessor | None = None
-        """What sends the same spans by OTLP."""
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
         try:
-            self._connect(settings, tracer_provider or find_provider(settings.agent_name))
+            provider = tracer_provider or find_provider(settings.agent_name)
+            self._joining = self._connect(settings, provider)
         except BaseException:
             self.stop(timeout=0)
             raise
-        self.processor.enqueue(sdk_init())
+        joined = self.joined()
+        if joined is not None:
+            say(joined)
+        self.processor.enqueue(sdk_init(joined))
+
+    def joined(self) -> Joined | None:
+        """The provider and its processors as they are now; None where they can't be read."""
+        return self._joining.described()
 
     def flush(self, timeout: float) -> bool:
         """Sends what has ended until now, to AgentPulse and to whom else it goes, at the same time.
@@ -68,27 +74,19 @@ class Pipeline:
         """
         try:
             self._sources.close()
-            if self._other is not None:
-                self._other.begin_shutdown()
             return self.processor.stop(timeout)
         finally:
             self._surroundings.close()
 
-    def _connect(self, settings: Settings, provider: TracerProvider) -> None:
+    def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
         tracer = provider.get_tracer("agentpulse", VERSION)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
-        # Sessions first: the processor behind tells of spans as they are when they start.
-        for processor in (SessionProcessor(lambda: recorder.defaults), self.processor):
-            provider.add_span_processor(processor)
-            self._surroundings.callback(detach, provider, processor)
-        other = self._other = otlp_processor(settings)
-        if other is not None:
-            provider.add_span_processor(other)
-            self._surroundings.callback(detach, provider, other)
-            self._surroundings.callback(other.shutdown)
-        for each in list(bounded.processors):
-            # What is registered last is called first, so these end while ours does.
-            at_exit(each.begin_shutdown)
+        sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
+        joining = Joining(provider, sessions, self.processor, settings)
+        self._surroundings.callback(joining.leave)
+        # Called when all other sources are closed, the last spans in.
+        self._sources.callback(joining.begin_to_leave)
+        joining.join()
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
         crashes = CrashHooks(recorder.crashed)
@@ -108,6 +106,7 @@ class Pipeline:
         if settings.auto_patch:
             self._sources.callback(uninstrument)
             instrument(settings.instrument, tracer_provider=provider, capture_messages=asked)
+        return joining
 
 
 def _asked_capture(settings: Settings) -> bool | None:

@@ -1,7 +1,7 @@
 """The tracer provider that our span processor is added to: the one that is there, or else our own.
 
 OpenTelemetry's global provider can be set once in a process, so our own is made once and used again
-by every later `init`. Private names of the SDK are touched in this module only.
+by every later `init`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import TypeGuard
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.util.types import AttributeValue
 
+from agentpulse.attachment import behind, class_name
 from agentpulse.errors import SettingTypeError
-from agentpulse.logs import logger, warn_once
+from agentpulse.logs import warn_once
 
 _own: TracerProvider | None = None
 
@@ -42,8 +43,15 @@ class UrandomIds(IdGenerator):
 
 
 def takes_processors(provider: object) -> TypeGuard[TracerProvider]:
-    """Whether it is the SDK's provider, or stands in for it, as logfire's proxy does."""
-    return callable(getattr(provider, "add_span_processor", None))
+    """Whether it is the SDK's provider, or stands in for one, as logfire's proxy does."""
+    return all(
+        callable(getattr(each, "add_span_processor", None)) for each in (provider, behind(provider))
+    )
+
+
+def is_our_own(provider: object) -> bool:
+    """Whether it is the one that AgentPulse made."""
+    return provider is _own
 
 
 def verify_provider(provider: object) -> TracerProvider:
@@ -52,13 +60,20 @@ def verify_provider(provider: object) -> TracerProvider:
     Raises:
         SettingTypeError: it doesn't take span processors.
     """
-    if not takes_processors(provider):
-        complaint = (
-            f"The argument tracer_provider is a {_name(provider)}, which takes no span processors; "
-            "expected a TracerProvider of the OpenTelemetry SDK."
+    if takes_processors(provider):
+        return provider
+    inner, found = behind(provider), class_name(provider)
+    expected = "a TracerProvider of the OpenTelemetry SDK"
+    if inner is not provider:
+        found += f" that stands in for a {class_name(inner)}"
+        expected += (
+            ", or one that is set up by now: call logfire.configure() before agentpulse.init"
         )
-        raise SettingTypeError(complaint)
-    return provider
+    complaint = (
+        f"The argument tracer_provider is a {found}, which takes no span processors; "
+        f"expected {expected}."
+    )
+    raise SettingTypeError(complaint)
 
 
 def find_provider(agent_name: str) -> TracerProvider:
@@ -74,24 +89,11 @@ def find_provider(agent_name: str) -> TracerProvider:
     if takes_processors(current):
         return current
     warn_once(
-        f"The global tracer provider is a {_name(current)}, which takes no span processors, so "
-        "AgentPulse records LLM calls on a provider of its own, apart from your traces. To join "
+        f"The global tracer provider is a {class_name(current)}, which takes no span processors, "
+        "so AgentPulse records LLM calls on a provider of its own, apart from your traces. To join "
         "them, pass tracer_provider= a TracerProvider of the OpenTelemetry SDK."
     )
     return _our_own(agent_name)
-
-
-def detach(provider: TracerProvider, processor: SpanProcessor) -> None:
-    """Takes a processor off a provider; where the SDK changed so that we can't, it stays, inert."""
-    active = getattr(provider, "_active_span_processor", None)
-    lock = getattr(active, "_lock", None)
-    attached: object = getattr(active, "_span_processors", None)
-    if active is None or lock is None or not isinstance(attached, tuple):
-        logger.debug("AgentPulse's span processor stays on %s, inert", _name(provider))
-        return
-    with lock:
-        others = tuple(other for other in active._span_processors if other is not processor)  # noqa: SLF001  # the SDK can add processors, but not remove them
-        active._span_processors = others  # noqa: SLF001
 
 
 def _our_own(agent_name: str) -> TracerProvider:
@@ -111,7 +113,3 @@ def naming(agent_name: str) -> dict[str, AttributeValue]:
     name = str(Resource.create().attributes.get(SERVICE_NAME, ""))
     # The SDK's placeholder.
     return {SERVICE_NAME: agent_name} if name.startswith("unknown_service") else {}
-
-
-def _name(provider: object) -> str:
-    return f"{type(provider).__module__}.{type(provider).__qualname__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -66,6 +67,20 @@ def test_a_call_arrives_as_an_event_and_in_the_sum_of_its_batch(
     assert request["headers"]["Content-Encoding"] == "gzip"
     assert request["headers"]["User-Agent"].startswith("agentpulse-python/")
     assert request["body"]["agent"] == "tests"
+
+
+def test_an_upload_is_no_request_that_others_patch(
+    receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    for name in ("request", "putrequest", "putheader", "endheaders", "getresponse"):
+        # As Sentry and Datadog do it.
+        monkeypatch.setattr(HTTPConnection, name, lambda *arguments, **_: seen.append(arguments))
+    sending = pipe()
+    sending.call()
+    assert sending.processor.flush()
+    assert len(receiver.requests) == 1
+    assert seen == []
 
 
 def test_the_exporter_works_behind_any_processor(receiver: Receiver) -> None:

@@ -24,18 +24,23 @@ _BY_PATH: dict[str, tuple[Any, Any]] = {
 
 
 class Collector:
-    """Takes OTLP over HTTP; a context manager.
+    """Takes OTLP over HTTP, at paths that begin with `prefix`; a context manager.
 
     `spans` are as protobuf's JSON has them; of the log `records`, attributes are what they mean.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.spans: list[Any] = []
         self.records: list[dict[str, Any]] = []
         self.bytes = 0
         """Of the requests, as they came."""
 
     def __enter__(self) -> Self:
+        return self.start()
+
+    def start(self) -> Self:
+        """For those that take it for as long as the process lasts."""
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,7 +51,7 @@ class Collector:
                 collector.bytes += len(body)
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                request, response = _BY_PATH[self.path]
+                request, response = _BY_PATH[self.path.removeprefix(collector.prefix)]
                 collector.take(MessageToDict(request.FromString(body)))
                 answer = response().SerializeToString()
                 self.send_response(200)
@@ -61,7 +66,9 @@ class Collector:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
         self._thread.start()
         return self
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import re
+import subprocess
 import sys
+import time
+import urllib.request
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -16,6 +23,7 @@ from sdk.conftest import KEY, Receiver, Run
 
 from agentpulse import announcement
 from agentpulse.cli import main, status
+from agentpulse.server import LocalServer
 from agentpulse.settings import ROWS
 
 
@@ -217,3 +225,91 @@ sys.exit(status)
 
     assert (quiet.returncode, quiet.stderr) == (0, "")
     assert "DEBUG agentpulse: a detail" in talking.stderr
+
+
+STATUS = "import sys; from agentpulse.cli import main; sys.exit(main(['status']))"
+QUICK = {"AGENTPULSE_AUTO_PATCH": "false"}
+"""Without libraries to try, which take seconds to import."""
+
+
+def test_it_says_when_the_last_program_of_this_name_started_and_what_it_joined(
+    run_program: Run,
+):
+    with LocalServer() as server:
+        where = {**QUICK, "AGENTPULSE_ENDPOINT": server.url, "AGENTPULSE_AGENT": "mailer"}
+        start = "import agentpulse; agentpulse.init()"
+        for name in ("mailer", "another"):
+            assert run_program(start, **{**where, "AGENTPULSE_AGENT": name}).returncode == 0
+
+        told = run_program(STATUS, **where)
+
+    assert told.returncode == 0, told.stderr
+    here, last = told.stdout.split("Last start of 'mailer': ")
+    assert "Tracer provider of this process: none is set, so agentpulse.init makes one\n" in here
+    where = f"Python {platform.python_version()} on {platform.system()}, AgentPulse "
+    assert re.match(rf"[-0-9: ]+ \((just now|.+ ago)\), {re.escape(where)}", last)
+    lines = [line.strip() for line in last.splitlines()]
+    assert lines[1].startswith("tracer provider: AgentPulse's own (")
+    assert "AgentPulseSpanProcessor → AgentPulseSpanExporter (AgentPulse)" in lines
+
+
+def test_under_agentpulse_run_it_shows_what_the_variables_make_and_not_its_own_start():
+    with LocalServer() as server:
+        environ = {
+            **os.environ,
+            **QUICK,
+            "AGENTPULSE_ENDPOINT": server.url,
+            "OTEL_TRACES_EXPORTER": "console,agentpulse",
+            "OTEL_TRACES_SAMPLER": "traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.5",
+        }
+        agentpulse = str(Path(sys.executable).parent / "agentpulse")
+        command = [agentpulse, "run", agentpulse, "status", "--json"]
+        done = subprocess.run(
+            command, env=environ, capture_output=True, text=True, timeout=50, check=False
+        )
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["joined"] == {
+        "provider": "set up by OpenTelemetry's auto-instrumentation "
+        "(opentelemetry.sdk.trace.TracerProvider)",
+        "processors": [
+            "SessionProcessor (AgentPulse)",
+            "BatchSpanProcessor → CostEnrichingExporter → ConsoleSpanExporter",
+            "AgentPulseSpanProcessor → AgentPulseSpanExporter (AgentPulse)",
+        ],
+        "sampling": "50 of 100 traces are recorded",
+    }
+    assert told["last_start"] is None
+
+
+def test_a_server_that_lists_no_events_is_no_fault(report: Any):
+    assert report(0)["last_start"] is None
+
+
+def test_what_the_server_tells_can_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    data = {
+        "python": "\x1b[2J3.11",
+        "tracer_provider": "mine\x07",
+        "span_processors": ["one\x1b[31m", 2],
+    }
+    event = {"kind": "sdk_init", "ts": time.time() - 7200, "data": data}
+    body = {"agent": "mailer", "sdk_version": "2", "batch_id": "1", "events": [event]}
+    with LocalServer() as server:
+        request = urllib.request.Request(
+            f"{server.url}/v1/ingest",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=20).close()
+        monkeypatch.setenv("AGENTPULSE_ENDPOINT", server.url)
+        monkeypatch.setenv("AGENTPULSE_AGENT", "mailer")
+        monkeypatch.setenv("AGENTPULSE_AUTO_PATCH", "false")
+        assert main(["status"]) == 0
+
+    text = capsys.readouterr().out
+    assert "(2 hours ago), Python  [2J3.11 on an unknown system, AgentPulse unknown\n" in text
+    assert text.replace("\n", "").isprintable()

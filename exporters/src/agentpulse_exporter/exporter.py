@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agentpulse_exporter.batching import Batch, batches, without_superseded
+from agentpulse_exporter.claims import Claimant
 from agentpulse_exporter.counters import Counters, Stats
 from agentpulse_exporter.delivery import Delivery
 from agentpulse_exporter.dialects import concerns_agents
@@ -43,7 +44,9 @@ SHUTDOWN_TIMEOUT = 5.0
 class AgentPulseSpanExporter(SpanExporter):
     """Prices spans of LLM calls and agents, and uploads them to AgentPulse.
 
-    Without a key, nothing is sent, except to an endpoint on this machine.
+    Without a key, nothing is sent, except to an endpoint on this machine. While a processor of
+    ours on the same provider, that of `agentpulse.init` for example, sends to the same endpoint
+    with the same key, this one leaves to it what it tells of.
 
     Args:
         api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`.
@@ -92,6 +95,7 @@ class AgentPulseSpanExporter(SpanExporter):
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
             )
         self.counters = Counters()
+        self.claimant = Claimant(settings)
         self._mapper = Mapper(
             settings.capture_messages, settings.overrides, self.counters.unpriced, redact=redact
         )
@@ -107,10 +111,10 @@ class AgentPulseSpanExporter(SpanExporter):
 
         Returns:
             FAILURE where one of them was lost, as after `shutdown`. What the receiver asked to
-            send later is no loss yet.
+            send later, or another one of ours tells of, is no loss.
         """
-        if not self._settings.export_all_spans:
-            spans = [span for span in spans if self.takes(span)]
+        spans = [span for span in spans if self.takes(span)]
+        spans = [span for span in spans if not self.claimant.is_claimed_by_another(span)]
         for _ in spans:
             self.counters.ended.add()
         if self._is_shut_down:
@@ -193,6 +197,7 @@ class AgentPulseSpanExporter(SpanExporter):
     def close(self) -> None:
         """Counts what is left as lost, and closes the connection."""
         self._is_shut_down = True
+        self.claimant.leave()
         self.counters.abandon()
         self.counters.say_losses(at_end=True)
         self._kept.clear()

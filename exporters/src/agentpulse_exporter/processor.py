@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from agentpulse_exporter.counters import Stats
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.interrupt import Interrupt
+from agentpulse_exporter.flushing import Flush
 from agentpulse_exporter.lifetime import after_fork, at_end_of_child, at_exit
 from agentpulse_exporter.starting import as_started, is_told_at_start
 from agentpulse_exporter.waiting import WaitingSpans
@@ -45,6 +45,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         shutdown_timeout: Seconds that `shutdown`, or the end of the process, may take.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
     """
+
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
 
     def __init__(
         self,
@@ -76,17 +79,26 @@ class AgentPulseSpanProcessor(SpanProcessor):
     ) -> None:
         """Queues what tells that a session, a cron run or an agent is under way."""
         self._exporter.announce(span, travels=self._export_all_spans or concerns_agents(span))
-        if is_told_at_start(span):
+        if is_told_at_start(span) and self._exporter.claimant.claim(span):
             self.enqueue(as_started(span))
             self._send_soon()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled and concerns agents. No I/O, no waiting, no logging."""
-        context = span.context
-        if context is None or not context.trace_flags.sampled:
-            return
-        if self._export_all_spans or self._exporter.takes(span):
+        if self._is_queued(span) and self._exporter.claimant.claim(span):
             self.enqueue(span)
+
+    def claim(self, span: ReadableSpan) -> None:
+        """Is told of a span before any other processor of its provider is, when it starts or ends.
+
+        What this processor will queue, no exporter with the same destination tells of then. Nobody
+        has to call it: else the one that comes first among ours has the span.
+        """
+        claimant = self._exporter.claimant
+        if claimant.is_alone or self._is_stopped:
+            return
+        if is_told_at_start(span) if span.end_time is None else self._is_queued(span):
+            claimant.claim(span)
 
     def repeat(self, make: Callable[[], ReadableSpan], every: float) -> None:
         """Has the worker queue what `make` returns, each time `every` seconds have gone by.
@@ -121,7 +133,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             return False
         if not self._start_worker():
             return self._drain(deadline, self._queue.entered)
-        done = _Flush(deadline, self._queue.entered)
+        done = Flush(deadline, self._queue.entered)
         self._calls.put(done)
         return done.finished.wait(max(timeout, 0.0)) and done.is_complete
 
@@ -130,8 +142,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         return self.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`."""
-        self.stop(self._shutdown_timeout)
+        """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""
+        if not self.outlasts():
+            self.stop(self._shutdown_timeout)
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost. Once.
@@ -159,6 +172,12 @@ class AgentPulseSpanProcessor(SpanProcessor):
         """What became of every span that ended and concerns agents."""
         return self._exporter.stats()
 
+    def _is_queued(self, span: ReadableSpan) -> bool:
+        context = span.context
+        if context is None or not context.trace_flags.sampled:
+            return False
+        return self._export_all_spans or self._exporter.takes(span)
+
     def _wait_for(self, worker: threading.Thread, deadline: float) -> None:
         """Waits while the receiver accepts things; one that doesn't is given up before."""
         accepted, given_up_at = -1, 0.0
@@ -182,7 +201,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         # Emptied while a worker is started: popping is atomic, and the lock is reentrant.
         self._may_start = [True]
         self._queue = WaitingSpans(self._max_queue_size, self._exporter.counters.overflow)
-        self._calls: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Flush | None] = queue.SimpleQueue()
         self._is_called = False
         self._worker: threading.Thread | None = None
         self._sent_soon = 0.0
@@ -269,18 +288,6 @@ class AgentPulseSpanProcessor(SpanProcessor):
                 return False
             exporter.send(self._queue.take(self._max_batch_size))
         return False
-
-
-class _Flush:
-    """A request to send everything by a deadline, and its outcome."""
-
-    __slots__ = ("deadline", "finished", "is_complete", "up_to")
-
-    def __init__(self, deadline: float, up_to: int) -> None:
-        self.deadline = deadline
-        self.up_to = up_to
-        self.finished = Interrupt()
-        self.is_complete = False
 
 
 def _work(processor: AgentPulseSpanProcessor) -> None:

@@ -38,6 +38,12 @@ class ApiKey:
         """The value of the Authorization header."""
         return f"Bearer {self._text}"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ApiKey) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
     def __repr__(self) -> str:
         return f"ap_…{self._text[-4:]}" if len(self._text) >= _SHORTEST_SHOWN else "ap_…"
 

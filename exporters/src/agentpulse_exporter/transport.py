@@ -1,8 +1,10 @@
 """One connection to the endpoint, and requests over it.
 
-`http.client` speaks the protocol; connecting, deadlines, proxies and the life of the socket are
-done here, because the ready-made clients follow redirects with the key, read `.netrc`, share
-process-wide state, and wait without end.
+`http.client` reads the answers; connecting, deadlines, proxies and the life of the socket are done
+here, because the ready-made clients follow redirects with the key, read `.netrc`, share
+process-wide state, and wait without end. Requests are written here, because Sentry, Datadog and
+others patch `HTTPConnection`: they would see uploads as requests of the program, whatever
+OpenTelemetry says, and have them carry their own headers.
 """
 
 from __future__ import annotations
@@ -167,29 +169,29 @@ class Transport:
 
     def _tunnel(self, opened: socket.socket, proxy: Proxy, deadline: float) -> None:
         target = f"{self._endpoint.authority.removesuffix(':443')}:{self._endpoint.port}"
-        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        headers = {"Host": target}
         if proxy.authorization is not None:
-            lines.append(f"Proxy-Authorization: {proxy.authorization}")
+            headers["Proxy-Authorization"] = proxy.authorization
         channel = DeadlineSocket(opened, deadline)
-        channel.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-        answer = http.client.HTTPResponse(channel, method="CONNECT")  # pyright: ignore[reportArgumentType]  # it asks for no more than makefile
-        answer.begin()
+        channel.sendall(_head("CONNECT", target, headers))
+        answer = _answer(channel, "CONNECT")
         if answer.status != http.client.OK:
             message = f"the proxy answered {answer.status}"
             raise ConnectionRefusedError(message)
 
     def _exchange(self, connection: socket.socket, request: _Request, deadline: float) -> Answer:
         path = f"{self._endpoint.path}{request.path}"
-        more: dict[str, str] = {"Host": self._endpoint.authority}
+        body = request.body or b""
+        more = {"Host": self._endpoint.authority, "Accept-Encoding": "identity"}
+        if request.body is not None:
+            more["Content-Length"] = str(len(body))
         if self._proxy is not None and self._endpoint.scheme == "http":
             path = f"http://{self._endpoint.authority}{path}"
             if self._proxy.authorization is not None:
                 more["Proxy-Authorization"] = self._proxy.authorization
         channel = DeadlineSocket(connection, deadline)
-        client = http.client.HTTPConnection(self._endpoint.host)
-        client.sock = channel
-        client.request(request.method, path, request.body, {**request.headers, **more})
-        response = client.getresponse()
+        channel.sendall(_head(request.method, path, {**more, **request.headers}) + body)
+        response = _answer(channel, request.method)
         # The head decides. The body is worth a second more, and no failure.
         channel.deadline = min(deadline, time.monotonic() + _SECONDS_FOR_BODY)
         answer = Answer(
@@ -202,6 +204,25 @@ class Transport:
             self.close()
         self._used_at = time.monotonic()
         return answer
+
+
+def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """The first lines of a request.
+
+    Raises:
+        ValueError: There is a character in it that could end a line, or that isn't ASCII.
+    """
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]
+    if not all(" " <= character <= "~" for line in lines for character in line):
+        message = "a header has characters that no header has"
+        raise ValueError(message)
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _answer(channel: DeadlineSocket, method: str) -> http.client.HTTPResponse:
+    answer = http.client.HTTPResponse(channel, method=method)  # pyright: ignore[reportArgumentType]  # it asks for no more than makefile
+    answer.begin()
+    return answer
 
 
 def _is_interim(answer: Answer) -> bool:

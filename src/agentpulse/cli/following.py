@@ -29,6 +29,26 @@ class MalformedAnswerError(Exception):
     """What was answered is no list of events."""
 
 
+def events_path(wanted: Mapping[str, str]) -> str:
+    """Where to ask for events: those of a `kind`, a `session`, `since` a time, at most `limit`."""
+    return f"/v1/events?{urlencode(wanted, errors='replace')}"
+
+
+def page(answer: object) -> tuple[list[Event], str | None]:
+    """The events of an answer, the latest first, and where to go on, where there are more.
+
+    Raises:
+        MalformedAnswerError: It lists no events.
+    """
+    if isinstance(answer, dict):
+        told = cast("dict[str, object]", answer)
+        events, place = told.get("events"), told.get("next")
+        if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
+            return cast("list[Event]", events), place if isinstance(place, str) else None
+    message = "what answers there doesn't list events as an AgentPulse API"
+    raise MalformedAnswerError(message)
+
+
 class Following:
     """One reader's place in the events of a server."""
 
@@ -75,14 +95,7 @@ class Following:
         return found
 
     def _page(self, asked: Mapping[str, str]) -> tuple[list[Event], str | None]:
-        answer = self._ask(f"/v1/events?{urlencode({**self._wanted, **asked}, errors='replace')}")
-        if isinstance(answer, dict):
-            told = cast("dict[str, object]", answer)
-            events, place = told.get("events"), told.get("next")
-            if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
-                return cast("list[Event]", events), place if isinstance(place, str) else None
-        message = "what answers there doesn't list events as an AgentPulse API"
-        raise MalformedAnswerError(message)
+        return page(self._ask(events_path({**self._wanted, **asked})))
 
     def _note_latest(self, found: list[Event]) -> None:
         # A sender whose clock is ahead must not hide what others send until then.

@@ -18,9 +18,9 @@ _WIDTH = 10
 def line(event: Mapping[str, object], *, is_coloured: bool) -> str:
     """The line of an event, without an end. What can steer a terminal is left out of it."""
     data = cast("Data", event["data"])
-    kind = _printable(str(event["kind"]))
+    kind = printable(str(event["kind"]))
     moment = time.strftime("%H:%M:%S", time.localtime(cast("float", event["ts"])))
-    who = " ".join(_printable(str(event[name])) for name in ("agent", "session") if event.get(name))
+    who = " ".join(printable(str(event[name])) for name in ("agent", "session") if event.get(name))
     said = said_of(kind, data)
     if not is_coloured:
         return f"{moment} {kind:{_WIDTH}} {said}  [{who}]"
@@ -38,7 +38,7 @@ def said_of(kind: str, data: Data) -> str:
         left_out = "name" if data.get("model") else None
         words = [show(data.get(name)) for name, show in _FIELDS if name != left_out]
     said = " ".join(word for word in words if word) or json.dumps(data, ensure_ascii=False)
-    shown = _printable(said)
+    shown = printable(said)
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
@@ -50,7 +50,8 @@ def _is_bad(kind: str, data: Data) -> bool:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text without what can steer a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

@@ -15,16 +15,20 @@ from agentpulse.cli.lines import line
 
 def line_maker() -> Callable[[Event], str]:
     """Makes the line of an event, coloured only where a terminal shows it and nobody minds."""
-    # Not every terminal has every letter.
-    encoding = sys.stdout.encoding or "utf-8"
     is_coloured = (
         sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     )
 
     def make(event: Event) -> str:
-        return line(event, is_coloured=is_coloured).encode(encoding, "replace").decode(encoding)
+        return as_shown(line(event, is_coloured=is_coloured))
 
     return make
+
+
+def as_shown(text: str) -> str:
+    """The text with the letters that the terminal has."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def waited_for_nobody(seconds: float) -> bool:

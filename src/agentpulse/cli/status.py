@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from agentpulse_exporter.transport import Answer
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
+from opentelemetry import trace
 from packaging.requirements import Requirement
 
 from agentpulse.activation import obstacle
 from agentpulse.announcement import installed_version
 from agentpulse.cli.answers import Outcome, in_words, is_page
+from agentpulse.cli.last_start import LastStart, last_start
+from agentpulse.cli.output import as_shown
 from agentpulse.cli.sending import get
+from agentpulse.joined import Joined, describe
 from agentpulse.logs import log_to_stderr
+from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve
+from agentpulse.tracing import active
 from agentpulse.version import VERSION
 
 if TYPE_CHECKING:
@@ -40,12 +47,29 @@ class Finding:
     said: str
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is said."""
+
+    settings: Settings
+    findings: Mapping[str, Finding]
+    joined: Joined
+    """What this process has."""
+    last: LastStart | None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing needs attention."""
+        return all(finding.is_well is not False for finding in self.findings.values())
+
+
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command to the tree."""
     parser = subparsers.add_parser(
         "status",
         description="Shows the settings and where each comes from, whether the endpoint answers "
-        "and takes the key, and which libraries are recorded, for which it imports them. "
+        "and takes the key, which libraries are recorded, for which it imports them, the tracer "
+        "provider of this process, and the last program of this agent's name that started. "
         "Exit status 0 if all is well, else 1.",
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
@@ -65,9 +89,27 @@ def _run(arguments: argparse.Namespace) -> int:
         "key": _key(settings, outcome),
         **{name: _library(name, settings, is_on=reason is None) for name in INSTRUMENTORS},
     }
-    is_well = all(finding.is_well is not False for finding in findings.values())
-    (_print_json if arguments.json else _print_text)(settings, findings, is_well=is_well)
-    return 0 if is_well else 1
+    report = Report(
+        settings,
+        findings,
+        # With `agentpulse run agentpulse status`, what the variables make of a program.
+        joined=_joined(),
+        last=last_start(settings, _started()) if findings["key"].is_well else None,
+    )
+    (_print_json if arguments.json else _print_text)(report)
+    return 0 if report.is_well else 1
+
+
+def _started() -> float:
+    """Since when this process is itself one that AgentPulse runs in, in seconds since 1970."""
+    recorder = active.recorder
+    return time.time() - (recorder.vital_signs()["uptime_s"] if recorder is not None else 0.0)
+
+
+def _joined() -> Joined:
+    client = get_client()
+    joined = None if client is None else client.joined
+    return joined or describe(trace.get_tracer_provider())
 
 
 def _endpoint(outcome: Outcome | None) -> Finding:
@@ -118,26 +160,42 @@ def _patch(name: str) -> str | None:
         uninstrument()
 
 
-def _print_text(settings: Settings, findings: Mapping[str, Finding], *, is_well: bool) -> None:
-    width = max(map(len, ROWS))
-    print(f"AgentPulse {VERSION}\n")
+def _print_text(report: Report) -> None:
+    print(as_shown("\n".join(_lines(report))))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    settings, width = report.settings, max(map(len, ROWS))
+    yield f"AgentPulse {VERSION}\n"
     for name in ROWS:
-        print(f"  {name:{width}}  {settings.shown(name)}  ({settings.sources[name]})")
-    print()
-    for name, finding in findings.items():
-        print(f"  {_MARKS[finding.is_well]} {name:{width - 3}}  {finding.said}")
-    print("\n" + ("All is well." if is_well else "Something needs your attention, see !!."))
+        yield f"  {name:{width}}  {settings.shown(name)}  ({settings.sources[name]})"
+    yield ""
+    for name, finding in report.findings.items():
+        yield f"  {_MARKS[finding.is_well]} {name:{width - 3}}  {finding.said}"
+    yield f"\n  Tracer provider of this process: {report.joined.provider}"
+    yield from (f"    {line}" for line in report.joined.processors)
+    if report.joined.sampling is not None:
+        yield f"    sampler: {report.joined.sampling}"
+    if report.last is not None:
+        first, *more = report.last.lines(time.time())
+        yield f"\n  Last start of {settings.shown('agent_name')}: {first}"
+        yield from (f"    {line}" for line in more)
+    yield "\n" + ("All is well." if report.is_well else "Something needs your attention, see !!.")
 
 
-def _print_json(settings: Settings, findings: Mapping[str, Finding], *, is_well: bool) -> None:
-    report = {
+def _print_json(report: Report) -> None:
+    told = {
         "version": VERSION,
-        "ok": is_well,
+        "ok": report.is_well,
         "settings": {
-            name: {"value": settings.shown(name), "source": settings.sources[name]} for name in ROWS
+            name: {"value": report.settings.shown(name), "source": report.settings.sources[name]}
+            for name in ROWS
         },
         "findings": {
-            name: {"ok": found.is_well, "said": found.said} for name, found in findings.items()
+            name: {"ok": found.is_well, "said": found.said}
+            for name, found in report.findings.items()
         },
+        "joined": asdict(report.joined),
+        "last_start": None if report.last is None else asdict(report.last),
     }
-    print(json.dumps(report, indent=2))
+    print(json.dumps(told, indent=2))

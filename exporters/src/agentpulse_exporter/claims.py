@@ -1,0 +1,85 @@
+"""Which exporter tells of a span, where several of one process send to the same place.
+
+`agentpulse.init` may join a provider on which somebody has put an exporter of ours already. Each
+span would be told twice then, and billed twice. So a processor of ours claims what it queues, and
+the other exporters with its destination (endpoint and key) leave that out. A claim outlasts
+whoever made it: when that one has stopped, others may still hold a span that it told of.
+"""
+
+from __future__ import annotations
+
+import itertools
+from weakref import WeakSet
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from agentpulse_exporter.settings import Settings
+
+MOST_CLAIMS = 16_384
+"""Claims that are remembered; a stock processor holds 2,048 spans unless it is told otherwise."""
+_Key = tuple[int, int, bool]
+
+_numbers = itertools.count()
+_by_destination: dict[tuple[object, object], Claims] = {}
+
+
+class Claims:
+    """The claims on spans with one destination. Any thread may claim, without a lock."""
+
+    def __init__(self) -> None:
+        self.claimants: WeakSet[Claimant] = WeakSet()
+        self._claimed: dict[_Key, int] = {}
+
+    def claim(self, key: _Key, number: int) -> bool:
+        """Whether it is that claimant's, from now on if it was nobody's so far."""
+        owner = self._claimed.setdefault(key, number)
+        if len(self._claimed) > MOST_CLAIMS:
+            try:
+                self._claimed.pop(next(iter(self._claimed)), None)
+            except (RuntimeError, StopIteration):
+                pass  # another thread was at it in this moment, and will do it
+        return owner == number
+
+    def owner(self, key: _Key) -> int | None:
+        """The number of the claimant whose it is."""
+        return self._claimed.get(key)
+
+
+class Claimant:
+    """One exporter among those with its destination. The start and the end of a span are two."""
+
+    def __init__(self, settings: Settings) -> None:
+        """For the endpoint and the key of these settings."""
+        self._number = next(_numbers)
+        destination = settings.endpoint, settings.api_key
+        self._claims = _by_destination.setdefault(destination, Claims())
+        self._claims.claimants.add(self)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else has the destination, so that there is nothing to claim."""
+        return len(self._claims.claimants) < 2
+
+    def claim(self, span: ReadableSpan) -> bool:
+        """Whether the span is this one's to tell of; it is, unless another one was faster."""
+        key = _key(span)
+        return key is None or self.is_alone or self._claims.claim(key, self._number)
+
+    def is_claimed_by_another(self, span: ReadableSpan) -> bool:
+        """Whether another one tells of the span, or told."""
+        key = _key(span)
+        owner = None if key is None else self._claims.owner(key)
+        return owner is not None and owner != self._number
+
+    def shares_with(self, other: Claimant) -> bool:
+        """Whether both have one destination."""
+        return self._claims is other._claims
+
+    def leave(self) -> None:
+        """Claims nothing any more; what was claimed stays so."""
+        self._claims.claimants.discard(self)
+
+
+def _key(span: ReadableSpan) -> _Key | None:
+    context = span.context
+    return None if context is None else (context.trace_id, context.span_id, span.end_time is None)

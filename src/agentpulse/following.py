@@ -1,0 +1,41 @@
+"""Goes along where a provider that stands in for others gets another one behind it.
+
+`logfire.configure()`, called again, shuts down the provider that it made before, with all
+processors on it, and makes another one without those that others had added.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from agentpulse.attachment import behind
+
+_PATIENCE = 2.0
+"""Seconds; a provider that is set up anew has another one behind it at once."""
+_BETWEEN_LOOKS = 0.001
+
+
+def follow(provider: object, join: Callable[[], None]) -> bool:
+    """Has `join` called soon, on a thread of its own, if another one comes behind the provider.
+
+    Returns:
+        Whether that may come about: not where it stands in for none, nor as the process ends.
+    """
+    ended = behind(provider)
+    if ended is provider or not threading.main_thread().is_alive():
+        return False
+
+    def watch() -> None:
+        until = time.monotonic() + _PATIENCE
+        while behind(provider) is ended and time.monotonic() < until:
+            time.sleep(_BETWEEN_LOOKS)
+        if behind(provider) is not ended:
+            join()
+
+    try:
+        threading.Thread(target=watch, name="agentpulse-follow", daemon=True).start()
+    except RuntimeError:  # the interpreter is about to end
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""Our span processors on a tracer provider: put there, taken off, and put on the one after it."""
+
+from __future__ import annotations
+
+import os
+
+from agentpulse_exporter import AgentPulseSpanProcessor
+from agentpulse_exporter.lifetime import at_exit
+from agentpulse_instrumentation.shield import shield
+from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+from agentpulse import bounded
+from agentpulse.attachment import attach, detach
+from agentpulse.following import follow
+from agentpulse.joined import Joined, describe
+from agentpulse.logs import logger, warn_once
+from agentpulse.otlp import otlp_processor
+from agentpulse.processor import SessionProcessor
+from agentpulse.settings import Settings
+
+_DESCRIBE = shield("describe a tracer provider")
+_JOIN = shield("join a tracer provider that was set up anew")
+
+
+class Joining:
+    """Holds from `join` until `leave`, also where another provider comes behind this one."""
+
+    def __init__(
+        self,
+        provider: TracerProvider,
+        sessions: SessionProcessor,
+        processor: AgentPulseSpanProcessor,
+        settings: Settings,
+    ) -> None:
+        self._provider = provider
+        self._sessions = sessions
+        self._processor = processor
+        self._settings = settings
+        self._other: bounded.BoundedBatchProcessor | None = None
+        """What sends the same spans by OTLP."""
+        self._has_left = False
+
+    def join(self) -> None:
+        """Puts our processors on the provider."""
+        self._join()
+        self._processor.outlasts = lambda: follow(self._provider, self._rejoin)
+        for each in list(bounded.processors):
+            # What is registered last is called first, so these end while ours does.
+            at_exit(each.begin_shutdown)
+
+    def described(self) -> Joined | None:
+        """The provider and its processors as they are now; None where they can't be read."""
+        with _DESCRIBE:
+            return describe(self._provider, self._ours())
+        return None
+
+    def begin_to_leave(self) -> None:
+        """Has what goes elsewhere sent in the background, while ours is sent."""
+        self._has_left = True
+        if self._other is not None:
+            self._other.begin_shutdown()
+
+    def leave(self) -> None:
+        """Takes our processors off the provider."""
+        self._has_left = True
+        for each in self._ours():
+            detach(self._provider, each)
+        if self._other is not None:
+            self._other.shutdown()
+
+    def _ours(self) -> list[SpanProcessor]:
+        return [self._sessions, self._processor, *([] if self._other is None else [self._other])]
+
+    def _join(self) -> None:
+        self._other = otlp_processor(self._settings)
+        # Sessions before all: other processors tell of spans as they are when they start, too.
+        attach(self._provider, self._sessions, first=True)
+        # The queue behind all: those of others need not wait until ours is flushed.
+        for each in self._ours()[1:]:
+            attach(self._provider, each)
+
+    def _rejoin(self) -> None:
+        with _JOIN:
+            self._join()
+            if self._other is not None:
+                at_exit(self._other.begin_shutdown)
+            if self._has_left:
+                self.leave()
+            logger.debug("The tracer provider was set up anew, and AgentPulse joined it again")
+
+
+def say(joined: Joined) -> None:
+    """Logs what was joined, and warns where somebody's sampler thins out what is told of.
+
+    Whoever set it by its standard variable knows of it.
+    """
+    processors = "; ".join(joined.processors)
+    logger.debug("Tracer provider: %s. Its span processors: %s", joined.provider, processors)
+    if joined.sampling is not None and not os.environ.get(OTEL_TRACES_SAMPLER):
+        warn_once(
+            f"The tracer provider has a sampler: {joined.sampling}, and AgentPulse is told of "
+            "no more calls, nor of their cost, than these."
+        )

@@ -1,0 +1,72 @@
+"""A provider that stands in for others, as Logfire's proxy does, and gets another one behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes.pipe import CALL, becomes_true
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from sdk.conftest import Receiver
+
+import agentpulse
+
+
+class Proxy(trace.TracerProvider):
+    """Stands in for the provider of its last set-up."""
+
+    provider: Any = trace.NoOpTracerProvider()
+
+    def set_up(self) -> None:
+        if isinstance(self.provider, TracerProvider):
+            self.provider.shutdown()
+        self.provider = TracerProvider(shutdown_on_exit=False)
+
+    def get_tracer(self, *arguments: Any, **more: Any) -> Any:
+        return self.provider.get_tracer(*arguments, **more)
+
+    def add_span_processor(self, processor: SpanProcessor) -> None:
+        if isinstance(self.provider, TracerProvider):
+            self.provider.add_span_processor(processor)
+
+
+@pytest.fixture
+def proxy() -> Proxy:
+    return Proxy()
+
+
+def call(proxy: Proxy, name: str) -> None:
+    proxy.get_tracer("program").start_span(name, attributes=CALL).end()
+
+
+def test_a_proxy_with_nothing_behind_it_is_refused(proxy: Proxy, receiver: Receiver) -> None:
+    with pytest.raises(agentpulse.SettingTypeError, match=r"stands in for a .*NoOpTracerProvider"):
+        agentpulse.init(endpoint=receiver.endpoint, tracer_provider=proxy)
+
+
+def test_the_next_provider_is_joined_too_and_left_in_the_end(
+    proxy: Proxy, receiver: Receiver
+) -> None:
+    proxy.set_up()
+    client = agentpulse.init(endpoint=receiver.endpoint, tracer_provider=proxy, auto_patch=False)
+    call(proxy, "first")
+    open_meanwhile = proxy.get_tracer("program").start_span("across", attributes=CALL)
+    proxy.set_up()
+    assert becomes_true(lambda: client.joined is not None and len(client.joined.processors) == 2)
+    open_meanwhile.end()
+    call(proxy, "second")
+    assert agentpulse.shutdown()
+    assert proxy.provider._active_span_processor._span_processors == ()
+    told = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
+    assert told == ["first", "across", "second"]
+    assert agentpulse.stats().accepted == 4  # sdk_init too
+
+
+def test_a_provider_of_the_program_that_is_shut_down_ends_it(
+    receiver: Receiver, provider: TracerProvider
+) -> None:
+    agentpulse.init(endpoint=receiver.endpoint, tracer_provider=provider, auto_patch=False)
+    provider.get_tracer("program").start_span("chat", attributes=CALL).end()
+    provider.shutdown()
+    assert len(receiver.of_kind("llm_call")) == 1
