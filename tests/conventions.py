@@ -1,4 +1,4 @@
-"""A pytest plugin: every span of ours that ends in a test is as the GenAI conventions ask.
+"""A pytest plugin: every span and log event of ours in a test is as the GenAI conventions ask.
 
 The checker and its registry lie beside the checkout and not in it; where they are absent, nothing
 is checked, and the end of the run says so. Spans of child processes aren't seen. A test of
@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 from conftest import as_dict
 from fakes import recordings
+from fakes.logs import plain
+from opentelemetry.sdk._logs import Logger
 from opentelemetry.sdk.trace import ReadableSpan, Span
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 KNOWN = {
     "finish-reasons of gen_ai.response.finish_reasons": "the answer has none (queued, compacted, "
@@ -34,38 +37,53 @@ _RESULTS = "conventions"
 
 
 class Conventions:
-    """Judges each span of ours as it ends, and each test, when it is over, by its spans."""
+    """Judges spans and events of ours as they come, and each test, when it is over, by its own."""
 
     def __init__(self) -> None:
-        self.spans = 0
+        self.seen: Counter[str] = Counter()
+        """By sort, spans and events."""
         self.warnings: Counter[str] = Counter()
         self._found: list[tuple[str, Any]] = []
-        self._original = Span.end
+        self._end, self._emit = Span.end, Logger.emit
 
     def install(self) -> None:
-        """Looks on wherever a span ends, whatever its provider."""
-        original, judge = self._original, self._judge
+        """Looks on wherever a span ends or an event is emitted, whatever its provider."""
+        original, emit_original = self._end, self._emit
+        judge_span, judge_event = self._judge_span, self._judge_event
 
         def end(self: Span, end_time: int | None = None) -> None:
             is_over = self.end_time is not None
             original(self, end_time)
             if not is_over:
-                judge(self)
+                judge_span(self)
 
-        Span.end = end
+        def emit(self: Any, *records: Any, **fields: Any) -> None:
+            emit_original(self, *records, **fields)
+            for record in records:
+                judge_event(self._instrumentation_scope, record)
+
+        Span.end, Logger.emit = end, emit
 
     def restore(self) -> None:
-        Span.end = self._original
+        Span.end, Logger.emit = self._end, self._emit
 
-    def _judge(self, span: ReadableSpan) -> None:
-        scope = span.instrumentation_scope
+    def _judge_span(self, span: ReadableSpan) -> None:
+        told = as_dict(span)
+        events = [{"name": name, "attributes": data} for name, data in told.pop("events", ())]
+        self._judge("span", span.name, span.instrumentation_scope, {**told, "events": events})
+
+    def _judge_event(self, scope: InstrumentationScope, record: Any) -> None:
+        told = {"event_name": record.event_name, "attributes": plain(record.attributes)}
+        self._judge("event", record.event_name, scope, told)
+
+    def _judge(
+        self, sort: str, name: str, scope: InstrumentationScope | None, told: dict[str, Any]
+    ) -> None:
         if scope is None or not scope.name.startswith("agentpulse"):
             return
-        plain = as_dict(span)
-        events = [{"name": name, "attributes": data} for name, data in plain.pop("events", ())]
-        kind, findings = recordings.semconv_checker().check_record({**plain, "events": events})
-        self.spans += kind is not None
-        self._found += [(span.name, finding) for finding in findings]
+        kind, findings = recordings.semconv_checker().check_record(told)
+        self.seen[sort] += kind is not None
+        self._found += [(f"{sort} {name!r}", finding) for finding in findings]
 
     def _over(self, item: pytest.Item) -> Generator[None, Any, Any]:
         result = yield
@@ -78,7 +96,7 @@ class Conventions:
             if finding.level == "W":
                 self.warnings[about] += 1
             if finding.level == "E" or (finding.level == "W" and about not in KNOWN):
-                complaints[f"The span {name!r} has {about}: {finding.message}"] = None
+                complaints[f"The {name} has {about}: {finding.message}"] = None
         if complaints:
             pytest.fail("\n".join(complaints), pytrace=False)
         return result
@@ -98,19 +116,20 @@ class Conventions:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         # What a worker of pytest-xdist found is for the process that reports.
         results = getattr(session.config, "workeroutput", {})
-        results[_RESULTS] = self.spans, dict(self.warnings)
+        results[_RESULTS] = dict(self.seen), dict(self.warnings)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        spans, warnings = getattr(node, "workeroutput", {}).get(_RESULTS, (0, {}))
-        self.spans += spans
+        seen, warnings = getattr(node, "workeroutput", {}).get(_RESULTS, ({}, {}))
+        self.seen.update(seen)
         self.warnings.update(warnings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self.spans:
+        if not self.seen:
             return
         terminalreporter.section("GenAI conventions")
-        terminalreporter.line(f"{self.spans} spans of ours were checked, with these warnings:")
+        seen = f"{self.seen['span']} spans and {self.seen['event']} events of ours"
+        terminalreporter.line(f"{seen} were checked, with these warnings:")
         for about, times in sorted(self.warnings.items()):
             terminalreporter.line(f"{times:6} {about}: {KNOWN.get(about, 'not known')}")
 

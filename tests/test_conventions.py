@@ -1,4 +1,4 @@
-"""The plugin that holds the spans of all tests against the conventions."""
+"""The plugin that holds the spans and events of all tests against the conventions."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ def late():
 
 def test_late(late):
     pass
+
+def test_an_event():
+    from agentpulse_instrumentation.events import EventLogger
+    from opentelemetry.context import Context
+    from opentelemetry.sdk._logs import LoggerProvider
+
+    logger = EventLogger(LoggerProvider(shutdown_on_exit=False).get_logger("agentpulse.tests"))
+    told = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai"}
+    logger.emit_details(Context(), {**told, "gen_ai.input.messages": "[]"}, 1)
 """
 
 
@@ -53,13 +62,14 @@ def test_a_span_that_is_not_as_asked_fails_its_test(
     pytester.makepyfile(SPANS)
     result = pytester.runpytest_subprocess("-p", "conventions", *workers)
 
-    result.assert_outcomes(passed=4, failed=2, errors=1)
+    result.assert_outcomes(passed=4, failed=3, errors=1)
     result.stdout.fnmatch_lines_random(
         [
             "The span 'chat gpt-4o' has deprecated-attribute of gen_ai.system*",
             "The span 'chat gpt-4o' has discouraged-value of gen_ai.request.stream*",
             "The span 'chat gpt-4o' has unknown-attribute of gen_ai.nothing*",
-            "5 spans of ours were checked*",
+            "The event 'gen_ai.client.inference.operation.details' has bad-content*",
+            "5 spans and 1 events of ours were checked*",
             "* 1 unlisted-value of gen_ai.provider.name: the*",
         ]
     )
