@@ -86,6 +86,7 @@ WEB = (
 PIPELINES = (
     "langfuse==5.0.4",
     "logfire==5.4.0",
+    "opentelemetry-configuration==0.66b1",
     "opentelemetry-distro==0.66b1",
     "sentry-sdk==2.75.0",
 )

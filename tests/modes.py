@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 Resource = Any
 Body = dict[str, Any]
 
@@ -102,3 +104,9 @@ STREAMED_LINES = Mode("streamed lines", streamed_lines, astreamed_lines, streams
 WHOLE = (PLAIN, RAW, STREAMING_RESPONSE)
 STREAMED = (STREAM, RAW_STREAM, STREAMED_LINES)
 EVERY = (*WHOLE, *STREAMED, HELPER)
+
+
+def has_helper(resource: Resource, mode: Mode) -> None:
+    """Skips the test of a helper that the client's version doesn't have."""
+    if mode is HELPER and not hasattr(resource, "stream"):
+        pytest.skip("this version has no stream() helper here")

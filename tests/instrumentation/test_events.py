@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agentpulse_instrumentation import instrument, shield
 from fakes.logs import Logs
-from modes import EVERY, PLAIN, Mode
+from modes import EVERY, PLAIN, Mode, has_helper
 from opentelemetry import trace
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.sdk.trace import TracerProvider
@@ -110,6 +110,7 @@ def test_an_inference_is_one_event_that_says_what_its_span_does(
     client = getattr(clients, f"a{library}" if is_async else library)
     resource = client.chat.completions if library == "openai" else client.messages
     body = CHAT if library == "openai" else MESSAGE
+    has_helper(resource, mode)
     if is_async:
         clients.run(mode.arun(resource, body))
     else:

@@ -193,11 +193,6 @@ def body_of(case: Case, mode: Mode) -> dict[str, Any]:
     return {**case.body, **(case.stream_body if mode.streams else {})}
 
 
-def has_helper(resource: Any, mode: Mode) -> None:
-    if mode is modes.HELPER and not hasattr(resource, "stream"):
-        pytest.skip("this version has no stream() helper here")
-
-
 def without_times(span: dict[str, Any]) -> dict[str, Any]:
     """The span without what differs from run to run; a stream has the time to its first chunk."""
     attributes = dict(span["attributes"])
@@ -210,7 +205,7 @@ def without_times(span: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(("case", "mode"), EVERY)
 def test_a_call_is_one_span(case: Case, mode: Mode, clients: Any, instrumented: Any) -> None:
     resource = case.resource(clients)
-    has_helper(resource, mode)
+    modes.has_helper(resource, mode)
     spans = instrumented()
     mode.run(resource, body_of(case, mode))
     (span,) = spans()
@@ -222,7 +217,7 @@ def test_an_async_call_is_the_same_span(
     case: Case, mode: Mode, clients: Any, instrumented: Any
 ) -> None:
     resource = case.resource(clients, asynchronous=True)
-    has_helper(resource, mode)
+    modes.has_helper(resource, mode)
     spans = instrumented()
     clients.run(mode.arun(resource, body_of(case, mode)))
     (span,) = spans()
@@ -234,7 +229,7 @@ def test_an_error_of_the_provider_is_its_type_and_status(
     case: Case, mode: Mode, clients: Any, provider: Any, instrumented: Any
 ) -> None:
     resource = case.resource(clients)
-    has_helper(resource, mode)
+    modes.has_helper(resource, mode)
     spans = instrumented()
     provider.script(fails(429, "rate_limit_error"))
     with pytest.raises(Exception, match="rate_limit_error"):
