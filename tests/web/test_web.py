@@ -19,7 +19,7 @@ from fakes.receiver import Receiver
 from agentpulse.demo.provider import FakeProvider
 
 BIN = Path(sys.executable).parent
-REQUESTS = 40
+REQUESTS, MOST_REQUESTS, WORKERS = 40, 2000, 2
 
 
 def free_port() -> int:
@@ -46,7 +46,7 @@ def served() -> Iterator[tuple[list[Any], Receiver]]:
     port = free_port()
     command = [
         *(str(BIN / "opentelemetry-instrument"), str(BIN / "gunicorn"), "app:app", "--preload"),
-        *("--workers", "2", "--worker-class", "uvicorn_worker.UvicornWorker"),
+        *("--workers", str(WORKERS), "--worker-class", "uvicorn_worker.UvicornWorker"),
         *("--bind", f"127.0.0.1:{port}"),
     ]
     with Receiver() as receiver, FakeProvider() as provider:
@@ -65,8 +65,12 @@ def served() -> Iterator[tuple[list[Any], Receiver]]:
             try:
                 url = f"http://127.0.0.1:{port}"
                 assert becomes_true(lambda: answers(f"{url}/openapi.json"), 30)
-                told = [asked(f"{url}/{('ask', 'aask')[n % 2]}") for n in range(REQUESTS)]
-                assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == REQUESTS)
+                told: list[Any] = []
+                while len(told) < REQUESTS or len({each["pid"] for each in told}) < WORKERS:
+                    # Whoever is up first may have all of the first ones.
+                    told.append(asked(f"{url}/{('ask', 'aask')[len(told) % 2]}"))
+                    assert len(told) < MOST_REQUESTS
+                assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == len(told))
             finally:
                 server.terminate()
                 _, said = server.communicate(timeout=30)
@@ -77,7 +81,7 @@ def served() -> Iterator[tuple[list[Any], Receiver]]:
 def test_calls_of_both_workers_arrive_in_the_trace_of_their_request(served: Any) -> None:
     told, receiver = served
     traces = {each["id"]: each["trace"] for each in told}
-    assert len({each["pid"] for each in told}) == 2
+    assert len({each["pid"] for each in told}) == WORKERS
     calls = receiver.of_kind("llm_call")
     assert {call["data"]["response_id"]: call["trace_id"] for call in calls} == traces
 
@@ -107,5 +111,5 @@ def test_the_requests_of_a_call_are_inside_it(served: Any) -> None:
     _, receiver = served
     calls = {event["span_id"] for event in receiver.of_kind("llm_call")}
     posts = [event for event in receiver.of_kind("span_end") if event["data"]["name"] == "POST"]
-    assert len(posts) == REQUESTS
+    assert len(posts) == len(calls) >= REQUESTS
     assert {event["parent_span_id"] for event in posts} == calls
