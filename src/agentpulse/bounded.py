@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from agentpulse_exporter.interrupt import Interrupt
-from agentpulse_exporter.lifetime import after_fork
+from agentpulse_exporter.lifetime import after_fork, at_exit
 from agentpulse_exporter.processor import PATIENCE
 from opentelemetry.context import Context
 from opentelemetry.sdk.environment_variables import (
@@ -58,14 +58,19 @@ class BoundedBatchProcessor(SpanProcessor):
         size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
         self._max_queue_size = size
         self._shutdown_timeout = shutdown_timeout
-        self._watched = _Watched(exporter, destination)
+        self._watched = _Watched(exporter, destination, self._say_refusals)
         self._inner = BatchSpanProcessor(
             self._watched,
             max_queue_size=size,
             max_export_batch_size=min(_standard(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _BATCH_SIZE), size),
         )
+        self._begun: list[tuple[float, int]] = []
+        """When the end began, and how many had been accepted by then."""
         self._start_over()
+        # At the end of the interpreter no thread can be started any more.
+        self._start_runner()
         after_fork(self._start_over)
+        at_exit(self.begin_shutdown)
         processors.add(self)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -81,6 +86,7 @@ class BoundedBatchProcessor(SpanProcessor):
         if self._begun or waiting >= self._max_queue_size:
             self._refused += 1
             return
+        self._is_used = True
         if self._runner is None or not self._runner.is_alive():
             self._start_runner()
         self._inner.on_end(span)
@@ -111,8 +117,6 @@ class BoundedBatchProcessor(SpanProcessor):
 
     def shutdown(self) -> None:
         """Sends what is left. Once."""
-        if self._ended.is_set() and self._begun:
-            return
         self.begin_shutdown()
         begun, accepted = self._begun[0]
         deadline, give_up_at = begun + self._shutdown_timeout, begun + PATIENCE
@@ -124,20 +128,33 @@ class BoundedBatchProcessor(SpanProcessor):
                 break
             self._ended.wait(min(left, _GLANCE))
         self._ended.set()
+        try:
+            self._may_say.pop()
+        except IndexError:
+            return
         lost = next(self._entered) - self._watched.accepted
         if lost:
             logger.warning("%s spans did not reach %s.", lost, self._destination)
 
+    def _say_refusals(self) -> None:
+        # Called by the thread that sends, at most once a minute.
+        refused, self._said = self._refused - self._said, self._refused
+        if refused:
+            logger.warning(
+                "%s spans did not reach %s: the queue was full.", refused, self._destination
+            )
+
     def _run(self, call: Callable[[], object]) -> None:
-        """Has it called in a thread of its own; in this one where none can be started any more."""
-        self._calls.put(call)
+        """Has it called in a thread of its own, where one runs or can be started."""
         if self._runner is None or not self._runner.is_alive():
             self._start_runner()
-        if self._runner is None:
-            _work(self._calls, until_empty=True)
+        if self._runner is not None or self._is_used:
+            self._calls.put(call)
+        else:
+            # There is nothing to wait for.
+            call()
 
     def _start_runner(self) -> None:
-        # With the first span: at the end of the interpreter no thread can be started any more.
         with self._starting:
             if self._runner is not None and self._runner.is_alive():
                 return
@@ -150,27 +167,37 @@ class BoundedBatchProcessor(SpanProcessor):
                 self._runner = None
 
     def _start_over(self) -> None:
+        # In a forked child, the runner starts with the first span.
         self._starting = threading.RLock()
         self._runner: threading.Thread | None = None
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         # Taking the next number is one step, which no other thread gets into.
         self._entered = itertools.count()
-        self._refused = 0
-        self._begun: list[tuple[float, int]] = []
-        """When the end began, and how many had been accepted by then."""
+        self._refused = self._said = 0
+        self._is_used = False
         self._ended = Interrupt()
-        self._watched.accepted = self._watched.lost = 0
+        self._may_say: list[bool] = [] if self._begun else [True]
+        if self._begun:
+            self._ended.set()
+        self._watched.start_over()
 
 
 class _Watched(SpanExporter):
     """Counts what became of the spans that an exporter was given."""
 
-    def __init__(self, inner: SpanExporter, destination: str) -> None:
+    def __init__(
+        self, inner: SpanExporter, destination: str, say_refusals: Callable[[], None]
+    ) -> None:
         self._inner = inner
         self._destination = destination
+        self._say_refusals = say_refusals
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Nothing was given so far."""
         # One thread exports at a time.
         self.accepted = self.lost = 0
-        self._silent_until = 0.0
+        self._silent_until = self._counted_until = 0.0
 
     @property
     def settled(self) -> int:
@@ -179,6 +206,9 @@ class _Watched(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Passes them on."""
+        if time.monotonic() >= self._counted_until:
+            self._counted_until = time.monotonic() + _SECONDS_BETWEEN_LINES
+            self._say_refusals()
         result = SpanExportResult.FAILURE
         try:
             result = self._inner.export(spans)
@@ -218,10 +248,8 @@ def _standard(variable: str, default: int) -> int:
     return size if size > 0 else default
 
 
-def _work(
-    calls: queue.SimpleQueue[Callable[[], object] | None], *, until_empty: bool = False
-) -> None:
-    while not (until_empty and calls.empty()):
+def _work(calls: queue.SimpleQueue[Callable[[], object] | None]) -> None:
+    while True:
         call = calls.get()
         if call is None:
             return

@@ -18,7 +18,10 @@ _BETWEEN_LOOKS = 0.001
 
 
 def follow(provider: object, join: Callable[[], None]) -> bool:
-    """Has `join` called soon, on a thread of its own, if another one comes behind the provider.
+    """Has `join` called soon, on a thread of its own, whenever another comes behind the provider.
+
+    That goes on until none has come for two seconds, for one that is joined may be replaced before
+    it could tell.
 
     Returns:
         Whether that may come about: not where it stands in for none, nor as the process ends.
@@ -28,11 +31,13 @@ def follow(provider: object, join: Callable[[], None]) -> bool:
         return False
 
     def watch() -> None:
-        until = time.monotonic() + _PATIENCE
-        while behind(provider) is ended and time.monotonic() < until:
+        known, until = ended, time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            current = behind(provider)
+            if current is not known:
+                known, until = current, time.monotonic() + _PATIENCE
+                join()
             time.sleep(_BETWEEN_LOOKS)
-        if behind(provider) is not ended:
-            join()
 
     try:
         threading.Thread(target=watch, name="agentpulse-follow", daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from agentpulse_exporter import AgentPulseSpanProcessor
 from agentpulse_exporter.lifetime import at_exit
@@ -11,7 +12,7 @@ from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from agentpulse import bounded
-from agentpulse.attachment import attach, detach
+from agentpulse.attachment import attach, behind, detach
 from agentpulse.following import follow
 from agentpulse.joined import Joined, describe
 from agentpulse.logs import logger, warn_once
@@ -40,6 +41,9 @@ class Joining:
         self._other: bounded.BoundedBatchProcessor | None = None
         """What sends the same spans by OTLP."""
         self._has_left = False
+        self._rejoining = threading.Lock()
+        self._joined: object = None
+        """The provider that our processors are on."""
 
     def join(self) -> None:
         """Puts our processors on the provider."""
@@ -73,18 +77,27 @@ class Joining:
         return [self._sessions, self._processor, *([] if self._other is None else [self._other])]
 
     def _join(self) -> None:
-        self._other = otlp_processor(self._settings)
+        self._joined = behind(self._provider)
+        self._other = self._made_other()
         # Sessions before all: other processors tell of spans as they are when they start, too.
         attach(self._provider, self._sessions, first=True)
         # The queue behind all: those of others need not wait until ours is flushed.
         for each in self._ours()[1:]:
             attach(self._provider, each)
 
+    def _made_other(self) -> bounded.BoundedBatchProcessor | None:
+        try:
+            return otlp_processor(self._settings)
+        except Exception as error:  # noqa: BLE001  # it takes variables of OpenTelemetry's, too
+            warn_once(f"Nothing is sent by OTLP: {type(error).__name__}: {error}")
+            return None
+
     def _rejoin(self) -> None:
-        with _JOIN:
+        # A provider may be shut down more than once, and each time somebody follows.
+        with _JOIN, self._rejoining:
+            if behind(self._provider) is self._joined:
+                return
             self._join()
-            if self._other is not None:
-                at_exit(self._other.begin_shutdown)
             if self._has_left:
                 self.leave()
             logger.debug("The tracer provider was set up anew, and AgentPulse joined it again")

@@ -123,4 +123,4 @@ def test_what_is_passed_over_is_bounded(
     assert sending.processor.flush()
 
     assert parents(receiver) == {agent: None, call: agent}
-    assert len(sending.exporter._mapper.ancestry._around) <= 10  # what must not grow
+    assert len(sending.exporter._mapper.ancestry) <= 10  # what must not grow

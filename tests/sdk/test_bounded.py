@@ -114,12 +114,41 @@ def test_what_finds_no_room_is_lost_and_said_at_the_end(
     sent = sending(max_queue_size=3)
     sent.exporter.gate.clear()
     sent.tell(*"abcdefg")
-    assert caplog.text == ""
+    assert not [each for each in caplog.records if each.thread == threading.get_ident()]
     sent.exporter.gate.set()
     sent.processor.shutdown()
     sent.tell("afterwards")
     assert sent.exporter.names == ["a", "b", "c"]
-    assert caplog.messages == ["4 spans did not reach the collector."]
+    assert caplog.messages[-1] == "4 spans did not reach the collector."
+    # Also while it goes on, by the thread that sends.
+    assert {*caplog.messages[:-1]} <= {"4 spans did not reach the collector: the queue was full."}
+
+
+def test_several_that_shut_it_down_at_once_say_the_loss_once(
+    sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = sending(shutdown_timeout=0.05)
+    sent.exporter.gate.clear()
+    sent.tell("first", "second")
+    threads = [threading.Thread(target=sent.processor.shutdown) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert caplog.messages == ["2 spans did not reach the collector."]
+    sent.exporter.gate.set()
+
+
+def test_a_loss_is_said_also_where_the_end_began_before(
+    sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = sending()
+    sent.exporter.answer = SpanExportResult.FAILURE
+    sent.tell("first")
+    sent.processor.begin_shutdown()
+    assert becomes_true(lambda: sent.exporter.is_shut_down)
+    sent.processor.shutdown()
+    assert caplog.messages == ["1 spans did not reach the collector."]
 
 
 def test_an_exporter_that_hangs_is_given_up_with_what_it_holds(
@@ -205,6 +234,40 @@ def test_a_forked_child_sends_its_own_spans() -> None:
         "of the parent",
         "of the parent again",
     ]
+
+
+ENDED = """
+import atexit, socket, sys, threading
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from agentpulse.bounded import BoundedBatchProcessor
+
+class Hangs(SpanExporter):
+    def export(self, spans):
+        threading.Event().wait(60)
+        return SpanExportResult.SUCCESS
+
+def no_more_threads(self):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+provider = TracerProvider()
+for name in ("the one", "the other"):
+    provider.add_span_processor(BoundedBatchProcessor(Hangs(), name, shutdown_timeout=0.1))
+tracer = provider.get_tracer("tests")
+@atexit.register
+def at_the_very_end():
+    threading.Thread.start = no_more_threads
+    tracer.start_span("late").end()
+"""
+
+
+def test_the_end_is_bounded_also_where_no_thread_can_be_started_any_more() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0
+    said = [f"1 spans did not reach {name}." for name in ("the one", "the other")]
+    assert done.stderr.splitlines() == said
 
 
 def test_threads_that_end_spans_at_once_lose_none(sending: Callable[..., Sending]) -> None:

@@ -63,6 +63,59 @@ def test_the_next_provider_is_joined_too_and_left_in_the_end(
     assert agentpulse.stats().accepted == 4  # sdk_init too
 
 
+def test_a_provider_that_is_shut_down_twice_is_followed_once(
+    proxy: Proxy, receiver: Receiver
+) -> None:
+    proxy.set_up()
+    client = agentpulse.init(
+        endpoint=receiver.endpoint,
+        otlp_endpoint=receiver.endpoint,
+        tracer_provider=proxy,
+        auto_patch=False,
+    )
+    proxy.provider.shutdown()
+    proxy.set_up()
+    assert becomes_true(lambda: client.joined is not None and len(client.joined.processors) == 3)
+    call(proxy, "once")
+    agentpulse.shutdown()
+    assert proxy.provider._active_span_processor._span_processors == ()
+    assert [event["data"]["name"] for event in receiver.of_kind("llm_call")] == ["once"]
+    assert agentpulse.stats().ended == 2  # sdk_init too
+
+
+def test_of_providers_that_follow_each_other_quickly_the_last_is_joined(
+    proxy: Proxy, receiver: Receiver
+) -> None:
+    proxy.set_up()
+    client = agentpulse.init(endpoint=receiver.endpoint, tracer_provider=proxy, auto_patch=False)
+    for _ in range(200):
+        proxy.set_up()
+    assert becomes_true(lambda: client.joined is not None and len(client.joined.processors) == 2)
+    call(proxy, "after all")
+    assert agentpulse.shutdown()
+    assert [event["data"]["name"] for event in receiver.of_kind("llm_call")] == ["after all"]
+
+
+def test_what_can_not_be_sent_by_otlp_takes_nothing_else_with_it(
+    proxy: Proxy,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "0")
+    proxy.set_up()
+    agentpulse.init(
+        endpoint=receiver.endpoint,
+        otlp_endpoint=receiver.endpoint,
+        tracer_provider=proxy,
+        auto_patch=False,
+    )
+    call(proxy, "told")
+    assert agentpulse.shutdown()
+    assert len(receiver.of_kind("llm_call")) == 1
+    assert "Nothing is sent by OTLP: ValueError" in caplog.text
+
+
 def test_a_provider_of_the_program_that_is_shut_down_ends_it(
     receiver: Receiver, provider: TracerProvider
 ) -> None:

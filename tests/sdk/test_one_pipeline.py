@@ -138,6 +138,20 @@ def test_a_second_init_is_again_the_one_that_tells(
     assert told == ["first", "second"]
 
 
+def test_what_ends_while_ours_stops_is_the_other_exporters(
+    init: Any, others: Any, provider: TracerProvider, strict_receiver: Receiver
+) -> None:
+    provider.add_span_processor(by_stock(others[0]))
+    client = init()
+    client._pipeline.processor.stop(5)  # as `shutdown` does, before it leaves the provider
+    call(provider, "meanwhile")
+    assert agentpulse.shutdown()
+    assert provider.force_flush()
+    told = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
+    assert told == ["meanwhile"]
+    assert "after_shutdown" not in client.stats().dropped
+
+
 def test_another_key_is_another_destination(
     init: Any, others: Any, provider: TracerProvider, strict_receiver: Receiver
 ) -> None:

@@ -11,8 +11,8 @@ from opentelemetry.trace import SpanContext
 
 from agentpulse_exporter.span_copy import SpanCopy
 
-MOST_PASSED_OVER = 10_000
-"""Spans that are known not to travel; of more, the one that began first is forgotten."""
+MOST_PASSED_OVER = 16_384
+"""Spans that are known not to travel; of more, the half that began first is forgotten."""
 _MOST_STEPS = 256
 _Key = tuple[int, int]
 
@@ -21,35 +21,43 @@ class Ancestry:
     """Which spans are passed over, and what each of them is inside. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._around: dict[_Key, SpanContext | None] = {}
+        self._newer: dict[_Key, SpanContext | None] = {}
+        self._older: dict[_Key, SpanContext | None] = {}
+        """The generation before, which is forgotten as a whole: to find the oldest takes time."""
+
+    def __len__(self) -> int:
+        return len(self._newer) + len(self._older)
 
     def pass_over(self, span: ReadableSpan) -> None:
         """Notes a span that doesn't travel, as far as it is known by now."""
         context = span.context
         if context is None:
             return
-        self._around[context.trace_id, context.span_id] = span.parent
-        if len(self._around) > MOST_PASSED_OVER:
-            try:
-                self._around.pop(next(iter(self._around)), None)
-            except (RuntimeError, StopIteration):
-                pass  # another thread was at it in this moment, and will do it
+        self._newer[context.trace_id, context.span_id] = span.parent
+        if 2 * len(self._newer) >= MOST_PASSED_OVER:
+            self._older, self._newer = self._newer, {}
 
     def travels(self, span: ReadableSpan) -> None:
         """Notes that a span travels after all."""
         context = span.context
-        if context is not None and self._around:
-            self._around.pop((context.trace_id, context.span_id), None)
+        if context is not None and (self._newer or self._older):
+            key = context.trace_id, context.span_id
+            self._newer.pop(key, None)
+            self._older.pop(key, None)
 
     def placed(self, span: ReadableSpan) -> ReadableSpan:
         """The span, its parent being the nearest span around it that travels."""
         parent = span.parent
         for _ in range(_MOST_STEPS):
-            if parent is None or (parent.trace_id, parent.span_id) not in self._around:
+            if parent is None:
                 break
-            parent = self._around.get((parent.trace_id, parent.span_id))
+            key = parent.trace_id, parent.span_id
+            known = self._newer if key in self._newer else self._older
+            if key not in known:
+                break
+            parent = known.get(key)
         return span if parent is span.parent else SpanCopy.inside(span, parent)
 
     def clear(self) -> None:
         """Forgets all of them, as a child process must."""
-        self._around = {}
+        self._newer, self._older = {}, {}

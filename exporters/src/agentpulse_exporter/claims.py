@@ -28,21 +28,26 @@ class Claims:
 
     def __init__(self) -> None:
         self.claimants: WeakSet[Claimant] = WeakSet()
-        self._claimed: dict[_Key, int] = {}
+        self._newer: dict[_Key, int] = {}
+        self._older: dict[_Key, int] = {}
+        """The generation before, which is forgotten as a whole: to find the oldest takes time."""
+
+    def __len__(self) -> int:
+        return len(self._newer) + len(self._older)
 
     def claim(self, key: _Key, number: int) -> bool:
         """Whether it is that claimant's, from now on if it was nobody's so far."""
-        owner = self._claimed.setdefault(key, number)
-        if len(self._claimed) > MOST_CLAIMS:
-            try:
-                self._claimed.pop(next(iter(self._claimed)), None)
-            except (RuntimeError, StopIteration):
-                pass  # another thread was at it in this moment, and will do it
+        owner = self._older.get(key)
+        if owner is None:
+            owner = self._newer.setdefault(key, number)
+            if 2 * len(self._newer) >= MOST_CLAIMS:
+                self._older, self._newer = self._newer, {}
         return owner == number
 
     def owner(self, key: _Key) -> int | None:
         """The number of the claimant whose it is."""
-        return self._claimed.get(key)
+        owner = self._newer.get(key)
+        return self._older.get(key) if owner is None else owner
 
 
 class Claimant:

@@ -79,13 +79,13 @@ class AgentPulseSpanProcessor(SpanProcessor):
     ) -> None:
         """Queues what tells that a session, a cron run or an agent is under way."""
         self._exporter.announce(span, travels=self._export_all_spans or concerns_agents(span))
-        if is_told_at_start(span) and self._exporter.claimant.claim(span):
+        if is_told_at_start(span) and self._is_taken(span):
             self.enqueue(as_started(span))
             self._send_soon()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled and concerns agents. No I/O, no waiting, no logging."""
-        if self._is_queued(span) and self._exporter.claimant.claim(span):
+        if self._is_queued(span) and self._is_taken(span):
             self.enqueue(span)
 
     def claim(self, span: ReadableSpan) -> None:
@@ -171,6 +171,13 @@ class AgentPulseSpanProcessor(SpanProcessor):
     def stats(self) -> Stats:
         """What became of every span that ended and concerns agents."""
         return self._exporter.stats()
+
+    def _is_taken(self, span: ReadableSpan) -> bool:
+        """Whether this one tells of it; one that has stopped leaves it to others, if there are."""
+        claimant = self._exporter.claimant
+        if self._is_stopped and not claimant.is_alone:
+            return False
+        return claimant.claim(span)
 
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context
