@@ -32,6 +32,7 @@ class Collector:
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
         self.spans: list[Any] = []
+        self.resources: list[Any] = []
         self.records: list[dict[str, Any]] = []
         self.bytes = 0
         """Of the requests, as they came."""
@@ -80,6 +81,7 @@ class Collector:
     def take(self, request: dict[str, Any]) -> None:
         """Keeps what a request tells."""
         for resource in request.get("resourceSpans", ()):
+            self.resources.append(resource["resource"])
             for scope in resource["scopeSpans"]:
                 self.spans += scope["spans"]
         for resource in request.get("resourceLogs", ()):

@@ -16,8 +16,8 @@ Init = Callable[..., Events]
 
 def start(receiver: Receiver, provider: TracerProvider, **options: Any) -> Events:
     """Switches AgentPulse on; what is returned gives the events that came, but for `sdk_init`."""
-    given = {"heartbeat_interval": 0, "auto_patch": False, **options}
-    agentpulse.init(endpoint=receiver.url, tracer_provider=provider, **given)
+    given = {"heartbeat_interval": 0, "auto_patch": False, "tracer_provider": provider, **options}
+    agentpulse.init(endpoint=receiver.url, **given)
 
     def events() -> list[dict[str, Any]]:
         assert agentpulse.flush()

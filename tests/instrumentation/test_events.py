@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 from typing import Any
 
@@ -12,7 +13,8 @@ from fakes.logs import Logs
 from modes import EVERY, PLAIN, Mode, has_helper
 from opentelemetry import trace
 from opentelemetry._logs import set_logger_provider
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk._logs import LogRecordProcessor
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from agentpulse.demo.provider import FakeProvider
@@ -300,3 +302,61 @@ def test_an_answer_of_a_shape_nobody_expects_is_an_event_too(
     PLAIN.run(clients.openai.chat.completions, CHAT)
     (event,) = logs.taken()
     assert event["attributes"]["gen_ai.response.id"] == "x"
+
+
+class Captures(SpanProcessor):
+    """As another product does, for its own backend."""
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        span.set_attribute("input.value", "canary")
+        span.set_attribute("session.id", "day:1")
+
+
+def test_what_others_put_on_spans_is_on_no_event(clients: Any, spans: Any, recorded: Any) -> None:
+    spans.provider.add_span_processor(Captures())
+    logs = recorded("NO_CONTENT", "true")
+    clients.openai.chat.completions.create(**CHAT, stop=["canary"])
+    (event,) = logs.taken()
+    assert "canary" not in json.dumps(event)
+    assert event["attributes"]["session.id"] == "day:1"
+
+
+class AsksAgain(LogRecordProcessor):
+    """A processor that asks a model what it thinks of each event."""
+
+    def __init__(self, ask: Any) -> None:
+        self._ask = ask
+
+    def on_emit(self, log_record: Any) -> None:
+        self._ask()
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return True
+
+
+def test_a_processor_that_asks_a_model_is_not_told_of_that(
+    clients: Any, provider: Any, spans: Any, recorded: Any
+) -> None:
+    logs = recorded("NO_CONTENT", "true")
+    create = clients.openai.chat.completions.create
+    logs.provider.add_log_record_processor(AsksAgain(lambda: create(**CHAT)))
+    create(**CHAT)
+    assert (len(provider.requests), len(logs.taken())) == (2, 1)
+
+
+class Leaves(AsksAgain):
+    def on_emit(self, log_record: Any) -> None:
+        raise SystemExit
+
+
+def test_a_processor_that_ends_the_program_leaves_the_call_told(
+    clients: Any, spans: Any, recorded: Any
+) -> None:
+    logs = recorded("NO_CONTENT", "true")
+    logs.provider.add_log_record_processor(Leaves(None))
+    with pytest.raises(SystemExit):
+        clients.openai.chat.completions.create(**CHAT)
+    assert len(spans) == 1

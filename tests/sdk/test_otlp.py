@@ -14,7 +14,9 @@ import pytest
 from fakes.collector import Collector
 from fakes.program import Init
 from fakes.receiver import Receiver
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Link
 
 import agentpulse
 
@@ -90,6 +92,32 @@ def test_what_was_said_is_not_told(
 
     assert "canary" not in json.dumps(collector.spans)
     assert "by hand" in json.dumps(collector.spans)
+
+
+def test_links_and_the_resource_hold_no_content_either(started: Init, collector: Collector) -> None:
+    resource = Resource({"process.command_line": "canary", "service.name": "clerk"})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    started(otlp_endpoint=collector.url, tracer_provider=provider)
+    tracer = provider.get_tracer("program")
+    first = tracer.start_span("first")
+    links = [Link(first.get_span_context(), {"input.value": "canary"})]
+    tracer.start_span("chat gpt-4o", attributes=CALL, links=links).end()
+    agentpulse.shutdown()
+
+    assert "canary" not in json.dumps([collector.spans, collector.resources])
+    assert "clerk" in json.dumps(collector.resources)
+    (span,) = collector.spans
+    assert [{*link} - {"flags"} for link in span["links"]] == [{"traceId", "spanId"}]
+
+
+def test_half_a_character_in_a_name_costs_nothing(
+    started: Init, provider: TracerProvider, collector: Collector
+) -> None:
+    started(otlp_endpoint=collector.url)
+    for model in ("gpt-4o", "gpt-\ud83d"):
+        provider.get_tracer("program").start_span(f"chat {model}", attributes=CALL).end()
+    assert agentpulse.flush()
+    assert [span["name"] for span in collector.spans] == ["chat gpt-4o", "chat gpt-?"]
 
 
 def test_what_is_captured_is_told_as_redacted(

@@ -64,7 +64,8 @@ class PrivateExporter(SpanExporter):
                 told, attributes = redacted(span, attributes, self._redact)
             if not self._capture_messages:
                 known = without_content(shown_attributes(span, attributes))
-                return SpanCopy(span, known, Status(span.status.status_code)).with_own_events()
+                told = SpanCopy(span, known, Status(span.status.status_code)).with_own_events()
+                return told.without_others_content()
             if self._redact is None:
                 return SpanCopy(span, attributes)
             return SpanCopy(span, attributes, told.status).with_own_events()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanContext, Status
-from opentelemetry.util.types import Attributes
+from opentelemetry.trace import Link, SpanContext, Status
+from opentelemetry.util.types import Attributes, AttributeValue
 
 from agentpulse_exporter import names
+from agentpulse_exporter.content import without_content
 
 
 class SpanCopy(ReadableSpan):
@@ -24,7 +26,8 @@ class SpanCopy(ReadableSpan):
     ) -> None:
         """With these attributes, and this status and parent where they are given."""
         super().__init__(
-            span.name,
+            # Half a character, as models are called by mistake, would cost others the whole batch.
+            span.name.encode("utf-8", "replace").decode("utf-8"),
             context=span.context,
             parent=span.parent if parent is None else parent,
             resource=span.resource,
@@ -50,6 +53,17 @@ class SpanCopy(ReadableSpan):
     def with_own_events(self) -> SpanCopy:
         """The same with the lines of a session's log alone: what else there is may say anything."""
         self._events = [event for event in self._events if event.name == names.SESSION_LOG]
+        return self
+
+    def without_others_content(self) -> SpanCopy:
+        """The same with links that only name spans, and a resource that holds no content."""
+        self._links = tuple(Link(link.context) for link in self._links)
+        resource = self._resource
+        known = without_content(resource.attributes)
+        if len(known) != len(resource.attributes):
+            self._resource = Resource(
+                cast("Mapping[str, AttributeValue]", known), resource.schema_url
+            )
         return self
 
     # The counts of what the SDK's limits cut are kept by the containers of the original.

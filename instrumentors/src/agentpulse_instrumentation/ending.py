@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import time_ns
 from typing import Any
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import Span, set_span_in_context
 
 from agentpulse_instrumentation import semconv
@@ -17,6 +18,11 @@ from agentpulse_instrumentation.policy import NOTHING_SAID, ContentPolicy, Said
 from agentpulse_instrumentation.shield import shield
 
 _EMIT = shield("emit an event")
+_STAMP = (
+    *("session.id", "user.id", "agentpulse.session.", "agentpulse.metadata."),
+    semconv.CALLED_IN_AGENT,
+)
+"""How the names of attributes begin that tell of a session."""
 
 
 def end_call(
@@ -48,22 +54,37 @@ def end_call(
         at: When it ended, in nanoseconds since 1970; None for now.
         calls: Those that it made, where it is an agent's run.
     """
-    if logger is not None:
-        # What takes the events may take its time, which is none of the call's.
-        at = time_ns() if at is None else at
-        with _EMIT:
-            # While the span is open, for whoever puts events onto it.
-            context = set_span_in_context(span)
-            if error is not None:
-                logger.emit_exception(context, policy.exception_attributes(error), at)
-            if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
-                of_span = {**_stamped(span), **attributes}
-                logger.emit_details(context, policy.event_attributes(of_span, said), at)
-    span.end(at)
-    metrics.record(span, attributes, seconds, calls)
+    try:
+        if logger is not None:
+            # What takes the events may take its time, which is none of the call's.
+            at = time_ns() if at is None else at
+            # What takes them may ask a model itself, which would be told by events again.
+            with _EMIT, suppress_instrumentation():
+                _emit(logger, span, attributes, policy, said, error, at)
+    finally:
+        span.end(at)
+        metrics.record(span, attributes, seconds, calls)
+
+
+def _emit(
+    logger: EventLogger,
+    span: Span,
+    attributes: Attributes,
+    policy: ContentPolicy,
+    said: Said,
+    error: BaseException | None,
+    at: int,
+) -> None:
+    # While the span is open, for whoever puts events onto it.
+    context = set_span_in_context(span)
+    if error is not None:
+        logger.emit_exception(context, policy.exception_attributes(error), at)
+    if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
+        of_span = {**_stamped(span), **attributes}
+        logger.emit_details(context, policy.event_attributes(of_span, said), at)
 
 
 def _stamped(span: Span) -> Attributes:
-    """What others put onto the span: its session, for example."""
-    found: Any = getattr(span, "attributes", None)
-    return dict(found or {})
+    """What tells of the session around the span. Other things that others put there are theirs."""
+    found: Any = getattr(span, "attributes", None) or {}
+    return {name: value for name, value in found.items() if name.startswith(_STAMP)}

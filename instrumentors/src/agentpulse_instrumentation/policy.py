@@ -107,7 +107,10 @@ class ContentPolicy:
     def event_attributes(self, of_span: Mapping[str, Any], said: Said) -> dict[str, Any]:
         """The attributes of an event that says what a span does; content in its structure."""
         attributes = {name: value for name, value in of_span.items() if name not in _CONTENT}
-        if self.on_events:
+        if not self.on_events:
+            # The program's own words, though the conventions have them among the parameters.
+            attributes.pop(semconv.REQUEST_STOP_SEQUENCES, None)
+        else:
             for name, text in said.items():
                 attributes[name] = json.loads(text, parse_int=_integer)
         return attributes
