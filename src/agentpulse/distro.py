@@ -8,11 +8,17 @@ sets them.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import Any
 
 from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry import trace
-from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
+from opentelemetry.environment_variables import (
+    OTEL_LOGS_EXPORTER,
+    OTEL_METRICS_EXPORTER,
+    OTEL_PYTHON_ID_GENERATOR,
+    OTEL_TRACES_EXPORTER,
+)
 from opentelemetry.instrumentation.distro import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
     BaseDistro,
 )
@@ -28,7 +34,7 @@ from agentpulse.activation import obstacle
 from agentpulse.logs import warn_once
 from agentpulse.provider import UrandomIds, naming, takes_processors
 from agentpulse.settings import Settings, resolve
-from agentpulse.standard_exporters import add_exporters, traces_exported_by
+from agentpulse.standard_exporters import add_exporters, choose_protocol, exported_by
 
 _OURS = "agentpulse"
 _INSTRUMENTORS = "agentpulse_"
@@ -69,17 +75,30 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
         exporters, others = _exporters(), _other_exporters()
         settings = resolve({})
         starts = not exporters or _OURS in exporters
+        choose_protocol()
         if others or not starts or os.environ.get(_DECLARED) or obstacle(settings) is None:
-            try:
-                self._configure_others(others, settings, kwargs)
-            except Exception as error:  # noqa: BLE001  # a wrong variable takes AgentPulse not with it
-                warn_once(
-                    "OpenTelemetry could not be configured as its variables say: "
-                    f"{type(error).__name__}: {error}"
-                )
+            with ExitStack() as without:
+                if not self._is_configured(others, settings, kwargs):
+                    # What is wrong with these signals takes the traces not with it.
+                    for variable in (OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER):
+                        without.enter_context(exported_by(variable, []))
+                    self._is_configured(others, settings, kwargs)
         if starts:
             # The program's own first `init` is not a second one.
             runtime.init(**_arguments()).is_automatic = True
+
+    def _is_configured(
+        self, exporters: list[str], settings: Settings, kwargs: dict[str, Any]
+    ) -> bool:
+        try:
+            self._configure_others(exporters, settings, kwargs)
+        except Exception as error:  # noqa: BLE001  # a wrong variable takes AgentPulse not with it
+            warn_once(
+                "OpenTelemetry could not be configured as its variables say: "
+                f"{type(error).__name__}: {error}"
+            )
+            return False
+        return True
 
     def _configure_others(
         self, exporters: list[str], settings: Settings, kwargs: dict[str, Any]
@@ -91,7 +110,7 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
         kwargs.setdefault("resource_attributes", naming(settings.agent_name))
         if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
             kwargs.setdefault("id_generator", UrandomIds())
-        with traces_exported_by([]):
+        with exported_by(OTEL_TRACES_EXPORTER, []):
             super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
         provider = trace.get_tracer_provider()
         if takes_processors(provider):

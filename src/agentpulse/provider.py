@@ -19,6 +19,7 @@ from opentelemetry.util.types import AttributeValue
 from agentpulse.attachment import behind, class_name
 from agentpulse.errors import SettingTypeError
 from agentpulse.logs import warn_once
+from agentpulse.version import VERSION
 
 _own: TracerProvider | None = None
 
@@ -109,7 +110,11 @@ def _our_own(agent_name: str) -> TracerProvider:
 
 
 def naming(agent_name: str) -> dict[str, AttributeValue]:
-    """The resource attributes that name the program, where no standard variable does."""
+    """The resource attributes that name us, and the program where no standard variable does."""
     name = str(Resource.create().attributes.get(SERVICE_NAME, ""))
+    ours: dict[str, AttributeValue] = {
+        "telemetry.distro.name": "agentpulse-sdk",
+        "telemetry.distro.version": VERSION,
+    }
     # The SDK's placeholder.
-    return {SERVICE_NAME: agent_name} if name.startswith("unknown_service") else {}
+    return {SERVICE_NAME: agent_name, **ours} if name.startswith("unknown_service") else ours

@@ -16,10 +16,7 @@ from opentelemetry.sdk._configuration import (  # made for distributions to buil
     _get_exporter_names,  # pyright: ignore[reportPrivateUsage]
     _import_exporters,  # pyright: ignore[reportPrivateUsage]
 )
-from opentelemetry.sdk.environment_variables import (
-    OTEL_EXPORTER_OTLP_PROTOCOL,
-    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-)
+from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL
 from opentelemetry.sdk.trace import TracerProvider
 
 from agentpulse.bounded import BoundedBatchProcessor
@@ -27,7 +24,7 @@ from agentpulse.logs import warn_once
 from agentpulse.settings import Settings
 
 _GROUP = "opentelemetry_traces_exporter"
-_OTLP, _BY_GRPC, _BY_HTTP = "otlp", "otlp_proto_grpc", "otlp_proto_http"
+_BY_GRPC, _BY_HTTP = "otlp_proto_grpc", "otlp_proto_http"
 
 
 def add_exporters(names: Iterable[str], provider: TracerProvider, settings: Settings) -> None:
@@ -55,24 +52,30 @@ def _processors(name: str, settings: Settings) -> Iterator[BoundedBatchProcessor
 
 
 def _entry_points(name: str) -> list[str]:
-    variables = (OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL)
-    if name == _OTLP and not any(os.environ.get(variable) for variable in variables):
-        # OpenTelemetry takes the one of gRPC then, also where only that of HTTP is installed.
-        installed = entry_points(group=_GROUP).names
-        return [_BY_HTTP if _BY_HTTP in installed and _BY_GRPC not in installed else _BY_GRPC]
-    with traces_exported_by([name]):
+    with exported_by(OTEL_TRACES_EXPORTER, [name]):
         return _get_exporter_names("traces")
 
 
+def choose_protocol() -> None:
+    """Has `otlp` be the exporter that is installed, of all signals, where nothing is said.
+
+    OpenTelemetry takes the one of gRPC then, also where only that of HTTP is installed.
+    """
+    installed = entry_points(group=_GROUP).names
+    is_said = os.environ.get(OTEL_EXPORTER_OTLP_PROTOCOL)
+    if not is_said and _BY_HTTP in installed and _BY_GRPC not in installed:
+        os.environ[OTEL_EXPORTER_OTLP_PROTOCOL] = "http/protobuf"
+
+
 @contextmanager
-def traces_exported_by(names: list[str]) -> Generator[None]:
-    """Lets OTEL_TRACES_EXPORTER name these and no others."""
-    before = os.environ.get(OTEL_TRACES_EXPORTER)
-    os.environ[OTEL_TRACES_EXPORTER] = ",".join(names) or "none"
+def exported_by(variable: str, names: list[str]) -> Generator[None]:
+    """Lets a variable such as OTEL_TRACES_EXPORTER name these exporters and no others."""
+    before = os.environ.get(variable)
+    os.environ[variable] = ",".join(names) or "none"
     try:
         yield
     finally:
         if before is None:
-            del os.environ[OTEL_TRACES_EXPORTER]
+            del os.environ[variable]
         else:
-            os.environ[OTEL_TRACES_EXPORTER] = before
+            os.environ[variable] = before

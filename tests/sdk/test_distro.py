@@ -168,7 +168,9 @@ def test_the_program_has_the_name_that_it_was_given(
     variables: dict[str, str], expected: str
 ) -> None:
     ask = "from opentelemetry import trace\nprint(trace.get_tracer_provider().resource.attributes)"
-    assert f"'service.name': '{expected}'" in ran(ask, **variables).stdout
+    told = ran(ask, **variables).stdout
+    assert f"'service.name': '{expected}'" in told
+    assert "'telemetry.distro.name': 'agentpulse-sdk'" in told
 
 
 def test_a_sampler_is_obeyed_and_what_is_told_by_name_is_told() -> None:

@@ -177,8 +177,11 @@ class Ledger:
         if is_model_call(attributes):
             key = parent.trace_id, parent.span_id
             with self._lock:
-                before = self._told_inside.get(key, ())[1 - _MOST_ALIKE :]
-                self._told_inside[key] = (*before, (_operation(attributes), _models(attributes)))
+                begun = _operation(attributes), _models(attributes)
+                before = self._told_inside.get(key, ())
+                # An agent's calls are mostly of one sort, which is kept once.
+                if begun not in before:
+                    self._told_inside[key] = (*before[1 - _MOST_ALIKE :], begun)
                 if len(self._told_inside) > MOST_CALLS:
                     self._told_inside.popitem(last=False)
 
