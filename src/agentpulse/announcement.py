@@ -6,6 +6,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import cast
 
 from agentpulse_exporter import names
 from agentpulse_exporter.limits import MAX_LABEL, clean
@@ -53,5 +54,6 @@ def _program() -> str:
     """The base name of what Python was started with; `-c` and the empty name as they are."""
     # Where Python is embedded, there may be no arguments, and programs change them as they like.
     arguments: object = getattr(sys, "argv", None)
-    first: object = arguments[0] if isinstance(arguments, list) and arguments else ""
+    given = cast("list[object]", arguments) if isinstance(arguments, list) else []
+    first = given[0] if given else ""
     return clean(Path(first).name, MAX_LABEL) if isinstance(first, str) else ""
