@@ -22,6 +22,7 @@ import pytest
 from agentpulse_instrumentation import policy
 from fakes.pages import PAGES, ROOT, VENDORS, Block, blocks, prose
 from opentelemetry.util.re import parse_env_headers
+from packaging.requirements import Requirement
 
 import agentpulse
 from agentpulse.cli import COMMANDS
@@ -110,9 +111,10 @@ def verify_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None
 def verify_packages(names: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name in names:
-        package, _, extra = name.rstrip("]").partition("[")
-        assert package in PACKAGES
-        assert not extra or extra in project["optional-dependencies"]
+        wanted = Requirement(name)
+        assert wanted.name in PACKAGES
+        assert wanted.extras <= set(project["optional-dependencies"])
+        assert wanted.specifier.contains(project["version"], prereleases=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

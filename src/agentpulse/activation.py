@@ -31,7 +31,8 @@ def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obs
     if settings.api_key is None and not is_loopback(settings.endpoint):
         reason = (
             "AgentPulse is off, because it has no API key: set AGENTPULSE_API_KEY, or pass api_key "
-            "to agentpulse.init. To look around without an account, run `agentpulse dev`."
+            "to agentpulse.init. To look around without an account, run `agentpulse dev` "
+            '(pip install "agentpulse-sdk[server]").'
         )
         return Obstacle(reason, deliberate=False)
     return None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import cast
 
 from agentpulse_exporter import names
+from agentpulse_exporter.limits import MAX_LABEL, clean
 from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry.sdk.trace import ReadableSpan
 from packaging.requirements import Requirement
@@ -34,10 +38,22 @@ def sdk_init(joined: Joined | None) -> ReadableSpan:
         "architecture": platform.machine(),
         "sdk_version": VERSION,
         "libraries": libraries,
+        "program": _program(),
     }
     if joined is not None:
         told["tracer_provider"] = joined.provider
         told["span_processors"] = joined.processors
+        if joined.sampling is not None:
+            told["sampling"] = joined.sampling
     return instant(
         "sdk_init", "sdk_init", {names.DATA_PREFIX + field: value for field, value in told.items()}
     )
+
+
+def _program() -> str:
+    """The base name of what Python was started with; `-c` and the empty name as they are."""
+    # Where Python is embedded, there may be no arguments, and programs change them as they like.
+    arguments: object = getattr(sys, "argv", None)
+    given = cast("list[object]", arguments) if isinstance(arguments, list) else []
+    first = given[0] if given else ""
+    return clean(Path(first).name, MAX_LABEL) if isinstance(first, str) else ""

@@ -71,7 +71,13 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "memory": {"file": Text, "size_bytes": (int,)},
     "transcript": {"messages": (list,)},
     "error": {"error_type": Text, "where": re.compile("main|thread|asyncio")},
-    "sdk_init": {"python": Text, "os": Text, "architecture": Text, "sdk_version": Text},
+    "sdk_init": {
+        "python": Text,
+        "os": Text,
+        "architecture": Text,
+        "sdk_version": Text,
+        "program": Text,
+    },
 }
 _OPTIONAL: dict[str, dict[str, Any]] = {
     "session": {

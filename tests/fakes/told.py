@@ -20,7 +20,8 @@ def without_what_differs(events: list[dict[str, Any]]) -> list[Fields]:
 
     The ids of spans become the names on the way to them, those of traces the names of their roots,
     other ids what they begin with; of a time stays only that there is one, and of the tracer
-    provider only its class, for it is made by the one way or by the other.
+    provider only its class, for it is made by the one way or by the other. Of the program, too,
+    stays only that it is told, for each way is one of its own.
     """
     paths = _paths(events)
     roots = {
@@ -60,6 +61,8 @@ def _same(name: str, value: Any) -> Any:
         return [_same(name, inner) for inner in value]
     if name == "tracer_provider":
         return value.partition(" (")[2]
+    if name == "program":
+        return "a program"
     if name in _TIMES and value is not None:
         return "a time"
     return _COUNTED.sub("", value) if name in _IDS and value is not None else value

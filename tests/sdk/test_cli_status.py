@@ -22,7 +22,7 @@ from openai._base_client import SyncAPIClient
 from sdk.conftest import KEY, Receiver, Run
 
 from agentpulse import announcement
-from agentpulse.cli import main, status
+from agentpulse.cli import libraries, main
 from agentpulse.server import LocalServer
 from agentpulse.settings import ROWS
 
@@ -168,7 +168,7 @@ def test_a_library_that_is_left_alone_is_told_with_the_reason(
 
 
 def test_a_library_that_is_absent_is_no_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(status, "installed_version", lambda _name: None)
+    monkeypatch.setattr(libraries, "installed_version", lambda _name: None)
 
     finding = report(0)["findings"]["anthropic"]
 
@@ -177,7 +177,7 @@ def test_a_library_that_is_absent_is_no_fault(report: Any, monkeypatch: pytest.M
 
 
 def test_a_version_that_is_not_supported_is_a_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(status, "installed_version", lambda _name: "0.1")
+    monkeypatch.setattr(libraries, "installed_version", lambda _name: "0.1")
 
     finding = report(1)["findings"]["openai"]
 
@@ -201,6 +201,119 @@ sys.exit(main(["status"]))
     assert "openai" in program.stdout
     assert "broken, importing it fails: " in program.stdout
     assert program.stdout.count("!!") == 2  # the line, and what points to it
+
+
+SAMPLER = "OTEL_TRACES_SAMPLER"
+RATIO = "OTEL_TRACES_SAMPLER_ARG"
+
+
+@pytest.mark.parametrize("exporters", ["console", "otlp, console", "none"])
+def test_exporters_without_ours_are_a_fault(
+    exporters: str, report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AGENTPULSE_AUTO_PATCH", "false")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", exporters)
+
+    assert report(1)["findings"]["traces_exporter"] == {
+        "ok": False,
+        "said": "nothing is sent to AgentPulse under opentelemetry-instrument, because "
+        f"OTEL_TRACES_EXPORTER is '{exporters.replace(' ', '')}'",
+    }
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_well", "said"),
+    [
+        ({SAMPLER: "always_off"}, False, "none of the calls are recorded"),
+        ({SAMPLER: "parentbased_always_off"}, False, "none of the calls are recorded"),
+        ({SAMPLER: "traceidratio", RATIO: "0"}, False, "none of the calls are recorded"),
+        (
+            {SAMPLER: "parentbased_traceidratio", RATIO: "0.25"},
+            None,
+            "calls in 25 of 100 traces are recorded",
+        ),
+        ({SAMPLER: "of_a_vendor"}, None, "not all calls may be recorded"),
+    ],
+)
+def test_a_sampler_that_records_less_than_all_is_told_in_words(
+    variables: dict[str, str],
+    is_well: bool | None,
+    said: str,
+    report: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name, value in {"AGENTPULSE_AUTO_PATCH": "false", **variables}.items():
+        monkeypatch.setenv(name, value)
+
+    finding = report(1 if is_well is False else 0)["findings"]["traces_sampler"]
+
+    assert finding["ok"] is is_well
+    reason = f"{said}, because OTEL_TRACES_SAMPLER is '{variables[SAMPLER]}'"
+    assert finding["said"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_TRACES_EXPORTER": "console,agentpulse"},
+        {"OTEL_TRACES_EXPORTER": ""},
+        {SAMPLER: "always_on"},
+        {SAMPLER: "parentbased_always_on"},
+        # What OpenTelemetry can't read is 1 to it.
+        *({SAMPLER: "traceidratio", RATIO: ratio} for ratio in ("1.0", "half", "7", "")),
+        # A file has the sampler then.
+        {SAMPLER: "always_off", "OTEL_CONFIG_FILE": "otel.yaml"},
+    ],
+    ids=str,
+)
+def test_variables_that_change_nothing_are_not_told_of(
+    variables: dict[str, str], report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {"AGENTPULSE_AUTO_PATCH": "false", **variables}.items():
+        monkeypatch.setenv(name, value)
+
+    assert set(report(0)["findings"]) == {"agentpulse", "endpoint", "key", *INSTRUMENTORS}
+
+
+@pytest.mark.parametrize("disabled", ["agentpulse_openai", "requests, openai", "*"])
+def test_a_library_that_a_variable_leaves_alone_is_told_with_the_variable(
+    disabled: str, report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", disabled)
+
+    findings = report(0)["findings"]
+
+    left_alone = (
+        "is supported, left alone under opentelemetry-instrument by "
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+    )
+    assert findings["openai"] == {"ok": None, "said": f"{openai.__version__} {left_alone}"}
+    assert findings["anthropic"]["ok"] is (None if disabled == "*" else True)
+
+
+def test_another_backend_is_named(report: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AGENTPULSE_AUTO_PATCH", "false")
+    monkeypatch.setenv("AGENTPULSE_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+
+    assert report(0)["findings"]["otlp_endpoint"] == {
+        "ok": None,
+        "said": "also sent to 'http://127.0.0.1:4318' by OTLP",
+    }
+
+
+def test_another_backend_without_its_exporter_is_a_fault(
+    report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AGENTPULSE_AUTO_PATCH", "false")
+    monkeypatch.setenv("AGENTPULSE_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    # As Python says of a module that is not there.
+    absent = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+    monkeypatch.setitem(sys.modules, absent, None)
+
+    finding = report(1)["findings"]["otlp_endpoint"]
+
+    assert finding["ok"] is False
+    assert 'pip install "agentpulse-sdk[otlp]"' in finding["said"]
 
 
 def test_the_version_of_what_is_not_installed_is_none():
@@ -249,7 +362,8 @@ def test_it_says_when_the_last_program_of_this_name_started_and_what_it_joined(
     where = f"Python {platform.python_version()} on {platform.system()}, AgentPulse "
     assert re.match(rf"[-0-9: ]+ \((just now|.+ ago)\), {re.escape(where)}", last)
     lines = [line.strip() for line in last.splitlines()]
-    assert lines[1].startswith("tracer provider: AgentPulse's own (")
+    assert lines[1] == "program: -c"
+    assert lines[2].startswith("tracer provider: AgentPulse's own (")
     assert "AgentPulseSpanProcessor → AgentPulseSpanExporter (AgentPulse)" in lines
 
 
@@ -281,7 +395,39 @@ def test_under_agentpulse_run_it_shows_what_the_variables_make_and_not_its_own_s
         ],
         "sampling": "50 of 100 traces are recorded",
     }
+    assert told["findings"]["traces_sampler"]["ok"] is None
     assert told["last_start"] is None
+
+
+def test_the_last_start_is_that_of_a_program_and_not_of_status_itself(run_program: Run):
+    with LocalServer() as server:
+        where = {
+            **QUICK,
+            "AGENTPULSE_ENDPOINT": server.url,
+            "OTEL_TRACES_SAMPLER": "traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.5",
+        }
+        agentpulse = str(Path(sys.executable).parent / "agentpulse")
+        start = "import sys, agentpulse; sys.argv = ['/opt/mailer/agent.py']; agentpulse.init()"
+        assert run_program(start, **where).returncode == 0
+        status = [agentpulse, "run", agentpulse, "status", "--json"]
+        environ = {**os.environ, **where}
+        first, second = (
+            subprocess.run(
+                status, env=environ, capture_output=True, text=True, timeout=50, check=True
+            )
+            for _ in range(2)
+        )
+        assert len(server.events("sdk_init")) == 3
+        told = run_program(STATUS, **where)
+
+    last = json.loads(second.stdout)["last_start"]
+    assert last == json.loads(first.stdout)["last_start"]
+    assert last["program"] == "agent.py"
+    assert last["sampling"] == "50 of 100 traces are recorded"
+    _, there = told.stdout.split("Last start of ")
+    assert "program: agent.py\n" in there
+    assert "sampler: 50 of 100 traces are recorded\n" in there
 
 
 def test_a_server_that_lists_no_events_is_no_fault(report: Any):
@@ -295,6 +441,8 @@ def test_what_the_server_tells_can_not_steer_the_terminal(
         "python": "\x1b[2J3.11",
         "tracer_provider": "mine\x07",
         "span_processors": ["one\x1b[31m", 2],
+        "program": "agent\x1b.py",
+        "sampling": "half\x1b",
     }
     event = {"kind": "sdk_init", "ts": time.time() - 7200, "data": data}
     body = {"agent": "mailer", "sdk_version": "2", "batch_id": "1", "events": [event]}

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
+from agentpulse_exporter.limits import CUT
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -59,6 +60,35 @@ def test_init_tells_once_where_it_runs(receiver: Receiver, provider: TracerProvi
     assert f"openai {openai.__version__}" in data["libraries"]
     assert data["os"]
     assert data["architecture"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "program"),
+    [
+        (["/opt/mailer/agent.py", "--secret"], "agent.py"),
+        (["-c"], "-c"),
+        ([""], ""),
+        ([], ""),
+        ([None], ""),
+        (None, ""),
+        (["x" * 300], "x" * (256 - len(CUT)) + CUT),
+    ],
+)
+def test_init_tells_the_name_of_the_program_and_no_more_of_its_arguments(
+    arguments: object,
+    program: str,
+    receiver: Receiver,
+    provider: TracerProvider,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(sys, "argv", arguments)
+
+    agentpulse.init(endpoint=receiver.endpoint, tracer_provider=provider)
+
+    assert agentpulse.flush()
+    (event,) = receiver.of_kind("sdk_init")
+    assert event["data"]["program"] == program
+    assert "secret" not in str(event)
 
 
 def test_init_twice_is_one_pipeline(

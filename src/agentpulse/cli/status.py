@@ -7,20 +7,20 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from agentpulse_exporter.transport import Answer
-from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
+from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry import trace
-from packaging.requirements import Requirement
 
 from agentpulse.activation import obstacle
-from agentpulse.announcement import installed_version
 from agentpulse.cli.answers import Outcome, in_words, is_page
+from agentpulse.cli.findings import Finding
 from agentpulse.cli.last_start import LastStart, last_start
+from agentpulse.cli.libraries import library
 from agentpulse.cli.output import as_shown
 from agentpulse.cli.sending import get
+from agentpulse.cli.variables import by_variables
 from agentpulse.joined import Joined, describe
 from agentpulse.logs import log_to_stderr
 from agentpulse.runtime import get_client
@@ -36,15 +36,6 @@ _CHECK = "/v1/stats"
 _STATUSES = frozenset({200, 401, 403, 429})
 """All of these say that an AgentPulse API is there, whatever it makes of the key."""
 _MARKS = {True: "ok", False: "!!", None: "--"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was found of one thing."""
-
-    is_well: bool | None
-    """None where that can't be told, or doesn't matter."""
-    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +59,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "status",
         description="Shows the settings and where each comes from, whether the endpoint answers "
-        "and takes the key, which libraries are recorded, for which it imports them, the tracer "
-        "provider of this process, and the last program of this agent's name that started. "
+        "and takes the key, which libraries are recorded, for which it imports them, what "
+        "OpenTelemetry's variables change, the tracer provider of this process, and the last "
+        "program of this agent's name that started. "
         "Exit status 0 if all is well, else 1.",
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
@@ -87,7 +79,8 @@ def _run(arguments: argparse.Namespace) -> int:
         "agentpulse": Finding(False, reason.text) if reason else Finding(True, "on"),
         "endpoint": _endpoint(outcome),
         "key": _key(settings, outcome),
-        **{name: _library(name, settings, is_on=reason is None) for name in INSTRUMENTORS},
+        **{name: library(name, settings, is_on=reason is None) for name in INSTRUMENTORS},
+        **by_variables(settings, is_on=reason is None),
     }
     report = Report(
         settings,
@@ -128,36 +121,6 @@ def _key(settings: Settings, outcome: Outcome | None) -> Finding:
     if outcome.status == 429:  # too many requests
         return Finding(None, in_words(outcome))
     return Finding(True, "accepted" if settings.api_key else "none, and none is needed here")
-
-
-def _library(name: str, settings: Settings, *, is_on: bool) -> Finding:
-    requirement = Requirement(INSTRUMENTORS[name].supported)
-    installed = installed_version(requirement.name)
-    if installed is None:
-        return Finding(None, f"not installed ({requirement.specifier} is supported)")
-    if not requirement.specifier.contains(installed, prereleases=True):
-        return Finding(False, f"{installed} is not recorded: {requirement.specifier} is supported")
-    if not is_on:
-        return Finding(None, f"{installed} is supported, not recorded because AgentPulse is off")
-    if not settings.auto_patch:
-        return Finding(None, f"{installed} is supported, not recorded because auto_patch is false")
-    problem = _patch(name)
-    return Finding(problem is None, f"{installed} is {problem or 'recorded'}")
-
-
-def _patch(name: str) -> str | None:
-    """Patches a library as `init` does, and takes it back; what went wrong, or None."""
-    instrumentor = INSTRUMENTORS[name]()
-    instrument([name])
-    try:
-        import_module(instrumentor.defining)
-        if instrumentor.is_patched:
-            return None
-        return "supported, but could not be patched: AGENTPULSE_DEBUG=true logs why"
-    except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the finding
-        return f"broken, importing it fails: {type(error).__name__}: {error}"
-    finally:
-        uninstrument()
 
 
 def _print_text(report: Report) -> None:

@@ -1,0 +1,96 @@
+"""What OpenTelemetry's variables make of recording and sending, where they change it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+
+from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
+from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
+)
+from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG
+
+from agentpulse.cli.findings import Finding
+from agentpulse.settings import Settings
+
+_DECLARED = "OTEL_CONFIG_FILE"
+"""Names a file that has the sampler in place of the variable."""
+_ALL = frozenset({"", "always_on", "parentbased_always_on"})
+_NONE = frozenset({"always_off", "parentbased_always_off"})
+_RATIO = frozenset({"traceidratio", "parentbased_traceidratio"})
+
+
+def by_variables(settings: Settings, *, is_on: bool) -> Mapping[str, Finding]:
+    """A finding for each variable that changes something; none for those that don't."""
+    found = {
+        "traces_exporter": _exporter(),
+        "traces_sampler": _sampler(),
+        "otlp_endpoint": _otlp(settings) if is_on else None,
+    }
+    return {name: finding for name, finding in found.items() if finding is not None}
+
+
+def is_disabled(name: str) -> bool:
+    """Whether opentelemetry-instrument is told to leave this library alone."""
+    named = _listed(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS)
+    return not {"*", name, f"agentpulse_{name}"}.isdisjoint(named)
+
+
+def _exporter() -> Finding | None:
+    names = _listed(OTEL_TRACES_EXPORTER)
+    if not names or "agentpulse" in names:
+        return None
+    return Finding(
+        False,
+        "nothing is sent to AgentPulse under opentelemetry-instrument, because "
+        f"{OTEL_TRACES_EXPORTER} is {','.join(names)!r}",
+    )
+
+
+def _sampler() -> Finding | None:
+    name = os.environ.get(OTEL_TRACES_SAMPLER, "").strip().lower()
+    if name in _ALL or os.environ.get(_DECLARED):
+        return None
+    reason = f"because {OTEL_TRACES_SAMPLER} is {name!r}"
+    if name in _RATIO:
+        ratio = _ratio()
+        reason += f" and {OTEL_TRACES_SAMPLER_ARG} is '{ratio:g}'"
+    elif name in _NONE:
+        ratio = 0.0
+    else:
+        return Finding(None, f"not all calls may be recorded, {reason}")
+    if ratio == 1:
+        return None
+    if ratio == 0:
+        return Finding(False, f"none of the calls are recorded, {reason}")
+    return Finding(None, f"calls in {ratio * 100:g} of 100 traces are recorded, {reason}")
+
+
+def _ratio() -> float:
+    """What OpenTelemetry samples by; where it can't read the argument, it takes all traces."""
+    try:
+        ratio = float(os.environ.get(OTEL_TRACES_SAMPLER_ARG, ""))
+    except ValueError:
+        return 1.0
+    return ratio if 0 <= ratio <= 1 else 1.0
+
+
+def _otlp(settings: Settings) -> Finding | None:
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    except ImportError:
+        return Finding(
+            False,
+            "nothing is sent by OTLP, because its exporter is not installed: "
+            'pip install "agentpulse-sdk[otlp]"',
+        )
+    return Finding(None, f"also sent to {settings.shown('otlp_endpoint')} by OTLP")
+
+
+def _listed(variable: str) -> list[str]:
+    names = os.environ.get(variable, "").split(",")
+    return [name.strip() for name in names if name.strip()]
