@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import pytest
+from agentpulse_instrumentation import shield
 from fakes import lite
 
 from agentpulse.demo.provider.reply import fails
@@ -128,3 +129,25 @@ def test_without_message_capture_nothing_that_was_said_leaves(
     assert not [
         r for r in caplog.records if r.name.startswith("agentpulse") and SECRET in r.message
     ]
+
+
+def test_a_call_is_told_of_without_a_message_that_cannot_be_read(
+    recorded: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unreadable:
+        def __getattribute__(self, name: str) -> Any:
+            if name == "__dict__":
+                raise LookupError(SECRET)
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(shield, "strict", False)
+    caplog.set_level("DEBUG", logger="agentpulse")
+    spans = recorded(capture_messages=True)
+    asked: Any = {"role": "user", "content": [{"type": "text", "text": "news"}, Unreadable()]}
+    litellm.completion("openai/gpt-4o", [asked], mock_response="two mails")
+    (span,) = spans()
+    assert content_of(span) == {
+        "output.messages": [{"role": "assistant", "parts": part("two mails")}]
+    }
+    assert "AgentPulse could not read what was said: LookupError" in caplog.messages
+    assert not [message for message in caplog.messages if SECRET in message]

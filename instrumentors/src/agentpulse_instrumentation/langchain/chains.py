@@ -53,7 +53,8 @@ def begin_chain(runs: Runs, inputs: Any, about: dict[str, Any]) -> None:
         # The conventions know conversations of their operations only, and a chain is none.
         attributes.pop(semconv.CONVERSATION_ID, None)
     attributes[semconv.SPAN_KIND] = kind
-    said = _input(runs.wanted.policy, inputs, attributes.get(semconv.OPERATION_NAME))
+    operation = attributes.get(semconv.OPERATION_NAME)
+    said = content.read(_input, runs.wanted.policy, inputs, operation)
     runs.start(about, spoken, attributes, inherited, said=said)
 
 
@@ -72,12 +73,9 @@ def begin_tool(runs: Runs, serialized: Any, said: Any, about: dict[str, Any]) ->
     }
     if (call_id := text(about.get("tool_call_id"))) is not None:
         attributes[semconv.TOOL_CALL_ID] = call_id
-    policy = runs.wanted.policy
-    arguments: Said = NOTHING_SAID
-    if policy.on_spans:
-        inputs = about.get("inputs")
-        given = content.plain(said if inputs is None else inputs)
-        arguments = policy.span_attribute(semconv.TOOL_CALL_ARGUMENTS, given)
+    inputs = about.get("inputs")
+    given = said if inputs is None else inputs
+    arguments = content.read(_arguments, runs.wanted.policy, given)
     runs.start(about, f"execute_tool {name}", attributes, inherited, said=arguments)
 
 
@@ -106,14 +104,15 @@ def end(
     if run is None or run.span is None or not run.is_shown:
         return
     policy = runs.wanted.policy
-    if error is not None:
-        if not _is_control_flow(error):
+    try:
+        if error is None:
+            run.span.set_attributes(content.read(_output, run, policy, result))
+        elif not _is_control_flow(error):
             run.attributes[semconv.ERROR_TYPE] = kind = error_type(error)
             run.span.set_attribute(semconv.ERROR_TYPE, kind)
             run.span.set_status(Status(StatusCode.ERROR, policy.span_error_text(error)))
-    elif policy.on_spans:
-        run.span.set_attributes(_output(run, policy, result))
-    runs.finish(run, error)
+    finally:
+        runs.finish(run, error)
 
 
 def _kind_of(
@@ -154,7 +153,15 @@ def _input(policy: ContentPolicy, inputs: Any, operation: object) -> Said:
     return policy.input_said(InputContent(said))
 
 
+def _arguments(policy: ContentPolicy, given: Any) -> Said:
+    if not policy.on_spans:
+        return NOTHING_SAID
+    return policy.span_attribute(semconv.TOOL_CALL_ARGUMENTS, content.plain(given))
+
+
 def _output(run: Run, policy: ContentPolicy, result: Any) -> Said:
+    if not policy.on_spans:
+        return NOTHING_SAID
     operation = run.attributes.get(semconv.OPERATION_NAME)
     if operation == "execute_tool":
         value = get(result, "content")

@@ -5,6 +5,7 @@ Runs only where content is captured.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from agentpulse_instrumentation.fields import get, items
@@ -19,12 +20,22 @@ from agentpulse_instrumentation.messages import (
     tool_definition,
     tool_response_part,
 )
+from agentpulse_instrumentation.policy import NOTHING_SAID, Said
+from agentpulse_instrumentation.shield import shield
 
+_READ = shield("read what was said")
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
 _REASONING = {"reasoning": "reasoning", "thinking": "thinking"}
 _MEDIA = {"image": "image", "image_url": "image", "audio": "audio", "file": "document"}
 _MOST = 200
 _DEEP = 6
+
+
+def read(said: Callable[..., Said], *given: Any) -> Said:
+    """What `said` makes of content; nothing where it can't be read, which costs no run its span."""
+    with _READ:
+        return said(*given)
+    return NOTHING_SAID
 
 
 def model_input(said: Any, about: dict[str, Any]) -> InputContent:

@@ -24,7 +24,10 @@ from agentpulse_instrumentation.langchain.runs import Run, Runs, inherited_from
 from agentpulse_instrumentation.measures import INFERENCE
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.places import Place
-from agentpulse_instrumentation.policy import NOTHING_SAID, Said
+from agentpulse_instrumentation.policy import NOTHING_SAID, ContentPolicy, Said
+from agentpulse_instrumentation.shield import shield
+
+_READ = shield("read the answer")
 
 begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_begun", default=None)
 """The runs that begin inside the `agenerate` around, which ends them where it is cancelled."""
@@ -56,7 +59,7 @@ def begin(runs: Runs, operation: str, said: Any, about: dict[str, Any]) -> None:
     run.place = Place(ambient, get_current_span(context), facts, operation=operation)
     given = NOTHING_SAID
     if wanted.keeps_content(wanted.event_logger()):
-        given = wanted.policy.input_said(content.model_input(said, about))
+        given = content.read(_input, wanted.policy, said, about)
     run.call = ModelCall(operation, about, time.time_ns(), given)
     places.enter(run.place)
     runs.open(run, parent)
@@ -98,8 +101,11 @@ def end(
     if run is None or run.place is None or run.call is None:
         return
     call: ModelCall = run.call
-    answer = answers.attributes(response)
-    is_cached = error is None and call.has_cache and caching.answered(runs, run.id, response)
+    answer: Attributes = {}
+    is_cached = False
+    with _READ:
+        answer = answers.attributes(response)
+        is_cached = error is None and call.has_cache and caching.answered(runs, run.id, response)
     if run.place.told and not is_another(run.place.tellers, call.about, answer):
         return
     if runs.wanted.active:
@@ -162,7 +168,7 @@ def _make_span(
     attributes |= answer
     said = call.said
     if wanted.keeps_content(logger):
-        said = {**said, **policy.output_said(content.model_output(response))}
+        said = {**said, **content.read(_output, policy, response)}
     model = attributes.get(semconv.REQUEST_MODEL) or attributes.get(semconv.RESPONSE_MODEL)
     if model is not None:
         attributes.setdefault(semconv.REQUEST_MODEL, model)
@@ -182,15 +188,25 @@ def _make_span(
         start_time=call.started,
         attributes={**attributes, **policy.span_attributes(said)},
     )
-    if failure is not None:
-        span.set_status(Status(StatusCode.ERROR, policy.span_error_text(failure)))
-    end_call(
-        span,
-        attributes,
-        (time.time_ns() - call.started) / 1e9,
-        policy=policy,
-        metrics=wanted.metrics,
-        logger=logger,
-        said=said,
-        error=failure,
-    )
+    try:
+        if failure is not None:
+            span.set_status(Status(StatusCode.ERROR, policy.span_error_text(failure)))
+    finally:
+        end_call(
+            span,
+            attributes,
+            (time.time_ns() - call.started) / 1e9,
+            policy=policy,
+            metrics=wanted.metrics,
+            logger=logger,
+            said=said,
+            error=failure,
+        )
+
+
+def _input(policy: ContentPolicy, said: Any, about: dict[str, Any]) -> Said:
+    return policy.input_said(content.model_input(said, about))
+
+
+def _output(policy: ContentPolicy, response: Any) -> Said:
+    return policy.output_said(content.model_output(response))

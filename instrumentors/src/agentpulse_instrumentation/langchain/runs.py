@@ -6,9 +6,10 @@ threads don't keep.
 
 from __future__ import annotations
 
-import threading
+import os
 import time
 from collections import OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -64,6 +65,7 @@ class Run:
         call: What is known of a call of a model.
         parent: The run around it.
         children: The ids of the runs inside it that are under way.
+        process: The id of the process in which it began.
     """
 
     id: Any
@@ -78,15 +80,24 @@ class Run:
     call: Any = None
     parent: Run | None = None
     children: set[Any] = field(default_factory=set[Any])
+    process: int = field(default_factory=os.getpid)
+
+    @property
+    def began_here(self) -> bool:
+        """Whether it began in this process, and not in the one that this was forked from."""
+        return self.process == os.getpid()
 
 
 class Runs:
-    """Opens and closes runs."""
+    """Opens and closes runs, in any thread, signal handler and forked child.
+
+    It has no lock, which a handler or a child could wait for in vain: each step on the table of
+    runs is one call of it, and what another thread does between two of them breaks neither.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self._open: OrderedDict[Any, Run] = OrderedDict()
-        self._lock = threading.Lock()
         self._orphans: deque[Any] = deque()
         self.answered = Seen()
         """The ids of answers that a cache may give again."""
@@ -115,19 +126,15 @@ class Runs:
 
     def open(self, run: Run, parent: Run | None) -> None:
         """Keeps a run until it ends."""
-        given_up: list[Run] = []
-        with self._lock:
-            self._open[run.id] = run
-            run.parent = parent
-            if parent is not None:
-                parent.children.add(run.id)
-            if parent is not None and parent.id in self._open:
-                # Long runs stay known for as long as something begins in them.
+        run.parent = parent
+        self._open[run.id] = run
+        if parent is not None:
+            parent.children.add(run.id)
+            # Long runs stay known for as long as something begins in them. This one may be over.
+            with suppress(KeyError):
                 self._open.move_to_end(parent.id)
-            while len(self._open) > MOST_RUNS:
-                given_up.append(self._open.popitem(last=False)[1])
-        for lost in given_up:
-            self._give_up(lost)
+        while len(self._open) > MOST_RUNS:
+            self._give_up(self._open.popitem(last=False)[1])
 
     def start(
         self,
@@ -158,11 +165,12 @@ class Runs:
             run.inside = around.in_tool()
 
     def close(self, run_id: Any) -> Run | None:
-        """Takes a run off that ended."""
+        """Takes a run off that ended; None if it isn't known, or another process tells of it."""
         run = self._open.pop(run_id, None)
-        if run is not None:
-            self._close(run)
-        return run
+        if run is None:
+            return None
+        self._close(run)
+        return run if run.began_here else None
 
     def enter_body(self, run_id: Any) -> None:
         """Makes a run's span current in a context that was made for its body."""
@@ -202,7 +210,8 @@ class Runs:
 
     def _give_up(self, run: Run) -> None:
         self._close(run)
-        self.finish(run)
+        if run.began_here:
+            self.finish(run)
 
     def finish(self, run: Run, error: BaseException | None = None) -> None:
         """Ends the span of a run that has one of its own, and measures the run."""

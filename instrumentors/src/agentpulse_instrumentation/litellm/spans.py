@@ -22,7 +22,9 @@ from agentpulse_instrumentation.litellm.requests import hides_content, request_b
 from agentpulse_instrumentation.measures import INFERENCE
 from agentpulse_instrumentation.operation import Attributes
 from agentpulse_instrumentation.policy import NOTHING_SAID, ContentPolicy, Said
+from agentpulse_instrumentation.shield import shield
 
+_READ = shield("read what was said")
 _NANOSECONDS = 1_000_000_000
 _IDENTITY = (semconv.RESPONSE_ID, semconv.RESPONSE_MODEL)
 _NEVER_ANSWERED = "_OTHER"
@@ -87,7 +89,8 @@ class Spans:
         if status is not None and _was_answered(error):
             telling.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
         if semconv.REQUEST_STREAM in attempt.attributes and _first_chunk(logging) is not None:
-            _cut_short(telling)
+            with _READ:
+                _cut_short(telling)
         self._end(telling, error_type(error), end, error)
 
     def unfinished(self, attempt: Attempt, context: Context) -> None:
@@ -97,14 +100,16 @@ class Spans:
         """
         telling = self._start(attempt, context, None)
         failure = None
-        said = parsed_body(attempt.said)
-        if semconv.REQUEST_STREAM in attempt.attributes:
-            _cut_short(telling)
-        elif said and "error" not in said:
-            failure = _read_answer(telling, said)
-        else:
-            failure = _NEVER_ANSWERED
-        self._end(telling, failure, attempt.answered_at)
+        try:
+            said = parsed_body(attempt.said)
+            if semconv.REQUEST_STREAM in attempt.attributes:
+                _cut_short(telling)
+            elif said and "error" not in said:
+                failure = _read_answer(telling, said)
+            else:
+                failure = _NEVER_ANSWERED
+        finally:
+            self._end(telling, failure, attempt.answered_at)
 
     def _start(self, attempt: Attempt, context: Context, logging: Any | None) -> _Telling:
         attributes, operation, wanted = attempt.attributes, attempt.operation, self._wanted
@@ -117,7 +122,8 @@ class Spans:
         keeps_content = not hides and wanted.keeps_content(logger)
         said: Said = NOTHING_SAID
         if logging is not None and keeps_content:
-            said = policy.input_said(operation.input_content(request_body(logging)))
+            with _READ:
+                said = policy.input_said(operation.input_content(request_body(logging)))
         model = attributes.get(semconv.REQUEST_MODEL)
         span = wanted.tracer.start_span(
             operation.name if model is None else f"{operation.name} {model}",
