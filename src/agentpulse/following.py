@@ -17,11 +17,11 @@ _PATIENCE = 2.0
 _BETWEEN_LOOKS = 0.001
 
 
-def follow(provider: object, join: Callable[[], None]) -> bool:
+def follow(provider: object, join: Callable[[], None], is_wanted: Callable[[], bool]) -> bool:
     """Has `join` called soon, on a thread of its own, whenever another comes behind the provider.
 
-    That goes on until none has come for two seconds, for one that is joined may be replaced before
-    it could tell.
+    That goes on while it is wanted, until none has come for two seconds, for one that is joined may
+    be replaced before it could tell.
 
     Returns:
         Whether that may come about: not where it stands in for none, nor as the process ends.
@@ -32,7 +32,7 @@ def follow(provider: object, join: Callable[[], None]) -> bool:
 
     def watch() -> None:
         known, until = ended, time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
+        while is_wanted() and time.monotonic() < until:
             current = behind(provider)
             if current is not known:
                 known, until = current, time.monotonic() + _PATIENCE

@@ -48,7 +48,9 @@ class Joining:
     def join(self) -> None:
         """Puts our processors on the provider."""
         self._join()
-        self._processor.outlasts = lambda: follow(self._provider, self._rejoin)
+        self._processor.outlasts = lambda: follow(
+            self._provider, self._rejoin, lambda: not self._has_left
+        )
         for each in list(bounded.processors):
             # What is registered last is called first, so these end while ours does.
             at_exit(each.begin_shutdown)

@@ -232,9 +232,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             try:
                 if self._worker is not None and self._worker.is_alive():
                     return True
-                worker = threading.Thread(
-                    target=_work, args=(self,), name="agentpulse", daemon=True
-                )
+                worker = threading.Thread(target=self.work, name="agentpulse", daemon=True)
                 worker.start()
                 self._worker = worker
                 at_end_of_child(self._at_exit)
@@ -295,7 +293,3 @@ class AgentPulseSpanProcessor(SpanProcessor):
                 return False
             exporter.send(self._queue.take(self._max_batch_size))
         return False
-
-
-def _work(processor: AgentPulseSpanProcessor) -> None:
-    processor.work()
