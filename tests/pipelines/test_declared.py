@@ -58,7 +58,12 @@ def test_a_program_is_recorded_on_the_provider_of_the_file(tmp_path: Path) -> No
             timeout=50,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (0, "")
+    # OpenTelemetry says which configurator it leaves out, where another one is installed too.
+    left_out = (
+        "Configuration of configurator not loaded because agentpulse is set by "
+        "OTEL_PYTHON_CONFIGURATOR\n"
+    )
+    assert (done.returncode, done.stderr) in ((0, ""), (0, left_out))
     assert done.stdout.startswith("declared\n")
     assert done.stdout.count('"name": "chat gpt-4o"') == 1
     assert [event["data"]["name"] for event in receiver.of_kind("llm_call")] == ["chat gpt-4o"]
