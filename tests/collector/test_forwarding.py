@@ -136,7 +136,8 @@ def test_what_comes_out_is_what_went_in(
             exporter = CostEnrichingExporter(OTLPSpanExporter(f"{collector}/v1/traces"))
             provider.add_span_processor(BatchSpanProcessor(exporter))
         try:
-            NightShift(model_provider).run()
+            with NightShift(model_provider) as agent:
+                agent.run()
             assert provider.force_flush()
         finally:
             assert agentpulse.shutdown()

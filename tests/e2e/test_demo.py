@@ -80,8 +80,7 @@ def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
 
 
 def test_the_agent_can_work_night_after_night() -> None:
-    with FakeProvider() as provider:
-        agent = NightShift(provider)
+    with FakeProvider() as provider, NightShift(provider) as agent:
         for _ in range(2):
             agent.run()
     assert len(provider.requests) == 18

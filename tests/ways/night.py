@@ -10,6 +10,6 @@ from agentpulse.demo.provider import FakeProvider
 
 
 def work() -> None:
-    with FakeProvider() as provider:
-        NightShift(provider).run()
+    with FakeProvider() as provider, NightShift(provider) as agent:
+        agent.run()
     print(json.dumps([asdict(charge) for charge in provider.bill]))

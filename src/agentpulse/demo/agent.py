@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import anthropic
 import openai
@@ -23,7 +23,7 @@ class BackupError(Exception):
 
 
 class NightShift:
-    """The agent with its clients, which talk to one fake provider."""
+    """The agent with its clients, which talk to one fake provider; a context manager."""
 
     def __init__(self, provider: FakeProvider) -> None:
         self._provider = provider
@@ -35,6 +35,13 @@ class NightShift:
         # These belong to one event loop, and each night has a loop of its own.
         self._async_openai = partial(openai.AsyncOpenAI, **at_openai)
         self._async_anthropic = partial(anthropic.AsyncAnthropic, **at_anthropic)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._openai.close()
+        self._anthropic.close()
 
     @agentpulse.cron("night-shift", schedule="0 3 * * *", max_runtime=600)
     def run(self) -> None:

@@ -32,16 +32,16 @@ def run(*, port: int, once: bool) -> int:
         client = agentpulse.init(endpoint=server.url, agent_name="night-shift", flush_interval=1.0)
         problems: list[str] = []
         try:
-            agent = NightShift(provider)
-            agent.run()
-            client.flush()
-            events = server.events()
-            problems = summary.differences(events, provider.requests, provider.bill)
-            summary.show(console, events)
-            _say(console, problems, len(provider.requests), server.url, once=once)
-            while not once:
-                time.sleep(SECONDS_BETWEEN_RUNS)
+            with NightShift(provider) as agent:
                 agent.run()
+                client.flush()
+                events = server.events()
+                problems = summary.differences(events, provider.requests, provider.bill)
+                summary.show(console, events)
+                _say(console, problems, len(provider.requests), server.url, once=once)
+                while not once:
+                    time.sleep(SECONDS_BETWEEN_RUNS)
+                    agent.run()
         except KeyboardInterrupt:
             console.print("Ended.")
         finally:
