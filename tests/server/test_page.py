@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -119,7 +120,7 @@ def test_it_shows_what_a_call_was_and_what_it_cost(server: LocalServer):
     ("cost", "shown"),
     [
         (0.0, "$0.00"),
-        (0.000_000_4, "$0.000000"),
+        (0.000_000_4, "<$0.000001"),
         (0.000_042, "$0.000042"),
         (0.0315, "$0.0315"),
         (1234.5, "$1,234.50"),
@@ -134,8 +135,8 @@ def test_a_cost_has_as_many_digits_as_tell_something(
     html = page(server)
 
     assert Page(html).rows()[0]["Cost"] == shown
-    assert totals(html)["Cost"] == shown
-    assert ("calls of unknown cost" in html) == (cost is None)
+    assert unescape(totals(html)["Cost"]) == shown
+    assert ("and 1 call of unknown cost" in html) == (cost is None)
 
 
 def moment(seconds: float) -> str:

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentpulse.formats import dollars, whole
 from agentpulse.server import DatabaseError, LocalServer, PortError
 from agentpulse.server.asking import calls_since, is_ours
 from agentpulse.server.autostart import environment
 from agentpulse.server.child import Ending, run
-from agentpulse.server.formats import dollars, whole
 from agentpulse.server.local import ADDRESS
 from agentpulse.server.paths import default_database
 from agentpulse.server.storage import MEMORY

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import TypeGuard, cast
+
+from agentpulse.formats import precise_dollars
 
 Data = Mapping[str, object]
 
@@ -68,10 +70,10 @@ def _amount(unit: str) -> Callable[[object], str | None]:
 
 
 def _dollars(value: object) -> str | None:
-    return f"${value:,.6f}" if _is_number(value) else None
+    return precise_dollars(value) if _is_number(value) else None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

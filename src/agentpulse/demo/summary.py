@@ -12,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from agentpulse.demo.provider import Charge, Request
+from agentpulse.formats import precise_dollars
 
 Event = Mapping[str, Any]
 
@@ -67,7 +68,6 @@ def show(console: Console, events: Sequence[Event]) -> None:
 
 
 _WIDTHS = (7, 7, 10, 9)
-_LEAST_SHOWN = 0.000001
 
 
 def _heading() -> RenderableType:
@@ -148,9 +148,7 @@ def _count(tokens: int | None) -> str:
 
 
 def _dollars(cost: float | None) -> str:
-    if cost is None:
-        return ""
-    return "<$0.000001" if 0 < cost < _LEAST_SHOWN else f"${cost:.6f}"
+    return "" if cost is None else precise_dollars(cost)
 
 
 def _milliseconds(value: float) -> str:

@@ -21,8 +21,8 @@ ADDRESS = "127.0.0.1"
 """The only address the server ever listens on."""
 
 _CONNECTIONS = 256
-_STOPPING = 2
 _PORTS = 2**16
+_STOPPING = 2
 """Seconds that a request under way may take when the server stops."""
 
 

@@ -18,8 +18,8 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agentpulse.formats import UNKNOWN, dollars, duration, whole
 from agentpulse.server.crons import crons
-from agentpulse.server.formats import UNKNOWN, dollars, duration, whole
 from agentpulse.server.reports import PERIODS, call_totals
 from agentpulse.server.running import running
 from agentpulse.server.sessions import sessions

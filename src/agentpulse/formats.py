@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 UNKNOWN = "\u2013"
+_LEAST = 0.000001
+"""US dollars: what is less would be shown as nothing."""
 _SECOND, _MINUTE, _HOUR = 1000, 60_000, 3_600_000
 
 
@@ -12,7 +14,12 @@ def dollars(value: float | None) -> str:
         return UNKNOWN
     if value >= 1 or not value:
         return f"${value:,.2f}"
-    return f"${value:.4f}" if value >= 0.01 else f"${value:.6f}"
+    return f"${value:.4f}" if value >= 0.01 else precise_dollars(value)
+
+
+def precise_dollars(value: float) -> str:
+    """A cost to the millionth of a dollar: `$12.500000`, `$0.000042`; less is `<$0.000001`."""
+    return f"<${_LEAST:.6f}" if 0 < value < _LEAST else f"${value:,.6f}"
 
 
 def whole(value: int | None) -> str:
