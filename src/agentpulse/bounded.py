@@ -6,7 +6,6 @@ all is well where its exporter failed, and logs on the caller's thread when its 
 
 from __future__ import annotations
 
-import itertools
 import os
 import queue
 import threading
@@ -14,6 +13,8 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 
+from agentpulse_exporter import Stats
+from agentpulse_exporter.counters import Tally
 from agentpulse_exporter.interrupt import Interrupt
 from agentpulse_exporter.lifetime import after_fork, at_exit
 from agentpulse_exporter.processor import PATIENCE
@@ -54,7 +55,7 @@ class BoundedBatchProcessor(SpanProcessor):
         max_queue_size: int | None = None,
         shutdown_timeout: float = 5.0,
     ) -> None:
-        self._destination = destination
+        self.destination = destination
         size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
         self._max_queue_size = size
         self._shutdown_timeout = shutdown_timeout
@@ -82,14 +83,36 @@ class BoundedBatchProcessor(SpanProcessor):
         context = span.context
         if context is None or not context.trace_flags.sampled:
             return
-        waiting = next(self._entered) - self._watched.settled - self._refused
-        if self._begun or waiting >= self._max_queue_size:
-            self._refused += 1
+        self._entered.add()
+        if self._begun:
+            self._late.add()
+            return
+        waiting = self._entered.value() - self._watched.settled - self._refused.value()
+        if waiting > self._max_queue_size:
+            self._refused.add()
             return
         self._is_used = True
         if self._runner is None or not self._runner.is_alive():
             self._start_runner()
         self._inner.on_end(span)
+
+    def stats(self) -> Stats:
+        """What became of the spans; those that wait when it gives up are lost by `shutdown`."""
+        ended, watched = self._entered.value(), self._watched
+        dropped = {
+            "queue_full": self._refused.value(),
+            "after_shutdown": self._late.value(),
+            "not_accepted": watched.lost,
+        }
+        waiting = max(ended - watched.accepted - sum(dropped.values()), 0)
+        if self._ended.is_set():
+            dropped["shutdown"], waiting = waiting, 0
+        return Stats(
+            ended=ended,
+            accepted=watched.accepted,
+            queued=waiting,
+            dropped={reason: spans for reason, spans in dropped.items() if spans},
+        )
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Sends what has ended until now, and says whether all of it was accepted in that time."""
@@ -132,17 +155,16 @@ class BoundedBatchProcessor(SpanProcessor):
             self._may_say.pop()
         except IndexError:
             return
-        lost = next(self._entered) - self._watched.accepted
+        lost = sum(self.stats().dropped.values())
         if lost:
-            logger.warning("%s spans did not reach %s.", lost, self._destination)
+            logger.warning("%s spans did not reach %s.", lost, self.destination)
 
     def _say_refusals(self) -> None:
         # Called by the thread that sends, at most once a minute.
-        refused, self._said = self._refused - self._said, self._refused
-        if refused:
-            logger.warning(
-                "%s spans did not reach %s: the queue was full.", refused, self._destination
-            )
+        refused = self._refused.value()
+        new, self._said = refused - self._said, refused
+        if new:
+            logger.warning("%s spans did not reach %s: the queue was full.", new, self.destination)
 
     def _run(self, call: Callable[[], object]) -> None:
         """Has it called in a thread of its own, where one runs or can be started."""
@@ -171,9 +193,8 @@ class BoundedBatchProcessor(SpanProcessor):
         self._starting = threading.RLock()
         self._runner: threading.Thread | None = None
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        # Taking the next number is one step, which no other thread gets into.
-        self._entered = itertools.count()
-        self._refused = self._said = 0
+        self._entered, self._refused, self._late = Tally(), Tally(), Tally()
+        self._said = 0
         self._is_used = False
         self._ended = Interrupt()
         self._may_say: list[bool] = [] if self._begun else [True]

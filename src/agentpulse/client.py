@@ -102,7 +102,7 @@ class AgentPulse:
 
     def stats(self) -> Stats:
         """What became of all that ended since `init`: accepted, queued or dropped, and why."""
-        return nothing_recorded() if self._pipeline is None else self._pipeline.processor.stats()
+        return nothing_recorded() if self._pipeline is None else self._pipeline.stats()
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """Takes every patch back, sends what is queued and stops; works once.

@@ -46,7 +46,7 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
     priced = CostEnrichingExporter(private, prices=settings.prices)
     return BoundedBatchProcessor(
         priced,
-        settings.shown("otlp_endpoint"),
+        settings.shown("otlp_endpoint").strip("'"),
         max_queue_size=settings.max_queue_size,
         shutdown_timeout=settings.shutdown_timeout,
     )

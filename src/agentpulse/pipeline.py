@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
-from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
+from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_instrumentation import instrument, uninstrument
 from agentpulse_instrumentation.policy import ContentPolicy
 from opentelemetry.sdk.trace import TracerProvider
@@ -37,6 +38,7 @@ class Pipeline:
         """Takes back what brings spans in."""
         self._surroundings = ExitStack()
         """Takes back what the processor needs while it sends the last of them."""
+        self._others_at_end: list[bounded.BoundedBatchProcessor] | None = None
         self.processor = _processor(settings)
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
@@ -55,6 +57,14 @@ class Pipeline:
         """The provider and its processors as they are now; None where they can't be read."""
         return self._joining.described()
 
+    def stats(self) -> Stats:
+        """What became of all that ended, here and where else it is sent."""
+        others = self._others_at_end
+        if others is None:
+            others = list(bounded.processors)
+        elsewhere = {other.destination: other.stats() for other in others}
+        return replace(self.processor.stats(), elsewhere=elsewhere)
+
     def flush(self, timeout: float) -> bool:
         """Sends what has ended until now, to AgentPulse and to whom else it goes, at the same time.
 
@@ -72,6 +82,7 @@ class Pipeline:
         Returns:
             Whether AgentPulse accepted everything within the timeout, in seconds.
         """
+        self._others_at_end = list(bounded.processors)
         try:
             self._sources.close()
             return self.processor.stop(timeout)

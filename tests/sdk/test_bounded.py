@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
+import agentpulse
 from agentpulse.bounded import BoundedBatchProcessor
 
 
@@ -122,6 +123,36 @@ def test_what_finds_no_room_is_lost_and_said_at_the_end(
     assert caplog.messages[-1] == "4 spans did not reach the collector."
     # Also while it goes on, by the thread that sends.
     assert {*caplog.messages[:-1]} <= {"4 spans did not reach the collector: the queue was full."}
+
+
+def test_what_became_of_each_span_is_counted_by_reason(sending: Callable[..., Sending]) -> None:
+    sent = sending(max_queue_size=3)
+    sent.tell("taken")
+    assert sent.processor.force_flush(5000)
+    sent.exporter.answer = SpanExportResult.FAILURE
+    sent.tell("refused")
+    assert not sent.processor.force_flush(5000)
+    sent.exporter.answer = SpanExportResult.SUCCESS
+    sent.exporter.gate.clear()
+    sent.tell(*"abcde")
+    full = {"queue_full": 2, "not_accepted": 1}
+    stats = sent.processor.stats()
+    assert stats == agentpulse.Stats(ended=7, accepted=1, queued=3, dropped=full)
+    sent.exporter.gate.set()
+    sent.processor.shutdown()
+    sent.tell("late", "later")
+    late = {**full, "after_shutdown": 2}
+    assert sent.processor.stats() == agentpulse.Stats(ended=9, accepted=4, dropped=late)
+
+
+def test_what_is_given_up_at_the_end_is_counted(sending: Callable[..., Sending]) -> None:
+    sent = sending(shutdown_timeout=0.05)
+    sent.exporter.gate.clear()
+    sent.tell("first", "second")
+    sent.processor.shutdown()
+    given_up = agentpulse.Stats(ended=2, dropped={"shutdown": 2})
+    assert sent.processor.stats() == given_up
+    sent.exporter.gate.set()
 
 
 def test_several_that_shut_it_down_at_once_say_the_loss_once(

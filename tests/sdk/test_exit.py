@@ -46,7 +46,7 @@ THAT_LOSE = {
 
 def _tells_of_losses(line: str) -> bool:
     # The last is what OpenTelemetry's own exporter says.
-    words = ("did not reach AgentPulse", "did not reach 'http://", "Failed to export spans batch")
+    words = ("did not reach AgentPulse", "did not reach http://", "Failed to export spans batch")
     return any(each in line for each in words)
 
 

@@ -33,6 +33,9 @@ class Stats:
         requests: HTTP requests made.
         retries: Those of them made again after a failure.
         unpriced: Calls that used tokens of a model without a known price, by model.
+        elsewhere: The same of what AgentPulse sends elsewhere too, by destination: `otlp_endpoint`,
+            and the exporters that OTEL_TRACES_EXPORTER names beside ours. Of spans alone: these
+            count no requests, retries or models.
     """
 
     ended: int = 0
@@ -42,6 +45,7 @@ class Stats:
     requests: int = 0
     retries: int = 0
     unpriced: Mapping[str, int] = field(default_factory=dict[str, int])
+    elsewhere: Mapping[str, Stats] = field(default_factory=dict[str, "Stats"])
 
 
 class Tally:
