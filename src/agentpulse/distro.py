@@ -22,9 +22,6 @@ from opentelemetry.environment_variables import (
 from opentelemetry.instrumentation.distro import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
     BaseDistro,
 )
-from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # the same
-    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
-)
 from opentelemetry.sdk._configuration import (
     _OTelSDKConfigurator,  # pyright: ignore[reportPrivateUsage]  # made for distributions to build on
 )
@@ -35,14 +32,11 @@ from agentpulse.logs import warn_once
 from agentpulse.provider import UrandomIds, naming, takes_processors
 from agentpulse.settings import Settings, resolve
 from agentpulse.standard_exporters import add_exporters, choose_protocol, exported_by
+from agentpulse.standard_variables import DECLARED, INSTRUMENTORS_BEGIN, is_disabled, listed
 
 _OURS = "agentpulse"
-_INSTRUMENTORS = "agentpulse_"
-"""How the entry points of our instrumentors begin; the library's name follows."""
 _THREADS = "threading"
 """The instrumentation of threads, which AgentPulse does for sessions anyway."""
-_DECLARED = "OTEL_CONFIG_FILE"
-"""Names a file that configures OpenTelemetry in place of the other variables."""
 
 
 class AgentPulseDistro(BaseDistro):
@@ -56,7 +50,7 @@ class AgentPulseDistro(BaseDistro):
         name = str(entry_point.name)
         client = runtime.get_client()
         is_on = client is not None and client.is_on
-        if name.startswith(_INSTRUMENTORS) and (is_on or not _other_exporters()):
+        if name.startswith(INSTRUMENTORS_BEGIN) and (is_on or not _other_exporters()):
             return
         if name == _THREADS and is_on:
             return
@@ -72,11 +66,11 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
     """
 
     def _configure(self, **kwargs: Any) -> None:
-        exporters, others = _exporters(), _other_exporters()
+        exporters, others = listed(OTEL_TRACES_EXPORTER), _other_exporters()
         settings = resolve({})
         starts = not exporters or _OURS in exporters
         choose_protocol()
-        if others or not starts or os.environ.get(_DECLARED) or obstacle(settings) is None:
+        if others or not starts or os.environ.get(DECLARED) or obstacle(settings) is None:
             with ExitStack() as without:
                 if not self._is_configured(others, settings, kwargs):
                     # What is wrong with these signals takes the traces not with it.
@@ -104,7 +98,7 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
         self, exporters: list[str], settings: Settings, kwargs: dict[str, Any]
     ) -> None:
         """All but AgentPulse: providers, samplers, and the exporters that these are."""
-        if os.environ.get(_DECLARED):
+        if os.environ.get(DECLARED):
             super()._configure()  # pyright: ignore[reportUnknownMemberType]
             return
         kwargs.setdefault("resource_attributes", naming(settings.agent_name))
@@ -117,20 +111,11 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
             add_exporters(exporters, provider, settings)
 
 
-def _exporters() -> list[str]:
-    names = os.environ.get(OTEL_TRACES_EXPORTER, "").split(",")
-    return [name.strip() for name in names if name.strip()]
-
-
 def _other_exporters() -> list[str]:
-    return [name for name in _exporters() if name not in (_OURS, "none")]
+    return [name for name in listed(OTEL_TRACES_EXPORTER) if name not in (_OURS, "none")]
 
 
 def _arguments() -> dict[str, Any]:
     """What OpenTelemetry's variables say of the libraries to instrument."""
-    named = os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")
-    disabled = {name.strip().removeprefix(_INSTRUMENTORS) for name in named if name.strip()}
-    if not disabled:
-        return {}
-    wanted = () if "*" in disabled else tuple(set(INSTRUMENTORS) - disabled)
-    return {"instrument": wanted}
+    wanted = tuple(name for name in INSTRUMENTORS if not is_disabled(name))
+    return {} if len(wanted) == len(INSTRUMENTORS) else {"instrument": wanted}

@@ -12,8 +12,8 @@ from packaging.requirements import Requirement
 
 from agentpulse.announcement import installed_version
 from agentpulse.cli.findings import Finding
-from agentpulse.cli.variables import is_disabled
 from agentpulse.settings import Settings
+from agentpulse.standard_variables import is_disabled
 
 
 def library(name: str, settings: Settings, *, is_on: bool) -> Finding:

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
-from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
-    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
-)
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG
 
 from agentpulse.cli.findings import Finding
 from agentpulse.settings import Settings
+from agentpulse.standard_variables import DECLARED, listed
 
-_DECLARED = "OTEL_CONFIG_FILE"
-"""Names a file that has the sampler in place of the variable."""
 _ALL = frozenset({"", "always_on", "parentbased_always_on"})
 _NONE = frozenset({"always_off", "parentbased_always_off"})
 _RATIO = frozenset({"traceidratio", "parentbased_traceidratio"})
@@ -32,14 +28,8 @@ def by_variables(settings: Settings, *, is_on: bool) -> Mapping[str, Finding]:
     return {name: finding for name, finding in found.items() if finding is not None}
 
 
-def is_disabled(name: str) -> bool:
-    """Whether opentelemetry-instrument is told to leave this library alone."""
-    named = _listed(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS)
-    return not {"*", name, f"agentpulse_{name}"}.isdisjoint(named)
-
-
 def _exporter() -> Finding | None:
-    names = _listed(OTEL_TRACES_EXPORTER)
+    names = listed(OTEL_TRACES_EXPORTER)
     if not names or "agentpulse" in names:
         return None
     return Finding(
@@ -51,7 +41,7 @@ def _exporter() -> Finding | None:
 
 def _sampler() -> Finding | None:
     name = os.environ.get(OTEL_TRACES_SAMPLER, "").strip().lower()
-    if name in _ALL or os.environ.get(_DECLARED):
+    if name in _ALL or os.environ.get(DECLARED):
         return None
     reason = f"because {OTEL_TRACES_SAMPLER} is {name!r}"
     if name in _RATIO:
@@ -89,8 +79,3 @@ def _otlp(settings: Settings) -> Finding | None:
             'pip install "agentpulse-sdk[otlp]"',
         )
     return Finding(None, f"also sent to {settings.shown('otlp_endpoint')} by OTLP")
-
-
-def _listed(variable: str) -> list[str]:
-    names = os.environ.get(variable, "").split(",")
-    return [name.strip() for name in names if name.strip()]
