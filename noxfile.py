@@ -21,8 +21,9 @@ PROJECTS = [
     nox.project.load_toml(ROOT / folder / "pyproject.toml")["project"]
     for folder in (".", "exporters", "instrumentors")
 ]
-PYTHONS = ["3.11", "3.12", "3.13"]
-BETWEEN_PYTHON = "3.12"
+VERSIONS = nox.project.load_toml(ROOT / "versions.toml")
+PYTHONS = VERSIONS["pythons"]
+BETWEEN_PYTHON = PYTHONS[1]
 
 
 def lower_bounds(requirements: list[str]) -> list[str]:
@@ -40,69 +41,9 @@ OPENTELEMETRY = {
         ]
     )
 }
-# The oldest versions are the first with what users rely on today: openai 1.66 brought the Responses
-# API, anthropic 0.49 extended thinking. The newest are what the lock file holds.
-OLDEST = lower_bounds(PROJECTS[0]["optional-dependencies"]["demo"])
-BETWEEN = ("openai==2.54.0", "anthropic==1.13.0")
-# langchain-core 0.3.67 is the first that langgraph 1.0 takes.
-OLDEST_FRAMEWORKS = (
-    "langchain==0.3.26",
-    "langchain-anthropic==0.3.15",
-    "langchain-core==0.3.67",
-    "langchain-openai==0.3.25",
-    "langgraph==1.0.0",
-)
-# LiteLLM counts cache writes as input since 1.77, reads today's Responses API since 1.80, and lets
-# `asyncio.run` end since 1.80.5. Its `proxy` extra holds what its cache and its streams of
-# Anthropic's API need.
-LITELLM = {
-    "oldest": ("litellm[proxy]==1.80.5", "openai==2.8.1", "tenacity"),
-    "newest": ("litellm[proxy]==1.106.2", "tenacity"),
-}
-# LiteLLM's openai decides on that of all; the other instrumentations are those that support it.
-STACKS = (
-    *LITELLM["newest"],
-    "anthropic==2.12.0",
-    "langchain==1.4.7",
-    "langchain-anthropic==1.7.7",
-    "langchain-litellm==0.11.2",
-    "langchain-openai==1.7.3",
-    "langgraph==1.2.22",
-    "openinference-instrumentation-anthropic==3.1.0",
-    "openinference-instrumentation-langchain==0.1.80",
-    "openinference-instrumentation-litellm==0.1.51",
-    "openinference-instrumentation-openai==0.1.66",
-    "opentelemetry-instrumentation-anthropic==0.62.4",
-    "opentelemetry-instrumentation-genai-anthropic==1.3b0",
-    "opentelemetry-instrumentation-genai-langchain==1.3b0",
-    "opentelemetry-instrumentation-genai-openai==1.3b0",
-    "opentelemetry-instrumentation-langchain==0.62.4",
-    "opentelemetry-instrumentation-openai==0.62.4",
-)
-# The instrumentations are of the lock file's OpenTelemetry.
-WEB = (
-    *("fastapi", "gunicorn", "httpx", "requests", "uvicorn-worker"),
-    *(f"opentelemetry-instrumentation-{name}==0.66b1" for name in ("fastapi", "httpx", "requests")),
-)
-PIPELINES = (
-    "langfuse==5.0.4",
-    "logfire==5.4.0",
-    "opentelemetry-configuration==0.66b1",
-    "opentelemetry-distro==0.66b1",
-    "sentry-sdk==2.75.0",
-)
-# What users install by pip, by the name of the environment it is in.
-INSTALLED = {
-    "sdk": ("agentpulse_sdk[demo]",),
-    "parts": ("agentpulse_exporter", "agentpulse_instrumentation", "openai", "anthropic"),
-    "exporter": ("agentpulse_exporter",),
-    "exporter beside the distro": ("agentpulse_exporter", "opentelemetry-distro"),
-    "instrumentation": ("agentpulse_instrumentation",),
-    "instrumentation beside the distro": (
-        "agentpulse_instrumentation",
-        "opentelemetry-distro",
-        "openai",
-    ),
+PROVIDERS = {
+    "oldest": lower_bounds(PROJECTS[0]["optional-dependencies"]["demo"]),
+    **VERSIONS["providers"],
 }
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
@@ -160,11 +101,11 @@ def opentelemetry(session: nox.Session, versions: str) -> None:
 
 
 @nox.session
-@nox.parametrize("versions", ["oldest", "between"])
+@nox.parametrize("versions", list(PROVIDERS))
 def providers(session: nox.Session, versions: str) -> None:
     """The instrumentation with the oldest supported client libraries, and with those in between."""
     sync(session, "test")
-    session.install(*(OLDEST if versions == "oldest" else BETWEEN))
+    session.install(*PROVIDERS[versions])
     session.run("pytest", *PARALLEL, "tests/instrumentation", "tests/e2e", *session.posargs)
 
 
@@ -176,7 +117,7 @@ def frameworks(session: nox.Session, versions: str) -> None:
         sync(session, "test", "frameworks")
     else:
         sync(session, "test")
-        session.install(*OLDEST_FRAMEWORKS)
+        session.install(*VERSIONS["frameworks"][versions])
     session.run("pytest", *PARALLEL, "tests/frameworks", *session.posargs)
 
 
@@ -185,7 +126,7 @@ def frameworks(session: nox.Session, versions: str) -> None:
 def litellm(session: nox.Session, versions: str) -> None:
     """LiteLLM, which asks for other versions of the client libraries than the lock file has."""
     sync(session, "test")
-    session.install(*LITELLM[versions])
+    session.install(*VERSIONS["litellm"][versions])
     session.run("pytest", *PARALLEL, "tests/litellm", *session.posargs)
 
 
@@ -193,7 +134,7 @@ def litellm(session: nox.Session, versions: str) -> None:
 def stacks(session: nox.Session) -> None:
     """What is told is what was billed, in every stack and beside other instrumentations."""
     sync(session, "test")
-    session.install(*STACKS)
+    session.install(*VERSIONS["stacks"]["newest"])
     session.run("pytest", *PARALLEL, "--dist=loadgroup", "tests/stacks", *session.posargs)
 
 
@@ -201,7 +142,7 @@ def stacks(session: nox.Session) -> None:
 def web(session: nox.Session) -> None:
     """A web application under opentelemetry-instrument, with workers that are forked."""
     sync(session, "test")
-    session.install(*WEB)
+    session.install(*VERSIONS["web"]["newest"])
     session.run("pytest", "tests/web", *session.posargs)
 
 
@@ -231,7 +172,7 @@ def matrix(session: nox.Session, cell: str) -> None:
 def collector(session: nox.Session) -> None:
     """Spans by OTLP through a packaged collector, whose binary its wheel holds."""
     sync(session, "test")
-    session.install("rotel==0.0.1a15")
+    session.install(*VERSIONS["collector"]["newest"])
     session.run("pytest", "tests/collector", *session.posargs)
 
 
@@ -239,7 +180,7 @@ def collector(session: nox.Session) -> None:
 def pipelines(session: nox.Session) -> None:
     """Beside other products on OpenTelemetry: one provider, and each span told of once."""
     sync(session, "test")
-    session.install(*PIPELINES)
+    session.install(*VERSIONS["pipelines"]["newest"])
     session.run("pytest", *PARALLEL, "--dist=loadgroup", "tests/pipelines", *session.posargs)
 
 
@@ -274,7 +215,7 @@ def ways(session: nox.Session) -> None:
     """What pip installs, outside the repository: the three ways in tell the same of an agent."""
     sync(session, "test")
     with TemporaryDirectory() as folder:
-        for name, wanted in INSTALLED.items():
+        for name, wanted in VERSIONS["installed"].items():
             environment = Path(folder, name)
             session.run("python", "-m", "venv", str(environment))
             session.run(

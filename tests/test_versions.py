@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import tomllib
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from agentpulse_instrumentation import INSTRUMENTORS
@@ -29,19 +27,7 @@ def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def constants() -> dict[str, Any]:
-    """Those of noxfile.py that are plain values; nox itself isn't where the tests run."""
-    found = {}
-    for node in ast.parse(read("noxfile.py")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
-    return found
-
-
-NOX = constants()
+VERSIONS = tomllib.loads(read("versions.toml"))
 
 
 def bounds(requirement: Requirement) -> dict[str, str]:
@@ -54,7 +40,7 @@ def said(requirement: Requirement) -> str:
     return f"{first.removesuffix('.0')} to {last}.x"
 
 
-def pinned(requirements: tuple[str, ...]) -> dict[str, Version]:
+def pinned(requirements: list[str]) -> dict[str, Version]:
     each = (Requirement(text) for text in requirements if "==" in text)
     return {r.name: Version(next(iter(r.specifier)).version) for r in each}
 
@@ -99,7 +85,7 @@ def test_the_readme_of_the_instrumentation_says_them_too():
 
 
 def test_python_and_opentelemetry_are_said_as_they_are_asked_for():
-    pythons, found = NOX["PYTHONS"], opentelemetry()
+    pythons, found = VERSIONS["pythons"], opentelemetry()
     (stable,) = set().union(*(v for name, v in found.items() if "instrumentation" not in name))
     (beta,) = set().union(*(v for name, v in found.items() if "instrumentation" in name))
 
@@ -124,10 +110,13 @@ def test_the_oldest_clients_of_the_demo_are_the_oldest_supported():
 
 @pytest.mark.parametrize(
     ("name", "pins"),
-    [("langchain-core", NOX["OLDEST_FRAMEWORKS"]), ("litellm", NOX["LITELLM"]["oldest"])],
+    [
+        ("langchain-core", VERSIONS["frameworks"]["oldest"]),
+        ("litellm", VERSIONS["litellm"]["oldest"]),
+    ],
     ids=["langchain-core", "litellm"],
 )
-def test_the_oldest_supported_version_is_tested(name: str, pins: tuple[str, ...]):
+def test_the_oldest_supported_version_is_tested(name: str, pins: list[str]):
     versions = {name.partition("[")[0]: version for name, version in pinned(pins).items()}
     assert versions[name] == Version(bounds(SUPPORTED[name])[">="])
 
@@ -135,7 +124,7 @@ def test_the_oldest_supported_version_is_tested(name: str, pins: tuple[str, ...]
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_every_major_version_of_a_client_is_tested(name: str):
     oldest, below = (bounds(SUPPORTED[name])[operator] for operator in (">=", "<"))
-    tested = [Version(oldest), pinned(NOX["BETWEEN"])[name], locked(name)]
+    tested = [Version(oldest), pinned(VERSIONS["providers"]["between"])[name], locked(name)]
 
     assert [each.major for each in tested] == list(range(Version(oldest).major, int(below)))
     assert all(SUPPORTED[name].specifier.contains(each) for each in tested)
