@@ -112,6 +112,19 @@ def test_spans_are_balanced_by_trace_to_the_pipeline_that_samples() -> None:
     assert [each["processors"][0] for each in (taken, decided)] == ["memory_limiter"] * 2
 
 
+def test_queues_behind_the_sampler_are_measured_in_spans() -> None:
+    # A sampler hands on trace by trace, many at once, and doesn't wait where a queue is full.
+    (decided,) = (
+        pipeline
+        for pipeline in CONFIGURATION["service"]["pipelines"].values()
+        if "tail_sampling" in pipeline["processors"]
+    )
+    for exporter in decided["exporters"]:
+        queue = settings("exporters", exporter)["sending_queue"]
+        assert queue["sizer"] == "items"
+        assert queue["queue_size"] >= 10 * queue["batch"]["min_size"]
+
+
 def is_removed(attribute: str) -> bool:
     actions = settings("processors", "attributes/without_content")["actions"]
     assert {action["action"] for action in actions} == {"delete"}
