@@ -1,7 +1,8 @@
 """docs/collector.yaml: whole, within what the Collector documents, and in our words.
 
-No Collector runs here, so the file is held to the settings that its components document, on the
-pages that it names above each of them.
+It has been run in a Collector by hand, of the version that its head names. These tests run none:
+they hold the file to the settings that its components document, on the pages that it names above
+each of them.
 """
 
 from __future__ import annotations
