@@ -1,7 +1,8 @@
 """docs/collector.yaml: whole, within what the Collector documents, and in our words.
 
-No Collector runs here, so the file is held to the settings that its components document, on the
-pages that it names above each of them.
+It has been run in a Collector by hand, of the version that its head names. These tests run none:
+they hold the file to the settings that its components document, on the pages that it names above
+each of them.
 """
 
 from __future__ import annotations
@@ -112,6 +113,19 @@ def test_spans_are_balanced_by_trace_to_the_pipeline_that_samples() -> None:
     assert [each["processors"][0] for each in (taken, decided)] == ["memory_limiter"] * 2
 
 
+def test_queues_behind_the_sampler_are_measured_in_spans() -> None:
+    # A sampler hands on trace by trace, many at once, and doesn't wait where a queue is full.
+    (decided,) = (
+        pipeline
+        for pipeline in CONFIGURATION["service"]["pipelines"].values()
+        if "tail_sampling" in pipeline["processors"]
+    )
+    for exporter in decided["exporters"]:
+        queue = settings("exporters", exporter)["sending_queue"]
+        assert queue["sizer"] == "items"
+        assert queue["queue_size"] >= 10 * queue["batch"]["min_size"]
+
+
 def is_removed(attribute: str) -> bool:
     actions = settings("processors", "attributes/without_content")["actions"]
     assert {action["action"] for action in actions} == {"delete"}
@@ -129,14 +143,27 @@ def test_of_our_own_words_only_content_is_removed() -> None:
     assert removed == {w for w in words if content.is_content(w)} | {names.ARGUMENTS, names.RESULT}
 
 
+STATEMENTS = settings("processors", "transform/without_content")["trace_statements"]
+
+
+def removed_from(where: str) -> str:
+    """The pattern of the attributes that are deleted there."""
+    found = re.compile(rf'delete_matching_keys\({where}\.attributes, "(.+)"\)')
+    (pattern,) = (match[1] for match in map(found.fullmatch, STATEMENTS) if match)
+    return str(pattern).replace("\\\\", "\\")  # as OTTL has it in a text
+
+
+def test_how_a_program_was_started_is_removed_from_its_resource() -> None:
+    pattern = removed_from("resource")
+    told = ["process.command", "process.command_args", "process.command_line"]
+    assert all(content.is_content(name) and re.search(pattern, name) for name in told)
+    stay = ["process.pid", "process.executable.name", "service.name", "host.name"]
+    assert not any(re.search(pattern, name) for name in stay)
+
+
 def test_texts_of_errors_are_removed_and_lines_of_a_sessions_log_stay() -> None:
-    statements = settings("processors", "transform/without_content")["trace_statements"]
-    assert statements[0] == 'set(span.status.message, "")'
-    found = re.fullmatch(
-        r'delete_matching_keys\(spanevent\.attributes, "(.+)"\)', statements[1]
-    )  # the pattern, as OTTL has it in a text
-    assert found is not None
-    pattern = found[1].replace("\\\\", "\\")
+    assert STATEMENTS[0] == 'set(span.status.message, "")'
+    pattern = removed_from("spanevent")
     told = ["exception.message", "exception.stacktrace", "gen_ai.input.messages", "content"]
     assert all(re.search(pattern, name) for name in told)
     assert not re.search(pattern, names.SESSION_LOG_MESSAGE)
