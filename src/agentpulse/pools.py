@@ -45,15 +45,15 @@ class PoolContexts:
 def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def ask(self: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return method(self, _in_this_context(func), *args, **kwargs)
+        return method(self, in_this_context(func), *args, **kwargs)
 
     return ask
 
 
-def _in_this_context(function: Callable[..., Any]) -> Callable[..., Any]:
+def in_this_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, called in the context that is the current one now."""
     context = context_api.get_current()
 
-    @functools.wraps(function, updated=())
     def job(*args: Any, **kwargs: Any) -> Any:
         token = context_api.attach(context)
         try:

@@ -1,35 +1,32 @@
 """Threads and executors that go on in the context of whoever started them.
 
-Done by the threading instrumentor of OpenTelemetry, with two things added: a thread whose class has
-a `run` of its own is covered too, and what is taken back leaves `threading.Timer` as it was.
+OpenTelemetry's threading instrumentation does that too, and where it is on already, it does it.
+It isn't used, because each of its versions asks for one version of OpenTelemetry's packages, by
+which many an exporter or instrumentation could not be installed beside AgentPulse.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
+from agentpulse_instrumentation.shield import shield
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.threading import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
-    ThreadingInstrumentor,
-)
 
-from agentpulse.pools import PoolContexts
+from agentpulse.pools import PoolContexts, in_this_context
 
-_FIRST_OF_A_THREAD = "_bootstrap_inner"
-"""What CPython 3.11 to 3.13 call first in a new thread, before `run`."""
+_CARRY = shield("carry the context to another thread")
+_INSTRUMENTATION = "opentelemetry.instrumentation.threading"
+# What CPython calls first in a new thread, before a `run` that its class may have of its own.
+_FIRST = "_bootstrap_inner" if hasattr(threading.Thread, "_bootstrap_inner") else "run"
+_KEPT = "_agentpulse_context"
+"""Where a thread has the context that it was started in, until it runs."""
 _POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
-_PATCHED = (
-    (threading.Thread, "start"),
-    (threading.Thread, "run"),
-    (threading.Thread, _FIRST_OF_A_THREAD),
-    (threading.Timer, "start"),
-    (threading.Timer, "run"),
-    (futures.ThreadPoolExecutor, "submit"),
-)
 
 
 def _nothing() -> None:
@@ -38,28 +35,71 @@ def _nothing() -> None:
 
 def carry_context() -> Callable[[], None]:
     """Patches threads and executors, unless somebody did; what is returned takes it back."""
-    instrumentor = ThreadingInstrumentor()
-    if instrumentor.is_instrumented_by_opentelemetry:
+    if _is_instrumented():
         return _nothing
-    before: list[tuple[Any, str, Any]] = [
-        (owner, name, vars(owner).get(name)) for owner, name in _PATCHED
+    patches = [
+        _Patch(threading.Thread, "start", _keeping),
+        _Patch(threading.Thread, _FIRST, _in_kept_context),
+        _Patch(futures.ThreadPoolExecutor, "submit", _carrying),
     ]
-    instrumentor.instrument()
     pools = PoolContexts()
-    first = vars(threading.Thread).get(_FIRST_OF_A_THREAD)
-    if first is not None:
-        setattr(threading.Thread, _FIRST_OF_A_THREAD, _in_context(first))
 
     def restore() -> None:
-        instrumentor.uninstrument()
         pools.restore()
-        for owner, name, original in before:
-            if original is not None:
-                setattr(owner, name, original)
-            elif name in vars(owner):
-                delattr(owner, name)
+        for patch in reversed(patches):
+            patch.restore()
 
     return restore
+
+
+def _is_instrumented() -> bool:
+    instrumentor = getattr(sys.modules.get(_INSTRUMENTATION), "ThreadingInstrumentor", None)
+    return instrumentor is not None and bool(instrumentor().is_instrumented_by_opentelemetry)
+
+
+class _Patch:
+    """A method with something before it, from when it is made until `restore`."""
+
+    def __init__(
+        self, owner: type, name: str, before: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    ) -> None:
+        """Has `before` make the positional arguments that the method gets of those given to it."""
+        self._owner, self._name = owner, name
+        self._original = original = getattr(owner, name)
+        self._is_wanted = True
+
+        @functools.wraps(original)
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            if self._is_wanted:
+                with _CARRY:
+                    args = before(args)
+            return original(*args, **kwargs)
+
+        self._patched = patched
+        setattr(owner, name, patched)
+
+    def restore(self) -> None:
+        """Leaves the class as it was; where somebody patched it since, only what is ours ends."""
+        self._is_wanted = False
+        if vars(self._owner).get(self._name) is self._patched:
+            setattr(self._owner, self._name, self._original)
+
+
+def _keeping(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Before `Thread.start`."""
+    if given and isinstance(given[0], threading.Thread):
+        # Past what a class of threads makes of setting an attribute.
+        vars(given[0])[_KEPT] = context_api.get_current()
+    return given
+
+
+def _in_kept_context(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Before what a thread does first. Its own context ends with it, so nothing is put back."""
+    thread: threading.Thread = given[0]
+    kept = vars(thread).pop(_KEPT, None)
+    if isinstance(kept, Context):
+        context_api.attach(Context() if _serves_many(thread) else kept)
+    return given
 
 
 def _serves_many(thread: threading.Thread) -> bool:
@@ -68,15 +108,8 @@ def _serves_many(thread: threading.Thread) -> bool:
     return getattr(target, "__module__", None) in _POOLS
 
 
-def _in_context(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    def first(thread: threading.Thread) -> None:
-        # What the instrumentor keeps when the thread is started, and uses in `Thread.run` only.
-        # The thread's own context ends with it, so nothing is put back.
-        context = vars(thread).get("_otel_context")
-        if isinstance(context, Context):
-            if _serves_many(thread):
-                context = vars(thread)["_otel_context"] = Context()
-            context_api.attach(context)
-        original(thread)
-
-    return first
+def _carrying(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Before `ThreadPoolExecutor.submit`, whose first argument is the function."""
+    if len(given) > 1 and callable(given[1]):
+        return (given[0], in_this_context(given[1]), *given[2:])
+    return given

@@ -116,7 +116,6 @@ def test_everything_is_put_back(started: Init) -> None:
             threading.excepthook,
             vars(asyncio.BaseEventLoop)["call_exception_handler"],
             vars(threading.Thread)["start"],
-            vars(threading.Thread)["run"],
             vars(threading.Thread)["_bootstrap_inner"],
             vars(ThreadPoolExecutor)["submit"],
         ]
