@@ -11,6 +11,7 @@ from fakes.installed import PROGRAMS, run
 from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
+from agentpulse.version import VERSION
 
 NO_OTHERS = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 ASKING = """
@@ -18,6 +19,12 @@ import sys, openai
 with openai.OpenAI(api_key="x", base_url=sys.argv[1]) as client:
     said = [{"role": "user", "content": "What is new?"}]
     client.chat.completions.create(model="gpt-4o", messages=said)
+"""
+
+VERSIONS = """
+from importlib.metadata import version
+for name in ("agentpulse-sdk", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"):
+    print(version(name))
 """
 
 
@@ -49,6 +56,14 @@ def test_pip_brings_little_besides_opentelemetrys_own(
     environment: str, distributions: set[str]
 ) -> None:
     assert brought(environment) == distributions
+
+
+def test_the_sdk_can_be_installed_beside_others_at_their_newest() -> None:
+    # A requirement of ours that pins OpenTelemetry's packages would have pip give up before.
+    assert "No broken requirements" in run("sdk beside others", "python", "-m", "pip", "check")
+    printed = run("sdk beside others", "python", "-c", VERSIONS)
+    assert printed.split()[0] == VERSION
+    assert len(set(printed.split()[1:])) == 1
 
 
 def test_the_exporter_tells_of_a_span_that_was_made_by_hand_at_its_cost() -> None:
