@@ -176,11 +176,13 @@ class Step:
         )
 
     def _end(self) -> None:
-        if getattr(self.span, "dropped_attributes", 0):
-            # The first gave way to what the program added, and these say what the span is.
-            run = self.scope.run
-            self.span.set_attributes({**self._attributes, **(run.stamp if run else {})})
-        self.span.end()
+        try:
+            if getattr(self.span, "dropped_attributes", 0):
+                # The first gave way to what the program added, and these say what the span is.
+                run = self.scope.run
+                self.span.set_attributes({**self._attributes, **(run.stamp if run else {})})
+        finally:
+            self.span.end()
         # Sessions, tasks and plain spans are in no metric.
         if names.OPERATION_NAME in self._attributes:
             seconds = perf_counter() - self._started
