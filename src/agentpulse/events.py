@@ -19,13 +19,14 @@ def event(name: str, data: Mapping[str, Any] | None = None) -> None:
         name: What.
         data: Whatever belongs to it, as JSON can tell it.
     """
-    # The event's name wins over a field of the same name, which is kept beside it.
+    # The event's name wins over a field of the same name, which is kept beside it. It comes last,
+    # for of too many attributes the first are lost.
     _tell(
         "event",
         name,
         lambda: {
-            "name": name,
             **{("name_" if key == "name" else key): each for key, each in _fields(data).items()},
+            "name": name,
         },
     )
 
@@ -85,7 +86,10 @@ def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | No
 
 
 def set_metadata(**values: object) -> None:
-    """Values that every span from here on carries: of the session around this, or outside any."""
+    """Values that every span from here on carries: of the session around this, or outside any.
+
+    Together with those that are set already they are 64 at most; further names are left out.
+    """
     if active.recorder is not None:
         active.recorder.set_metadata(values)
 

@@ -16,7 +16,7 @@ import pytest
 from agentpulse_exporter import calculate_cost
 from agentpulse_exporter.dialects import concerns_agents, current_attributes
 from agentpulse_exporter.mapping import Mapper
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -337,6 +337,20 @@ def test_spans_that_concern_no_agent_are_left_alone():
     assert not concerns_agents(web)
     assert current_attributes(web) == {"http.method": "GET"}
     assert concerns_agents(by_hand("x", openinference__span__kind="CHAIN"))
+
+
+def test_a_span_of_a_known_instrumentation_counts_though_limits_left_nothing_of_it():
+    provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attributes=0))
+
+    def stripped(scope: str) -> bool:
+        span = provider.get_tracer(scope).start_span("chat", attributes={"x": 1})
+        span.end()
+        return concerns_agents(span)
+
+    assert stripped("openinference.instrumentation.openai")
+    assert stripped("agentpulse_instrumentation.openai")
+    assert not stripped("logfire")
+    assert not stripped("opentelemetry.instrumentation.httpx")
 
 
 BODY = '{"id": "chatcmpl-9", "object": "chat.completion", "choices": []}'

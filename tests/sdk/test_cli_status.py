@@ -205,6 +205,9 @@ sys.exit(main(["status"]))
 
 SAMPLER = "OTEL_TRACES_SAMPLER"
 RATIO = "OTEL_TRACES_SAMPLER_ARG"
+COUNT, SPAN_COUNT = "OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
+LENGTH = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"
+SPAN_LENGTH = "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT"
 
 
 @pytest.mark.parametrize("exporters", ["console", "otlp, console", "none"])
@@ -253,6 +256,31 @@ def test_a_sampler_that_records_less_than_all_is_told_in_words(
 
 
 @pytest.mark.parametrize(
+    ("variables", "said", "reason"),
+    [
+        ({SPAN_COUNT: "8"}, "calls are lost that have more than 8 attr", f"{SPAN_COUNT} is '8'"),
+        ({COUNT: "47"}, "calls are lost that have more than 47 attr", f"{COUNT} is '47'"),
+        ({COUNT: "999", SPAN_COUNT: "0"}, "calls are lost that have", f"{SPAN_COUNT} is '0'"),
+        ({LENGTH: "3"}, "names of models and keys of sessions are cut", f"{LENGTH} is '3'"),
+        ({SPAN_LENGTH: "63"}, "names of models and keys of", f"{SPAN_LENGTH} is '63'"),
+        ({COUNT: "many"}, "nothing is recorded", f"{COUNT} must be"),
+    ],
+    ids=str,
+)
+def test_limits_that_are_too_small_for_a_call_are_a_fault(
+    variables: dict[str, str], said: str, reason: str, report: Any, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {"AGENTPULSE_AUTO_PATCH": "false", **variables}.items():
+        monkeypatch.setenv(name, value)
+
+    finding = report(1)["findings"]["attribute_limits"]
+
+    assert finding["ok"] is False
+    assert finding["said"].startswith(said)
+    assert f", because {reason}" in finding["said"]
+
+
+@pytest.mark.parametrize(
     "variables",
     [
         {"OTEL_TRACES_EXPORTER": "console,agentpulse"},
@@ -261,8 +289,12 @@ def test_a_sampler_that_records_less_than_all_is_told_in_words(
         {SAMPLER: "parentbased_always_on"},
         # What OpenTelemetry can't read is 1 to it.
         *({SAMPLER: "traceidratio", RATIO: ratio} for ratio in ("1.0", "half", "7", "")),
-        # A file has the sampler then.
-        {SAMPLER: "always_off", "OTEL_CONFIG_FILE": "otel.yaml"},
+        {SPAN_COUNT: "48", LENGTH: "64"},
+        {COUNT: "8", SPAN_COUNT: "128"},
+        # Nothing is no limit to OpenTelemetry.
+        {SPAN_COUNT: "", SPAN_LENGTH: ""},
+        # A file has the sampler and the limits then.
+        {SAMPLER: "always_off", SPAN_COUNT: "8", "OTEL_CONFIG_FILE": "otel.yaml"},
     ],
     ids=str,
 )

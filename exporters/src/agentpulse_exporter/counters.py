@@ -17,6 +17,7 @@ _MODELS_COUNTED = 1000
 _ADVICE = {
     "unreachable": "check AGENTPULSE_ENDPOINT and the network",
     "queue_full": "raise AGENTPULSE_MAX_QUEUE_SIZE or lower AGENTPULSE_FLUSH_INTERVAL",
+    "attribute_limits": "raise OpenTelemetry's limits of attributes (`agentpulse status`)",
 }
 """What a user can do about a loss, by its reason."""
 

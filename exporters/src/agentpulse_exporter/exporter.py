@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from agentpulse_exporter.batching import Batch, batches, without_superseded
 from agentpulse_exporter.claims import Claimant
 from agentpulse_exporter.counters import Counters, Stats
+from agentpulse_exporter.cut_short import is_cut_short
 from agentpulse_exporter.delivery import Delivery
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.events import Event
@@ -244,6 +245,9 @@ class AgentPulseSpanExporter(SpanExporter):
         self._mapper.expect(spans)
         for span in spans:
             try:
+                if is_cut_short(span):
+                    self.counters.dropped("attribute_limits")
+                    continue
                 events = self._mapper.events(span)
             except RedactionFailed as error:
                 _logger.debug("A text could not be redacted: %s", error)

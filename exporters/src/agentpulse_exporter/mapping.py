@@ -115,7 +115,8 @@ class Mapper:
         if span.end_time is None:
             return start_events(span, attributes)
         if kind is not None:
-            return [(head(kind, span, attributes), spelt_out(attributes))]
+            told = {**spelt_out(attributes), **_left_out(span)}
+            return [(head(kind, span, attributes), told)]
         if span_kind in SESSION_KINDS:
             totals = self.sessions.take(attributes)
             return end_events(span, attributes, totals, capture_messages=self.capture_messages)
@@ -196,7 +197,8 @@ class Mapper:
                 if not is_carried(name)
                 and name not in _TOLD_ELSEWHERE
                 and (self.capture_messages or not is_content(name))
-            },
+            }
+            | _left_out(span),
         }
         if self.capture_messages or _is_captured(span):
             data.update(
@@ -213,6 +215,11 @@ def _unwrapped(name: str, value: object) -> object:
         return value
     fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     return fields["result"] if [*fields] == ["result"] else cast("object", value)
+
+
+def _left_out(span: ReadableSpan) -> Data:
+    """The mark that there was more than the SDK's limits left."""
+    return {"…": "…"} if span.dropped_attributes else {}
 
 
 def _is_captured(span: ReadableSpan) -> bool:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
-from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG
+from opentelemetry.sdk.environment_variables import (
+    OTEL_ATTRIBUTE_COUNT_LIMIT,
+    OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT,
+    OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT,
+    OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT,
+    OTEL_TRACES_SAMPLER,
+    OTEL_TRACES_SAMPLER_ARG,
+)
+from opentelemetry.sdk.trace import SpanLimits
 
 from agentpulse.cli.findings import Finding
 from agentpulse.settings import Settings
@@ -16,6 +24,10 @@ from agentpulse.standard_variables import DECLARED, listed
 _ALL = frozenset({"", "always_on", "parentbased_always_on"})
 _NONE = frozenset({"always_off", "parentbased_always_off"})
 _RATIO = frozenset({"traceidratio", "parentbased_traceidratio"})
+_ENOUGH_ATTRIBUTES = 48
+"""A call with all that it may have, in a session without metadata, has that many."""
+_ENOUGH_CHARACTERS = 64
+"""Names of models and keys of sessions are that long."""
 
 
 def by_variables(settings: Settings, *, is_on: bool) -> Mapping[str, Finding]:
@@ -23,6 +35,7 @@ def by_variables(settings: Settings, *, is_on: bool) -> Mapping[str, Finding]:
     found = {
         "traces_exporter": _exporter(),
         "traces_sampler": _sampler(),
+        "attribute_limits": _limits(),
         "otlp_endpoint": _otlp(settings) if is_on else None,
     }
     return {name: finding for name, finding in found.items() if finding is not None}
@@ -65,6 +78,36 @@ def _ratio() -> float:
     except ValueError:
         return 1.0
     return ratio if 0 <= ratio <= 1 else 1.0
+
+
+def _limits() -> Finding | None:
+    if os.environ.get(DECLARED):
+        return None
+    try:
+        limits = SpanLimits()
+    except ValueError as error:
+        return Finding(False, f"nothing is recorded, because {error}")
+    most, longest = limits.max_span_attributes, limits.max_span_attribute_length
+    if most is not None and most < _ENOUGH_ATTRIBUTES:
+        which = _set_one(OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, OTEL_ATTRIBUTE_COUNT_LIMIT)
+        return Finding(
+            False,
+            f"calls are lost that have more than {most} attributes, because {which} is '{most}'; "
+            f"up to {_ENOUGH_ATTRIBUTES} are needed",
+        )
+    if longest is not None and longest < _ENOUGH_CHARACTERS:
+        which = _set_one(OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT)
+        return Finding(
+            False,
+            "names of models and keys of sessions are cut, and calls without a price or lost, "
+            f"because {which} is '{longest}'; up to {_ENOUGH_CHARACTERS} characters are needed",
+        )
+    return None
+
+
+def _set_one(of_spans: str, of_all: str) -> str:
+    """The variable that counts."""
+    return of_spans if of_spans in os.environ else of_all
 
 
 def _otlp(settings: Settings) -> Finding | None:

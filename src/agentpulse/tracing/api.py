@@ -97,7 +97,7 @@ def session(
         id: The key of this session, where several processes share one; by default a new one each
             time, `name:` and twelve hexadecimal digits.
         user: For whom it runs; every span in it carries it as `user.id`.
-        metadata: Values that every span in it carries.
+        metadata: Values that every span in it carries; of more than 64, the first ones.
 
     Raises:
         TypeError: there is no name, or metadata is no mapping.
@@ -133,7 +133,7 @@ def cron(
             machine's.
         max_runtime: How long a run may take, in seconds or as a timedelta.
         user: For whom it runs.
-        metadata: Values that every span in it carries.
+        metadata: Values that every span in it carries; of more than 64, the first ones.
 
     Raises:
         TypeError: there is no name, or metadata is no mapping.

@@ -72,7 +72,10 @@ class Session(Block):
             self.step.set_result(result)
 
     def set_metadata(self, **values: object) -> None:
-        """Values that the session, and every span under it from here on, carry."""
+        """Values that the session, and every span under it from here on, carry.
+
+        Together with those that it has already they are 64 at most; further names are left out.
+        """
         if self.step is not None:
             self.step.set_metadata(values)
 

@@ -126,7 +126,10 @@ class Recorder:
             now = time.time_ns()
             name = label(name)
             span = self._tracer.start_span(
-                name, attributes={names.SPAN_KIND: kind, **attributes}, start_time=now
+                # Of too many attributes the first are lost, so what says what it is comes last.
+                name,
+                attributes={**attributes, names.SPAN_KIND: kind},
+                start_time=now,
             )
             if span.is_recording():
                 span.end(now)
@@ -165,7 +168,8 @@ class Recorder:
             if run is not None:
                 run.set_metadata(values)
             else:
-                self.defaults = {**self.defaults, **metadata_attributes(values)}
+                told = metadata_attributes(values, beside=self.defaults)
+                self.defaults = {**self.defaults, **told}
 
     def session_opened(self) -> None:
         """Counts a session that is under way."""
@@ -200,8 +204,9 @@ class Recorder:
             attributes[names.CODE_FUNCTION] = description.method
         if True in (description.capture_args, description.capture_result):
             attributes[names.CAPTURED] = True
-        for name, value in (description.attributes or {}).items():
-            attributes[name] = attribute(value)
+        given = {name: attribute(told) for name, told in (description.attributes or {}).items()}
+        # Theirs count, and come first, for of too many attributes the first are lost.
+        attributes = {**given, **attributes, **given}
         options = description.session
         if options is not None and scope.run is not None:
             attributes |= scope.run.stamp

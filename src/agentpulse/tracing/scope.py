@@ -17,6 +17,10 @@ from opentelemetry.context import Context
 from agentpulse.tracing.description import Description, SessionOptions
 from agentpulse.values import attribute, label
 
+MOST_METADATA = 64
+"""Values of metadata that spans carry, at most. By OpenTelemetry's default a span has room for 128
+attributes, and those that came first, which say what it is, give way to what is too much."""
+_LEFT_OUT = f"{names.METADATA_PREFIX}…"
 _KEY = context_api.create_key("agentpulse-scope")
 
 
@@ -53,18 +57,31 @@ class Run:
         if user is not None:
             self.stamp = {**self.stamp, names.USER_ID: str(user)}
 
-    def set_metadata(self, values: Mapping[str, Any]) -> None:
-        """From here on, spans under it carry these values too."""
-        self.stamp = {**self.stamp, **metadata_attributes(values)}
+    def set_metadata(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """From here on, spans under it carry these values too; they are returned as attributes."""
+        told = metadata_attributes(values, beside=self.stamp)
+        self.stamp = {**self.stamp, **told}
+        return told
 
 
-def metadata_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as span attributes. What is None is left out."""
-    return {
-        names.METADATA_PREFIX + label(name): attribute(value)
-        for name, value in values.items()
-        if value is not None
-    }
+def metadata_attributes(values: Mapping[str, Any], *, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as span attributes, beside others. What is None is left out.
+
+    So is what there is no room for: the value `…` stands for it.
+    """
+    told: dict[str, Any] = {}
+    room = MOST_METADATA - sum(name.startswith(names.METADATA_PREFIX) for name in beside)
+    for given, value in values.items():
+        if value is None:
+            continue
+        name = names.METADATA_PREFIX + label(given)
+        if name not in beside and name not in told:
+            if room <= 0:
+                told[_LEFT_OUT] = "…"
+                continue
+            room -= 1
+        told[name] = attribute(value)
+    return told
 
 
 class Scope:

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 
 from agentpulse.tracing.description import Description
-from agentpulse.tracing.scope import Scope, metadata_attributes, scope_of, within
+from agentpulse.tracing.scope import Scope, scope_of, within
 from agentpulse.values import attribute, data_attributes, json_text, result_text, text_of
 
 _SWITCH = shield("switch the context")
@@ -105,15 +105,15 @@ class Step:
     def log(self, message: str, data: Mapping[str, object]) -> None:
         """Adds a line to a session's log."""
         with _TELL:
-            line = {names.SESSION_LOG_MESSAGE: attribute(message), **data_attributes(data)}
+            # Of too many attributes the first are lost.
+            line = {**data_attributes(data), names.SESSION_LOG_MESSAGE: attribute(message)}
             self.span.add_event(names.SESSION_LOG, line)
 
     def set_metadata(self, values: Mapping[str, object]) -> None:
         """Adds metadata, to the session and to what is under it from here on."""
         with _TELL:
             if self.scope.run is not None:
-                self.scope.run.set_metadata(values)
-            self.span.set_attributes(metadata_attributes(values))
+                self.span.set_attributes(self.scope.run.set_metadata(values))
 
     def set_user(self, user: str) -> None:
         """Sets the user, of the session and of what is under it from here on."""
@@ -176,7 +176,13 @@ class Step:
         )
 
     def _end(self) -> None:
-        self.span.end()
+        try:
+            if getattr(self.span, "dropped_attributes", 0):
+                # The first gave way to what the program added, and these say what the span is.
+                run = self.scope.run
+                self.span.set_attributes({**self._attributes, **(run.stamp if run else {})})
+        finally:
+            self.span.end()
         # Sessions, tasks and plain spans are in no metric.
         if names.OPERATION_NAME in self._attributes:
             seconds = perf_counter() - self._started

@@ -39,7 +39,7 @@ DIALECTS = (
 
 _OURS = "agentpulse"
 
-__all__ = ["DIALECTS", "concerns_agents", "current_attributes", "shown_attributes"]
+__all__ = ["DIALECTS", "concerns_agents", "current_attributes", "is_ours", "shown_attributes"]
 
 
 def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Attributes:
@@ -70,14 +70,27 @@ def concerns_agents(span: ReadableSpan) -> bool:
     attributes: Attributes = span.attributes or {}
     if names.OPERATION_NAME in attributes or names.SPAN_KIND in attributes:
         return True
+    if is_ours(span):
+        # Each of these has one of the two, unless the SDK's limits took it.
+        return span.dropped_attributes > 0
     dialect = _dialect_of(span, attributes)
     # Logfire's marks are on spans of everything else too.
     return dialect is not None and dialect is not logfire.DIALECT
 
 
+def is_ours(span: ReadableSpan) -> bool:
+    """Whether AgentPulse, or one of its instrumentors, made the span."""
+    return _scope_of(span).startswith(_OURS)
+
+
 def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
-    scope = span.instrumentation_scope
-    name = "" if scope is None else scope.name
-    if name.startswith(_OURS) or not attributes:
+    # The scope is known, too, where the SDK's limits took every attribute.
+    if is_ours(span) or not (attributes or span.dropped_attributes):
         return None
-    return next((each for each in DIALECTS if each.claims(name, attributes)), None)
+    scope = _scope_of(span)
+    return next((each for each in DIALECTS if each.claims(scope, attributes)), None)
+
+
+def _scope_of(span: ReadableSpan) -> str:
+    scope = span.instrumentation_scope
+    return "" if scope is None else scope.name
