@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agentpulse.declared import DECLARED, is_declared_off
 from agentpulse.settings import Settings
 from agentpulse.settings.kinds import is_loopback
 
@@ -25,6 +26,9 @@ def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obs
         return Obstacle("AgentPulse is switched off (enabled is false).", deliberate=True)
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return Obstacle("AgentPulse is off, because OTEL_SDK_DISABLED is true.", deliberate=True)
+    if is_declared_off(environ):
+        reason = f"AgentPulse is off, because the file that {DECLARED} names says disabled: true."
+        return Obstacle(reason, deliberate=True)
     if settings.problems:
         reason = "AgentPulse is off until this is corrected: " + " ".join(settings.problems)
         return Obstacle(reason, deliberate=False)

@@ -28,11 +28,12 @@ from opentelemetry.sdk._configuration import (
 
 from agentpulse import runtime
 from agentpulse.activation import obstacle
+from agentpulse.declared import DECLARED
 from agentpulse.logs import warn_once
 from agentpulse.provider import UrandomIds, naming, takes_processors
 from agentpulse.settings import Settings, resolve
 from agentpulse.standard_exporters import add_exporters, choose_protocol, exported_by
-from agentpulse.standard_variables import DECLARED, INSTRUMENTORS_BEGIN, is_disabled, listed
+from agentpulse.standard_variables import INSTRUMENTORS_BEGIN, is_disabled, listed
 
 _OURS = "agentpulse"
 _THREADS = "threading"

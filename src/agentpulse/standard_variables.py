@@ -10,8 +10,6 @@ from opentelemetry.instrumentation.environment_variables import (  # pyright: ig
 
 INSTRUMENTORS_BEGIN = "agentpulse_"
 """How the entry points of our instrumentors begin; the library's name follows."""
-DECLARED = "OTEL_CONFIG_FILE"
-"""Names a file that configures OpenTelemetry in place of the other variables."""
 
 
 def listed(variable: str) -> list[str]:

@@ -114,11 +114,14 @@ def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize(("calls", "sent"), [(1, 0), (100, 99)])
 def test_a_forked_child_sends_its_own_spans_and_none_of_the_parents(
-    receiver: Receiver, pipe: Callable[..., Pipe]
+    calls: int, sent: int, receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe()
-    sending.call("of the parent")
+    for _ in range(calls):
+        sending.call("of the parent")
+    assert becomes_true(lambda: sending.processor.stats().accepted == sent)
     child = os.fork()
     if child == 0:
         sending.call("of the child")
@@ -126,7 +129,7 @@ def test_a_forked_child_sends_its_own_spans_and_none_of_the_parents(
     assert os.waitpid(child, 0)[1] == 0
     assert sending.processor.flush()
     names = sorted(event["data"]["name"] for event in receiver.of_kind("llm_call"))
-    assert names == ["of the child", "of the parent"]
+    assert names == ["of the child"] + ["of the parent"] * calls
 
 
 PROGRAM = """
@@ -202,6 +205,59 @@ def test_a_full_batch_is_sent_at_once(receiver: Receiver, pipe: Callable[..., Pi
     for _ in range(3):
         sending.call()
     assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 3)
+
+
+def test_a_full_queue_goes_out_in_full_requests(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    sending.processor._is_called = True  # the worker stays asleep meanwhile
+    for number in range(1000):
+        sending.call(str(number))
+    assert sending.processor.flush(timeout=20)
+    sizes = [len(request["body"]["events"]) for request in receiver.requests]
+    assert sizes == [100] * 10 + [11]
+    names = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
+    assert names == [str(number) for number in range(1000)]
+    assert sending.processor.stats().accepted == 1000
+
+
+def test_calls_that_go_on_fill_requests_too(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
+    sending = pipe()
+    for full in range(1, 11):
+        for _ in range(100):
+            sending.call()
+        assert becomes_true(lambda full=full: len(receiver.of_kind("llm_call")) == full * 99)
+    assert becomes_true(lambda: sending.processor.stats().queued == 10)
+    assert sending.processor.flush()
+    assert len(receiver.requests) == 11
+    assert len(receiver.of_kind("llm_call")) == 1000
+    assert adds_up(sending.processor.stats())
+
+
+@pytest.mark.parametrize("interval", [0.05, 60])
+def test_what_fills_no_request_is_sent_by_the_interval_or_the_end(
+    interval: float, receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe(flush_interval=interval)
+    for _ in range(100):
+        sending.call()
+    assert becomes_true(lambda: len(receiver.of_kind("llm_call")) >= 99)
+    if interval == 60:
+        assert sending.processor.stop()
+    assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 100)
+
+
+def test_what_starts_is_told_at_once_though_it_fills_no_request(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    for _ in range(100):
+        sending.call()
+    assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 99)
+    sending.tracer.start_span("run", attributes={"agentpulse.span.kind": "agent"}).end()
+    assert becomes_true(lambda: len(receiver.of_kind("span_start")) == 1)
+    assert len(receiver.of_kind("llm_call")) == 100
 
 
 def test_a_flush_of_nothing_succeeds_and_one_without_an_answer_fails(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points, version
@@ -71,3 +72,26 @@ def test_a_command_that_needs_more_than_is_installed_says_what_to_install(
         "agentpulse costs needs starlette, which is not installed: "
         'pip install "agentpulse-sdk[prices]"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("variable", "complaint"),
+    [
+        ("OTEL_PROPAGATORS", "ValueError: Propagator nosuch not found."),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "ValueError: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be"),
+    ],
+)
+def test_a_variable_that_opentelemetry_cannot_use_is_said_in_a_line(variable: str, complaint: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "agentpulse", "status"],
+        env={**os.environ, variable: "nosuch"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    said = f"agentpulse status: OpenTelemetry can't be used as its variables are ({variable}), so "
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{said}nothing can be recorded: {complaint}")
+    assert done.stderr.count("\n") == 1

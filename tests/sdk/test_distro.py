@@ -148,6 +148,13 @@ def test_where_it_is_off_the_program_runs_as_without(variables: dict[str, str]) 
     assert done.stderr.count("\n") <= 1
 
 
+def test_a_variable_that_opentelemetry_cannot_use_does_not_stop_the_program() -> None:
+    done = ran(CALL + "print('done')\n", RUN, OTEL_PROPAGATORS="nosuch")
+    assert (done.returncode, done.stdout, done.events) == (0, "done\n", [])
+    assert "ValueError: Propagator nosuch not found." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("disabled", ["agentpulse_openai", "openai, requests", "*"])
 def test_libraries_that_are_disabled_are_left_alone(disabled: str) -> None:
     done = ran(CALL, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=disabled)

@@ -96,6 +96,27 @@ def test_a_wrong_variable_is_a_problem_that_says_what_to_do(name: str, text: str
     assert problem.startswith(f"AGENTPULSE_{name} {complaint}")
 
 
+@pytest.mark.parametrize("name", ["endpoint", "otlp_endpoint"])
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://h/v1?key=secret", "'http://h/v1?…'"),
+        ("https://h#secret", "'https://h#…'"),
+        ("https://u:se/secret@h/v1", "'https://…@h/v1'"),
+        ("u:secret@h", "'…@h'"),
+        ("https://h/?key=secret@x", "'https://…@x'"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_not_shown(name: str, address: str, shown: str):
+    (problem,) = resolve({}, {f"AGENTPULSE_{name.upper()}": address}).problems
+    with pytest.raises(agentpulse.SettingError) as raised:
+        resolve({name: address}, {})
+
+    assert problem.startswith(f"AGENTPULSE_{name.upper()} is {shown}; expected an address")
+    assert str(raised.value).startswith(f"The argument {name} is {shown}; expected an address")
+    assert "secret" not in problem + str(raised.value)
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [

@@ -61,16 +61,29 @@ def without_superseded(events: Iterable[Event]) -> list[Event]:
     return kept[::-1]
 
 
-def batches(events: Iterable[Event], max_events: int) -> Iterator[Batch]:
-    """Packs the events, in order, as they come. A batch is made when the next event has no room."""
-    packed = _Packing(max_events)
-    for each in events:
-        if packed.events and not packed.has_room(each):
-            yield from packed.close()
-            packed = _Packing(max_events)
-        packed.add(each)
-    if packed.events:
-        yield from packed.close()
+class Packer:
+    """Packs events, in order, as they come. What fills no request waits for the next events."""
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._begun = _Packing(max_events)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether events wait that fill no request."""
+        return bool(self._begun.events)
+
+    def full(self, events: Iterable[Event]) -> Iterator[Batch]:
+        """Adds the events. A batch is made when the next event has no room in it."""
+        for each in events:
+            if self.has_begun and not self._begun.has_room(each):
+                yield from self.rest()
+            self._begun.add(each)
+
+    def rest(self) -> Iterator[Batch]:
+        """What waits, as it is."""
+        packed, self._begun = self._begun, _Packing(self._max_events)
+        return packed.close()
 
 
 @dataclass(slots=True)

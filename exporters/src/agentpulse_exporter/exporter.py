@@ -22,7 +22,7 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter.batching import Batch, batches, without_superseded
+from agentpulse_exporter.batching import Batch, Packer, without_superseded
 from agentpulse_exporter.claims import Claimant
 from agentpulse_exporter.counters import Counters, Stats
 from agentpulse_exporter.cut_short import is_cut_short
@@ -102,6 +102,7 @@ class AgentPulseSpanExporter(SpanExporter):
         )
         self._transport = Transport(settings.endpoint, proxy_for(settings.endpoint))
         self.delivery = Delivery(settings, self._transport, self.counters)
+        self._packer = Packer(settings.max_batch_size)
         self._kept: deque[Batch] = deque()
         self._sending = threading.Lock()
         self._is_shut_down = False
@@ -138,7 +139,7 @@ class AgentPulseSpanExporter(SpanExporter):
             return False
         self._sending.release()
         self.send(())
-        return not self._kept
+        return not self.has_kept
 
     def shutdown(self) -> None:
         """Sends what is left, within 5 seconds, and closes the connection. Twice is fine."""
@@ -172,15 +173,18 @@ class AgentPulseSpanExporter(SpanExporter):
 
     @property
     def has_kept(self) -> bool:
-        """Whether batches wait for a receiver that wants them later."""
-        return bool(self._kept)
+        """Whether events wait here, for a receiver that wants them later or for a full request."""
+        return bool(self._kept) or self._packer.has_begun
 
-    def send(self, spans: Sequence[ReadableSpan]) -> None:
-        """Sends spans that are counted already, and what was kept before them. Never raises."""
+    def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
+        """Sends spans that are counted already, and what was kept before them. Never raises.
+
+        With `leaves_rest`, what is left beside full requests goes first into the next one.
+        """
         token = context_api.attach(context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
             with self._sending:
-                self._send(spans)
+                self._send(spans, leaves_rest=leaves_rest)
         finally:
             context_api.detach(token)
         # At the end, what is lost is told at once, in one line.
@@ -202,6 +206,7 @@ class AgentPulseSpanExporter(SpanExporter):
         self.counters.abandon()
         self.counters.say_losses(at_end=True)
         self._kept.clear()
+        self._packer = Packer(self._settings.max_batch_size)
         # A thread that is still in the middle of a request closes the connection when it ends.
         if self._sending.acquire(blocking=False):
             self._transport.close()
@@ -211,6 +216,7 @@ class AgentPulseSpanExporter(SpanExporter):
         """Makes this the exporter of a child process: the parent's spans and socket are its own."""
         self._sending = threading.Lock()
         self._kept = deque()
+        self._packer = Packer(self._settings.max_batch_size)
         self._mapper.sessions.clear()
         self._mapper.ledger.clear()
         self._mapper.ancestry.clear()
@@ -218,10 +224,13 @@ class AgentPulseSpanExporter(SpanExporter):
         self._transport.forget()
         self.delivery.start_over()
 
-    def _send(self, spans: Sequence[ReadableSpan]) -> None:
+    def _send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool) -> None:
         try:
             events = without_superseded(self._events(spans))
-            self._kept.extend(batches(events, self._settings.max_batch_size))
+            kept = len(self._kept)
+            self._kept.extend(self._packer.full(events))
+            if not leaves_rest or len(self._kept) == kept:
+                self._kept.extend(self._packer.rest())
             while self._kept:
                 batch = self._kept.popleft()
                 try:

@@ -1,6 +1,8 @@
-"""What whoever flushes asks of the worker, and learns from it."""
+"""What is asked of the worker, and what whoever flushes learns from it."""
 
 from __future__ import annotations
+
+from enum import Enum
 
 from agentpulse_exporter.interrupt import Interrupt
 
@@ -16,3 +18,11 @@ class Flush:
         self.up_to = up_to
         self.finished = Interrupt()
         self.is_complete = False
+
+
+class Wake(Enum):
+    """Why the worker sends, where nobody waits for the outcome."""
+
+    FULL = "a batch is full"
+    """What fills no request may wait for more."""
+    ALL = "the interval is over, something starts, or all ends"

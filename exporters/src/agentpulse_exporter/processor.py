@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from agentpulse_exporter.counters import Stats
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.flushing import Flush
+from agentpulse_exporter.flushing import Flush, Wake
 from agentpulse_exporter.lifetime import after_fork, at_end_of_child, at_exit
 from agentpulse_exporter.starting import as_started, is_told_at_start
 from agentpulse_exporter.waiting import WaitingSpans
@@ -41,7 +41,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         exporter: Where the spans go.
         flush_interval: Seconds between two sendings.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
-        max_batch_size: So many waiting spans are sent at once, without waiting for the interval.
+        max_batch_size: So many waiting spans are sent at once; what fills no request waits on.
         shutdown_timeout: Seconds that `shutdown`, or the end of the process, may take.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
     """
@@ -120,7 +120,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             self._start_worker()
         if is_batch and not self._is_called:
             self._is_called = True
-            self._calls.put(None)
+            self._calls.put(Wake.FULL)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Sends what has ended until now; waits `timeout` seconds at most.
@@ -161,9 +161,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         exporter.finish_by(deadline)
         worker = self._worker
         if worker is not None and worker.is_alive():
-            self._calls.put(None)
+            self._calls.put(Wake.ALL)
             self._wait_for(worker, deadline)
-        elif self._queue:
+        elif self._queue or exporter.has_kept:
             self._drain(deadline, self._queue.entered)
         exporter.close()
         return exporter.counters.lost() == lost
@@ -208,7 +208,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         # Emptied while a worker is started: popping is atomic, and the lock is reentrant.
         self._may_start = [True]
         self._queue = WaitingSpans(self._max_queue_size, self._exporter.counters.overflow)
-        self._calls: queue.SimpleQueue[Flush | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Flush | Wake] = queue.SimpleQueue()
         self._is_called = False
         self._worker: threading.Thread | None = None
         self._sent_soon = 0.0
@@ -216,10 +216,10 @@ class AgentPulseSpanProcessor(SpanProcessor):
     def _send_soon(self) -> None:
         """Has what starts told at once, but for what starts within a second of another."""
         now = time.monotonic()
-        if now - self._sent_soon >= _SOON and not self._is_called and self._worker is not None:
+        if now - self._sent_soon >= _SOON and self._worker is not None:
             self._sent_soon = now
             self._is_called = True
-            self._calls.put(None)
+            self._calls.put(Wake.ALL)
 
     def _start_worker(self) -> bool:
         """Whether a worker runs now; near the end of the interpreter none can be started."""
@@ -249,18 +249,18 @@ class AgentPulseSpanProcessor(SpanProcessor):
             try:
                 call = self._calls.get(timeout=self._flush_interval)
             except queue.Empty:
-                call = None
+                call = Wake.ALL
             self._is_called = False
             self._queue_repeated()
-            if call is not None:
+            if isinstance(call, Flush):
                 call.is_complete = self._drain(call.deadline, call.up_to)
                 call.finished.set()
             elif not self._exporter.delivery.hold.seconds() or self._is_stopped:
-                self._send_queued()
+                self._send_queued(call)
         self._send_queued()
         while not self._calls.empty():
             call = self._calls.get()
-            if call is not None:
+            if isinstance(call, Flush):
                 call.finished.set()
 
     def _queue_repeated(self) -> None:
@@ -273,11 +273,14 @@ class AgentPulseSpanProcessor(SpanProcessor):
         except Exception as error:  # noqa: BLE001  # it must not end the worker
             _logger.debug("A repeated event could not be made: %s", type(error).__name__)
 
-    def _send_queued(self) -> None:
-        exporter = self._exporter
-        exporter.send(self._queue.take(self._max_batch_size))
-        while self._queue and not exporter.delivery.gave_up and not exporter.has_kept:
-            exporter.send(self._queue.take(self._max_batch_size))
+    def _send_queued(self, wake: Wake = Wake.ALL) -> None:
+        delivery = self._exporter.delivery
+        least = self._max_batch_size if wake is Wake.FULL else 0
+        while len(self._queue) >= least:
+            spans = self._queue.take(self._max_batch_size)
+            self._exporter.send(spans, leaves_rest=bool(least or self._queue))
+            if not self._queue or delivery.gave_up or delivery.hold.seconds():
+                return
 
     def _drain(self, deadline: float, up_to: int) -> bool:
         """Sends until so many have left the queue; whether all was accepted in time."""
@@ -291,5 +294,6 @@ class AgentPulseSpanProcessor(SpanProcessor):
                 return False
             if wait and exporter.delivery.hurry.wait(wait):
                 return False
-            exporter.send(self._queue.take(self._max_batch_size))
+            spans = self._queue.take(self._max_batch_size)
+            exporter.send(spans, leaves_rest=self._queue.left < up_to)
         return False

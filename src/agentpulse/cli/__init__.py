@@ -8,9 +8,11 @@ function from the parsed arguments to the exit status.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from agentpulse.version import VERSION
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parsed.run(parsed)
     except ModuleNotFoundError as error:
         return _explain_missing_module(chosen, error)
+    except Exception as error:  # noqa: BLE001  # raised again, where it isn't OpenTelemetry's
+        return _explain_wrong_variable(chosen, error)
     except KeyboardInterrupt:
         return 130
 
@@ -69,6 +73,21 @@ def _explain_missing_module(command: str, error: ModuleNotFoundError) -> int:
     print(
         f"agentpulse {command} needs {error.name}, which is not installed: "
         f'pip install "agentpulse-sdk[{extra}]"',
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _explain_wrong_variable(command: str, error: Exception) -> int:
+    """Explains what OpenTelemetry raises, as it is imported or first used, about its variables."""
+    *_, (innermost, _) = walk_tb(error.__traceback__)
+    if not str(innermost.f_globals.get("__name__")).startswith("opentelemetry."):
+        raise error
+    said = ": ".join(filter(None, (type(error).__name__, str(error))))
+    variables = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+    print(
+        f"agentpulse {command}: OpenTelemetry can't be used as its variables are ({variables}), so "
+        f"nothing can be recorded: {said}",
         file=sys.stderr,
     )
     return 1

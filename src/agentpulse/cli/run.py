@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
-
-from opentelemetry.instrumentation import auto_instrumentation
 
 if TYPE_CHECKING:
     from agentpulse.cli import Subparsers
@@ -53,7 +52,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables under which Python programs are instrumented as they start."""
-    folder = str(Path(auto_instrumentation.__file__).parent)
+    # Found, not imported: that raises where a variable of OpenTelemetry is wrong, and the command
+    # is to run all the same.
+    found = find_spec("opentelemetry.instrumentation.auto_instrumentation")
+    folder = str(Path(found.origin).parent)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]  # we depend on it
     paths = [each for each in environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     # The folder of the program's own modules comes along, as `opentelemetry-instrument` has it.
     here = [] if str(Path.cwd()) in paths else [str(Path.cwd())]

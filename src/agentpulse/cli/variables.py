@@ -18,8 +18,9 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import SpanLimits
 
 from agentpulse.cli.findings import Finding
+from agentpulse.declared import DECLARED
 from agentpulse.settings import Settings
-from agentpulse.standard_variables import DECLARED, listed
+from agentpulse.standard_variables import listed
 
 _ALL = frozenset({"", "always_on", "parentbased_always_on"})
 _NONE = frozenset({"always_off", "parentbased_always_off"})

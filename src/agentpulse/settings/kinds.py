@@ -82,8 +82,10 @@ def _endpoint(value: object) -> str:
     return parts.scheme + endpoint[len(parts.scheme) :]  # the scheme in small letters
 
 
-def _endpoint_without_password(value: object) -> str:
-    return re.sub(r"//[^/]*@", "//…@", repr(value))
+def _endpoint_without_secrets(value: object) -> str:
+    # One that can't be used is shown too, so it may be no address at all.
+    without_user = re.sub(r"^(\w+://)?.*@", r"\1…@", str(value), flags=re.DOTALL)
+    return repr(re.sub(r"([?#]).+", r"\1…", without_user, flags=re.DOTALL))
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -185,7 +187,7 @@ KEY = Kind(
 ENDPOINT = Kind(
     "an address with a host and no user, query or fragment, for example https://api.agentpulse.dev",
     _endpoint,
-    show=_endpoint_without_password,
+    show=_endpoint_without_secrets,
 )
 PRICES = Kind(
     "a mapping from model to prices, or the path of a JSON file with one",
