@@ -10,11 +10,10 @@ import os
 import queue
 import threading
 import time
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from agentpulse_exporter import Stats
-from agentpulse_exporter.counters import Tally
+from agentpulse_exporter.counters import number_of_spans
 from agentpulse_exporter.interrupt import Interrupt
 from agentpulse_exporter.lifetime import after_fork, at_exit
 from agentpulse_exporter.processor import PATIENCE
@@ -24,13 +23,13 @@ from opentelemetry.sdk.environment_variables import (
     OTEL_BSP_MAX_QUEUE_SIZE,
 )
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from agentpulse.logs import logger
+from agentpulse.outcomes import Outcomes, counted
 
 _QUEUE_SIZE, _BATCH_SIZE = 2048, 512
 """OpenTelemetry's defaults."""
-_SECONDS_BETWEEN_LINES = 60.0
 _GLANCE = 0.05
 """Seconds between two looks at whether anything was accepted meanwhile."""
 
@@ -41,17 +40,24 @@ class BoundedBatchProcessor(SpanProcessor):
     Args:
         exporter: Where the spans go.
         destination: What the log calls it.
+        takes: Which spans go there; by default all that are sampled. Others count for nothing.
+        outcomes: The counts, where the exporter leaves spans out and counts these by itself.
         max_queue_size: Spans that wait, at most; those that come then are lost. By default what
             OTEL_BSP_MAX_QUEUE_SIZE says, as the other `OTEL_BSP_` variables count too.
         shutdown_timeout: Seconds that `shutdown` may take; where nothing is accepted meanwhile it
             gives up after 2.2 seconds. What is lost by then is logged, in one line.
     """
 
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+
     def __init__(
         self,
         exporter: SpanExporter,
         destination: str,
         *,
+        takes: Callable[[ReadableSpan], bool] | None = None,
+        outcomes: Outcomes | None = None,
         max_queue_size: int | None = None,
         shutdown_timeout: float = 5.0,
     ) -> None:
@@ -59,20 +65,20 @@ class BoundedBatchProcessor(SpanProcessor):
         size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
         self._max_queue_size = size
         self._shutdown_timeout = shutdown_timeout
-        self._watched = _Watched(exporter, destination, self._say_refusals)
+        self._takes = takes
+        self._outcomes = outcomes or Outcomes()
         self._inner = BatchSpanProcessor(
-            self._watched,
+            counted(exporter, self._outcomes, destination, self._say_refusals),
             max_queue_size=size,
             max_export_batch_size=min(_standard(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _BATCH_SIZE), size),
         )
-        self._begun: list[tuple[float, int]] = []
-        """When the end began, and how many had been accepted by then."""
+        self._begun: list[tuple[float, int, int]] = []
+        """When the end began, and how many had been accepted and lost by then."""
         self._start_over()
         # At the end of the interpreter no thread can be started any more.
         self._start_runner()
         after_fork(self._start_over)
         at_exit(self.begin_shutdown)
-        processors.add(self)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Passes it on."""
@@ -83,13 +89,15 @@ class BoundedBatchProcessor(SpanProcessor):
         context = span.context
         if context is None or not context.trace_flags.sampled:
             return
-        self._entered.add()
-        if self._begun:
-            self._late.add()
+        if self._takes is not None and not self._takes(span):
             return
-        waiting = self._entered.value() - self._watched.settled - self._refused.value()
-        if waiting > self._max_queue_size:
-            self._refused.add()
+        outcomes = self._outcomes
+        outcomes.entered.add()
+        if self._begun:
+            outcomes.late.add()
+            return
+        if outcomes.waiting > self._max_queue_size:
+            outcomes.refused.add()
             return
         self._is_used = True
         if self._runner is None or not self._runner.is_alive():
@@ -98,21 +106,12 @@ class BoundedBatchProcessor(SpanProcessor):
 
     def stats(self) -> Stats:
         """What became of the spans; those that wait when it gives up are lost by `shutdown`."""
-        ended, watched = self._entered.value(), self._watched
-        dropped = {
-            "queue_full": self._refused.value(),
-            "after_shutdown": self._late.value(),
-            "not_accepted": watched.lost,
-        }
-        waiting = max(ended - watched.accepted - sum(dropped.values()), 0)
-        if self._ended.is_set():
-            dropped["shutdown"], waiting = waiting, 0
-        return Stats(
-            ended=ended,
-            accepted=watched.accepted,
-            queued=waiting,
-            dropped={reason: spans for reason, spans in dropped.items() if spans},
-        )
+        return self._outcomes.stats(is_over=self._ended.is_set())
+
+    @property
+    def has_begun_to_end(self) -> bool:
+        """Whether it takes no spans any more."""
+        return bool(self._begun)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Sends what has ended until now, and says whether all of it was accepted in that time."""
@@ -126,45 +125,66 @@ class BoundedBatchProcessor(SpanProcessor):
         """
         if self._begun:
             return lambda _seconds: False
-        lost, done = self._watched.lost, Interrupt()
+        lost, done = self._outcomes.lost, Interrupt()
         self._run(lambda: (self._inner.force_flush(), done.set()))
-        return lambda seconds: done.wait(seconds) and self._watched.lost == lost
+        return lambda seconds: done.wait(seconds) and self._outcomes.lost == lost
 
     def begin_shutdown(self) -> None:
-        """Has what is left sent in the background; `shutdown` waits for it. Once."""
+        """Has what is left sent in the background; `stop` waits for it. Once."""
         if not self._begun:
-            self._begun.append((time.monotonic(), self._watched.accepted))
+            lost = sum(self.stats().dropped.values())
+            self._begun.append((time.monotonic(), self._outcomes.accepted, lost))
             self._run(lambda: (self._inner.shutdown(), self._ended.set()))
             self._calls.put(None)
-            processors.discard(self)
 
     def shutdown(self) -> None:
-        """Sends what is left. Once."""
+        """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""
+        if not self.outlasts():
+            self.finish()
+
+    def finish(self) -> None:
+        """Stops within `shutdown_timeout`, from where the end has begun."""
         self.begin_shutdown()
-        begun, accepted = self._begun[0]
-        deadline, give_up_at = begun + self._shutdown_timeout, begun + PATIENCE
+        self.stop(self._begun[0][0] + self._shutdown_timeout - time.monotonic())
+
+    def stop(self, timeout: float) -> bool:
+        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost. Once.
+
+        Returns:
+            True only if all that was left was accepted.
+        """
+        deadline = time.monotonic() + timeout
+        self.begin_shutdown()
+        begun, accepted, lost = self._begun[0]
+        give_up_at = begun + PATIENCE
         while not self._ended.is_set():
-            if self._watched.accepted != accepted:
-                accepted, give_up_at = self._watched.accepted, time.monotonic() + PATIENCE
+            if self._outcomes.accepted != accepted:
+                accepted, give_up_at = self._outcomes.accepted, time.monotonic() + PATIENCE
             left = min(deadline, give_up_at) - time.monotonic()
             if left <= 0:
                 break
             self._ended.wait(min(left, _GLANCE))
         self._ended.set()
+        lost_in_all = sum(self.stats().dropped.values())
+        self._say_losses(lost_in_all)
+        return lost_in_all == lost
+
+    def _say_losses(self, lost: int) -> None:
         try:
             self._may_say.pop()
         except IndexError:
             return
-        lost = sum(self.stats().dropped.values())
         if lost:
-            logger.warning("%s spans did not reach %s.", lost, self.destination)
+            logger.warning("%s did not reach %s.", number_of_spans(lost), self.destination)
 
     def _say_refusals(self) -> None:
         # Called by the thread that sends, at most once a minute.
-        refused = self._refused.value()
+        refused = self._outcomes.refused.value()
         new, self._said = refused - self._said, refused
         if new:
-            logger.warning("%s spans did not reach %s: the queue was full.", new, self.destination)
+            logger.warning(
+                "%s did not reach %s: the queue was full.", number_of_spans(new), self.destination
+            )
 
     def _run(self, call: Callable[[], object]) -> None:
         """Has it called in a thread of its own, where one runs or can be started."""
@@ -193,72 +213,14 @@ class BoundedBatchProcessor(SpanProcessor):
         self._starting = threading.RLock()
         self._runner: threading.Thread | None = None
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._entered, self._refused, self._late = Tally(), Tally(), Tally()
         self._said = 0
         self._is_used = False
         self._ended = Interrupt()
         self._may_say: list[bool] = [] if self._begun else [True]
         if self._begun:
+            self._begun = [(self._begun[0][0], 0, 0)]
             self._ended.set()
-        self._watched.start_over()
-
-
-class _Watched(SpanExporter):
-    """Counts what became of the spans that an exporter was given."""
-
-    def __init__(
-        self, inner: SpanExporter, destination: str, say_refusals: Callable[[], None]
-    ) -> None:
-        self._inner = inner
-        self._destination = destination
-        self._say_refusals = say_refusals
-        self.start_over()
-
-    def start_over(self) -> None:
-        """Nothing was given so far."""
-        # One thread exports at a time.
-        self.accepted = self.lost = 0
-        self._silent_until = self._counted_until = 0.0
-
-    @property
-    def settled(self) -> int:
-        """Spans that don't wait any more."""
-        return self.accepted + self.lost
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Passes them on."""
-        if time.monotonic() >= self._counted_until:
-            self._counted_until = time.monotonic() + _SECONDS_BETWEEN_LINES
-            self._say_refusals()
-        result = SpanExportResult.FAILURE
-        try:
-            result = self._inner.export(spans)
-        except Exception as error:  # noqa: BLE001  # that of OpenTelemetry 1.36 raises where nobody answers
-            self._say(len(spans), type(error).__name__)
-        finally:
-            if result is SpanExportResult.SUCCESS:
-                self.accepted += len(spans)
-            else:
-                self.lost += len(spans)
-        return result
-
-    def _say(self, lost: int, why: str) -> None:
-        # Those that only return a failure have said so themselves.
-        if time.monotonic() >= self._silent_until:
-            self._silent_until = time.monotonic() + _SECONDS_BETWEEN_LINES
-            logger.warning("%s spans did not reach %s: %s.", lost, self._destination, why)
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Asks the inner exporter."""
-        return self._inner.force_flush(timeout_millis)
-
-    def shutdown(self) -> None:
-        """Shuts the inner exporter down."""
-        self._inner.shutdown()
-
-
-processors: weakref.WeakSet[BoundedBatchProcessor] = weakref.WeakSet()
-"""Those that go on: they flush and end at the same time as AgentPulse's own, not one by one."""
+        self._outcomes.start_over()
 
 
 def _standard(variable: str, default: int) -> int:

@@ -108,7 +108,8 @@ class AgentPulse:
         """Takes every patch back, sends what is queued and stops; works once.
 
         Returns:
-            True only if all that was recorded was accepted, within `timeout` seconds.
+            True only if all that was recorded was accepted within `timeout` seconds, also at
+            `otlp_endpoint`. Exporters of OTEL_TRACES_EXPORTER go on: `flush` asks them, too.
         """
         with lifecycle:
             if self.is_shut_down:

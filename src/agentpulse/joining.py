@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 
 from agentpulse_exporter import AgentPulseSpanProcessor
-from agentpulse_exporter.lifetime import at_exit
 from agentpulse_instrumentation.shield import shield
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-from agentpulse import bounded
 from agentpulse.attachment import attach, behind, detach
+from agentpulse.bounded import BoundedBatchProcessor
 from agentpulse.following import follow
 from agentpulse.joined import Joined, describe
 from agentpulse.logs import logger, warn_once
-from agentpulse.otlp import otlp_processor
 from agentpulse.processor import SessionProcessor
-from agentpulse.settings import Settings
 
 _DESCRIBE = shield("describe a tracer provider")
 _JOIN = shield("join a tracer provider that was set up anew")
@@ -31,15 +29,11 @@ class Joining:
         self,
         provider: TracerProvider,
         sessions: SessionProcessor,
-        processor: AgentPulseSpanProcessor,
-        settings: Settings,
+        queues: Sequence[AgentPulseSpanProcessor | BoundedBatchProcessor],
     ) -> None:
         self._provider = provider
         self._sessions = sessions
-        self._processor = processor
-        self._settings = settings
-        self._other: bounded.BoundedBatchProcessor | None = None
-        """What sends the same spans by OTLP."""
+        self._queues = queues
         self._has_left = False
         self._rejoining = threading.Lock()
         self._joined: object = None
@@ -48,12 +42,8 @@ class Joining:
     def join(self) -> None:
         """Puts our processors on the provider."""
         self._join()
-        self._processor.outlasts = lambda: follow(
-            self._provider, self._rejoin, lambda: not self._has_left
-        )
-        for each in list(bounded.processors):
-            # What is registered last is called first, so these end while ours does.
-            at_exit(each.begin_shutdown)
+        for each in self._queues:
+            each.outlasts = self._is_followed
 
     def described(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
@@ -61,38 +51,25 @@ class Joining:
             return describe(self._provider, self._ours())
         return None
 
-    def begin_to_leave(self) -> None:
-        """Has what goes elsewhere sent in the background, while ours is sent."""
-        self._has_left = True
-        if self._other is not None:
-            self._other.begin_shutdown()
-
     def leave(self) -> None:
         """Takes our processors off the provider."""
         self._has_left = True
         for each in self._ours():
             detach(self._provider, each)
-        if self._other is not None:
-            self._other.shutdown()
 
     def _ours(self) -> list[SpanProcessor]:
-        return [self._sessions, self._processor, *([] if self._other is None else [self._other])]
+        return [self._sessions, *self._queues]
 
     def _join(self) -> None:
         self._joined = behind(self._provider)
-        self._other = self._made_other()
         # Sessions before all: other processors tell of spans as they are when they start, too.
         attach(self._provider, self._sessions, first=True)
-        # The queue behind all: those of others need not wait until ours is flushed.
-        for each in self._ours()[1:]:
+        # The queues behind all: those of others need not wait until ours are flushed.
+        for each in self._queues:
             attach(self._provider, each)
 
-    def _made_other(self) -> bounded.BoundedBatchProcessor | None:
-        try:
-            return otlp_processor(self._settings)
-        except Exception as error:  # noqa: BLE001  # it takes variables of OpenTelemetry's, too
-            warn_once(f"Nothing is sent by OTLP: {type(error).__name__}: {error}")
-            return None
+    def _is_followed(self) -> bool:
+        return follow(self._provider, self._rejoin, lambda: not self._has_left)
 
     def _rejoin(self) -> None:
         # A provider may be shut down more than once, and each time somebody follows.

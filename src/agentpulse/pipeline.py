@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
+from agentpulse_exporter.lifetime import at_exit
 from agentpulse_instrumentation import instrument, uninstrument
 from agentpulse_instrumentation.policy import ContentPolicy
 from opentelemetry.sdk.trace import TracerProvider
 
-from agentpulse import bounded
 from agentpulse.announcement import sdk_init
 from agentpulse.crashes import CrashHooks
+from agentpulse.elsewhere import Elsewhere
 from agentpulse.joined import Joined
 from agentpulse.joining import Joining, say
 from agentpulse.logs import log_to_stderr
@@ -38,10 +39,13 @@ class Pipeline:
         """Takes back what brings spans in."""
         self._surroundings = ExitStack()
         """Takes back what the processor needs while it sends the last of them."""
-        self._others_at_end: list[bounded.BoundedBatchProcessor] | None = None
         self.processor = _processor(settings)
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
+        self._elsewhere = Elsewhere(settings)
+        self._shutdown_timeout = settings.shutdown_timeout
+        # What is registered last is called first, so this comes before all that each registered.
+        at_exit(self._at_exit)
         try:
             provider = tracer_provider or find_provider(settings.agent_name)
             self._joining = self._connect(settings, provider)
@@ -59,11 +63,7 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """What became of all that ended, here and where else it is sent."""
-        others = self._others_at_end
-        if others is None:
-            others = list(bounded.processors)
-        elsewhere = {other.destination: other.stats() for other in others}
-        return replace(self.processor.stats(), elsewhere=elsewhere)
+        return replace(self.processor.stats(), elsewhere=self._elsewhere.stats())
 
     def flush(self, timeout: float) -> bool:
         """Sends what has ended until now, to AgentPulse and to whom else it goes, at the same time.
@@ -72,31 +72,40 @@ class Pipeline:
             Whether all of it was accepted within the timeout, in seconds.
         """
         deadline = time.monotonic() + timeout
-        others = [other.begin_flush() for other in list(bounded.processors)]
+        is_sent_elsewhere = self._elsewhere.begin_flush()
         is_complete = self.processor.flush(timeout)
-        return all([is_complete, *(wait(deadline - time.monotonic()) for wait in others)])
+        return is_sent_elsewhere(deadline) and is_complete
 
     def stop(self, timeout: float) -> bool:
-        """Unpatches, sends what is queued, leaves the provider.
+        """Unpatches, sends what is queued, also to `otlp_endpoint`, and leaves the provider.
 
         Returns:
-            Whether AgentPulse accepted everything within the timeout, in seconds.
+            Whether both accepted everything within the timeout, in seconds.
         """
-        self._others_at_end = list(bounded.processors)
+        deadline = time.monotonic() + timeout
+        is_complete = is_sent_elsewhere = False
         try:
             self._sources.close()
-            return self.processor.stop(timeout)
+            # The last spans are in.
+            self._elsewhere.begin_to_close()
+            is_complete = self.processor.stop(deadline - time.monotonic())
         finally:
+            is_sent_elsewhere = self._elsewhere.close(deadline - time.monotonic())
             self._surroundings.close()
+        return is_complete and is_sent_elsewhere
+
+    def _at_exit(self) -> None:
+        # All of them at the same time.
+        self._elsewhere.begin_to_end()
+        self.processor.stop(self._shutdown_timeout)
+        self._elsewhere.finish()
 
     def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
         tracer = provider.get_tracer("agentpulse", VERSION)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
         sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
-        joining = Joining(provider, sessions, self.processor, settings)
+        joining = Joining(provider, sessions, (self.processor, *self._elsewhere.own))
         self._surroundings.callback(joining.leave)
-        # Called when all other sources are closed, the last spans in.
-        self._sources.callback(joining.begin_to_leave)
         joining.join()
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)

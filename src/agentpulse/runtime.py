@@ -78,7 +78,9 @@ def shutdown(timeout: float = 5.0) -> bool:
     """Takes every patch back, sends what is queued and stops; `init` works again afterwards.
 
     Returns:
-        True only if all that was recorded was accepted, within `timeout` seconds. Twice is fine.
+        True only if all that was recorded was accepted within `timeout` seconds, also at
+        `otlp_endpoint`. Exporters of OTEL_TRACES_EXPORTER go on: `flush` asks them, too.
+        Twice is fine.
     """
     return _client is None or _client.shutdown(timeout)
 
@@ -87,7 +89,8 @@ def flush(timeout: float = 5.0) -> bool:
     """Sends what has ended until now; waits `timeout` seconds at most.
 
     Returns:
-        True only if all of it was accepted. Never raises; before `init` there is nothing to send.
+        True only if all of it was accepted, also by whom else it is sent to. Never raises; before
+        `init` there is nothing to send.
     """
     return _client is None or _client.flush(timeout)
 

@@ -20,6 +20,7 @@ from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL
 from opentelemetry.sdk.trace import TracerProvider
 
 from agentpulse.bounded import BoundedBatchProcessor
+from agentpulse.elsewhere import lasting
 from agentpulse.logs import warn_once
 from agentpulse.settings import Settings
 
@@ -40,6 +41,7 @@ def add_exporters(names: Iterable[str], provider: TracerProvider, settings: Sett
             continue
         for processor in processors:
             provider.add_span_processor(processor)
+            lasting.add(processor)
 
 
 def _processors(name: str, settings: Settings) -> Iterator[BoundedBatchProcessor]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from fakes.pipe import becomes_true
@@ -43,7 +44,7 @@ class Exporter(SpanExporter):
 
 
 class Sending:
-    def __init__(self, provider: TracerProvider, **options: float) -> None:
+    def __init__(self, provider: TracerProvider, **options: Any) -> None:
         self.exporter = Exporter()
         self.processor = BoundedBatchProcessor(self.exporter, "the collector", **options)
         provider.add_span_processor(self.processor)
@@ -155,6 +156,41 @@ def test_what_is_given_up_at_the_end_is_counted(sending: Callable[..., Sending])
     sent.exporter.gate.set()
 
 
+def test_it_ends_in_the_time_that_it_is_given_with_what_its_exporter_holds(
+    sending: Callable[..., Sending],
+) -> None:
+    sent = sending()
+    sent.exporter.gate.clear()
+    sent.tell("first")
+    assert not sent.processor.stop(0.01)
+    assert sent.processor.stats() == agentpulse.Stats(ended=1, dropped={"shutdown": 1})
+    sent.exporter.gate.set()
+
+
+def test_an_end_that_loses_nothing_more_is_a_success(sending: Callable[..., Sending]) -> None:
+    sent = sending()
+    sent.exporter.answer = SpanExportResult.FAILURE
+    sent.tell("first")
+    assert not sent.processor.force_flush(5000)
+    sent.exporter.answer = SpanExportResult.SUCCESS
+    sent.tell("second")
+    assert sent.processor.stop(5)
+    assert sent.processor.stop(5)
+
+
+def test_what_is_not_for_the_exporter_takes_no_room_and_is_not_counted(
+    sending: Callable[..., Sending],
+) -> None:
+    sent = sending(max_queue_size=1, takes=lambda span: span.name != "web")
+    sent.exporter.gate.clear()
+    sent.tell("web", "web", "call", "web")
+    sent.exporter.gate.set()
+    assert sent.processor.force_flush(5000)
+    assert sent.exporter.names == ["call"]
+    assert sent.processor.stats() == agentpulse.Stats(ended=1, accepted=1)
+    sent.processor.shutdown()
+
+
 def test_several_that_shut_it_down_at_once_say_the_loss_once(
     sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,7 +215,7 @@ def test_a_loss_is_said_also_where_the_end_began_before(
     sent.processor.begin_shutdown()
     assert becomes_true(lambda: sent.exporter.is_shut_down)
     sent.processor.shutdown()
-    assert caplog.messages == ["1 spans did not reach the collector."]
+    assert caplog.messages == ["1 span did not reach the collector."]
 
 
 def test_an_exporter_that_hangs_is_given_up_with_what_it_holds(
@@ -297,7 +333,7 @@ def test_the_end_is_bounded_also_where_no_thread_can_be_started_any_more() -> No
         [sys.executable, "-c", ENDED], capture_output=True, text=True, check=False, timeout=30
     )
     assert done.returncode == 0
-    said = [f"1 spans did not reach {name}." for name in ("the one", "the other")]
+    said = [f"1 span did not reach {name}." for name in ("the one", "the other")]
     assert done.stderr.splitlines() == said
 
 

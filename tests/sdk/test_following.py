@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fakes.collector import Collector
 from fakes.pipe import CALL, becomes_true
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -61,6 +62,30 @@ def test_the_next_provider_is_joined_too_and_left_in_the_end(
     told = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
     assert told == ["first", "across", "second"]
     assert agentpulse.stats().accepted == 4  # sdk_init too
+
+
+def test_what_goes_elsewhere_goes_on_with_its_figures(proxy: Proxy, receiver: Receiver) -> None:
+    proxy.set_up()
+    with Collector() as collector:
+        client = agentpulse.init(
+            endpoint=receiver.endpoint,
+            otlp_endpoint=collector.url,
+            tracer_provider=proxy,
+            auto_patch=False,
+        )
+        call(proxy, "first")
+        open_meanwhile = proxy.get_tracer("program").start_span("across", attributes=CALL)
+        proxy.set_up()
+        assert becomes_true(
+            lambda: client.joined is not None and len(client.joined.processors) == 3
+        )
+        open_meanwhile.end()
+        call(proxy, "second")
+        assert agentpulse.flush()
+        assert [span["name"] for span in collector.spans] == ["first", "across", "second"]
+        taken = agentpulse.Stats(ended=3, accepted=3)
+        assert agentpulse.stats().elsewhere == {collector.url: taken}
+        assert agentpulse.shutdown()
 
 
 def test_a_provider_that_is_shut_down_twice_is_followed_once(

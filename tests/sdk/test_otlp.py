@@ -83,32 +83,6 @@ def test_both_get_the_same_calls_at_the_same_cost(
     assert told["ChatCompletion"]["gen_ai.usage.input_tokens"] == "1000"
 
 
-def test_what_became_of_them_is_told_beside_our_own(
-    started: Init, provider: TracerProvider, collector: Collector
-) -> None:
-    started(otlp_endpoint=collector.url)
-    story(provider)
-    agentpulse.flush()
-    taken = agentpulse.Stats(ended=5, accepted=5)
-    assert agentpulse.stats().elsewhere == {collector.url: taken}
-    client = agentpulse.get_client()
-    assert client is not None
-    client.shutdown()
-    assert client.stats().elsewhere == {collector.url: taken}
-
-
-def test_a_collector_that_is_away_is_counted(started: Init, provider: TracerProvider) -> None:
-    with Collector() as collector:
-        pass
-    started(otlp_endpoint=collector.url)
-    story(provider)
-    assert not agentpulse.flush()
-    stats = agentpulse.stats()
-    assert stats.dropped == {}
-    lost = agentpulse.Stats(ended=5, dropped={"not_accepted": 5})
-    assert stats.elsewhere == {collector.url: lost}
-
-
 def test_what_was_said_is_not_told(
     started: Init, provider: TracerProvider, collector: Collector
 ) -> None:
@@ -167,7 +141,7 @@ def test_a_collector_that_is_away_holds_nothing_up(
     started(otlp_endpoint=refusing, shutdown_timeout=0.5)
     story(provider)
     before = time.monotonic()
-    assert agentpulse.shutdown()
+    assert not agentpulse.shutdown()
     assert time.monotonic() - before < 10
     assert len(strict_receiver.of_kind("llm_call")) == 2
 

@@ -34,9 +34,10 @@ class Stats:
         requests: HTTP requests made.
         retries: Those of them made again after a failure.
         unpriced: Calls that used tokens of a model without a known price, by model.
-        elsewhere: The same of what AgentPulse sends elsewhere too, by destination: `otlp_endpoint`,
-            and the exporters that OTEL_TRACES_EXPORTER names beside ours. Of spans alone: these
-            count no requests, retries or models.
+        elsewhere: The same of what goes elsewhere too, by destination: of `otlp_endpoint`, and of
+            the exporters that OTEL_TRACES_EXPORTER names beside ours, which get every span. It
+            counts from `init`, with what waited there then, until `shutdown`, after which these
+            exporters go on. Requests, retries and models are not counted there.
     """
 
     ended: int = 0
@@ -47,6 +48,11 @@ class Stats:
     retries: int = 0
     unpriced: Mapping[str, int] = field(default_factory=dict[str, int])
     elsewhere: Mapping[str, Stats] = field(default_factory=dict[str, "Stats"])
+
+
+def number_of_spans(number: int) -> str:
+    """How many spans, in words for the log."""
+    return "1 span" if number == 1 else f"{number} spans"
 
 
 class Tally:
@@ -170,4 +176,6 @@ class Counters:
         reasons = self.stats(queued=0).dropped
         told = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
         advice = "".join(f"; {_ADVICE[reason]}" for reason in _ADVICE if reason in reasons)
-        _logger.warning("%d spans did not reach AgentPulse (in all %s)%s", new, told, advice)
+        _logger.warning(
+            "%s did not reach AgentPulse (in all %s)%s", number_of_spans(new), told, advice
+        )

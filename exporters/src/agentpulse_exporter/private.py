@@ -1,4 +1,4 @@
-"""Spans of agents for another backend, with no more said in them than AgentPulse itself is told."""
+"""Spans for another backend, with no more said in them than AgentPulse itself is told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Status
 
 from agentpulse_exporter.content import without_content
-from agentpulse_exporter.dialects import concerns_agents, current_attributes, shown_attributes
+from agentpulse_exporter.dialects import current_attributes, shown_attributes
 from agentpulse_exporter.redaction import RedactionFailed, redacted
 from agentpulse_exporter.span_copy import SpanCopy
 
@@ -26,7 +26,7 @@ class PrivateExporter(SpanExporter):
         inner: The exporter that gets them, whose results and timeouts are those of this one.
         capture_messages: Whether messages, arguments, results and texts of errors are passed on.
         redact: As that of `AgentPulseSpanExporter`; a span for which it fails is left out.
-        export_all_spans: Whether spans that have nothing to do with agents are passed on too.
+        on_drop: Is told the reason why a span is left out, in the words of `Stats.dropped`.
     """
 
     def __init__(
@@ -35,17 +35,16 @@ class PrivateExporter(SpanExporter):
         *,
         capture_messages: bool = False,
         redact: Callable[[str], str] | None = None,
-        export_all_spans: bool = False,
+        on_drop: Callable[[str], object] = lambda _reason: None,
     ) -> None:
         self._inner = inner
         self._capture_messages = capture_messages
         self._redact = redact
-        self._export_all_spans = export_all_spans
+        self._on_drop = on_drop
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Exports what may be seen of the spans."""
-        wanted = [span for span in spans if self._export_all_spans or concerns_agents(span)]
-        seen = [each for span in wanted if (each := self._seen(span)) is not None]
+        seen = [each for span in spans if (each := self._seen(span)) is not None]
         return self._inner.export(seen) if seen else SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
@@ -71,6 +70,8 @@ class PrivateExporter(SpanExporter):
             return SpanCopy(span, attributes, told.status).with_own_events()
         except RedactionFailed as error:
             _logger.debug("A text could not be redacted: %s", error)
+            self._on_drop("redaction_failed")
         except Exception as error:  # noqa: BLE001  # a span that can't be read must not be shown
             _logger.debug("A span could not be read: %s", type(error).__name__)
+            self._on_drop("unmappable")
         return None

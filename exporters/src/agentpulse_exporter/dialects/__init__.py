@@ -37,6 +37,8 @@ DIALECTS = (
 )
 """The first that claims a span reads it. The last one is what most others are made of."""
 
+_SCOPES = tuple(scope for each in DIALECTS for scope in each.scopes)
+_MARKS = tuple(mark for each in DIALECTS for mark in each.marks)
 _OURS = "agentpulse"
 
 __all__ = ["DIALECTS", "concerns_agents", "current_attributes", "is_ours", "shown_attributes"]
@@ -88,6 +90,9 @@ def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
     if is_ours(span) or not (attributes or span.dropped_attributes):
         return None
     scope = _scope_of(span)
+    # Most spans are of none, and one look at their names says so.
+    if not scope.startswith(_SCOPES) and not any(each.startswith(_MARKS) for each in attributes):
+        return None
     return next((each for each in DIALECTS if each.claims(scope, attributes)), None)
 
 
