@@ -143,7 +143,7 @@ def test_a_call_that_limits_leave_too_little_of_is_counted_and_said(
     assert stats.dropped == {"attribute_limits": 1}
     assert adds_up(stats)
     (said,) = [each.getMessage() for each in caplog.records if each.name == "agentpulse.exporter"]
-    assert said.startswith("1 spans did not reach AgentPulse (in all attribute_limits: 1); raise ")
+    assert said.startswith("1 span did not reach AgentPulse (in all attribute_limits: 1); raise ")
 
 
 @pytest.mark.unconventional("the limits take attributes that the conventions ask for")
