@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from agentpulse_exporter import Stats
 from agentpulse_exporter.counters import Tally
 from agentpulse_exporter.interrupt import Interrupt
-from agentpulse_exporter.lifetime import after_fork, at_exit
+from agentpulse_exporter.lifetime import after_fork, at_end_of_child, at_exit
 from agentpulse_exporter.processor import PATIENCE
 from opentelemetry.context import Context
 from opentelemetry.sdk.environment_variables import (
@@ -72,6 +72,7 @@ class BoundedBatchProcessor(SpanProcessor):
         self._start_runner()
         after_fork(self._start_over)
         at_exit(self.begin_shutdown)
+        at_end_of_child(self.shutdown, begin=self.begin_shutdown)
         processors.add(self)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
