@@ -140,7 +140,7 @@ def stacks(session: nox.Session) -> None:
 
 @nox.session
 def web(session: nox.Session) -> None:
-    """A web application under opentelemetry-instrument, with workers that are forked."""
+    """A web application and Celery under opentelemetry-instrument: their workers are forked."""
     sync(session, "test")
     session.install(*VERSIONS["web"]["newest"])
     session.run("pytest", "tests/web", *session.posargs)

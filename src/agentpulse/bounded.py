@@ -15,7 +15,7 @@ from collections.abc import Callable
 from agentpulse_exporter import Stats
 from agentpulse_exporter.counters import number_of_spans
 from agentpulse_exporter.interrupt import Interrupt
-from agentpulse_exporter.lifetime import after_fork, at_exit
+from agentpulse_exporter.lifetime import after_fork, at_end_of_child, at_exit
 from agentpulse_exporter.processor import PATIENCE
 from opentelemetry.context import Context
 from opentelemetry.sdk.environment_variables import (
@@ -79,6 +79,7 @@ class BoundedBatchProcessor(SpanProcessor):
         self._start_runner()
         after_fork(self._start_over)
         at_exit(self.begin_shutdown)
+        at_end_of_child(self.finish, begin=self.begin_shutdown)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Passes it on."""

@@ -13,6 +13,7 @@ from agentpulse_instrumentation.policy import ContentPolicy
 from opentelemetry.sdk.trace import TracerProvider
 
 from agentpulse.announcement import sdk_init
+from agentpulse.celery_workers import end_with_celery_workers
 from agentpulse.crashes import CrashHooks
 from agentpulse.elsewhere import Elsewhere
 from agentpulse.joined import Joined
@@ -119,6 +120,7 @@ class Pipeline:
             termination = TerminationFlush(lambda: self.flush(timeout), timeout)
             termination.install()
             self._sources.callback(termination.restore)
+        self._sources.callback(end_with_celery_workers())
         self._sources.callback(carry_context())
         asked = _asked_capture(settings)
         # Says so where the variable makes no sense, also where no library is instrumented.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,42 +41,57 @@ def answers(url: str) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[list[Any], Receiver]]:
-    """What was answered to requests, and what was told by then."""
+@contextmanager
+def serving(app: str, provider: FakeProvider, **variables: str) -> Iterator[str]:
+    """The address of an application whose server ends with the block, as SIGTERM ends it."""
     port = free_port()
     command = [
-        *(str(BIN / "opentelemetry-instrument"), str(BIN / "gunicorn"), "app:app", "--preload"),
+        *(str(BIN / "opentelemetry-instrument"), str(BIN / "gunicorn"), app, "--preload"),
         *("--workers", str(WORKERS), "--worker-class", "uvicorn_worker.UvicornWorker"),
         *("--bind", f"127.0.0.1:{port}"),
     ]
+    environ = {**os.environ, "PROVIDER_URL": provider.url, **variables}
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parent, env=environ, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            assert becomes_true(lambda: answers(f"{url}/openapi.json"), 30)
+            yield url
+        finally:
+            server.terminate()
+            _, said = server.communicate(timeout=30)
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[list[Any], Receiver]]:
+    """What was answered to requests, and what was told by then."""
     with Receiver() as receiver, FakeProvider() as provider:
         environ = {
-            **os.environ,
-            "PROVIDER_URL": provider.url,
             "AGENTPULSE_ENDPOINT": receiver.url,
             "AGENTPULSE_FLUSH_INTERVAL": "0.2",
             "AGENTPULSE_EXPORT_ALL_SPANS": "true",
             # So that addresses are told.
             "AGENTPULSE_CAPTURE_MESSAGES": "true",
         }
-        with subprocess.Popen(
-            command, cwd=Path(__file__).parent, env=environ, stderr=subprocess.PIPE, text=True
-        ) as server:
-            try:
-                url = f"http://127.0.0.1:{port}"
-                assert becomes_true(lambda: answers(f"{url}/openapi.json"), 30)
-                told: list[Any] = []
-                while len(told) < REQUESTS or len({each["pid"] for each in told}) < WORKERS:
-                    # Whoever is up first may have all of the first ones.
-                    told.append(asked(f"{url}/{('ask', 'aask')[len(told) % 2]}"))
-                    assert len(told) < MOST_REQUESTS
-                assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == len(told))
-            finally:
-                server.terminate()
-                _, said = server.communicate(timeout=30)
-        assert "Traceback" not in said, said
+        with serving("app:app", provider, **environ) as url:
+            told: list[Any] = []
+            while len(told) < REQUESTS or len({each["pid"] for each in told}) < WORKERS:
+                # Whoever is up first may have all of the first ones.
+                told.append(asked(f"{url}/{('ask', 'aask')[len(told) % 2]}"))
+                assert len(told) < MOST_REQUESTS
+            assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == len(told))
         yield told, receiver
+
+
+def test_what_the_workers_told_last_arrives_where_their_application_flushes() -> None:
+    with Receiver() as receiver, FakeProvider() as provider:
+        environ = {"AGENTPULSE_ENDPOINT": receiver.url, "AGENTPULSE_FLUSH_INTERVAL": "60"}
+        with serving("flushing:app", provider, **environ) as url:
+            told = [asked(f"{url}/aask")["id"] for _ in range(4)]
+        calls = [event["data"]["response_id"] for event in receiver.of_kind("llm_call")]
+        assert sorted(calls) == sorted(told)
 
 
 def test_calls_of_both_workers_arrive_in_the_trace_of_their_request(served: Any) -> None:

@@ -7,6 +7,11 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
+from typing import Any
+
+_begins: list[Callable[[], None]] = []
+_ends: list[Callable[[], None]] = []
+"""What is called when a child ends."""
 
 
 def at_exit(method: Callable[[], None]) -> None:
@@ -20,16 +25,50 @@ def after_fork(method: Callable[[], None]) -> None:
         _call_weakly(lambda call: os.register_at_fork(after_in_child=call), method)
 
 
-def at_end_of_child(method: Callable[[], None]) -> None:
-    """Calls the bound method when a child process of `multiprocessing` ends, if this is one.
+def at_end_of_child(end: Callable[[], None], begin: Callable[[], None] | None = None) -> None:
+    """Calls the bound methods when a forked child process ends, this one or any that it forks.
 
-    Forked ones leave by `os._exit`, past `atexit`, but after finalizers of their own. These are
-    cleared when a child begins, so this must be called in the child.
+    Those of `multiprocessing` leave by `os._exit`, past `atexit`. Every `begin` is called before
+    the first `end`, so that what they start goes on at the same time.
     """
-    processes = sys.modules.get("multiprocessing.process")
-    util = sys.modules.get("multiprocessing.util")
-    if processes is not None and util is not None and processes.parent_process() is not None:
-        _call_weakly(lambda call: util.Finalize(None, call, exitpriority=-100), method)
+    if begin is not None:
+        _call_weakly(_begins.append, begin)
+    _call_weakly(_ends.append, end)
+    _multiprocessing.look()
+
+
+def end_child() -> None:
+    """Calls what `at_end_of_child` was given, for whoever knows that a child is about to leave."""
+    for call in (*_begins, *_ends):
+        call()
+
+
+class _Multiprocessing:
+    """`multiprocessing`, which tells of the end of its forked children once it is imported."""
+
+    _is_found = False
+
+    def look(self) -> None:
+        util: Any = sys.modules.get("multiprocessing.util")
+        process: Any = sys.modules.get("multiprocessing.process")
+        if not hasattr(util, "register_after_fork") or not hasattr(process, "parent_process"):
+            return  # it isn't, or not as a whole so far
+        if not self._is_found:
+            self._is_found = True
+            # A child first clears all finalizers, then calls this. One of a fork server has run
+            # the program's module by then, and `init` with it.
+            util.register_after_fork(self, _Multiprocessing._in_child)
+        if process.parent_process() is not None:
+            self._in_child()
+
+    def _in_child(self) -> None:
+        sys.modules["multiprocessing.util"].Finalize(None, end_child, exitpriority=-100)
+
+
+_multiprocessing = _Multiprocessing()
+if hasattr(os, "register_at_fork"):
+    # It may have been imported since, and its child has yet to begin as one.
+    os.register_at_fork(after_in_child=_multiprocessing.look)
 
 
 def _call_weakly(

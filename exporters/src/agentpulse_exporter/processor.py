@@ -70,6 +70,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._next_repeat = 0.0
         self._start_over()
         at_exit(self._at_exit)
+        at_end_of_child(self._at_exit)
         after_fork(self._start_over)
 
     def on_start(
@@ -235,7 +236,6 @@ class AgentPulseSpanProcessor(SpanProcessor):
                 worker = threading.Thread(target=self.work, name="agentpulse", daemon=True)
                 worker.start()
                 self._worker = worker
-                at_end_of_child(self._at_exit)
             except RuntimeError:
                 return False
             else:

@@ -1,0 +1,61 @@
+"""Workers of Celery's prefork pool, which leave by `os._exit`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from celery.signals import worker_process_shutdown
+from fakes.pipe import becomes_true
+from fakes.receiver import Receiver
+
+import agentpulse
+from agentpulse.demo.provider import FakeProvider
+
+BIN = Path(sys.executable).parent
+TASKS = 4
+SEND = f"""
+import tasks
+for number in range({TASKS}):
+    tasks.ask.delay(str(number))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_what_workers_of_celery_told_last_arrives(tmp_path: Path) -> None:
+    with Receiver() as receiver, FakeProvider() as provider:
+        environ = {
+            **os.environ,
+            "TASKS_FOLDER": str(tmp_path),
+            "PROVIDER_URL": provider.openai_url,
+            "AGENTPULSE_ENDPOINT": receiver.url,
+            "AGENTPULSE_FLUSH_INTERVAL": "60",
+        }
+        here = Path(__file__).parent
+        subprocess.run([sys.executable, "-c", SEND], cwd=here, env=environ, check=True, timeout=30)
+        command = [
+            *(str(BIN / "opentelemetry-instrument"), str(BIN / "celery")),
+            *("--app", "tasks", "worker", "--pool", "prefork", "--concurrency", "2"),
+        ]
+        with subprocess.Popen(
+            command, cwd=here, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as worker:
+            try:
+                assert becomes_true(lambda: len(list(tmp_path.glob("*.done"))) == TASKS, 30)
+            finally:
+                worker.terminate()
+                worker.wait(timeout=30)
+        assert worker.returncode == 0
+        assert len(receiver.of_kind("llm_call")) == TASKS
+
+
+def test_shutdown_leaves_the_signals_of_celery_as_they_were() -> None:
+    before = list(worker_process_shutdown.receivers)
+    with Receiver() as receiver:
+        agentpulse.init(endpoint=receiver.url, heartbeat_interval=0, auto_patch=False)
+        while_on = list(worker_process_shutdown.receivers)
+        assert agentpulse.shutdown()
+    assert (len(while_on), worker_process_shutdown.receivers) == (len(before) + 1, before)
