@@ -45,14 +45,15 @@ class Pipeline:
             self._surroundings.callback(log_to_stderr())
         self._elsewhere = Elsewhere(settings)
         self._shutdown_timeout = settings.shutdown_timeout
-        # What is registered last is called first, so this comes before all that each registered.
-        at_exit(self._at_exit)
         try:
             provider = tracer_provider or find_provider(settings.agent_name)
             self._joining = self._connect(settings, provider)
         except BaseException:
             self.stop(timeout=0)
             raise
+        # What is registered last is called first, so this comes before the provider's own end,
+        # which would wait for one processor after the other.
+        at_exit(self._at_exit)
         joined = self.joined()
         if joined is not None:
             say(joined)
