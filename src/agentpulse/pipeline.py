@@ -47,13 +47,14 @@ class Pipeline:
         self._shutdown_timeout = settings.shutdown_timeout
         try:
             provider = tracer_provider or find_provider(settings.agent_name)
+            # What is registered last is called first. So this comes before the provider's own end,
+            # which would wait for one processor after the other, and after what brings in the last
+            # spans, such as those of streams that are still open.
+            at_exit(self._at_exit)
             self._joining = self._connect(settings, provider)
         except BaseException:
             self.stop(timeout=0)
             raise
-        # What is registered last is called first, so this comes before the provider's own end,
-        # which would wait for one processor after the other.
-        at_exit(self._at_exit)
         joined = self.joined()
         if joined is not None:
             say(joined)
