@@ -113,6 +113,10 @@ FORMS: dict[str, tuple[Any, Any]] = {
         {"type": "blob", "modality": "image", "mime_type": "image/png", "content": BODY},
         {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "", "size": 96},
     ),
+    "GitHub's file": (
+        {"type": "file", "encoding": "base64", "content": BODY},
+        {"type": "file", "encoding": "base64", "content": MARK},
+    ),
     "any long base64": (f"It is {LONG}", "It is <864 bytes>"),
     "of an e-mail": (f"Attached:\n{WRAPPED}", "Attached:\n<864 bytes>\n"),
     "in JSON": (json.dumps(image(data=BODY, mimeType="image/png")), None),
@@ -189,6 +193,16 @@ def test_the_address_of_a_file_loses_what_may_hold_a_key(
     for name in address:
         told = told[name]
     assert told == "https://host.example:8443/a/b.png"
+
+
+def test_what_is_nested_too_deep_is_left_out_or_read_as_text() -> None:
+    deep: Any = URL
+    for _ in range(5_000):
+        deep = [deep]
+    assert without_bodies(deep) == "…"
+    text = "[" * 400 + json.dumps({"data": URL}) + "]" * 400
+    for levels in (text, "[" * 5_000 + text + "]" * 5_000):
+        assert BODY not in without_bodies(levels)
 
 
 def test_an_address_that_is_none_stays_or_is_left_out() -> None:

@@ -41,7 +41,7 @@ _BASE64 = re.compile(rf"[{_ALPHABET}\s]+={{0,2}}\s*")
 _BOTH_CASES = re.compile(r"[A-Z].*[a-z]|[a-z].*[A-Z]", re.DOTALL)
 
 _MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
-_KINDS = ("type", "kind", "source_type")
+_KINDS = ("type", "kind", "source_type", "encoding")
 _PARTS = frozenset(
     {
         *("image", "audio", "video", "file", "document", "media", "binary", "blob", "base64"),
@@ -68,13 +68,15 @@ _PICTURES = "images"
 """Where Ollama's messages hold them."""
 _GENERATED = "result"
 """Where a call of `image_generation` holds what came of it."""
+_CONTENT = "content"
+"""Where blobs, and files of GitHub's API, hold their body."""
 _ADDRESSES = frozenset(
     {
         *("url", "uri", "image_url", "audio_url", "video_url", "document_url"),
         *("file_url", "file_uri", "fileUri"),
     }
 )
-_HINTS = sorted({*_BODIES, *_BODIES_OF_PARTS, *_ADDRESSES, _PICTURES, _GENERATED, "content"})
+_HINTS = sorted({*_BODIES, *_BODIES_OF_PARTS, *_ADDRESSES, _PICTURES, _GENERATED, _CONTENT})
 
 
 def without_bodies(value: Any, *, beyond: int = 0) -> Any:
@@ -87,7 +89,10 @@ def without_bodies(value: Any, *, beyond: int = 0) -> Any:
         value: The value, which stays as it is.
         beyond: How many characters were cut off its end, where it is a text.
     """
-    return _without(value, "", beyond)
+    try:
+        return _without(value, "", beyond)
+    except RecursionError:
+        return "…"
 
 
 def bare_address(url: str) -> str:
@@ -126,7 +131,8 @@ def _text(text: str, beyond: int) -> str:
         return text
     if any(each in text for each in _SPELLINGS):
         text = _without_data_urls(text, beyond)
-    if text[:1] in ("{", "[") and not beyond and any(name in text for name in _HINTS):
+    is_json = text[:_SHORTEST].lstrip()[:1] in ("{", "[")
+    if is_json and not beyond and any(name in text for name in _HINTS):
         text = _without_bodies_in_json(text)
     if _may_have_runs(text):
         text = _RUN.sub(lambda found: _marked_run(found, beyond), text)
@@ -167,10 +173,10 @@ def _marked_run(found: re.Match[str], beyond: int) -> str:
 def _without_bodies_in_json(text: str) -> str:
     try:
         told = json.loads(text)
+        shown = _without(told, "")
+        return text if shown == told else json.dumps(shown, ensure_ascii=False)
     except (ValueError, RecursionError):
         return text
-    shown = _without(told, "")
-    return text if shown == told else json.dumps(shown, ensure_ascii=False)
 
 
 def _object(fields: dict[Any, Any], holder: str) -> dict[Any, Any]:
@@ -184,16 +190,17 @@ def _object(fields: dict[Any, Any], holder: str) -> dict[Any, Any]:
             or (is_part and name in _BODIES_OF_PARTS)
             or (name == _PICTURES and isinstance(value, list))
             or (name == _GENERATED and "image_generation_call" in kinds)
+            or (name == _CONTENT and "base64" in kinds)
         ):
             told[name] = _body(value, media_type, cast("str", name))
         elif is_part and name in _ADDRESSES and isinstance(value, str):
             told[name] = _address(value)
         else:
             told[name] = _without(value, name if isinstance(name, str) else "")
-    content = fields.get("content")
+    content = fields.get(_CONTENT)
     if "blob" in kinds and content and isinstance(content, (str, bytes)):
         # By the conventions, the content of a blob is base64: here, that of no bytes.
-        told |= {"content": "", "size": _size_of(content)}
+        told |= {_CONTENT: "", "size": _size_of(content)}
     return told
 
 
