@@ -422,7 +422,7 @@ def test_under_agentpulse_run_it_shows_what_the_variables_make_and_not_its_own_s
         "(opentelemetry.sdk.trace.TracerProvider)",
         "processors": [
             "SessionProcessor (AgentPulse)",
-            "BatchSpanProcessor → CostEnrichingExporter → ConsoleSpanExporter",
+            "BoundedBatchProcessor → CostEnrichingExporter → ConsoleSpanExporter",
             "AgentPulseSpanProcessor → AgentPulseSpanExporter (AgentPulse)",
         ],
         "sampling": "50 of 100 traces are recorded",
