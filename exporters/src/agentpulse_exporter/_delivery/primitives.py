@@ -24,7 +24,7 @@ class Primitives:
         self.getaddrinfo = socket.getaddrinfo
         self._poll = getattr(select, "poll", None)
         self._select = select.select
-        self._tls = ssl.create_default_context() if with_tls else None
+        self._tls = _default_context() if with_tls else None
 
     @property
     def are_outdated(self) -> bool:
@@ -48,3 +48,10 @@ class Primitives:
             return bool(poller.poll(0))
         except (OSError, ValueError):
             return True
+
+
+def _default_context() -> ssl.SSLContext | None:
+    try:
+        return ssl.create_default_context()
+    except OSError:
+        return None  # certificates that can't be read: each connection says so
