@@ -337,6 +337,7 @@ def sending_slowly(server: LocalServer) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(
             f"POST /v1/ingest HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+            f"Authorization: Bearer {server.key}\r\n"
             'Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"agent":'.encode()
         )
         yield connection

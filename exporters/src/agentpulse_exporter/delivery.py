@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import logging
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentpulse_exporter.answers import PAUSE, Judgement, Verdict, judge, refused_events
@@ -13,6 +15,7 @@ from agentpulse_exporter.batching import Batch
 from agentpulse_exporter.compression import Compression
 from agentpulse_exporter.counters import Counters
 from agentpulse_exporter.interrupt import Interrupt
+from agentpulse_exporter.local_key import Keys
 from agentpulse_exporter.settings import Settings
 from agentpulse_exporter.transport import TLS, Answer, NoAnswerError, Transport
 from agentpulse_exporter.version import VERSION
@@ -45,6 +48,7 @@ class Delivery:
 
     def __init__(self, settings: Settings, transport: Transport, counters: Counters) -> None:
         self._settings = settings
+        self._keys = Keys(settings.endpoint, settings.api_key)
         self._transport = transport
         self._counters = counters
         self._random = random.SystemRandom()
@@ -154,21 +158,26 @@ class Delivery:
     def _request(
         self, batch: Batch, body: bytes, *, compressed: bool
     ) -> tuple[Judgement, Answer | None]:
-        seconds = ATTEMPT
-        if self._deadline is not None:
-            seconds = min(ATTEMPT_AT_EXIT, self._deadline - time.monotonic())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"agentpulse-python/{VERSION}",
             "Idempotency-Key": batch.id,
         }
-        if self._settings.api_key is not None:
-            headers["Authorization"] = self._settings.api_key.authorization()
         if compressed:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body, compresslevel=5, mtime=0)
+        tries = itertools.count()
+
+        def post(authorization: Mapping[str, str]) -> Answer:
+            if next(tries):
+                self._counters.requested(again=True)
+            seconds = ATTEMPT
+            if self._deadline is not None:
+                seconds = min(ATTEMPT_AT_EXIT, self._deadline - time.monotonic())
+            return self._transport.post(body, {**headers, **authorization}, seconds=seconds)
+
         try:
-            answer = self._transport.post(body, headers, seconds=seconds)
+            answer = self._keys.send(post)
         except NoAnswerError as error:
             _logger.debug("AgentPulse gave no answer: %s", error)
             if error.reason == TLS:
@@ -186,12 +195,14 @@ class Delivery:
         advice = {
             "unauthorized": "it does not take the API key; check AGENTPULSE_API_KEY",
             TLS: "its certificate can't be verified; check AGENTPULSE_ENDPOINT and SSL_CERT_FILE",
-        }
+        }[judgement.reason]
+        if judgement.reason == "unauthorized" and self._settings.endpoint.is_loopback:
+            advice += " (a local server takes the key that is in the file that it names)"
         _logger.warning(
             "AgentPulse took none of %d spans, and is left alone for %d seconds: %s.",
             lost,
             judgement.seconds,
-            advice[judgement.reason],
+            advice,
         )
         self._counters.told(lost)
 
