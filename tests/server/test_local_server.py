@@ -160,6 +160,13 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path):
     assert (text.read_bytes(), foreign.read_bytes()) == before
 
 
+def test_all_files_are_made_at_the_start_so_that_no_first_event_fails_by_them(tmp_path: Path):
+    with LocalServer(database=tmp_path / "events.sqlite3"):
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "events.sqlite3", "events.sqlite3-shm", "events.sqlite3-wal",
+        }  # fmt: skip
+
+
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path):
     database = tmp_path / "events.sqlite3"
     with LocalServer(database=database) as server:
