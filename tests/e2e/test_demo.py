@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,13 +16,13 @@ from agentpulse.demo.agent import NightShift
 from agentpulse.demo.provider import Charge, FakeProvider
 
 COMMAND = [sys.executable, "-m", "agentpulse", "demo"]
-ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONWARNINGS": "error"}
+VARIABLES = {"COLUMNS": "80", "PYTHONWARNINGS": "error"}
 
 
 def demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
-        env={**ENVIRONMENT, **variables},
+        env={**os.environ, **VARIABLES, **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -68,12 +69,19 @@ def test_the_demo_takes_nothing_from_the_users_own_settings() -> None:
 def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
     must_be_heard(signal.SIGINT)
     running = subprocess.Popen(
-        [*COMMAND, "--port", "0"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        [*COMMAND, "--port", "0"],
+        env={**os.environ, **VARIABLES},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with running:
         assert running.stdout is not None
         while not running.stdout.readline().startswith("The agent goes on."):
             assert running.poll() is None
+        # The address that opens the page is one line, however narrow the terminal is.
+        assert re.fullmatch(
+            r"http://127\.0\.0\.1:\d+/open/[0-9a-f]{48}\n", running.stdout.readline()
+        )
         running.send_signal(signal.SIGINT)
         assert running.stdout.read().endswith("Ended.\n")
     assert running.returncode == 0

@@ -482,7 +482,7 @@ def test_what_the_server_tells_can_not_steer_the_terminal(
         request = urllib.request.Request(
             f"{server.url}/v1/ingest",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {server.key}"},
         )
         urllib.request.urlopen(request, timeout=20).close()
         monkeypatch.setenv("AGENTPULSE_ENDPOINT", server.url)

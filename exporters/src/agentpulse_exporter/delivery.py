@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import logging
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentpulse_exporter._delivery.waits import Flag
@@ -13,6 +15,7 @@ from agentpulse_exporter.answers import PAUSE, Judgement, Verdict, judge, refuse
 from agentpulse_exporter.batching import Batch
 from agentpulse_exporter.compression import Compression
 from agentpulse_exporter.counters import ADVICE, Counters, number_of_spans
+from agentpulse_exporter.local_key import Keys
 from agentpulse_exporter.settings import Settings
 from agentpulse_exporter.transport import Answer, NoAnswerError, Transport
 from agentpulse_exporter.version import VERSION
@@ -76,6 +79,7 @@ class Delivery:
 
     def __init__(self, settings: Settings, transport: Transport, counters: Counters) -> None:
         self._settings = settings
+        self._keys = Keys(settings.endpoint, settings.api_key)
         self._transport = transport
         self._counters = counters
         self._random = random.SystemRandom()
@@ -250,21 +254,28 @@ class Delivery:
         self, batch: Batch, body: bytes, *, compressed: bool
     ) -> tuple[Judgement, int | None, bool]:
         """What is to be done, the status that said so, and whether the receiver hung up on us."""
-        seconds = ATTEMPT
-        if self._deadline is not None:
-            seconds = min(ATTEMPT_AT_EXIT, self._deadline - time.monotonic())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"agentpulse-python/{VERSION}",
             "Idempotency-Key": batch.id,
         }
-        if self._settings.api_key is not None:
-            headers["Authorization"] = self._settings.api_key.authorization()
         if compressed:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body, compresslevel=5, mtime=0)
+        tries = itertools.count()
+
+        def post(authorization: Mapping[str, str]) -> Answer:
+            if next(tries):
+                self._counters.requested(again=True)
+            seconds = ATTEMPT
+            if self._deadline is not None:
+                seconds = min(ATTEMPT_AT_EXIT, self._deadline - time.monotonic())
+            return self._transport.post(
+                body, {**headers, **authorization}, seconds=seconds, to_connect=TO_CONNECT
+            )
+
         try:
-            answer = self._transport.post(body, headers, seconds=seconds, to_connect=TO_CONNECT)
+            answer = self._keys.send(post)
         except NoAnswerError as error:
             _logger.debug("AgentPulse gave no answer: %s", error)
             return Judgement(Verdict.AWAY, error.reason), None, error.hung_up
@@ -284,11 +295,15 @@ class Delivery:
         if self._warned or self.hurry.is_set():
             return
         self._warned = True
+        advice = "check AGENTPULSE_API_KEY"
+        if self._settings.endpoint.is_loopback:
+            advice += " (a local server takes the key that is in the file that it names)"
         _logger.warning(
             "AgentPulse took none of %s, and is left alone for %d seconds: it does not take the "
-            "API key; check AGENTPULSE_API_KEY.",
+            "API key; %s.",
             number_of_spans(lost),
             judgement.seconds,
+            advice,
         )
         self._counters.told(lost)
 

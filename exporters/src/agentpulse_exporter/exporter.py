@@ -52,7 +52,8 @@ class AgentPulseSpanExporter(SpanExporter):
     with the same key, this one leaves to it what it tells of.
 
     Args:
-        api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`.
+        api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`. At an endpoint on this machine, the
+            key of a local server of this user is tried first; it is found by itself.
         endpoint: Where events go; by default `AGENTPULSE_ENDPOINT`, else the hosted API.
         agent_name: The name they appear under; by default `AGENTPULSE_AGENT`, else the host name.
         capture_messages: Whether messages, tool arguments and results and texts of errors that
