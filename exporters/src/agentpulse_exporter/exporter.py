@@ -22,6 +22,7 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from agentpulse_exporter.api_key import ApiKey
 from agentpulse_exporter.batching import Batch, Packer, without_superseded
 from agentpulse_exporter.claims import Claimant
 from agentpulse_exporter.counters import Counters, Stats
@@ -70,7 +71,7 @@ class AgentPulseSpanExporter(SpanExporter):
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: str | ApiKey | None = None,
         endpoint: str | None = None,
         agent_name: str | None = None,
         *,
@@ -81,6 +82,8 @@ class AgentPulseSpanExporter(SpanExporter):
         allow_insecure: bool | None = None,
         export_all_spans: bool | None = None,
     ) -> None:
+        # From here on no traceback that shows local variables has the key.
+        api_key = ApiKey.of(api_key)
         settings = self._settings = resolve(
             api_key=api_key,
             endpoint=endpoint,

@@ -8,9 +8,9 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
+from agentpulse_exporter.api_key import ApiKey
 from agentpulse_exporter.limits import MAX_LABEL, clean
 from agentpulse_exporter.pricing import PriceOverrides
 
@@ -19,37 +19,10 @@ DEFAULT_MAX_BATCH_SIZE = 100
 
 _ON = frozenset({"1", "true", "yes", "on"})
 _OFF = frozenset({"0", "false", "no", "off", ""})
-_SHORTEST_SHOWN = 16
 
 
 class ConfigurationError(ValueError):
     """A setting can't be used; the message says which, where it came from and what is expected."""
-
-
-class ApiKey:
-    """A key that shows no more than its end, however it is printed, and that can't be pickled."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def authorization(self) -> str:
-        """The value of the Authorization header."""
-        return f"Bearer {self._text}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ApiKey) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __repr__(self) -> str:
-        return f"ap_…{self._text[-4:]}" if len(self._text) >= _SHORTEST_SHOWN else "ap_…"
-
-    def __reduce__(self) -> NoReturn:
-        message = "An API key is not pickled: it would leave the process in clear."
-        raise TypeError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +74,7 @@ class Settings:
 
 def resolve(
     *,
-    api_key: str | None = None,
+    api_key: str | ApiKey | None = None,
     endpoint: str | None = None,
     agent_name: str | None = None,
     capture_messages: bool | None = None,
@@ -123,7 +96,7 @@ def resolve(
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     return Settings(
-        api_key=_key(*_text(api_key, "api_key", "AGENTPULSE_API_KEY")),
+        api_key=_key(api_key),
         endpoint=_endpoint(*_text(endpoint, "endpoint", "AGENTPULSE_ENDPOINT"), insecure=insecure),
         agent_name=clean(agent, MAX_LABEL),
         capture_messages=_switch(capture_messages, "AGENTPULSE_CAPTURE_MESSAGES"),
@@ -140,14 +113,15 @@ def _text(argument: str | None, name: str, variable: str) -> tuple[str, str]:
     return os.environ.get(variable, "").strip(), variable
 
 
-def _key(text: str, source: str) -> ApiKey | None:
-    if not text:
+def _key(given: str | ApiKey | None) -> ApiKey | None:
+    source = "AGENTPULSE_API_KEY" if given is None else "The argument api_key"
+    key = ApiKey.of(os.environ.get("AGENTPULSE_API_KEY", "") if given is None else given)
+    if not key:
         return None
-    # Anything else could end the header that the key travels in, and start another.
-    if not text.startswith("ap_") or not all("!" <= character <= "~" for character in text):
+    if not key.is_valid:
         message = f"{source} is no API key: expected printable ASCII that starts with ap_."
         raise ConfigurationError(message)
-    return ApiKey(text)
+    return key
 
 
 def _endpoint(text: str, source: str, *, insecure: bool) -> Endpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentpulse_exporter.api_key import ApiKey
 from agentpulse_exporter.settings import ConfigurationError
 from agentpulse_exporter.transport import TLS, Answer, NoAnswerError
 
@@ -48,11 +49,11 @@ def is_page(answer: Answer) -> bool:
     return answer.content_type == "text/html"
 
 
-def quoted(answer: Answer, *, secret: str | None) -> str:
+def quoted(answer: Answer, *, secret: ApiKey | None) -> str:
     """The server's own words, as far as they fit on a terminal, and without an echoed secret."""
     words = " ".join(answer.body.decode(errors="replace").split())
-    if secret:
-        words = words.replace(secret, "…")
+    if secret is not None:
+        words = secret.hidden_in(words)
     shown = "".join(letter for letter in words if letter.isprintable())
     return f"{shown[:_LONGEST_QUOTE]}…" if len(shown) > _LONGEST_QUOTE else shown
 
