@@ -46,7 +46,7 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
         redact=settings.redact,
         on_drop=outcomes.drop,
     )
-    priced = CostEnrichingExporter(private, prices=settings.prices)
+    priced = CostEnrichingExporter(private, prices=settings.prices, enabled=settings.enabled)
     return BoundedBatchProcessor(
         priced,
         settings.shown("otlp_endpoint").strip("'"),

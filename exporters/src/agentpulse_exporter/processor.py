@@ -111,6 +111,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
 
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span whatever it is, also one that was made outside a tracer."""
+        if not self._exporter.is_on:
+            return
         counters = self._exporter.counters
         counters.ended.add()
         if self._is_stopped:
@@ -129,6 +131,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
         Returns:
             True only if all of it was accepted.
         """
+        if not self._exporter.is_on:
+            return True
         deadline = time.monotonic() + timeout
         if self._is_stopped:
             return False

@@ -73,8 +73,8 @@ class Settings:
         Row(
             "AGENTPULSE_ENABLED",
             kinds.SWITCH,
-            "`false` is the kill switch: nothing is patched, no thread runs, "
-            "every function does nothing.",
+            "`false` is the kill switch: nothing is patched, no thread runs, every function does "
+            "nothing; so it is with the exporter and `instrument()` in your own pipeline.",
         ),
     ] = True
     capture_messages: Annotated[
