@@ -47,7 +47,7 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
         redact=settings.redact,
         on_drop=counters.dropped,
     )
-    priced = CostEnrichingExporter(private, prices=settings.prices)
+    priced = CostEnrichingExporter(private, prices=settings.prices, enabled=settings.enabled)
     return BoundedBatchProcessor(
         priced,
         destination,

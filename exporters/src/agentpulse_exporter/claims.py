@@ -58,7 +58,9 @@ class Claimant:
         self._number = next(_numbers)
         destination = settings.endpoint, settings.api_key
         self._claims = _by_destination.setdefault(destination, Claims())
-        self._claims.claimants.add(self)
+        self._is_on = settings.enabled
+        if self._is_on:
+            self._claims.claimants.add(self)
 
     @property
     def is_alone(self) -> bool:
@@ -66,7 +68,12 @@ class Claimant:
         return len(self._claims.claimants) < 2
 
     def claim(self, span: ReadableSpan) -> bool:
-        """Whether the span is this one's to tell of; it is, unless another one was faster."""
+        """Whether the span is this one's to tell of; it is, unless another one was faster.
+
+        Nothing is, where it is switched off.
+        """
+        if not self._is_on:
+            return False
         key = _key(span)
         return key is None or self.is_alone or self._claims.claim(key, self._number)
 

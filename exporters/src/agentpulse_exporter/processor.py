@@ -107,7 +107,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
 
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span whatever it is, also one that was made outside a tracer."""
-        self._queue.add(span)
+        if self._exporter.is_on:
+            self._queue.add(span)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
@@ -116,7 +117,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             True only if all of it was accepted. A loss that no flush has reported so far makes it
             False, also where it came before.
         """
-        return self._queue.flush(timeout)
+        return not self._exporter.is_on or self._queue.flush(timeout)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """As `flush`, in milliseconds."""
