@@ -16,7 +16,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-pytest_plugins = ("conventions", "pytester")
+from agentpulse import provider as agentpulse_provider
+
+pytest_plugins = ("conventions", "leftovers", "pytester")
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,7 @@ def no_provider_is_left_behind() -> Iterator[None]:
     yield
     trace._TRACER_PROVIDER = None  # there is no public way back
     trace._TRACER_PROVIDER_SET_ONCE._done = False  # the same
+    agentpulse_provider._own = None
     logs_api._LOGGER_PROVIDER = None
     logs_api._LOGGER_PROVIDER_SET_ONCE._done = False
 

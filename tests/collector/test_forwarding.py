@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import CostEnrichingExporter
+from fakes import processes
 from fakes.collector import Collector, attributes_of
 from fakes.pipe import becomes_true
 from fakes.receiver import Receiver
@@ -59,11 +59,10 @@ def collector(end: Collector, tmp_path: Path) -> Iterator[str]:
     ]
     # Its telemetry of its own is off unless a variable asks for it, so it gets none of them.
     environ = {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as running:
+    with processes.running(command, env=environ) as running:
         assert becomes_true(lambda: running.poll() is not None or listens(ports[1]), PATIENCE)
         assert running.poll() is None
         yield f"http://127.0.0.1:{ports[1]}"
-        running.terminate()
 
 
 def free_ports(number: int) -> list[int]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from agentpulse_exporter import waiting
+from fakes import processes
 from fakes.pipe import CALL, Pipe, adds_up, becomes_true
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -322,13 +323,7 @@ def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
 
 
 def run(program: str, url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, url],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    return processes.run([sys.executable, "-W", "error", "-c", program, url])
 
 
 def test_a_program_ends_though_its_receiver_does_not_answer(silent: str) -> None:

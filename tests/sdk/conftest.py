@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from fakes import processes
 from fakes import receiver as receivers
 from fakes.program import Init, start
 from fakes.protocol import complaints
@@ -186,13 +187,8 @@ def run_program() -> Run:
     """Runs Python code as a program of its own, with these variables in a clean environment."""
 
     def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
+        return processes.run(
+            [sys.executable, "-W", "error", "-c", code], env={**os.environ, **variables}
         )
 
     return run

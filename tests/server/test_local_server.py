@@ -7,13 +7,13 @@ import os
 import socket
 import sqlite3
 import stat
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from server.conftest import call, event, get, send
 
 from agentpulse.server import DatabaseError, LocalServer, PortError, schema
@@ -226,4 +226,4 @@ loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"starlette", "uvicorn", "jinja2", "sqlite3"}
 assert "agentpulse.server" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    processes.run([sys.executable, "-c", code], check=True)

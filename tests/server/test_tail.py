@@ -16,6 +16,7 @@ from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fakes import processes
 from server.conftest import call, event, get, send
 
 from agentpulse.cli import main
@@ -247,13 +248,13 @@ class Tail:
         return lines
 
     def out(self) -> str:
-        return self._out.get(timeout=20)
+        return self._out.get(timeout=processes.LIMIT)
 
     def err(self) -> str:
-        return self._err.get(timeout=20)
+        return self._err.get(timeout=processes.LIMIT)
 
     def ended(self) -> int:
-        return self.program.wait(timeout=20)
+        return self.program.wait(timeout=processes.LIMIT)
 
     def has_more(self) -> bool:
         return not (self._out.empty() and self._err.empty())
@@ -262,20 +263,13 @@ class Tail:
 @contextmanager
 def tail(*arguments: str, **variables: str) -> Iterator[Tail]:
     """Has it run, from when it follows."""
-    with subprocess.Popen(
+    with processes.running(
         [sys.executable, "-W", "error", "-m", "agentpulse", "tail", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
         env={**os.environ, "TZ": "UTC", **variables},
-        start_new_session=True,
     ) as program:
         running = Tail(program)
-        try:
-            assert "Following http://127.0.0.1:" in running.err()
-            yield running
-        finally:
-            program.kill()
+        assert "Following http://127.0.0.1:" in running.err()
+        yield running
 
 
 @posix
@@ -310,18 +304,13 @@ def test_json_is_an_event_a_line_and_the_endpoint_may_be_the_environments(server
 def test_a_pipe_that_nobody_reads_ends_it_though_nothing_arrives(server: LocalServer):
     command = [sys.executable, "-m", "agentpulse", "tail", "--endpoint", server.url]
     reading, writing = os.pipe()
-    with subprocess.Popen(
-        command, stdout=writing, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as program:
-        try:
-            os.close(writing)
-            assert program.stderr is not None
-            assert "Following" in program.stderr.readline()
-            os.close(reading)
-            assert program.wait(timeout=20) == 0
-            assert program.stderr.read() == ""
-        finally:
-            program.kill()
+    with processes.running(command, stdout=writing) as program:
+        os.close(writing)
+        assert program.stderr is not None
+        assert "Following" in program.stderr.readline()
+        os.close(reading)
+        assert processes.ended(program)[1] == ""
+    assert program.returncode == 0
 
 
 @posix
@@ -335,27 +324,21 @@ def test_only_a_terminal_gets_colours(server: LocalServer):
         ours, theirs = pty.openpty()
         with (
             os.fdopen(ours, "rb", buffering=0) as screen,
-            subprocess.Popen(
+            processes.running(
                 [sys.executable, "-m", "agentpulse", "tail", "--endpoint", server.url],
                 stdout=theirs,
-                stderr=subprocess.PIPE,
-                text=True,
                 env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
-                start_new_session=True,
             ) as program,
         ):
-            try:
-                os.close(theirs)
-                assert program.stderr is not None
-                assert "Following" in program.stderr.readline()
-                send(server, event("alert", time.time(), data={"title": "Budget"}))
-                shown = b""
-                while b"\n" not in shown:
-                    shown += screen.read(4096)
-                assert expected in shown.decode()
-                assert ("\x1b" in shown.decode()) == (not no_color)
-            finally:
-                program.kill()
+            os.close(theirs)
+            assert program.stderr is not None
+            assert "Following" in program.stderr.readline()
+            send(server, event("alert", time.time(), data={"title": "Budget"}))
+            shown = b""
+            while b"\n" not in shown:
+                shown += screen.read(4096)
+            assert expected in shown.decode()
+            assert ("\x1b" in shown.decode()) == (not no_color)
 
 
 @posix
@@ -449,4 +432,4 @@ import agentpulse.cli.tail
 loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"starlette", "uvicorn", "jinja2", "rich", "cronsim"}
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    processes.run([sys.executable, "-c", code], check=True)
