@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument, shield, uninstrument
+from fakes import ports
 from fakes.logs import Logs
 from opentelemetry import trace
 from opentelemetry._logs import _internal as logs_api
@@ -45,6 +46,13 @@ def no_provider_is_left_behind() -> Iterator[None]:
     agentpulse_provider._own = None
     logs_api._LOGGER_PROVIDER = None
     logs_api._LOGGER_PROVIDER_SET_ONCE._done = False
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """An address where nobody listens."""
+    with ports.kept() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -328,10 +328,10 @@ def test_after_a_refused_key_nothing_is_asked_for_a_while(
     assert sending.exporter.delivery.hold.seconds() > 30
 
 
-def test_an_endpoint_where_nobody_listens_is_counted(pipe: Callable[..., Pipe]) -> None:
-    with Receiver() as gone:
-        address = gone.url
-    sending = pipe(address)
+def test_an_endpoint_where_nobody_listens_is_counted(
+    refusing: str, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe(refusing)
     sending.call()
     assert not sending.processor.flush()
     stats = sending.processor.stats()

@@ -132,14 +132,6 @@ def started(strict_receiver: receivers.Receiver, provider: TracerProvider) -> In
 
 
 @pytest.fixture
-def refusing() -> Iterator[str]:
-    """An address where nobody listens."""
-    with socket.socket() as bound:  # so that nobody else gets the port
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-
-
-@pytest.fixture
 def silent() -> Iterator[str]:
     """An address that takes connections and never says a word."""
     with socket.socket() as listening:

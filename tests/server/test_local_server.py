@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import processes
+from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.server import DatabaseError, LocalServer, PortError, schema
@@ -25,15 +25,15 @@ posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_it_leaves_neither_thread_nor_port_behind():
     threads = set(threading.enumerate())
 
-    with LocalServer() as server:
-        port = server.port
-        get(server, "/v1/health")
-        keeping = socket.create_connection(("127.0.0.1", port))
+    with ports.kept() as port:
+        with LocalServer(port) as server:
+            get(server, "/v1/health")
+            keeping = socket.create_connection(("127.0.0.1", port))
 
-    with keeping:
-        assert set(threading.enumerate()) <= threads
-    with LocalServer(port) as again:
-        assert again.port == port
+        with keeping:
+            assert set(threading.enumerate()) <= threads
+        with LocalServer(port) as again:
+            assert again.port == port
 
 
 def test_what_is_kept_in_memory_is_gone_afterwards():

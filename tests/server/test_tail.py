@@ -16,7 +16,7 @@ from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from fakes import processes
+from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.cli import main
@@ -343,28 +343,27 @@ def test_only_a_terminal_gets_colours(server: LocalServer):
 
 @posix
 def test_a_server_that_is_gone_for_a_while_is_waited_for():
-    with LocalServer() as server:
-        port = server.port
-        with tail("--endpoint", server.url) as program:
-            server.__exit__(None, None, None)
-            assert "the connection is refused" in program.err()
-            with LocalServer(port) as again:
-                assert program.err() == f"agentpulse: {again.url} answers again."
-                send(again, event("alert", NOW, data={"title": "back"}))
-                assert "back" in program.out()
+    with (
+        ports.kept() as port,
+        LocalServer(port) as server,
+        tail("--endpoint", server.url) as program,
+    ):
+        server.__exit__(None, None, None)
+        assert "the connection is refused" in program.err()
+        with LocalServer(port) as again:
+            assert program.err() == f"agentpulse: {again.url} answers again."
+            send(again, event("alert", NOW, data={"title": "back"}))
+            assert "back" in program.out()
 
 
-def test_where_nothing_listens_it_says_so(capsys: pytest.CaptureFixture[str]):
-    with LocalServer() as server:
-        url = server.url
-
-    assert main(["tail", "--endpoint", url]) == 1
+def test_where_nothing_listens_it_says_so(refusing: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["tail", "--endpoint", refusing]) == 1
 
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        f"{url} can't be followed: the connection is refused: check AGENTPULSE_ENDPOINT, or the "
-        "proxy.\n"
+        f"{refusing} can't be followed: the connection is refused: check AGENTPULSE_ENDPOINT, or "
+        "the proxy.\n"
     )
 
 
