@@ -22,7 +22,7 @@ PACKAGES = {
 }
 PROJECTS = [ROOT, ROOT / "exporters", ROOT / "instrumentors"]
 MODULES = [path for package in PACKAGES.values() for path in sorted(package.rglob("*.py"))]
-MOST_LINES = 300
+MOST_LINES = 400
 STANDARD = sys.stdlib_module_names | {"_typeshed"}  # the latter is for type checkers alone
 
 

@@ -420,7 +420,7 @@ def test_under_agentpulse_run_it_shows_what_the_variables_make_and_not_its_own_s
         "(opentelemetry.sdk.trace.TracerProvider)",
         "processors": [
             "SessionProcessor (AgentPulse)",
-            "BatchSpanProcessor → CostEnrichingExporter → ConsoleSpanExporter",
+            "BoundedBatchProcessor → CostEnrichingExporter → ConsoleSpanExporter",
             "AgentPulseSpanProcessor → AgentPulseSpanExporter (AgentPulse)",
         ],
         "sampling": "50 of 100 traces are recorded",
@@ -475,7 +475,7 @@ def test_what_the_server_tells_can_not_steer_the_terminal(
         request = urllib.request.Request(
             f"{server.url}/v1/ingest",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {server.key}"},
         )
         urllib.request.urlopen(request, timeout=20).close()
         monkeypatch.setenv("AGENTPULSE_ENDPOINT", server.url)

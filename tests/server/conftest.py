@@ -37,9 +37,13 @@ def request(
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> Reply:
+    """Requests with the server's key, unless the headers have another, or an empty one for none."""
+    sent = {"Authorization": f"Bearer {server.key}"} | (headers or {})
+    if not sent["Authorization"]:
+        del sent["Authorization"]
     connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
     try:
-        connection.request(method, path, body, headers or {})
+        connection.request(method, path, body, sent)
         response = connection.getresponse()
         return Reply(
             response.status,

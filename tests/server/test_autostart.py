@@ -64,7 +64,8 @@ def provider():
 
 
 def run(server: LocalServer, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return processes.run(command, env=environment(server.url, {**os.environ, **variables}))
+    environ = environment(server.url, server.key, {**os.environ, **variables})
+    return processes.run(command, env=environ)
 
 
 def printed(program: subprocess.CompletedProcess[str]) -> str:
@@ -86,7 +87,7 @@ def test_dev_records_an_agent_that_never_mentions_agentpulse(provider: str, tmp_
 
     assert (program.returncode, program.stdout) == (0, "Hello!\n")
     # 1,000 tokens in at $2.50 and 100 out at $10 a million.
-    assert program.stderr.startswith("agentpulse: 1 call recorded: 1,100 tokens, $0.003500. http")
+    assert program.stderr == "agentpulse: 1 call recorded: 1,100 tokens, $0.003500.\n"
     with LocalServer(database=database) as server:
         (call,) = server.events("llm_call")
     told = {name: call["data"][name] for name in ("provider", "model", "tokens", "status")}

@@ -10,7 +10,9 @@ import stat
 import sys
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import ports, processes
@@ -34,6 +36,27 @@ def test_it_leaves_neither_thread_nor_port_behind():
             assert set(threading.enumerate()) <= threads
         with LocalServer(port) as again:
             assert again.port == port
+
+
+def test_head_and_body_of_an_answer_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch):
+    accepted: list[socket.socket] = []
+    accept = socket.socket.accept
+
+    def noting(listening: socket.socket) -> tuple[socket.socket, Any]:
+        connection, address = accept(listening)
+        accepted.append(connection)
+        return connection, address
+
+    monkeypatch.setattr(socket.socket, "accept", noting)
+    with LocalServer() as server:
+        client = HTTPConnection("127.0.0.1", server.port, timeout=20)
+        client.request("GET", "/v1/health")
+        client.getresponse().read()
+        (connection,) = accepted
+        is_sent_at_once = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        client.close()
+
+    assert is_sent_at_once
 
 
 def test_what_is_kept_in_memory_is_gone_afterwards():
@@ -135,6 +158,13 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path):
         assert "--database" in str(raised.value)
 
     assert (text.read_bytes(), foreign.read_bytes()) == before
+
+
+def test_all_files_are_made_at_the_start_so_that_no_first_event_fails_by_them(tmp_path: Path):
+    with LocalServer(database=tmp_path / "events.sqlite3"):
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "events.sqlite3", "events.sqlite3-shm", "events.sqlite3-wal",
+        }  # fmt: skip
 
 
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -367,18 +368,26 @@ def test_where_nothing_listens_it_says_so(refusing: str, capsys: pytest.CaptureF
     )
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Looks for keys in another place, as another user does."""
+    return lambda: monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("key", "words"), [("ap_other_0123456789", "(403)"), (None, "it takes no such API key (401)")]
 )
 def test_a_key_that_is_refused_is_said_to_be_and_not_shown(
     key: str | None,
     words: str,
+    elsewhere: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
     if key:
         monkeypatch.setenv("AGENTPULSE_API_KEY", key)
     with LocalServer(key="ap_right_0123456789") as server:
+        elsewhere()
         assert main(["tail", "--endpoint", server.url]) == 1
 
     err = capsys.readouterr().err
@@ -386,11 +395,13 @@ def test_a_key_that_is_refused_is_said_to_be_and_not_shown(
     assert key is None or key not in err
 
 
-def test_the_right_key_is_sent(monkeypatch: pytest.MonkeyPatch):
+def test_the_right_key_is_sent(elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch):
     key = "ap_right_0123456789"
     monkeypatch.setenv("AGENTPULSE_API_KEY", key)
-    with LocalServer(key=key) as server, tail("--endpoint", server.url) as program:
-        assert program.program.poll() is None
+    with LocalServer(key=key) as server:
+        elsewhere()
+        with tail("--endpoint", server.url) as program:
+            assert program.program.poll() is None
 
 
 @pytest.mark.parametrize(
