@@ -20,6 +20,7 @@ from agentpulse_exporter import (
     ConfigurationError,
 )
 from agentpulse_exporter._delivery import memory
+from fakes import processes
 from fakes.pipe import CALL, KEY, Pipe, adds_up, becomes_true
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -398,13 +399,7 @@ def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
 
 
 def run(program: str, url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, url],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    return processes.run([sys.executable, "-W", "error", "-c", program, url])
 
 
 def test_a_program_ends_though_its_receiver_does_not_answer(silent: str) -> None:
@@ -413,10 +408,8 @@ def test_a_program_ends_though_its_receiver_does_not_answer(silent: str) -> None
     assert "250 spans did not reach AgentPulse" in ended.stderr
 
 
-def test_a_program_ends_though_nobody_listens() -> None:
-    with Receiver() as gone:
-        address = gone.url
-    ended = run(PROGRAM, address)
+def test_a_program_ends_though_nobody_listens(refusing: str) -> None:
+    ended = run(PROGRAM, refusing)
     assert ended.returncode == 0
     assert "250 spans did not reach AgentPulse" in ended.stderr
 

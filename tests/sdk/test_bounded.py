@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from fakes import processes
 from fakes.pipe import becomes_true
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -296,13 +296,7 @@ if pid:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_sends_its_own_spans() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    done = processes.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED])
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split("\n")) == [
         "",
@@ -338,9 +332,7 @@ def at_the_very_end():
 
 
 def test_the_end_is_bounded_also_where_no_thread_can_be_started_any_more() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ENDED], capture_output=True, text=True, check=False, timeout=30
-    )
+    done = processes.run([sys.executable, "-c", ENDED])
     assert done.returncode == 0
     said = [
         f"1 span did not reach {name} (in all shutdown: 1)" for name in ("the one", "the other")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from fakes.collector import Collector
 from fakes.pipe import CALL
 from fakes.program import Init
@@ -174,13 +174,9 @@ def test_shutdown_does_not_wait_for_exporters_that_go_on(
 def run_instrumented(code: str, **variables: str) -> list[object]:
     """What a program told of itself, run under two exporters of the same kind beside ours."""
     command = str(Path(sys.executable).parent / "opentelemetry-instrument")
-    done = subprocess.run(
+    done = processes.run(
         [command, sys.executable, "-W", "ignore::DeprecationWarning", "-c", TELLS + code],
         env={**os.environ, "OTEL_TRACES_EXPORTER": "agentpulse,otlp,otlp", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]

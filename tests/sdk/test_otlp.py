@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from fakes.collector import Collector
 from fakes.program import Init
 from fakes.receiver import Receiver
@@ -201,7 +202,7 @@ with tracer.start_as_current_span("web"):
 
 
 def run_instrumented(**variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return processes.run(
         [
             str(Path(sys.executable).parent / "opentelemetry-instrument"),
             sys.executable,
@@ -209,10 +210,6 @@ def run_instrumented(**variables: str) -> subprocess.CompletedProcess[str]:
             PROGRAM,
         ],
         env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
     )
 
 

@@ -9,13 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from fakes.signals import must_be_heard
+from fakes import processes
 from server.conftest import call, get, request, send
 
 from agentpulse.server import LocalServer
@@ -48,13 +47,8 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def dev(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs it to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "agentpulse", "dev", *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
+    return processes.run(
+        [sys.executable, "-m", "agentpulse", "dev", *arguments], env={**os.environ, **variables}
     )
 
 
@@ -67,20 +61,9 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return once(sys.executable, "-c", code, **variables)
 
 
-@contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Has it run, apart from any terminal, and ends it at last."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "agentpulse", "dev", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as program:
-        try:
-            yield program
-        finally:
-            program.kill()
+def running(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Has it run."""
+    return processes.running([sys.executable, "-m", "agentpulse", "dev", *arguments])
 
 
 def read_until(stream: IO[str] | None, words: str) -> str:
@@ -104,7 +87,7 @@ def port_of(url: str) -> int:
 
 
 def ended(program: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = program.communicate(timeout=20)
+    out, err = processes.ended(program)
     return program.returncode, out, err
 
 
@@ -309,7 +292,6 @@ while True:
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_go_to_the_command(number: signal.Signals):
-    must_be_heard(number)
     command = [
         "--port",
         "0",
@@ -373,21 +355,15 @@ def test_ctrl_c_in_a_terminal_reaches_the_command_once():
     with (
         os.fdopen(ours, "wb", buffering=0) as keyboard,
         os.fdopen(theirs, "rb") as terminal,
-        subprocess.Popen(
+        processes.running(
             [sys.executable, "-c", take_terminal, *command, "--", sys.executable, "-c", COUNTING],
             stdin=terminal,
-            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
         ) as program,
     ):
-        try:
-            read_until(program.stdout, "ready")
-            keyboard.write(b"\x03")
-            read_until(program.stdout, "interrupted")
-            keyboard.write(b"\n")
-            assert read_until(program.stdout, "times") == "times 1\n"
-            assert program.wait(20) == 0
-        finally:
-            program.kill()
+        read_until(program.stdout, "ready")
+        keyboard.write(b"\x03")
+        read_until(program.stdout, "interrupted")
+        keyboard.write(b"\n")
+        assert read_until(program.stdout, "times") == "times 1\n"
+        assert program.wait(processes.LIMIT) == 0

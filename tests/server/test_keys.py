@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from agentpulse_exporter.local_key import key_file, read_key
+from fakes import processes
 from server.conftest import get, request
 
 import agentpulse
@@ -128,10 +128,8 @@ def test_the_sdk_and_the_commands_find_the_key_by_themselves(
         assert main(["test"]) == 0
         assert main(["status", "--json"]) == 0
         _, _, printed = capsys.readouterr().out.partition("\n")
-        program = subprocess.run(
-            [sys.executable, "-c", "import agentpulse; agentpulse.init(); agentpulse.event('x')"],
-            timeout=40, check=True,
-        )  # fmt: skip
+        code = "import agentpulse; agentpulse.init(); agentpulse.event('x')"
+        program = processes.run([sys.executable, "-c", code])
         names = [each["data"].get("name") for each in server.events("event")]
 
     beside = ", which is tried before yours" if key else ", found by itself"

@@ -7,7 +7,6 @@ import os
 import socket
 import sqlite3
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.server import DatabaseError, LocalServer, PortError, schema
@@ -27,15 +27,15 @@ posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_it_leaves_neither_thread_nor_port_behind():
     threads = set(threading.enumerate())
 
-    with LocalServer() as server:
-        port = server.port
-        get(server, "/v1/health")
-        keeping = socket.create_connection(("127.0.0.1", port))
+    with ports.kept() as port:
+        with LocalServer(port) as server:
+            get(server, "/v1/health")
+            keeping = socket.create_connection(("127.0.0.1", port))
 
-    with keeping:
-        assert set(threading.enumerate()) <= threads
-    with LocalServer(port) as again:
-        assert again.port == port
+        with keeping:
+            assert set(threading.enumerate()) <= threads
+        with LocalServer(port) as again:
+            assert again.port == port
 
 
 def test_head_and_body_of_an_answer_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch):
@@ -256,4 +256,4 @@ loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"starlette", "uvicorn", "jinja2", "sqlite3"}
 assert "agentpulse.server" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    processes.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import processes
 from fakes.pipe import becomes_true
 from fakes.receiver import Receiver
 
@@ -21,11 +21,6 @@ from agentpulse.demo.provider import FakeProvider
 
 BIN = Path(sys.executable).parent
 REQUESTS, MOST_REQUESTS, WORKERS = 40, 2000, 2
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def asked(url: str) -> Any:
@@ -54,23 +49,25 @@ def serving(
     **variables: str,
 ) -> Iterator[str]:
     """The address of an application whose server ends with the block, as SIGTERM ends it."""
-    port = free_port()
+    # It is given the socket, for a port that is free now may be another program's then.
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     before = [str(BIN / under[0]), *under[1:]] if under else []
     command = [
         *(*before, str(BIN / "gunicorn"), app, "--workers", str(WORKERS), *options),
-        *("--bind", f"127.0.0.1:{port}"),
+        *("--bind", f"fd://{listening.fileno()}"),
     ]
-    environ = {**os.environ, **variables}
-    with subprocess.Popen(
-        command, cwd=Path(__file__).parent, env=environ, stderr=subprocess.PIPE, text=True
+    with processes.running(
+        command,
+        cwd=Path(__file__).parent,
+        env={**os.environ, **variables},
+        pass_fds=[listening.fileno()],
     ) as server:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            assert becomes_true(lambda: answers(f"{url}{path}"), 30)
-            yield url
-        finally:
-            server.terminate()
-            _, said = server.communicate(timeout=30)
+        listening.close()
+        assert becomes_true(lambda: answers(f"{url}{path}"), processes.LIMIT)
+        yield url
+        server.terminate()
+        _, said = processes.ended(server)
     assert "Traceback" not in said, said
 
 
