@@ -12,7 +12,7 @@ DIST = {wheel.name.partition("-")[0]: wheel for wheel in sorted((ROOT / "dist").
 _FOLDER = Path(os.environ.get("AGENTPULSE_TEST_ENVIRONMENTS", ""))
 
 
-def run(environment: str, *command: str, **variables: str) -> str:
+def run(environment: str, *command: str, seconds: float = 50, **variables: str) -> str:
     """What a command of an environment prints; it ends well, and complains of nothing."""
     folder = _FOLDER / environment / "bin"
     done = subprocess.run(
@@ -22,7 +22,7 @@ def run(environment: str, *command: str, **variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=seconds,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
