@@ -44,6 +44,8 @@ def foreign(folder: Path, own: str) -> dict[str, set[str]]:
     """What the sources below a folder import beside themselves and the standard library."""
     found: dict[str, set[str]] = {}
     for path in folder.rglob("*.py"):
+        if path.name.startswith("hook-"):
+            continue  # PyInstaller runs these, in an environment that has it
         for module in imported(path):
             root = module.partition(".")[0]
             if root != own and root not in STANDARD:
