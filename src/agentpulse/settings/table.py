@@ -42,8 +42,8 @@ class Settings:
             "AGENTPULSE_API_KEY",
             kinds.KEY,
             "The `ap_…` key of your account. Without one nothing is sent and nothing is patched; "
-            "an endpoint on this machine needs none, and the key of a local server of yours is found "
-            "by itself.",
+            "an endpoint on this machine needs none, and the key of a local server of yours is "
+            "found by itself.",
         ),
     ] = field(default=None, repr=False)
     agent_name: Annotated[
