@@ -59,7 +59,7 @@ class Pipeline:
         joined = self.joined()
         if joined is not None:
             say(joined)
-        self.processor.enqueue(sdk_init(joined))
+        self.processor.enqueue(sdk_init(joined, settings.heartbeat_interval))
 
     def joined(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
