@@ -79,7 +79,9 @@ class Observer:
 
     def _read(self) -> None:
         pending, self._pending = self._pending, []
-        if self._accumulator is not None and self._invocation.is_open:
+        if not self._invocation.is_open:
+            return
+        if self._accumulator is not None:
             with _READ_CHUNKS:
                 for chunk in pending:
                     self._accumulator.add(chunk)
