@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_exporter.counters import Counters
 from agentpulse_exporter.dialects import concerns_agents
+from agentpulse_exporter.origins import origins
 from agentpulse_exporter.private import PrivateExporter
 
 from agentpulse.bounded import BoundedBatchProcessor
@@ -51,7 +52,9 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
     return BoundedBatchProcessor(
         priced,
         destination,
-        takes=None if settings.export_all_spans else concerns_agents,
+        takes=lambda span: (
+            (settings.export_all_spans or concerns_agents(span)) and not origins.is_inherited(span)
+        ),
         counters=counters,
         max_queue_size=settings.max_queue_size,
         shutdown_timeout=settings.shutdown_timeout,

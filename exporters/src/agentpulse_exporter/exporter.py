@@ -31,6 +31,7 @@ from agentpulse_exporter.delivery import Delivery
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.events import Event
 from agentpulse_exporter.mapping import Mapper
+from agentpulse_exporter.origins import origins
 from agentpulse_exporter.proxies import proxy_for
 from agentpulse_exporter.redaction import RedactionFailed
 from agentpulse_exporter.settings import resolve
@@ -184,6 +185,7 @@ class AgentPulseSpanExporter(SpanExporter):
 
     def announce(self, span: ReadableSpan, *, travels: bool) -> None:
         """Is told of each span that starts, and whether it is one that will be sent."""
+        origins.begun(span)
         self._mapper.ledger.announce(span)
         if not travels:
             self._mapper.ancestry.pass_over(span)

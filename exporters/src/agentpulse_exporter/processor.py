@@ -56,7 +56,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._exporter = exporter
         self._export_all_spans = export_all_spans
         self._shutdown_timeout = _seconds("shutdown_timeout", shutdown_timeout, from_zero=True)
-        self._repeated: tuple[Callable[[], ReadableSpan], float] | None = None
+        self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
         self._queue = BatchQueue(
             exporter,
@@ -97,7 +97,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if is_told_at_start(span) if span.end_time is None else self._is_queued(span):
             claimant.claim(span)
 
-    def repeat(self, make: Callable[[], ReadableSpan], every: float) -> None:
+    def repeat(self, make: Callable[[], ReadableSpan | None], every: float) -> None:
         """Has the worker queue what `make` returns, each time `every` seconds have gone by.
 
         It runs on the worker's thread between two sendings, so no sooner than these.
@@ -166,7 +166,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         make, every = self._repeated
         self._next_repeat = time.monotonic() + every
         try:
-            self.enqueue(make())
+            made = make()
+            if made is not None:
+                self.enqueue(made)
         except Exception as error:  # noqa: BLE001  # it must not end the worker
             _logger.debug("A repeated event could not be made: %s", type(error).__name__)
 
