@@ -59,10 +59,16 @@ def no_provider_is_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture
-def refusing() -> Iterator[str]:
-    """An address where nobody listens."""
+def port() -> Iterator[int]:
+    """A port where nobody listens but what the test has listen there."""
     with ports.kept() as port:
-        yield f"http://127.0.0.1:{port}"
+        yield port
+
+
+@pytest.fixture
+def refusing(port: int) -> str:
+    """An address where nobody listens."""
+    return f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import CostEnrichingExporter
-from fakes import ports, processes
+from fakes import processes
 from fakes.collector import Collector, attributes_of
 from fakes.pipe import becomes_true
 from fakes.receiver import Receiver
@@ -41,12 +41,6 @@ USAGE = {
 def end() -> Iterator[Collector]:
     with Collector() as end:
         yield end
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with ports.kept() as port:
-        yield port
 
 
 @pytest.fixture

@@ -19,14 +19,9 @@ def names(receiver: Receiver) -> list[str]:
     return [event["data"]["name"] for event in receiver.of_kind("llm_call")]
 
 
-def gone() -> int:
-    """A port where nobody listens."""
-    with Receiver() as receiver:
-        return int(receiver.url.rpartition(":")[2])
-
-
-def test_an_outage_that_the_queue_can_hold_loses_nothing(pipe: Callable[..., Pipe]) -> None:
-    port = gone()
+def test_an_outage_that_the_queue_can_hold_loses_nothing(
+    port: int, pipe: Callable[..., Pipe]
+) -> None:
     sending = pipe(f"http://127.0.0.1:{port}", flush_interval=0.01)
     told = [str(number) for number in range(450)]
     for name in told:
@@ -88,10 +83,9 @@ def test_a_short_outage_is_not_logged(
 
 
 def test_a_flush_looks_at_once_for_a_receiver_that_is_back(
-    pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+    port: int, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "FIRST_LOOK", 40.0)
-    port = gone()
     sending = pipe(f"http://127.0.0.1:{port}")
     sending.call()
     assert not sending.processor.flush(timeout=1)
@@ -102,9 +96,9 @@ def test_a_flush_looks_at_once_for_a_receiver_that_is_back(
 
 
 def test_the_end_of_an_outage_that_outlasts_the_program_is_counted_as_such(
-    pipe: Callable[..., Pipe], caplog: pytest.LogCaptureFixture
+    port: int, pipe: Callable[..., Pipe], caplog: pytest.LogCaptureFixture
 ) -> None:
-    sending = pipe(f"http://127.0.0.1:{gone()}", flush_interval=0.01)
+    sending = pipe(f"http://127.0.0.1:{port}", flush_interval=0.01)
     for _ in range(250):
         sending.call()
     assert becomes_true(lambda: sending.exporter.pause() > 0)
@@ -115,10 +109,9 @@ def test_the_end_of_an_outage_that_outlasts_the_program_is_counted_as_such(
 
 
 def test_the_end_looks_once_more_for_a_receiver_that_was_away(
-    pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+    port: int, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "FIRST_LOOK", 40.0)
-    port = gone()
     sending = pipe(f"http://127.0.0.1:{port}")
     for _ in range(250):
         sending.call()
@@ -128,8 +121,7 @@ def test_the_end_looks_once_more_for_a_receiver_that_was_away(
         assert len(receiver.of_kind("llm_call")) == 250
 
 
-def test_what_waits_too_long_gives_way_oldest_first(pipe: Callable[..., Pipe]) -> None:
-    port = gone()
+def test_what_waits_too_long_gives_way_oldest_first(port: int, pipe: Callable[..., Pipe]) -> None:
     sending = pipe(f"http://127.0.0.1:{port}", max_queue_size=300, max_batch_size=100)
     for number in range(500):
         sending.call(str(number))
@@ -145,8 +137,7 @@ def test_what_waits_too_long_gives_way_oldest_first(pipe: Callable[..., Pipe]) -
     assert adds_up(sending.processor.stats())
 
 
-def test_the_exporter_alone_keeps_what_it_can_in_an_outage() -> None:
-    port = gone()
+def test_the_exporter_alone_keeps_what_it_can_in_an_outage(port: int) -> None:
     exporter = AgentPulseSpanExporter(KEY, f"http://127.0.0.1:{port}")
     for _ in range(30):
         assert exporter.export(ended(10)) is SpanExportResult.SUCCESS
@@ -164,10 +155,10 @@ def test_the_exporter_alone_keeps_what_it_can_in_an_outage() -> None:
     [("MOST_KEPT", 50, "queue_full"), ("MOST_BYTES_KEPT", 100_000, "memory_full")],
 )
 def test_what_the_exporter_alone_keeps_is_bounded(
-    bound: str, most: int, reason: str, monkeypatch: pytest.MonkeyPatch
+    port: int, bound: str, most: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporters, bound, most)
-    exporter = AgentPulseSpanExporter(KEY, f"http://127.0.0.1:{gone()}")
+    exporter = AgentPulseSpanExporter(KEY, f"http://127.0.0.1:{port}")
     outcomes = [exporter.export(ended(10)) for _ in range(30)]
     assert SpanExportResult.FAILURE in outcomes
     stats = exporter.stats()
