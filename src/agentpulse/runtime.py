@@ -15,6 +15,7 @@ from agentpulse.settings import ROWS, Settings, resolve, verify
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
+    from agentpulse_exporter.api_key import ApiKey
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import TracerProvider
 
@@ -25,7 +26,7 @@ _provider: SdkTracerProvider | None = None
 
 def init(
     *,
-    api_key: str | None = None,
+    api_key: str | ApiKey | None = None,
     agent_name: str | None = None,
     endpoint: str | None = None,
     enabled: bool | None = None,
@@ -58,6 +59,12 @@ def init(
         SettingError: an argument makes no sense (SettingTypeError, a TypeError, for a wrong type).
             What is wrong in the environment never raises: it is logged once, and nothing runs.
     """
+    if api_key is not None:
+        # Only here, so that nothing of it is loaded without one. From here on no traceback that
+        # shows local variables has the key.
+        from agentpulse_exporter.api_key import ApiKey
+
+        api_key = ApiKey.of(api_key)
     given = verify({name: value for name, value in locals().items() if name in ROWS})
     provider = None if tracer_provider is None else _verified(tracer_provider)
     global _client, _provider  # one for the process, as OpenTelemetry's provider
@@ -78,9 +85,9 @@ def shutdown(timeout: float = 5.0) -> bool:
     """Takes every patch back, sends what is queued and stops; `init` works again afterwards.
 
     Returns:
-        True only if all that was recorded was accepted within `timeout` seconds, also at
-        `otlp_endpoint`. Exporters of OTEL_TRACES_EXPORTER go on: `flush` asks them, too.
-        Twice is fine.
+        True only if all that was ever recorded was accepted, within `timeout` seconds, also at
+        `otlp_endpoint`; the same when it is called again. Exporters of OTEL_TRACES_EXPORTER go on:
+        `flush` asks them, too.
     """
     return _client is None or _client.shutdown(timeout)
 
@@ -89,8 +96,9 @@ def flush(timeout: float = 5.0) -> bool:
     """Sends what has ended until now; waits `timeout` seconds at most.
 
     Returns:
-        True only if all of it was accepted, also by whom else it is sent to. Never raises; before
-        `init` there is nothing to send.
+        True only if all of it was accepted, also by whom else it is sent to. A loss that no flush
+        has reported so far makes it False, also where it came before. Never raises; before `init`
+        there is nothing to send.
     """
     return _client is None or _client.flush(timeout)
 

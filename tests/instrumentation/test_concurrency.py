@@ -132,8 +132,8 @@ def test_calls_of_eight_threads_are_each_recorded_once(recorded: Recorded):
 
     url, other_url = recorded.provider.openai_url, recorded.provider.anthropic_url
     with (
-        openai.OpenAI(api_key="x", base_url=url, max_retries=0) as one,
-        anthropic.Anthropic(api_key="x", base_url=other_url, max_retries=0) as other,
+        openai.OpenAI(api_key="x", base_url=url, max_retries=0, timeout=120) as one,
+        anthropic.Anthropic(api_key="x", base_url=other_url, max_retries=0, timeout=120) as other,
         ThreadPoolExecutor(THREADS) as pool,
     ):
         done = [
@@ -168,8 +168,10 @@ def test_calls_of_two_hundred_tasks_are_each_recorded_once(recorded: Recorded):
     async def program() -> None:
         url, other_url = recorded.provider.openai_url, recorded.provider.anthropic_url
         async with (
-            openai.AsyncOpenAI(api_key="x", base_url=url, max_retries=0) as one,
-            anthropic.AsyncAnthropic(api_key="x", base_url=other_url, max_retries=0) as other,
+            openai.AsyncOpenAI(api_key="x", base_url=url, max_retries=0, timeout=120) as one,
+            anthropic.AsyncAnthropic(
+                api_key="x", base_url=other_url, max_retries=0, timeout=120
+            ) as other,
         ):
             await asyncio.gather(*(run(one, other, number) for number in range(TASKS)))
 

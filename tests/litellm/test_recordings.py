@@ -14,10 +14,7 @@ from fakes.replayed import Replayed
 
 litellm = lite.imported()
 
-pytestmark = [
-    pytest.mark.skipif(not recordings.is_present(), reason=recordings.WHY_ABSENT),
-    pytest.mark.timeout(300),
-]
+pytestmark = pytest.mark.skipif(not recordings.is_present(), reason=recordings.WHY_ABSENT)
 
 # How LiteLLM is asked for what was recorded: the provider's prefix and the path of its API, after
 # the base. Bodies are in the provider's format, which the functions named here take.

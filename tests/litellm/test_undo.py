@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import subprocess
 import sys
 import time
 from typing import Any
 
 import pytest
 from agentpulse_instrumentation import LiteLLMInstrumentor, instrument, uninstrument
-from fakes import lite
+from fakes import lite, processes
 
 litellm = lite.imported()
 
@@ -121,7 +120,5 @@ print([span.name for span in memory.get_finished_spans()])
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_litellm_may_be_imported_later_or_earlier(when: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, when], capture_output=True, text=True, check=False
-    )
+    ran = processes.run([sys.executable, "-c", PROGRAM, when])
     assert ran.stdout.strip().endswith("['chat gpt-4o']"), ran.stderr

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import pkgutil
 import sys
 from pathlib import Path
 
 import pytest
-from agentpulse_exporter.pricing import calculate_cost
+from agentpulse_exporter.pricing import calculate_cost, table
 from agentpulse_exporter.pricing.table import price_table
+from fakes import processes
 
 from agentpulse.cli import main
 
@@ -37,6 +38,20 @@ def test_a_model_is_shown_with_its_prices_and_their_source(capsys: pytest.Captur
     assert facts["cache read"] == "$1.25 per million tokens"
     assert facts["batch"].startswith("input $1.25, output $5.00")
     assert facts["source"].startswith("genai-prices ")
+
+
+def test_without_a_price_table_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(pkgutil, "get_data", lambda *_given: None)
+    monkeypatch.setattr(table, "_table", None)
+
+    assert main(["costs"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[-1]) == (
+        "",
+        "The price table can't be read; reinstall agentpulse-exporter.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,16 +150,14 @@ def test_a_price_file_that_makes_no_sense_is_a_clear_error(
 
 
 def test_a_reader_that_has_read_enough_is_no_error():
-    command = subprocess.Popen(
+    reading, writing = os.pipe()
+    with processes.running(
         [sys.executable, "-W", "error", "-m", "agentpulse", "costs"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert command.stdout is not None
-    command.stdout.readline()
-    command.stdout.close()
-    assert command.stderr is not None
-    with command:
-        assert command.stderr.read() == b""
-    assert command.returncode == 0
+        stdout=writing,
+    ) as command:
+        os.close(writing)
+        with os.fdopen(reading) as printed:
+            printed.readline()
+        _, err = processes.ended(command)
+    assert (command.returncode, err) == (0, "")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from fakes.receiver import Receiver
 from fakes.told import without_what_differs
 from opentelemetry.instrumentation import auto_instrumentation
@@ -53,14 +54,7 @@ def ran(program: str, by: tuple[str, ...] = INSTRUMENT, **variables: str) -> Ran
     """Runs a program by a command, on a fake provider and a receiver of its own."""
     with Receiver() as receiver, FakeProvider() as provider:
         environ = {**os.environ, "AGENTPULSE_ENDPOINT": receiver.url, **variables}
-        done = subprocess.run(
-            [*by, "-c", program, provider.openai_url],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
+        done = processes.run([*by, "-c", program, provider.openai_url], env=environ)
         return Ran(receiver, done)
 
 
@@ -148,6 +142,27 @@ def test_where_it_is_off_the_program_runs_as_without(variables: dict[str, str]) 
     assert done.stderr.count("\n") <= 1
 
 
+@pytest.mark.parametrize("by", [INSTRUMENT, RUN], ids=["instrument", "run"])
+def test_switched_off_nothing_is_patched_beside_other_exporters_either(by: tuple[str, ...]) -> None:
+    program = (
+        CALL
+        + """
+from opentelemetry import trace
+print(vars(openai._base_client.SyncAPIClient)["request"].__module__)
+call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
+used = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 10}
+trace.get_tracer("mine").start_span("by hand", attributes={**call, **used}).end()
+"""
+    )
+    exporters = {"OTEL_TRACES_EXPORTER": "agentpulse,console"}
+    done = ran(program, by, AGENTPULSE_ENABLED="false", **exporters)
+
+    assert (done.returncode, done.events, done.stderr) == (0, [], "")
+    assert done.stdout.startswith("openai._base_client\n")
+    assert done.stdout.count('"name": "by hand"') == done.stdout.count('"name": ') == 1
+    assert "agentpulse.cost" not in done.stdout
+
+
 def test_a_variable_that_opentelemetry_cannot_use_does_not_stop_the_program() -> None:
     done = ran(CALL + "print('done')\n", RUN, OTEL_PROPAGATORS="nosuch")
     assert (done.returncode, done.stdout, done.events) == (0, "done\n", [])
@@ -194,10 +209,8 @@ def test_ids_do_not_repeat_where_a_program_seeds_random() -> None:
 
 
 def test_a_command_that_is_missing_is_said() -> None:
-    nothing = subprocess.run([*RUN[:2]], capture_output=True, text=True, check=False)
-    unknown = subprocess.run(
-        [*RUN[:2], "no-such-thing"], capture_output=True, text=True, check=False
-    )
+    nothing = processes.run(RUN[:2])
+    unknown = processes.run([*RUN[:2], "no-such-thing"])
     assert (nothing.returncode, unknown.returncode) == (2, 127)
     assert "agentpulse run python agent.py" in nothing.stderr
     assert unknown.stderr == "The command 'no-such-thing' was not found.\n"
@@ -207,5 +220,5 @@ def test_the_exit_status_and_the_arguments_are_the_commands() -> None:
     program = "import sys; print(sys.argv[2:]); sys.exit(7)"
     command = [*RUN, "-c", program, "x", "--port", "--", "y"]
     environ = {**os.environ, "AGENTPULSE_ENABLED": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    done = processes.run(command, env=environ)
     assert (done.returncode, done.stdout) == (7, "['--port', '--', 'y']\n")

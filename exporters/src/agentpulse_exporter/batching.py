@@ -6,12 +6,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from agentpulse_exporter.events import Event, Head, event
+from agentpulse_exporter.limits import total
+from agentpulse_exporter.shield import shielded
 
 MAX_BODY = 256 * 1024 - 1024
 """Bytes of a request before compression, the envelope around the events included."""
 _ENVELOPE = 4096
+_OVERHEAD = 1024
+"""Bytes that an event takes beside its texts."""
 _ROLL_UP = 1024
 """Bytes that a roll-up takes beside its names, at most."""
 
@@ -35,6 +40,11 @@ class Batch:
     def spans(self) -> int:
         """How many ended spans its events stand for."""
         return sum(event.spans for event in self.events)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its events take: their JSON, and what it is made of."""
+        return sum(2 * len(event.json) + _OVERHEAD for event in self.events)
 
     def halves(self) -> tuple[Batch, Batch]:
         """The batch as two, in order."""
@@ -111,7 +121,10 @@ class _Packing:
         self.size += len(each.json) + 2
 
     def close(self) -> Iterator[Batch]:
-        sums = (cost.event(key) for key, cost in self.costs.items())
+        sums = [
+            shielded("sum up what calls cost", partial(cost.event, key), None)
+            for key, cost in self.costs.items()
+        ]
         all_events = [*self.events, *(each for each in sums if each is not None)]
         # With room for one event only, the sum has to travel by itself.
         for start in range(0, len(all_events), self.max_events):
@@ -148,10 +161,7 @@ class _RollUp:
         return event(head, data, spans=0)
 
     def _sum(self, name: str) -> int | float | None:
-        """The sum of what is known; None where nothing is."""
-        values = [call.data[name] for call in self.calls]
-        known = [value for value in values if isinstance(value, (int, float))]
-        return sum(known) if known else None
+        return total(call.data[name] for call in self.calls)
 
 
 def _cost_key(each: Event) -> Key | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
@@ -68,8 +69,9 @@ class Invocation:
         self._said = said
         self._started = perf_counter()
         self._first_chunk: float | None = None
-        # A list that is emptied once: popping is atomic, so two threads can't both end the span.
-        self._open = [True]
+        # A list that is emptied once: popping is atomic, so two threads can't both end the span. It
+        # holds the process that does: a forked child leaves the calls of its parent to that.
+        self._open = [os.getpid()]
 
     @property
     def operation(self) -> Operation:
@@ -88,8 +90,8 @@ class Invocation:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has ended it yet."""
-        return bool(self._open)
+        """Whether nobody has ended it yet, and this process is to."""
+        return self._open[:1] == [os.getpid()]
 
     def chunk_arrived(self) -> None:
         """Notes the time to the first chunk of a stream, at the first call."""
@@ -168,7 +170,7 @@ class Invocation:
 
     def _close(self) -> bool:
         try:
-            return self._open.pop()
+            return self._open.pop() == os.getpid()
         except IndexError:
             return False
 

@@ -111,9 +111,11 @@ class Observer:
 
     def _read(self) -> None:
         pending, self._pending = self._pending, []
+        if not self._invocation.is_open:
+            return
         if pending:
             self._last = pending[-1]
-        if self._accumulator is not None and self._invocation.is_open:
+        if self._accumulator is not None:
             with _READ_CHUNKS:
                 for chunk in pending:
                     self._accumulator.add(chunk)

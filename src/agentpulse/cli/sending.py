@@ -6,6 +6,7 @@ from contextlib import closing
 
 from agentpulse_exporter.batching import Batch
 from agentpulse_exporter.events import Event
+from agentpulse_exporter.local_key import Keys
 from agentpulse_exporter.proxies import proxy_for
 from agentpulse_exporter.settings import ConfigurationError
 from agentpulse_exporter.settings import Settings as ExporterSettings
@@ -13,6 +14,7 @@ from agentpulse_exporter.settings import resolve as resolve_exporter
 from agentpulse_exporter.transport import NoAnswerError, Transport
 
 from agentpulse.cli.answers import Outcome
+from agentpulse.cli.asking import OURS
 from agentpulse.settings import Settings
 from agentpulse.version import VERSION
 
@@ -25,7 +27,9 @@ def get(settings: Settings, path: str) -> Outcome:
     exporter = exporter_settings(settings)
     try:
         with closing(_transport(exporter)) as transport:
-            return transport.get(path, request_headers(exporter), seconds=SECONDS)
+            return _keys(exporter).send(
+                lambda headers: transport.get(path, {**OURS, **headers}, seconds=SECONDS)
+            )
     except (NoAnswerError, ConfigurationError) as error:
         return error
 
@@ -34,12 +38,22 @@ def post(settings: Settings, event: Event) -> Outcome:
     """Sends one event, uncompressed, because some receivers can't read anything else."""
     exporter = exporter_settings(settings)
     body = Batch((event,)).body(exporter.agent_name, VERSION)
-    headers = {**request_headers(exporter), "Content-Type": "application/json"}
+    ours = {**OURS, "Content-Type": "application/json"}
     try:
         with closing(_transport(exporter)) as transport:
-            return transport.post(body, headers, seconds=SECONDS)
+            return _keys(exporter).send(
+                lambda headers: transport.post(body, {**ours, **headers}, seconds=SECONDS)
+            )
     except (NoAnswerError, ConfigurationError) as error:
         return error
+
+
+def has_local_key(settings: Settings) -> bool:
+    """Whether there is a local server of this user at the endpoint, by the key that it left."""
+    try:
+        return _keys(exporter_settings(settings)).local is not None
+    except ConfigurationError:
+        return False
 
 
 def exporter_settings(settings: Settings) -> ExporterSettings:
@@ -60,9 +74,5 @@ def _transport(exporter: ExporterSettings) -> Transport:
     return Transport(exporter.endpoint, proxy_for(exporter.endpoint))
 
 
-def request_headers(exporter: ExporterSettings) -> dict[str, str]:
-    """What every request says: who we are, and the key where there is one."""
-    headers = {"User-Agent": f"agentpulse-python/{VERSION}"}
-    if exporter.api_key is not None:
-        headers["Authorization"] = exporter.api_key.authorization()
-    return headers
+def _keys(exporter: ExporterSettings) -> Keys:
+    return Keys(exporter.endpoint, exporter.api_key)

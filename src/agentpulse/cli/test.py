@@ -49,7 +49,7 @@ def _run(_arguments: argparse.Namespace) -> int:
         return 0
     print(f"{settings.endpoint} did not take the event: {problem}.", file=sys.stderr)
     if isinstance(outcome, Answer) and not is_page(outcome):
-        print(f"It said: {quoted(outcome, secret=settings.api_key) or 'nothing'}", file=sys.stderr)
+        print(f"It said: {quoted(outcome) or 'nothing'}", file=sys.stderr)
     return 1
 
 
