@@ -22,14 +22,15 @@ _SHORTEST, _SHORTEST_UNPADDED = 16, 64
 """Characters of base64 that are a body where one may be."""
 _ENOUGH = 1024
 """Characters of a body that tell what the rest is like."""
+# Each part has its bound, so that no text takes longer than its length asks for.
 _DATA_URL = re.compile(
-    r"(?i:data): ?(?P<type>[\w.+-]+\\?/[\w.+-]+)?(?:;(?!(?i:base64),)[^;,\r\n\"'\\]*)*"
+    r"(?i:data): ?(?P<type>[\w.+-]{1,64}\\?/[\w.+-]{1,96})?"
+    r"(?:;(?!(?i:base64),)[^;,\r\n\"'\\]{0,96}){0,4}"
     rf"(?:(?P<base64>;(?i:base64)),[{_ALPHABET}=%]*"
     rf"(?:(?:\\/|\r?\n(?=[{_ALPHABET}=]{{16}}))[{_ALPHABET}=%]*)*"
     # The last line of many.
     rf"(?:(?<=[{_ALPHABET}]{{60}})\r?\n[{_ALPHABET}]{{1,15}}={{0,2}}(?![\w ]))?"
-    r"|,(?:<svg.{0,16384}?</svg>|[^\s\"'<>\\]*))",
-    re.DOTALL,
+    r"|,[^\s\"'<>\\]*)"
 )
 _SPELLINGS = ("data:", "Data:", "DATA:")
 _RUN = re.compile(
@@ -38,7 +39,7 @@ _RUN = re.compile(
 )
 _PART_OF_RUN = re.compile(rf"[{_ALPHABET}\r\n\\]{{64}}")
 _BASE64 = re.compile(rf"[{_ALPHABET}\s]+={{0,2}}\s*")
-_BOTH_CASES = re.compile(r"[A-Z].*[a-z]|[a-z].*[A-Z]", re.DOTALL)
+_CAPITAL, _SMALL = re.compile("[A-Z]"), re.compile("[a-z]")
 
 _MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
 _KINDS = ("type", "kind", "source_type", "encoding")
@@ -166,8 +167,10 @@ def _marked_url(found: re.Match[str], beyond: int) -> str:
 
 
 def _marked_run(found: re.Match[str], beyond: int) -> str:
-    more = beyond if found.end() == len(found.string) else 0
-    return _mark(None, size_of_base64(found[0], more)) if _BOTH_CASES.search(found[0]) else found[0]
+    run, more = found[0], beyond if found.end() == len(found.string) else 0
+    # A row of one letter, or a long number in hexadecimal, is none.
+    is_body = _CAPITAL.search(run) is not None and _SMALL.search(run) is not None
+    return _mark(None, size_of_base64(run, more)) if is_body else run
 
 
 def _without_bodies_in_json(text: str) -> str:
