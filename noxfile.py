@@ -212,7 +212,7 @@ def wheel(name: str) -> str:
 
 @nox.session(requires=["build"])
 def ways(session: nox.Session) -> None:
-    """What pip installs, outside the repository: the three ways in tell the same of an agent."""
+    """What pip installs, outside the repository: all ways in tell the same, packed or not."""
     sync(session, "test")
     with TemporaryDirectory() as folder:
         for name, wanted in VERSIONS["installed"].items():

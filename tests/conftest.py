@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from agentpulse_exporter import shield as exporter_shield
 from agentpulse_instrumentation import instrument, shield, uninstrument
 from fakes import ports
 from fakes.logs import Logs
@@ -43,6 +44,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def failures_of_ours_fail_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shield, "strict", True)
+    monkeypatch.setattr(exporter_shield, "strict", True)
 
 
 @pytest.fixture(autouse=True)

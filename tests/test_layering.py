@@ -12,7 +12,10 @@ from pathlib import Path
 import agentpulse_exporter.names
 import agentpulse_instrumentation.semconv
 import pytest
+from agentpulse_instrumentation._version import VERSION
 from packaging.requirements import Requirement
+
+import agentpulse
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
@@ -41,6 +44,8 @@ def foreign(folder: Path, own: str) -> dict[str, set[str]]:
     """What the sources below a folder import beside themselves and the standard library."""
     found: dict[str, set[str]] = {}
     for path in folder.rglob("*.py"):
+        if path.name.startswith("hook-"):
+            continue  # PyInstaller runs these, in an environment that has it
         for module in imported(path):
             root = module.partition(".")[0]
             if root != own and root not in STANDARD:
@@ -98,6 +103,7 @@ def test_the_three_distributions_have_one_version_and_ask_for_that_of_each_other
     ]
 
     (version,) = {project["version"] for project in projects}
+    assert {agentpulse.__version__, agentpulse_exporter.__version__, VERSION} == {version}
     ours = [
         requirement
         for project in projects

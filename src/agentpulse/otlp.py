@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_exporter.counters import Counters
 from agentpulse_exporter.dialects import concerns_agents
+from agentpulse_exporter.origins import origins
 from agentpulse_exporter.private import PrivateExporter
 
 from agentpulse.bounded import BoundedBatchProcessor
@@ -47,11 +48,13 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
         redact=settings.redact,
         on_drop=counters.dropped,
     )
-    priced = CostEnrichingExporter(private, prices=settings.prices)
+    priced = CostEnrichingExporter(private, prices=settings.prices, enabled=settings.enabled)
     return BoundedBatchProcessor(
         priced,
         destination,
-        takes=None if settings.export_all_spans else concerns_agents,
+        takes=lambda span: (
+            (settings.export_all_spans or concerns_agents(span)) and not origins.is_inherited(span)
+        ),
         counters=counters,
         max_queue_size=settings.max_queue_size,
         shutdown_timeout=settings.shutdown_timeout,

@@ -59,7 +59,7 @@ class Pipeline:
         joined = self.joined()
         if joined is not None:
             say(joined)
-        self.processor.enqueue(sdk_init(joined))
+        self.processor.enqueue(sdk_init(joined, settings.heartbeat_interval))
 
     def joined(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
@@ -130,7 +130,12 @@ class Pipeline:
         ContentPolicy.resolve(asked)
         if settings.auto_patch:
             self._sources.callback(uninstrument)
-            instrument(settings.instrument, tracer_provider=provider, capture_messages=asked)
+            instrument(
+                settings.instrument,
+                tracer_provider=provider,
+                capture_messages=asked,
+                enabled=settings.enabled,
+            )
         return joining
 
 
@@ -156,6 +161,7 @@ def _processor(settings: Settings) -> AgentPulseSpanProcessor:
         prices=settings.prices,
         max_batch_size=settings.max_batch_size,
         allow_insecure=settings.allow_insecure,
+        enabled=settings.enabled,
     )
     return AgentPulseSpanProcessor(
         exporter,

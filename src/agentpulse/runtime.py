@@ -15,6 +15,7 @@ from agentpulse.settings import ROWS, Settings, resolve, verify
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
+    from agentpulse_exporter.api_key import ApiKey
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import TracerProvider
 
@@ -25,7 +26,7 @@ _provider: SdkTracerProvider | None = None
 
 def init(
     *,
-    api_key: str | None = None,
+    api_key: str | ApiKey | None = None,
     agent_name: str | None = None,
     endpoint: str | None = None,
     enabled: bool | None = None,
@@ -58,6 +59,12 @@ def init(
         SettingError: an argument makes no sense (SettingTypeError, a TypeError, for a wrong type).
             What is wrong in the environment never raises: it is logged once, and nothing runs.
     """
+    if api_key is not None:
+        # Only here, so that nothing of it is loaded without one. From here on no traceback that
+        # shows local variables has the key.
+        from agentpulse_exporter.api_key import ApiKey
+
+        api_key = ApiKey.of(api_key)
     given = verify({name: value for name, value in locals().items() if name in ROWS})
     provider = None if tracer_provider is None else _verified(tracer_provider)
     global _client, _provider  # one for the process, as OpenTelemetry's provider

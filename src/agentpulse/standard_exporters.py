@@ -47,7 +47,7 @@ def add_exporters(names: Iterable[str], provider: TracerProvider, settings: Sett
 def _processors(name: str, settings: Settings) -> Iterator[BoundedBatchProcessor]:
     for entry_point, make in _import_exporters(_entry_points(name), [], [])[0].items():
         yield BoundedBatchProcessor(
-            CostEnrichingExporter(make(), prices=settings.prices),
+            CostEnrichingExporter(make(), prices=settings.prices, enabled=settings.enabled),
             f"the exporter {entry_point!r}",
             shutdown_timeout=settings.shutdown_timeout,
         )

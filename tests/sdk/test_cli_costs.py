@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import sys
 from pathlib import Path
 
 import pytest
-from agentpulse_exporter.pricing import calculate_cost
+from agentpulse_exporter.pricing import calculate_cost, table
 from agentpulse_exporter.pricing.table import price_table
 from fakes import processes
 
@@ -37,6 +38,20 @@ def test_a_model_is_shown_with_its_prices_and_their_source(capsys: pytest.Captur
     assert facts["cache read"] == "$1.25 per million tokens"
     assert facts["batch"].startswith("input $1.25, output $5.00")
     assert facts["source"].startswith("genai-prices ")
+
+
+def test_without_a_price_table_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(pkgutil, "get_data", lambda *_given: None)
+    monkeypatch.setattr(table, "_table", None)
+
+    assert main(["costs"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[-1]) == (
+        "",
+        "The price table can't be read; reinstall agentpulse-exporter.",
+    )
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,27 @@ def test_where_it_is_off_the_program_runs_as_without(variables: dict[str, str]) 
     assert done.stderr.count("\n") <= 1
 
 
+@pytest.mark.parametrize("by", [INSTRUMENT, RUN], ids=["instrument", "run"])
+def test_switched_off_nothing_is_patched_beside_other_exporters_either(by: tuple[str, ...]) -> None:
+    program = (
+        CALL
+        + """
+from opentelemetry import trace
+print(vars(openai._base_client.SyncAPIClient)["request"].__module__)
+call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
+used = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 10}
+trace.get_tracer("mine").start_span("by hand", attributes={**call, **used}).end()
+"""
+    )
+    exporters = {"OTEL_TRACES_EXPORTER": "agentpulse,console"}
+    done = ran(program, by, AGENTPULSE_ENABLED="false", **exporters)
+
+    assert (done.returncode, done.events, done.stderr) == (0, [], "")
+    assert done.stdout.startswith("openai._base_client\n")
+    assert done.stdout.count('"name": "by hand"') == done.stdout.count('"name": ') == 1
+    assert "agentpulse.cost" not in done.stdout
+
+
 def test_a_variable_that_opentelemetry_cannot_use_does_not_stop_the_program() -> None:
     done = ran(CALL + "print('done')\n", RUN, OTEL_PROPAGATORS="nosuch")
     assert (done.returncode, done.stdout, done.events) == (0, "done\n", [])

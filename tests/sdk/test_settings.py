@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
+import json
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from agentpulse_exporter import AgentPulseSpanExporter
+from agentpulse_exporter.api_key import ApiKey
 
 import agentpulse
 from agentpulse.settings import ROWS, resolve
@@ -46,7 +55,7 @@ def test_an_empty_variable_is_as_good_as_none():
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("api_key", KEY, KEY),
+        ("api_key", KEY, ApiKey(KEY)),
         ("agent_name", "mailer", "mailer"),
         ("endpoint", "https://pulse.example/base/", "https://pulse.example/base"),
         ("endpoint", "HTTPS://pulse.example:8443", "https://pulse.example:8443"),
@@ -206,8 +215,87 @@ def test_the_key_is_shown_by_its_last_four_characters_at_most():
     settings = resolve({"api_key": KEY}, {})
 
     assert settings.shown("api_key") == "ap_…cdef"
-    assert KEY not in repr(settings)
+    assert "api_key=ap_…cdef" in repr(settings)
     assert resolve({"api_key": "ap_short"}, {}).shown("api_key") == "ap_…"
+
+
+@pytest.fixture
+def client() -> Iterator[agentpulse.AgentPulse]:
+    yield agentpulse.init(
+        api_key=KEY, endpoint="http://127.0.0.1:9", heartbeat_interval=0, auto_patch=False
+    )
+    agentpulse.shutdown(0)
+
+
+WAYS_TO_SHOW: list[Callable[[Any], object]] = [
+    repr,
+    str,
+    "{}".format,
+    dataclasses.asdict,
+    dataclasses.astuple,
+    copy.copy,
+    copy.deepcopy,
+    lambda settings: json.dumps(dataclasses.asdict(settings), default=str),
+    lambda settings: json.dumps(dataclasses.asdict(settings), default=dir),
+    lambda settings: [*map(repr, attributes_within(settings))],
+]
+
+
+def attributes_within(thing: object, depth: int = 4) -> Iterator[object]:
+    """What a crash reporter or a serializer finds that looks into things."""
+    yield thing
+    slots = getattr(type(thing), "__slots__", ())
+    for name in (*getattr(thing, "__dict__", {}), *slots) if depth else ():
+        if hasattr(thing, name):
+            yield from attributes_within(getattr(thing, name), depth - 1)
+
+
+@pytest.mark.parametrize("show", WAYS_TO_SHOW)
+def test_nothing_that_is_made_of_the_settings_shows_the_key(
+    show: Callable[[Any], object], client: agentpulse.AgentPulse
+):
+    shown = show(client.settings)
+
+    assert KEY not in repr(shown)
+    assert KEY not in "".join(map(repr, attributes_within(client)))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_settings_with_a_key_are_not_pickled(protocol: int, client: agentpulse.AgentPulse):
+    with pytest.raises(TypeError, match="An API key is not pickled"):
+        pickle.dumps(client.settings, protocol)
+
+
+def test_a_key_is_passed_on_as_it_is(client: agentpulse.AgentPulse):
+    key = client.settings.api_key
+
+    assert key == ApiKey(f" {KEY} ") != ApiKey("ap_another")
+    assert resolve({"api_key": key}, {}).api_key is key
+    with pytest.raises(agentpulse.SettingError, match="api_key can't be used"):
+        resolve({"api_key": ApiKey("another secret")}, {})
+
+
+@pytest.mark.parametrize(
+    "mistaken",
+    [
+        lambda: agentpulse.init(api_key=f"{KEY}…"),
+        lambda: agentpulse.init(api_key=KEY, flush_interval=-1),
+        lambda: agentpulse.init(api_key=KEY, endpoint="http://pulse.example"),
+        lambda: AgentPulseSpanExporter(f"{KEY}…"),
+        lambda: AgentPulseSpanExporter(KEY, "nowhere"),
+        lambda: AgentPulseSpanExporter(KEY, max_batch_size=0),
+    ],
+)
+def test_a_traceback_with_local_variables_does_not_show_the_key(mistaken: Callable[[], object]):
+    with pytest.raises(ValueError, match="expected") as refusal:
+        mistaken()
+
+    frames = traceback.StackSummary.extract(
+        traceback.walk_tb(refusal.tb), capture_locals=True, lookup_lines=False
+    )
+    ours = [frame for frame in frames if frame.filename != __file__]
+    assert ours
+    assert KEY not in "".join(str(frame.locals) for frame in ours)
 
 
 @pytest.mark.parametrize(

@@ -106,3 +106,21 @@ def empty_server() -> Iterator[LocalServer]:
     with LocalServer() as server:
         yield server
         assert server.events() == []
+
+
+class Clock:
+    """What the server takes for the time; it stands still unless a test sets it."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(NOW)
+    for module in ("app", "page", "storage"):
+        monkeypatch.setattr(f"agentpulse.server.{module}.time", clock)
+    return clock

@@ -1,14 +1,22 @@
-"""Prices spans of LLM calls and agents, and sends them to AgentPulse."""
+"""Prices spans of LLM calls and agents, and sends them to AgentPulse.
+
+Each name is loaded when it is used first: prices and settings need nothing of OpenTelemetry.
+"""
 
 from __future__ import annotations
 
-from agentpulse_exporter.counters import Stats
-from agentpulse_exporter.enriching import CostEnrichingExporter
-from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.pricing import calculate_cost
-from agentpulse_exporter.processor import AgentPulseSpanProcessor
-from agentpulse_exporter.settings import ConfigurationError
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from agentpulse_exporter.version import VERSION
+
+if TYPE_CHECKING:
+    from agentpulse_exporter.counters import Stats
+    from agentpulse_exporter.enriching import CostEnrichingExporter
+    from agentpulse_exporter.exporter import AgentPulseSpanExporter
+    from agentpulse_exporter.pricing import calculate_cost
+    from agentpulse_exporter.processor import AgentPulseSpanProcessor
+    from agentpulse_exporter.settings import ConfigurationError
 
 __version__ = VERSION
 
@@ -21,3 +29,21 @@ __all__ = [
     "__version__",
     "calculate_cost",
 ]
+
+_LOADED_ON_USE = {
+    "AgentPulseSpanExporter": "exporter",
+    "AgentPulseSpanProcessor": "processor",
+    "ConfigurationError": "settings",
+    "CostEnrichingExporter": "enriching",
+    "Stats": "counters",
+    "calculate_cost": "pricing",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LOADED_ON_USE:
+        message = f"module 'agentpulse_exporter' has no attribute {name!r}"
+        raise AttributeError(message)
+    module = import_module(f"agentpulse_exporter.{_LOADED_ON_USE[name]}")
+    value = globals()[name] = getattr(module, name)
+    return value

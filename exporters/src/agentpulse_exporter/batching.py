@@ -6,8 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from agentpulse_exporter.events import Event, Head, event
+from agentpulse_exporter.limits import total
+from agentpulse_exporter.shield import shielded
 
 MAX_BODY = 256 * 1024 - 1024
 """Bytes of a request before compression, the envelope around the events included."""
@@ -118,7 +121,10 @@ class _Packing:
         self.size += len(each.json) + 2
 
     def close(self) -> Iterator[Batch]:
-        sums = (cost.event(key) for key, cost in self.costs.items())
+        sums = [
+            shielded("sum up what calls cost", partial(cost.event, key), None)
+            for key, cost in self.costs.items()
+        ]
         all_events = [*self.events, *(each for each in sums if each is not None)]
         # With room for one event only, the sum has to travel by itself.
         for start in range(0, len(all_events), self.max_events):
@@ -155,10 +161,7 @@ class _RollUp:
         return event(head, data, spans=0)
 
     def _sum(self, name: str) -> int | float | None:
-        """The sum of what is known; None where nothing is."""
-        values = [call.data[name] for call in self.calls]
-        known = [value for value in values if isinstance(value, (int, float))]
-        return sum(known) if known else None
+        return total(call.data[name] for call in self.calls)
 
 
 def _cost_key(each: Event) -> Key | None:

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from agentpulse_exporter.origins import origins
 from agentpulse_exporter.settings import Settings
 
 MOST_CLAIMS = 16_384
@@ -58,7 +59,9 @@ class Claimant:
         self._number = next(_numbers)
         destination = settings.endpoint, settings.api_key
         self._claims = _by_destination.setdefault(destination, Claims())
-        self._claims.claimants.add(self)
+        self._is_on = settings.enabled
+        if self._is_on:
+            self._claims.claimants.add(self)
 
     @property
     def is_alone(self) -> bool:
@@ -66,12 +69,19 @@ class Claimant:
         return len(self._claims.claimants) < 2
 
     def claim(self, span: ReadableSpan) -> bool:
-        """Whether the span is this one's to tell of; it is, unless another one was faster."""
+        """Whether the span is this one's to tell of; it is, unless another one was faster.
+
+        Nothing is, where it is switched off, nor what began before the fork that made this process.
+        """
+        if not self._is_on or origins.is_inherited(span):
+            return False
         key = _key(span)
         return key is None or self.is_alone or self._claims.claim(key, self._number)
 
     def is_claimed_by_another(self, span: ReadableSpan) -> bool:
-        """Whether another one tells of the span, or told."""
+        """Whether another one tells of the span, or told, in this process or the one before it."""
+        if origins.is_inherited(span):
+            return True
         key = _key(span)
         owner = None if key is None else self._claims.owner(key)
         return owner is not None and owner != self._number

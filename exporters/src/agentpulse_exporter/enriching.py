@@ -14,6 +14,7 @@ from agentpulse_exporter.cost import cost_of, is_model_call
 from agentpulse_exporter.dialects import current_attributes
 from agentpulse_exporter.ledger import Ledger
 from agentpulse_exporter.pricing import PriceOverrides
+from agentpulse_exporter.settings import is_enabled
 from agentpulse_exporter.span_copy import SpanCopy
 
 _logger = logging.getLogger("agentpulse.exporter")
@@ -24,14 +25,16 @@ class CostEnrichingExporter(SpanExporter):
 
     Other exporters get the same span objects as before: the cost is on copies. A span that already
     has a cost, one that is no call of a model, one that tells of a call that another span told of,
-    and one whose model has no known price pass as they are.
+    and one whose model has no known price pass as they are. All do so where it was switched off
+    when it was made, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED.
 
     Args:
         inner: The exporter that gets the spans, whose results and timeouts are those of this one.
         prices: The user's own prices, as a mapping or the path of a JSON file.
+        enabled: Whether it adds anything; by default as `AGENTPULSE_ENABLED` says, else it does.
 
     Raises:
-        ValueError: `prices` can't be read.
+        ValueError: `prices` can't be read, or `AGENTPULSE_ENABLED` can't.
     """
 
     def __init__(
@@ -39,13 +42,17 @@ class CostEnrichingExporter(SpanExporter):
         inner: SpanExporter,
         *,
         prices: Mapping[str, object] | str | Path | None = None,
+        enabled: bool | None = None,
     ) -> None:
         self._inner = inner
+        self._is_on = is_enabled(enabled)
         self._overrides = PriceOverrides.load(prices)
         self._ledger = Ledger()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Exports the spans, with cost where it is known."""
+        if not self._is_on:
+            return self._inner.export(spans)
         try:
             told = ((span, current_attributes(span)) for span in spans)
             self._ledger.enter((span, said) for span, said in told if is_model_call(said))

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agentpulse_exporter._delivery.waits import Turn
+from agentpulse_exporter.api_key import ApiKey
 from agentpulse_exporter.batching import Batch, Packer, without_superseded
 from agentpulse_exporter.claims import Claimant
 from agentpulse_exporter.counters import Counters, Stats
@@ -30,6 +31,7 @@ from agentpulse_exporter.delivery import Delivery
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.events import Event
 from agentpulse_exporter.mapping import Mapper
+from agentpulse_exporter.origins import origins
 from agentpulse_exporter.proxies import proxy_for
 from agentpulse_exporter.redaction import RedactionFailed
 from agentpulse_exporter.settings import resolve
@@ -51,9 +53,12 @@ class AgentPulseSpanExporter(SpanExporter):
     ours on the same provider, that of `agentpulse.init` for example, sends to the same endpoint
     with the same key, this one leaves to it what it tells of.
 
+    Switched off when it is made, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED, it
+    exports nothing, which is no failure, and a processor of ours in front of it queues nothing.
+
     Args:
-        api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`. At an endpoint on this machine, the
-            key of a local server of this user is tried first; it is found by itself.
+        api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`. At an endpoint on this machine,
+            the key of a local server of this user is tried first; it is found by itself.
         endpoint: Where events go; by default `AGENTPULSE_ENDPOINT`, else the hosted API.
         agent_name: The name they appear under; by default `AGENTPULSE_AGENT`, else the host name.
         capture_messages: Whether messages, tool arguments and results and texts of errors that
@@ -66,6 +71,7 @@ class AgentPulseSpanExporter(SpanExporter):
             no text, the event is dropped, and counted as `redaction_failed`.
         allow_insecure: Whether plain http to another machine is allowed.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
+        enabled: Whether it does anything; by default as `AGENTPULSE_ENABLED` says, else it does.
 
     Raises:
         ConfigurationError: One of these, or of the variables, can't be used (a ValueError).
@@ -73,7 +79,7 @@ class AgentPulseSpanExporter(SpanExporter):
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: str | ApiKey | None = None,
         endpoint: str | None = None,
         agent_name: str | None = None,
         *,
@@ -83,7 +89,10 @@ class AgentPulseSpanExporter(SpanExporter):
         redact: Callable[[str], str] | None = None,
         allow_insecure: bool | None = None,
         export_all_spans: bool | None = None,
+        enabled: bool | None = None,
     ) -> None:
+        # From here on no traceback that shows local variables has the key.
+        api_key = ApiKey.of(api_key)
         settings = self._settings = resolve(
             api_key=api_key,
             endpoint=endpoint,
@@ -93,8 +102,9 @@ class AgentPulseSpanExporter(SpanExporter):
             max_batch_size=max_batch_size,
             allow_insecure=allow_insecure,
             export_all_spans=export_all_spans,
+            enabled=enabled,
         )
-        if not settings.may_send:
+        if settings.enabled and not settings.may_send:
             _logger.warning(
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
             )
@@ -103,7 +113,8 @@ class AgentPulseSpanExporter(SpanExporter):
         self._mapper = Mapper(
             settings.capture_messages, settings.overrides, self.counters.unpriced, redact=redact
         )
-        self._transport = Transport(settings.endpoint, proxy_for(settings.endpoint))
+        proxy = proxy_for(settings.endpoint) if settings.enabled else None
+        self._transport = Transport(settings.endpoint, proxy)
         self.delivery = Delivery(settings, self._transport, self.counters)
         self._packer = Packer(settings.max_batch_size)
         self._kept: deque[Batch] = deque()
@@ -119,8 +130,11 @@ class AgentPulseSpanExporter(SpanExporter):
 
         Returns:
             FAILURE where one of them was lost, as after `shutdown`. What is kept, because the
-            receiver asked to send it later or is away, or another one of ours sends, is no loss.
+            receiver asked to send it later or is away, or another one of ours sends, is no loss;
+            nor is what comes while AgentPulse is switched off.
         """
+        if not self.is_on:
+            return SpanExportResult.SUCCESS
         spans = [span for span in spans if self.takes(span)]
         spans = [span for span in spans if not self.claimant.is_claimed_by_another(span)]
         for _ in spans:
@@ -162,10 +176,16 @@ class AgentPulseSpanExporter(SpanExporter):
         """What became of the spans so far."""
         return self.counters.stats()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it was not switched off when it was made."""
+        return self._settings.enabled
+
     # What follows is for our own processor, which counts what ended by itself.
 
     def announce(self, span: ReadableSpan, *, travels: bool) -> None:
         """Is told of each span that starts, and whether it is one that will be sent."""
+        origins.begun(span)
         self._mapper.ledger.announce(span)
         if not travels:
             self._mapper.ancestry.pass_over(span)

@@ -85,6 +85,13 @@ def _whole(value: int) -> int | float | None:
         return None
 
 
+def total(values: Iterable[object]) -> int | float | None:
+    """The sum of those that are known; None where none is, or it is more than a number can say."""
+    known = [value for value in values if isinstance(value, (int, float))]
+    found = sum(known)
+    return found if known and abs(found) < _MAX_WHOLE else None
+
+
 def _key(key: object) -> str:
     return clean(key, MAX_LABEL) if isinstance(key, str) else f"<{type(key).__name__}>"
 

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from agentpulse_exporter.settings import ApiKey, Endpoint
+from agentpulse_exporter.api_key import ApiKey
+from agentpulse_exporter.settings import Endpoint
 from agentpulse_exporter.transport import Answer
 
 _KEY = re.compile(r"ap_[!-~]{1,250}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -16,12 +17,13 @@ from agentpulse_exporter.cost import cost_of, is_model_call
 from agentpulse_exporter.dialects import current_attributes, shown_attributes
 from agentpulse_exporter.events import Event, Head, event
 from agentpulse_exporter.ledger import Ledger
-from agentpulse_exporter.limits import MAX_LABEL, clean, plain, timestamp
+from agentpulse_exporter.limits import MAX_LABEL, clean, plain, timestamp, total
 from agentpulse_exporter.messages import conversation
 from agentpulse_exporter.pricing import PriceOverrides
 from agentpulse_exporter.reading import count, number, text, texts
 from agentpulse_exporter.redaction import Redact, redacted
 from agentpulse_exporter.sessions import SESSION_KINDS, Sessions, end_events, start_events
+from agentpulse_exporter.shield import shielded
 from agentpulse_exporter.spans import (
     Attributes,
     Data,
@@ -91,21 +93,24 @@ class Mapper:
     def expect(self, spans: Iterable[ReadableSpan]) -> None:
         """Looks for calls that several spans tell of, before the events of these are made."""
         told = ((span, current_attributes(span)) for span in spans if span.end_time is not None)
-        self.ledger.enter((span, said) for span, said in told if is_model_call(said))
+        calls = ((span, said) for span, said in told if is_model_call(said))
+        shielded("tell repeated calls apart", lambda: self.ledger.enter(calls), None)
 
     def events(self, span: ReadableSpan) -> list[Event]:
         """The events that tell of the span, the one that stands for it first.
 
-        A span that is still open tells of its start. Empty if nothing can be made to fit.
+        A span that is still open tells of its start. Empty if nothing can be made to fit. What
+        can't be read of a span is left out.
 
         Raises:
             RedactionFailed: as `redacted` does.
         """
-        span = self.ancestry.placed(span)
+        span = shielded("place a span", partial(self.ancestry.placed, span), span)
         attributes = current_attributes(span, with_content=self.capture_messages)
         if self.redact is not None and (self.capture_messages or _is_captured(span)):
             span, attributes = redacted(span, attributes, self.redact)
-        told = self._told(span, attributes)
+        told = shielded("read all of a span", partial(self._told, span, attributes), None)
+        told = told or [_outline(span, attributes)]
         made = [event(head, data, spans=0 if at else 1) for at, (head, data) in enumerate(told)]
         return [each for each in made if each is not None] if made and made[0] else []
 
@@ -133,15 +138,20 @@ class Mapper:
 
     def _llm_call(self, span: ReadableSpan, attributes: Attributes) -> Data:
         started, ended = times(span)
-        cost = cost_of(attributes, started, self.overrides)
+        cost = shielded("price a call", lambda: cost_of(attributes, started, self.overrides), None)
         asked = text(attributes, names.REQUEST_MODEL)
         model = text(attributes, names.RESPONSE_MODEL) or asked
         used_in = count(attributes, names.USAGE_INPUT_TOKENS)
         used_out = count(attributes, names.USAGE_OUTPUT_TOKENS)
-        tokens = None if used_in is None and used_out is None else (used_in or 0) + (used_out or 0)
+        tokens = total([used_in, used_out])
         if cost is None and tokens:
             self.unpriced(model or "unknown")
-        self.sessions.add(attributes, used_in, used_out, cost and cost.total)
+        usd = cost and cost.total
+        shielded(
+            "add a call to its session",
+            lambda: self.sessions.add(attributes, used_in, used_out, usd),
+            None,
+        )
         first_chunk = number(attributes, names.RESPONSE_TIME_TO_FIRST_CHUNK)
         result = outcome(span, attributes, capture_messages=self.capture_messages)
         if tokens is None and cost is None and result["status"] == "success":
@@ -159,7 +169,7 @@ class Mapper:
             "cache_write_tokens": count(attributes, names.USAGE_CACHE_WRITE_INPUT_TOKENS),
             "reasoning_tokens": count(attributes, names.USAGE_REASONING_OUTPUT_TOKENS),
             "tokens": tokens,
-            "cost_usd": cost and cost.total,
+            "cost_usd": usd,
             "latency_ms": milliseconds(ended - started),
             "ttft_ms": None if first_chunk is None else milliseconds(first_chunk),
             "streaming": attributes.get(names.REQUEST_STREAM) is True,
@@ -167,14 +177,16 @@ class Mapper:
             "finish_reasons": plain(texts(attributes, names.RESPONSE_FINISH_REASONS)),
             "started_at": timestamp(started),
         }
-        data |= carried(attributes)
+        data |= shielded("read the session of a call", lambda: carried(attributes), {})
         if names.RUN_NAME in attributes:
             data["run_name"] = label(attributes, names.RUN_NAME)
         if names.RUN_TAGS in attributes:
             data["tags"] = plain(texts(attributes, names.RUN_TAGS))
         if attributes.get(names.USAGE_ESTIMATED) is True:
             data["estimated"] = True
-        messages = conversation(attributes) if self.capture_messages else []
+        messages: list[dict[str, str]] = []
+        if self.capture_messages:
+            messages = shielded("read messages", lambda: conversation(attributes), messages)
         if messages:
             data["messages"] = messages
         return data
@@ -207,6 +219,18 @@ class Mapper:
                 if name in attributes
             )
         return data
+
+
+def _outline(span: ReadableSpan, attributes: Attributes) -> tuple[Head, Data]:
+    """What can be said of any span."""
+    kind = "span_end" if span.end_time is not None else "span_start"
+    started, ended = times(span)
+    data: Data = {"name": clean(span.name, MAX_LABEL), "span_kind": "span"}
+    data["started_at"] = timestamp(started)
+    if span.end_time is not None:
+        data["duration_ms"] = milliseconds(ended - started)
+        data |= {**outcome(span, attributes, capture_messages=False), "attributes": {}}
+    return head(kind, span, attributes), data
 
 
 def _unwrapped(name: str, value: object) -> object:

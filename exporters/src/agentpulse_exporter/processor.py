@@ -56,7 +56,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._exporter = exporter
         self._export_all_spans = export_all_spans
         self._shutdown_timeout = _seconds("shutdown_timeout", shutdown_timeout, from_zero=True)
-        self._repeated: tuple[Callable[[], ReadableSpan], float] | None = None
+        self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
         self._queue = BatchQueue(
             exporter,
@@ -97,7 +97,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if is_told_at_start(span) if span.end_time is None else self._is_queued(span):
             claimant.claim(span)
 
-    def repeat(self, make: Callable[[], ReadableSpan], every: float) -> None:
+    def repeat(self, make: Callable[[], ReadableSpan | None], every: float) -> None:
         """Has the worker queue what `make` returns, each time `every` seconds have gone by.
 
         It runs on the worker's thread between two sendings, so no sooner than these.
@@ -107,7 +107,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
 
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span whatever it is, also one that was made outside a tracer."""
-        self._queue.add(span)
+        if self._exporter.is_on:
+            self._queue.add(span)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
@@ -116,7 +117,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             True only if all of it was accepted. A loss that no flush has reported so far makes it
             False, also where it came before.
         """
-        return self._queue.flush(timeout)
+        return not self._exporter.is_on or self._queue.flush(timeout)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """As `flush`, in milliseconds."""
@@ -165,7 +166,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         make, every = self._repeated
         self._next_repeat = time.monotonic() + every
         try:
-            self.enqueue(make())
+            made = make()
+            if made is not None:
+                self.enqueue(made)
         except Exception as error:  # noqa: BLE001  # it must not end the worker
             _logger.debug("A repeated event could not be made: %s", type(error).__name__)
 

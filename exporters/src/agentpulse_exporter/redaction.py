@@ -44,8 +44,20 @@ def redacted(
     `redact` gets what was said, without escapes. What the program told by hand stays.
 
     Raises:
-        RedactionFailed: `redact` raised, or returned no text.
+        RedactionFailed: `redact` raised, or returned no text, or what it is to be given can't be
+            read.
     """
+    try:
+        return _redacted(span, attributes, redact)
+    except RedactionFailed:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is, nothing leaves as it was
+        raise RedactionFailed(type(error).__name__) from None
+
+
+def _redacted(
+    span: ReadableSpan, attributes: Mapping[str, object], redact: Redact
+) -> tuple[ReadableSpan, Mapping[str, object]]:
     known = shown_attributes(span, attributes)
     changed = {
         name: _without(value, redact)

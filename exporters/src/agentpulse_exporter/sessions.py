@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import names
 from agentpulse_exporter.events import Head
-from agentpulse_exporter.limits import MAX_LABEL, clean, plain, session_key, timestamp
+from agentpulse_exporter.limits import MAX_LABEL, clean, plain, session_key, timestamp, total
 from agentpulse_exporter.reading import number, text, texts
 from agentpulse_exporter.spans import (
     Attributes,
@@ -52,12 +52,11 @@ class Totals:
 
     def data(self) -> Data:
         """The fields of an event."""
-        known = [used for used in (self.input_tokens, self.output_tokens) if used is not None]
         return {
-            "cost_usd": self.cost_usd,
-            "tokens": sum(known) if known else None,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
+            "cost_usd": total([self.cost_usd]),
+            "tokens": total([self.input_tokens, self.output_tokens]),
+            "input_tokens": total([self.input_tokens]),
+            "output_tokens": total([self.output_tokens]),
             "calls": self.calls,
         }
 

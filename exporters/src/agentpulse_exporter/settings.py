@@ -8,48 +8,22 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
+from agentpulse_exporter.api_key import ApiKey
 from agentpulse_exporter.limits import MAX_LABEL, clean
 from agentpulse_exporter.pricing import PriceOverrides
 
 DEFAULT_ENDPOINT = "https://api.agentpulse.dev"
 DEFAULT_MAX_BATCH_SIZE = 100
 
-_ON = frozenset({"1", "true", "yes", "on"})
-_OFF = frozenset({"0", "false", "no", "off", ""})
-_SHORTEST_SHOWN = 16
+_WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
 
 
 class ConfigurationError(ValueError):
     """A setting can't be used; the message says which, where it came from and what is expected."""
-
-
-class ApiKey:
-    """A key that shows no more than its end, however it is printed, and that can't be pickled."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def authorization(self) -> str:
-        """The value of the Authorization header."""
-        return f"Bearer {self._text}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ApiKey) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __repr__(self) -> str:
-        return f"ap_…{self._text[-4:]}" if len(self._text) >= _SHORTEST_SHOWN else "ap_…"
-
-    def __reduce__(self) -> NoReturn:
-        message = "An API key is not pickled: it would leave the process in clear."
-        raise TypeError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +59,7 @@ _PORTS = {"http": 80, "https": 443}
 class Settings:
     """All that the exporter is told. Without a key, only this machine gets anything."""
 
+    enabled: bool
     api_key: ApiKey | None
     endpoint: Endpoint
     agent_name: str
@@ -101,7 +76,8 @@ class Settings:
 
 def resolve(
     *,
-    api_key: str | None = None,
+    enabled: bool | None = None,
+    api_key: str | ApiKey | None = None,
     endpoint: str | None = None,
     agent_name: str | None = None,
     capture_messages: bool | None = None,
@@ -112,45 +88,58 @@ def resolve(
 ) -> Settings:
     """Settings of arguments, environment and defaults.
 
+    Where AgentPulse is switched off, the environment counts for nothing else.
+
     Raises:
         ConfigurationError: One of them can't be used. The message never holds the key.
     """
-    insecure = _switch(allow_insecure, "AGENTPULSE_ALLOW_INSECURE")
-    agent = agent_name or os.environ.get("AGENTPULSE_AGENT") or socket.gethostname()
-    given_prices = prices if prices is not None else os.environ.get("AGENTPULSE_PRICES")
+    is_on = is_enabled(enabled)
+    environ: Mapping[str, str] = os.environ if is_on else {}
+    insecure = _switch("allow_insecure", allow_insecure, environ)
+    agent = agent_name or environ.get("AGENTPULSE_AGENT") or socket.gethostname()
+    given_prices = prices if prices is not None else environ.get("AGENTPULSE_PRICES")
     try:
         overrides = PriceOverrides.load(given_prices)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     return Settings(
-        api_key=_key(*_text(api_key, "api_key", "AGENTPULSE_API_KEY")),
-        endpoint=_endpoint(*_text(endpoint, "endpoint", "AGENTPULSE_ENDPOINT"), insecure=insecure),
+        enabled=is_on,
+        api_key=_key(api_key, environ),
+        endpoint=_endpoint(endpoint, environ, insecure=insecure),
         agent_name=clean(agent, MAX_LABEL),
-        capture_messages=_switch(capture_messages, "AGENTPULSE_CAPTURE_MESSAGES"),
+        capture_messages=_switch("capture_messages", capture_messages, environ),
         overrides=overrides,
-        max_batch_size=_batch_size(max_batch_size),
-        export_all_spans=_switch(export_all_spans, "AGENTPULSE_EXPORT_ALL_SPANS"),
+        max_batch_size=_batch_size(max_batch_size, environ),
+        export_all_spans=_switch("export_all_spans", export_all_spans, environ),
     )
 
 
-def _text(argument: str | None, name: str, variable: str) -> tuple[str, str]:
-    """The text given, without blanks around it, and where it came from."""
-    if argument is not None:
-        return argument.strip(), f"The argument {name}"
-    return os.environ.get(variable, "").strip(), variable
+def is_enabled(argument: bool | None = None) -> bool:
+    """Whether AgentPulse may do anything: by this argument, else by AGENTPULSE_ENABLED, else yes.
+
+    OTEL_SDK_DISABLED, OpenTelemetry's own kill switch, always counts.
+
+    Raises:
+        ConfigurationError: The argument, or AGENTPULSE_ENABLED, can't be used.
+    """
+    is_wanted = _switch("enabled", argument, os.environ, default=True)
+    return is_wanted and os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
 
 
-def _key(text: str, source: str) -> ApiKey | None:
-    if not text:
+def _key(given: str | ApiKey | None, environ: Mapping[str, str]) -> ApiKey | None:
+    source = "AGENTPULSE_API_KEY" if given is None else "The argument api_key"
+    key = ApiKey.of(environ.get("AGENTPULSE_API_KEY", "") if given is None else given)
+    if not key:
         return None
-    # Anything else could end the header that the key travels in, and start another.
-    if not text.startswith("ap_") or not all("!" <= character <= "~" for character in text):
+    if not key.is_valid:
         message = f"{source} is no API key: expected printable ASCII that starts with ap_."
         raise ConfigurationError(message)
-    return ApiKey(text)
+    return key
 
 
-def _endpoint(text: str, source: str, *, insecure: bool) -> Endpoint:
+def _endpoint(argument: str | None, environ: Mapping[str, str], *, insecure: bool) -> Endpoint:
+    source = "AGENTPULSE_ENDPOINT" if argument is None else "The argument endpoint"
+    text = (environ.get(source, "") if argument is None else argument).strip()
     expected = f"expected an address such as {DEFAULT_ENDPOINT}"
     # The address itself is not repeated: it may hold a password.
     try:
@@ -178,18 +167,26 @@ def _endpoint(text: str, source: str, *, insecure: bool) -> Endpoint:
     return found
 
 
-def _switch(argument: bool | None, variable: str) -> bool:
-    if argument is not None:
+def _switch(
+    name: str, argument: bool | None, environ: Mapping[str, str], *, default: bool = False
+) -> bool:
+    if isinstance(argument, bool):
         return argument
-    text = os.environ.get(variable, "").strip().lower()
-    if text not in _ON and text not in _OFF:
-        message = f"{variable} is {text!r}; expected true or false."
-        raise ConfigurationError(message)
-    return text in _ON
+    source, given = f"The argument {name}", argument
+    if argument is None:
+        source = f"AGENTPULSE_{name.upper()}"
+        given = environ.get(source, "").strip().lower()
+        if given in _WORDS:
+            return _WORDS[given]
+        if not given:
+            return default
+    # Whatever isn't empty counts as true in Python, "false" too.
+    message = f"{source} is {given!r}; expected true or false."
+    raise ConfigurationError(message)
 
 
-def _batch_size(argument: int | None) -> int:
-    text = os.environ.get("AGENTPULSE_MAX_BATCH_SIZE", "").strip()
+def _batch_size(argument: int | None, environ: Mapping[str, str]) -> int:
+    text = environ.get("AGENTPULSE_MAX_BATCH_SIZE", "").strip()
     given: object = argument if argument is not None else text or DEFAULT_MAX_BATCH_SIZE
     source = "AGENTPULSE_MAX_BATCH_SIZE" if argument is None else "The argument max_batch_size"
     try:

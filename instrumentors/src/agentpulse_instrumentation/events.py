@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
+from importlib import import_module
 from typing import Any
 
 from opentelemetry._logs import (
@@ -25,6 +25,7 @@ from agentpulse_instrumentation._version import VERSION
 from agentpulse_instrumentation.shield import shield
 
 _FIND = shield("find a logger")
+_OWN_RECORDS = ("1.36.", "1.37.")
 DETAILS = "gen_ai.client.inference.operation.details"
 EXCEPTION = "gen_ai.client.operation.exception"
 
@@ -109,7 +110,8 @@ class Events:
 def _record_type(logger: Logger) -> Callable[..., LogRecord]:
     module = type(logger).__module__
     is_sdk = module.startswith("opentelemetry.sdk.")
-    if is_sdk and version("opentelemetry-sdk").startswith(("1.36.", "1.37.")):
+    # By what it says itself: in a packaged program its metadata may be missing.
+    if is_sdk and import_module("opentelemetry.sdk.version").__version__.startswith(_OWN_RECORDS):
         # The SDK of 1.36 takes only records of its own class, which hold the resource; that of 1.37
         # makes such a record of any other, and warns of how it does that.
         resource = getattr(logger, "resource", None)

@@ -27,6 +27,7 @@ from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation._version import VERSION
 from agentpulse_instrumentation.events import EventLogger, Events
 from agentpulse_instrumentation.imports import when_imported
+from agentpulse_instrumentation.kill_switch import is_enabled
 from agentpulse_instrumentation.metrics import Metrics
 from agentpulse_instrumentation.policy import ContentPolicy
 from agentpulse_instrumentation.shield import shield
@@ -124,7 +125,8 @@ class LibraryInstrumentor(BaseInstrumentor):
     `instrument()` takes `tracer_provider`, `meter_provider` and `logger_provider` (default: the
     global ones, where there are any, also those that are set later) and `capture_messages`, which
     is about spans (default: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says what spans and
-    events carry, else nothing).
+    events carry, else nothing). Switched off, by `enabled=False`, AGENTPULSE_ENABLED or
+    OTEL_SDK_DISABLED, it does nothing.
     """
 
     library: str
@@ -144,6 +146,12 @@ class LibraryInstrumentor(BaseInstrumentor):
         """Whether calls are recorded now: the library is imported, and its patches are on."""
         wanted = self._wanted
         return wanted is not None and wanted.active and bool(wanted.patches)
+
+    def instrument(self, **kwargs: Any) -> Any:
+        """Instruments the library, unless AgentPulse is switched off now."""
+        if not is_enabled(kwargs.pop("enabled", None)):
+            return None
+        return super().instrument(**kwargs)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The library and the versions that are supported."""

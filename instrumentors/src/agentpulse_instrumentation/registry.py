@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.instrumentor import LibraryInstrumentor
+from agentpulse_instrumentation.kill_switch import is_enabled
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
@@ -38,8 +39,11 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
     capture_messages: bool | None = None,
+    enabled: bool | None = None,
 ) -> None:
     """Instruments the named libraries, or all that are supported. Twice is once.
+
+    Switched off, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED, it does nothing.
 
     A library that isn't installed is passed over; one in a version outside the tested range is
     left alone, with a warning. Works before and after the library's import.
@@ -53,6 +57,7 @@ def instrument(
         capture_messages: whether prompts, completions and exception texts are recorded on spans;
             None for what OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says of spans and
             events, else not.
+        enabled: whether it does anything; None for what AGENTPULSE_ENABLED says, else it does.
 
     Raises:
         ValueError: a name is unknown.
@@ -63,6 +68,8 @@ def instrument(
         named, known = ", ".join(map(repr, unknown)), ", ".join(INSTRUMENTORS)
         message = f"instrument() knows no {named}; it takes names of {known}."
         raise ValueError(message)
+    if not is_enabled(enabled):
+        return
     for name in wanted:
         instrumentor = INSTRUMENTORS[name]()
         if not instrumentor.is_instrumented_by_opentelemetry and _is_supported(
@@ -76,6 +83,7 @@ def instrument(
                 meter_provider=meter_provider,
                 logger_provider=logger_provider,
                 capture_messages=capture_messages,
+                enabled=enabled,
             )
 
 

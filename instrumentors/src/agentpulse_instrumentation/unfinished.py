@@ -5,7 +5,6 @@ Their spans end then, with what came until then, so that no call is lost with th
 
 from __future__ import annotations
 
-import os
 from typing import Protocol
 from weakref import ReferenceType, ref
 
@@ -23,19 +22,19 @@ class Unfinished:
     __slots__ = ("_things",)
 
     def __init__(self) -> None:
-        self._things: dict[int, tuple[int, ReferenceType[Leavable]]] = {}
+        self._things: dict[int, ReferenceType[Leavable]] = {}
 
     def add(self, thing: Leavable) -> None:
         """Notes a thing that is open from now on, until it is discarded."""
-        self._things[id(thing)] = os.getpid(), ref(thing)
+        self._things[id(thing)] = ref(thing)
 
     def discard(self, thing: Leavable) -> None:
         """Forgets it, as whoever adds must do no later than when it is finalized."""
         self._things.pop(id(thing), None)
 
     def leave(self) -> None:
-        """Leaves all of them, but for those of the process that this one was forked from."""
-        for process, reference in list(self._things.values()):
+        """Leaves all of them. Those of the process that this one was forked from know that."""
+        for reference in list(self._things.values()):
             thing = reference()
-            if thing is not None and process == os.getpid():
+            if thing is not None:
                 thing.left()

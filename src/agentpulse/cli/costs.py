@@ -61,6 +61,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _lines(model: str | None, provider: str | None, overrides: PriceOverrides | None) -> list[str]:
     table = price_table()
+    if not table.providers:
+        message = "The price table can't be read; reinstall agentpulse-exporter."
+        raise LookupError(message)
     identity = None if provider is None else _provider_id(table, provider)
     if model is None:
         return list(_listing(table, identity))

@@ -114,13 +114,14 @@ class Api:
         return answer({"events": events, "next": place and f"{place[0]!r}:{place[1]}"})
 
     def _stats(self, request: Request) -> Response:
-        since = _seconds(request, "since")
+        since, now = _seconds(request, "since"), time.time()
         if since is None:
-            since = time.time() - _period(request)
-        return answer(stats(self.storage, since))
+            since = now - _period(request)
+        return answer(stats(self.storage, since, now))
 
     def _sessions(self, request: Request) -> Response:
-        return answer({"sessions": sessions(self.storage, _seconds(request, "since") or 0.0)})
+        since = _seconds(request, "since") or 0.0
+        return answer({"sessions": sessions(self.storage, time.time(), since)})
 
     def _transcript(self, request: Request) -> Response:
         session = request.path_params["session"]

@@ -47,8 +47,8 @@ def calls_page(request: Request, storage: Storage, period: str) -> Response:
         now=now,
         period=period,
         periods=PERIODS,
-        running=running(storage, since=since, most=MOST_BESIDE),
-        sessions=sessions(storage, since, MOST_BESIDE),
+        running=running(storage, now, since=since, most=MOST_BESIDE),
+        sessions=sessions(storage, now, since, MOST_BESIDE),
         totals=call_totals(storage, since),
     )
 

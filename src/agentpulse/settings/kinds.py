@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from agentpulse.errors import SettingError
+
+if TYPE_CHECKING:
+    from agentpulse_exporter.api_key import ApiKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +60,15 @@ def _text(value: object) -> str:
     return stripped
 
 
-def _key(value: object) -> str:
-    key = _text(value)
-    # It becomes a header, and the standard library's complaint about a bad header shows the header.
-    if not re.fullmatch(r"ap_[!-~]+", key):
+def _key(value: object) -> ApiKey:
+    from agentpulse_exporter.api_key import ApiKey
+
+    key = ApiKey.of(value)
+    if not isinstance(key, ApiKey):
+        raise TypeError
+    if not key.is_valid:
         raise ValueError
     return key
-
-
-def _masked_key(value: object) -> str:
-    # Four of few characters would tell too much of a short key.
-    return f"ap_…{value[-4:]}" if isinstance(value, str) and len(value) >= 16 else "ap_…"
 
 
 def _endpoint(value: object) -> str:
@@ -182,7 +183,6 @@ TEXT = Kind("a name that isn't empty", _text)
 KEY = Kind(
     "a key of your AgentPulse account; it begins with ap_ and has no blanks in it",
     _key,
-    show=_masked_key,
 )
 ENDPOINT = Kind(
     "an address with a host and no user, query or fragment, for example https://api.agentpulse.dev",

@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from agentpulse.settings import kinds
 from agentpulse.settings.kinds import Kind
+
+if TYPE_CHECKING:
+    from agentpulse_exporter.api_key import ApiKey
 
 DEFAULT = "default"
 """The source of a value that nobody gave."""
@@ -34,18 +37,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the SDK runs by, and where each value came from. `repr` doesn't show the API key."""
+    """What the SDK runs by, and where each value came from. The API key shows no more than its end.
+
+    So a copy, `dataclasses.asdict` and `repr` don't show it; pickling raises TypeError.
+    """
 
     api_key: Annotated[
-        str | None,
+        "ApiKey | None",
         Row(
             "AGENTPULSE_API_KEY",
             kinds.KEY,
             "The `ap_…` key of your account. Without one nothing is sent and nothing is patched; "
-            "an endpoint on this machine needs none, and the key of a local server of yours is found "
-            "by itself.",
+            "an endpoint on this machine needs none, and the key of a local server of yours is "
+            "found by itself.",
         ),
-    ] = field(default=None, repr=False)
+    ] = None
     agent_name: Annotated[
         str,
         Row(
@@ -68,8 +74,8 @@ class Settings:
         Row(
             "AGENTPULSE_ENABLED",
             kinds.SWITCH,
-            "`false` is the kill switch: nothing is patched, no thread runs, "
-            "every function does nothing.",
+            "`false` is the kill switch: nothing is patched, no thread runs, every function does "
+            "nothing; so it is with the exporter and `instrument()` in your own pipeline.",
         ),
     ] = True
     capture_messages: Annotated[

@@ -59,7 +59,7 @@ class Session(Block):
             given = None if options is None else options.id
             self.id = given or f"{description.name}:{os.urandom(6).hex()}"
         if self._recorder is not None:
-            self._recorder.session_opened()
+            self._recorder.session_opened(self)
 
     def log(self, message: str, /, **data: object) -> None:
         """Adds a line to the session's log, with whatever belongs to it."""
@@ -88,7 +88,7 @@ class Session(Block):
         """It came to its end, or raised."""
         super().close(error)
         if self._recorder is not None:
-            self._recorder.session_closed()
+            self._recorder.session_closed(self)
 
 
 class Cron(Session):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 from agentpulse_exporter import names
+from agentpulse_exporter.lifetime import after_fork
 from agentpulse_instrumentation import agents
 from agentpulse_instrumentation.agents import AgentCalls, Inside
 from agentpulse_instrumentation.errors import error_type
@@ -51,16 +53,19 @@ class Recorder:
         self._send = send
         self._captures = captures
         self._metrics = Metrics("agentpulse", None)
-        self._started = time.monotonic()
+        # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
+        # a heartbeat which process it came from.
+        self._started = time.time()
         self.defaults: Mapping[str, Any] = {}
         """User and metadata of what happens outside any session."""
-        self._active = 0
-        self._counting = threading.Lock()
+        self._under_way: WeakSet[object] = WeakSet()
+        self._process, self._parent = os.getpid(), 0
+        after_fork(self._in_child)
 
     def vital_signs(self) -> dict[str, float]:
         """What a heartbeat tells: sessions and cron runs under way, and seconds since the start."""
-        uptime = round(time.monotonic() - self._started, 3)
-        return {"active_sessions": self._active, "uptime_s": uptime}
+        uptime = round(max(time.time() - self._started, 0.0), 3)
+        return {"active_sessions": len(self._under_way), "uptime_s": uptime}
 
     def begin(
         self,
@@ -148,8 +153,10 @@ class Recorder:
                 told["error"] = text_of(error)
             self.instant("error", kind, lambda: told)
 
-    def sign_of_life(self) -> ReadableSpan:
-        """The heartbeat that is sent by itself."""
+    def sign_of_life(self) -> ReadableSpan | None:
+        """The heartbeat that is sent by itself. A forked child leaves it to a parent that lives."""
+        if self._parent and os.getppid() == self._parent:
+            return None
         return instant("heartbeat", "heartbeat", data_attributes(self.vital_signs()))
 
     def set_user(self, user: str | None) -> None:
@@ -171,15 +178,19 @@ class Recorder:
                 told = metadata_attributes(values, beside=self.defaults)
                 self.defaults = {**self.defaults, **told}
 
-    def session_opened(self) -> None:
+    def session_opened(self, session: object) -> None:
         """Counts a session that is under way."""
-        with self._counting:
-            self._active += 1
+        self._under_way.add(session)
 
-    def session_closed(self) -> None:
+    def session_closed(self, session: object) -> None:
         """Counts it off."""
-        with self._counting:
-            self._active -= 1
+        self._under_way.discard(session)
+
+    def _in_child(self) -> None:
+        # What is under way was begun by the parent, which ends it.
+        self._under_way = WeakSet()
+        self._started = time.monotonic()
+        self._process, self._parent = os.getpid(), self._process
 
     def _scope(self, description: Description, found: Scope | None) -> Scope:
         outer = None if found is None else found.still_open

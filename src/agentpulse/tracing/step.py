@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
@@ -59,7 +60,8 @@ class Step:
         self._started = perf_counter()
         self._inside = within(scope, set_span_in_context(span, around))
         self._outside: Context | None = None
-        self._open = [True]
+        # The process that began it ends it; in a child that was forked meanwhile nothing happens.
+        self._open = [os.getpid()]
 
     @property
     def is_open(self) -> bool:
@@ -195,6 +197,6 @@ class Step:
     def _close(self) -> bool:
         self.scope.is_over = True
         try:
-            return self._open.pop()
+            return self._open.pop() == os.getpid()
         except IndexError:
             return False

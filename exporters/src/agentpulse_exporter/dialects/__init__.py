@@ -7,6 +7,8 @@ claims is read as it is.
 
 from __future__ import annotations
 
+from functools import partial
+
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import names
@@ -23,6 +25,7 @@ from agentpulse_exporter.dialects import (
 )
 from agentpulse_exporter.dialects.dialect import Attributes, Dialect
 from agentpulse_exporter.dialects.privacy import without_free_text
+from agentpulse_exporter.shield import shielded
 
 DIALECTS = (
     anthropic.DIALECT,
@@ -47,21 +50,32 @@ __all__ = ["DIALECTS", "concerns_agents", "current_attributes", "is_ours", "show
 def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Attributes:
     """The span's attributes in the words of the current conventions. The span stays as it is.
 
-    What was said stays in the words that it is in, but with content.
+    What was said stays in the words that it is in, but with content. Where content can't be read,
+    the rest still is; where that can't be, the attributes are what they are. Never raises.
     """
     attributes: Attributes = span.attributes or {}
     dialect = _dialect_of(span, attributes)
-    return attributes if dialect is None else dialect.current(attributes, with_content=with_content)
+    if dialect is None:
+        return attributes
+    if with_content:
+        read = partial(dialect.current, attributes, with_content=True)
+        said = shielded("read the content of a span of others", read, None)
+        if said is not None:
+            return said
+    return shielded("read a span of others", partial(dialect.current, attributes), attributes)
 
 
 def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
-    """Those of a span's current attributes that are free of content, as far as names can tell."""
+    """Those of a span's current attributes that are free of content, as far as names can tell.
+
+    None, where that can't be told.
+    """
     original: Attributes = span.attributes or {}
     dialect = _dialect_of(span, original)
     if dialect is None or (dialect is genai.DIALECT and not genai.is_of_a_package(span)):
         # Somebody's own span: what is on it is there by their own hand.
         return attributes
-    return without_free_text(attributes)
+    return shielded("tell content apart", lambda: without_free_text(attributes), {})
 
 
 def concerns_agents(span: ReadableSpan) -> bool:

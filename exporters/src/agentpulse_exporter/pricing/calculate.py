@@ -1,12 +1,17 @@
 """The price of a call: the user's own prices first, then the table's."""
 
 import time
+from math import isfinite
+from operator import index
+from types import UnionType
+from typing import Any
 
 from agentpulse_exporter.pricing.model import Context
 from agentpulse_exporter.pricing.overrides import PriceOverrides
 from agentpulse_exporter.pricing.table import PriceTable, price_table
 from agentpulse_exporter.pricing.tariff import Tariff
 from agentpulse_exporter.pricing.usage import Cost, Usage, counts_of
+from agentpulse_exporter.shield import shielded
 
 _AS_ASKED: Context = {}
 
@@ -14,9 +19,15 @@ _AS_ASKED: Context = {}
 def price(usage: Usage, overrides: PriceOverrides | None = None) -> Cost | None:
     """What a call cost; `None` for an unknown model, or where nothing is known of what it used.
 
-    Never raises for odd usage: see `usage.py` for how it is read. A tier or mode without a price of
-    its own costs what the standard one does.
+    Never raises: see `usage.py` for how odd usage is read. A tier or mode without a price of its
+    own costs what the standard one does.
     """
+    cost = shielded("price a call", lambda: _priced(usage, overrides), None)
+    # Of absurd counts or prices it may be more than a number can say.
+    return cost if cost is not None and isfinite(cost.total) else None
+
+
+def _priced(usage: Usage, overrides: PriceOverrides | None) -> Cost | None:
     counts = counts_of(usage)
     table = price_table()
     names = [name for name in (usage.model, usage.request_model) if name]
@@ -48,7 +59,7 @@ def calculate_cost(
     at: float | None = None,
     overrides: PriceOverrides | None = None,
 ) -> float | None:
-    """What a call costs in USD; `None` for an unknown model.
+    """What a call costs in USD; `None` for an unknown model, or without a price table.
 
     Args:
         model: Any usual spelling of the model's name.
@@ -62,22 +73,51 @@ def calculate_cost(
         service_tier: The tier that served the call (`flex`, `priority`, `batch`, …).
         at: When, in seconds since 1970, because prices change; now, if `None`.
         overrides: The user's own prices.
+
+    Raises:
+        TypeError: An argument is of another type. Nothing else raises.
     """
+    _check(str, "the name of a model", model=model)
+    _check(str | None, "a text or None", provider=provider, service_tier=service_tier)
+    _check(int | float | None, "seconds since 1970 or None", at=at)
+    _check(PriceOverrides | None, "PriceOverrides or None", overrides=overrides)
     cost = price(
         Usage(
             provider=provider,
             model=model,
             at=at,
             service_tier=service_tier,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=cache_read_tokens,
-            cache_write_tokens=cache_write_tokens,
-            cache_write_1h_tokens=cache_write_1h_tokens,
+            input_tokens=_tokens("input_tokens", input_tokens),
+            output_tokens=_tokens("output_tokens", output_tokens),
+            # Where no tokens are known, none from a cache are no figure either.
+            cache_read_tokens=_tokens("cache_read_tokens", cache_read_tokens) or None,
+            cache_write_tokens=_tokens("cache_write_tokens", cache_write_tokens) or None,
+            cache_write_1h_tokens=_tokens("cache_write_1h_tokens", cache_write_1h_tokens) or None,
         ),
         overrides,
     )
     return None if cost is None else cost.total
+
+
+def _tokens(name: str, given: Any) -> Any:
+    """A number of tokens. Answers of providers have None where they report none."""
+    if given is None or isinstance(given, float):
+        return given
+    try:
+        # Also of the whole numbers that numerical libraries have.
+        return index(given)
+    except TypeError:
+        raise _wrong_type(name, given, "a number of tokens") from None
+
+
+def _check(kind: type | UnionType, expected: str, **given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise _wrong_type(name, value, expected)
+
+
+def _wrong_type(name: str, given: object, expected: str) -> TypeError:
+    return TypeError(f"The argument {name} is of type {type(given).__name__}; expected {expected}.")
 
 
 def _own_tariff(

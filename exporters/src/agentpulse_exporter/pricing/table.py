@@ -7,6 +7,7 @@ there is no lock that a fork could find taken.
 from __future__ import annotations
 
 import json
+import logging
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from agentpulse_exporter.pricing.model import Model, Record
 from agentpulse_exporter.pricing.providers import MAKERS, OPEN, is_gateway, provider_id
 from agentpulse_exporter.pricing.spellings import cloud_of, spellings
 
+_logger = logging.getLogger("agentpulse.exporter")
+
 _MOST_LOOKUPS = 2048
+_NO_PRICES = '{"source": "no price table", "date": "unknown", "providers": {}}'
 
 
 class _ProviderRecord(TypedDict, total=False):
@@ -167,8 +171,18 @@ _table: PriceTable | None = None
 
 
 def price_table() -> PriceTable:
-    """The table, read at the first call."""
+    """The table, read at the first call. One that can't be read is empty, which is logged once."""
     global _table  # noqa: PLW0603  # it is read once for the life of the process
     if _table is None:
-        _table = PriceTable(pkgutil.get_data("agentpulse_exporter", "prices.json") or b"")
+        try:
+            # By the package's loader, which also reads from a zip file or a packaged program.
+            _table = PriceTable(pkgutil.get_data("agentpulse_exporter", "prices.json") or b"")
+        except Exception as error:  # noqa: BLE001  # a file that is missing or damaged in any way
+            _logger.warning(
+                "The price table can't be read (%s), so costs are unknown but for your own prices"
+                " (AGENTPULSE_PRICES). Reinstall agentpulse-exporter; a packaged program needs its"
+                " file agentpulse_exporter/prices.json.",
+                type(error).__name__,
+            )
+            _table = PriceTable(_NO_PRICES)
     return _table

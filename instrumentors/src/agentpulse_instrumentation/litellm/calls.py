@@ -10,6 +10,7 @@ What is kept for a call hangs on its `Logging` object, weakly, and goes with it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -48,6 +49,8 @@ class Attempt:
     """The body that the provider answered with, where LiteLLM has told it."""
     answered_at: int | None = None
     """When the answer was there, or the last chunk of it that came: nanoseconds since 1970."""
+    process: int = field(default_factory=os.getpid)
+    """In which it began; a child that was forked meanwhile leaves it to that."""
 
     @property
     def is_billed(self) -> bool:
@@ -100,11 +103,12 @@ class Call:
         return self.place.context
 
     def take(self) -> Attempt | None:
-        """The attempt that is under way, which is over with that."""
+        """The attempt that is under way, which is over with that. None for one of the parent's."""
         try:
-            return self.open.pop()
+            attempt = self.open.pop()
         except IndexError:
             return None
+        return attempt if attempt.process == os.getpid() else None
 
     def mark_layers(self) -> None:
         """Tells the calls of LiteLLM that this one is made for that it is their work."""

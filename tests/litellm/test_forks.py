@@ -1,0 +1,39 @@
+"""A call of LiteLLM that is open at a fork is told by the process that began it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from fakes.receiver import Receiver
+
+from agentpulse.demo.provider import FakeProvider
+
+PROGRAM = """
+import gc, os, sys, agentpulse, litellm
+agentpulse.init(endpoint=sys.argv[1], heartbeat_interval=0)
+said = [{"role": "user", "content": "What is new?"}]
+given = {"model": "anthropic/claude-haiku-4-5", "api_base": sys.argv[2], "api_key": "x"}
+stream = litellm.completion(**given, messages=said, stream=True)
+next(stream)
+pid = os.fork()
+if pid:
+    os.waitpid(pid, 0)
+if sys.argv[3] == "left" or not pid:
+    del stream
+    gc.collect()
+else:
+    list(stream)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("ending", ["read", "left"])
+def test_a_stream_that_is_open_at_a_fork_is_told_once(ending: str) -> None:
+    with Receiver() as receiver, FakeProvider() as provider:
+        command = [sys.executable, "-c", PROGRAM, receiver.url, provider.anthropic_url, ending]
+        subprocess.run(command, capture_output=True, check=True, timeout=50)
+        (call,) = receiver.of_kind("llm_call")
+    assert call["data"].get("estimated", False) is (ending == "left")
