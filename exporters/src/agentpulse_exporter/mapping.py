@@ -106,8 +106,8 @@ class Mapper:
         Raises:
             RedactionFailed: as `redacted` does.
         """
-        placed = shielded("place a span", partial(self.ancestry.placed, span), span)
-        span = without_bodies_of(placed)
+        span = shielded("place a span", partial(self.ancestry.placed, span), span)
+        span = without_bodies_of(span)
         attributes = current_attributes(span, with_content=self.capture_messages)
         if self.redact is not None and (self.capture_messages or _is_captured(span)):
             span, attributes = redacted(span, attributes, self.redact)

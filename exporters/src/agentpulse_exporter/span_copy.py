@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import cast
 
 from opentelemetry.sdk.resources import Resource
@@ -13,6 +14,8 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from agentpulse_exporter import names
 from agentpulse_exporter.bodies import without_bodies
 from agentpulse_exporter.content import without_content
+from agentpulse_exporter.limits import CUT
+from agentpulse_exporter.shield import shielded
 
 
 def without_bodies_of(span: ReadableSpan) -> ReadableSpan:
@@ -20,7 +23,7 @@ def without_bodies_of(span: ReadableSpan) -> ReadableSpan:
     attributes = _shown(span.attributes)
     events = [_shown(event.attributes) for event in span.events]
     description = span.status.description
-    told = without_bodies(description)
+    told = None if description is None else str(_without(description))
     if attributes is None and told == description and not any(events):
         return span
     status = span.status if told == description else Status(span.status.status_code, told)
@@ -35,10 +38,11 @@ def _shown(attributes: Mapping[str, object] | None) -> Mapping[str, object] | No
 
 
 def _without(value: object) -> object:
-    if isinstance(value, (str, tuple)):
-        shown = without_bodies(cast("object", value))
-        return tuple(cast("list[object]", shown)) if isinstance(value, tuple) else shown
-    return value if isinstance(value, (bool, int, float)) else without_bodies(value)
+    if isinstance(value, (bool, int, float)):
+        return value
+    # What can't be looked through must not leave.
+    shown = shielded("look for files in a text", partial(without_bodies, value), CUT)
+    return tuple(cast("list[object]", shown)) if isinstance(shown, list) else shown
 
 
 class SpanCopy(ReadableSpan):
