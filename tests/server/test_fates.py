@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from typing import Any
 
 import pytest
+from fakes import processes
 from server.conftest import NOW, Clock, event, get, request, send
 from server.test_page import Page
 
@@ -353,7 +353,7 @@ def test_a_program_that_is_killed_is_not_green(
     monkeypatch.setenv("AGENTPULSE_ENDPOINT", server.url)
     clock.now = time.time()
     command = [sys.executable, "-c", KILLED]
-    killed = subprocess.run(command, env={**os.environ, "KILL": "1"}, timeout=50, check=False)
+    killed = processes.run(command, env={**os.environ, "KILL": "1"})
     assert killed.returncode == -signal.SIGKILL
     started = max(each["ts"] for each in server.events("span_start"))
     clock.now = started + 1.5
@@ -363,7 +363,7 @@ def test_a_program_that_is_killed_is_not_green(
     assert {each["status"] for each in get(server, "/v1/sessions")["sessions"]} == {"lost"}
 
     clock.now = time.time()
-    subprocess.run(command, timeout=50, check=True)
+    processes.run(command, check=True)
     (job,) = get(server, "/v1/crons")["crons"]
     assert (job["runs"], job["failures"], job["success_rate"]) == (2, 1, 0.5)
     assert job["last_run"]["status"] == "ok"
