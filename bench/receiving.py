@@ -14,6 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import loads
+from agentpulse_exporter.local_key import key_file, read_key
 
 PAGES = (10_000, 100_000)
 """Events that the server has when its page is asked for."""
@@ -54,7 +55,11 @@ def measured(database: Path, runs: int) -> dict[str, float]:
 
 def post(url: str, bodies: list[bytes]) -> None:
     connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Encoding": "gzip",
+        **authorization(url),
+    }
     for body in bodies:
         connection.request("POST", "/v1/ingest", body, headers)
         response = connection.getresponse()
@@ -69,7 +74,13 @@ def page_at(events: int) -> str:
 
 def page(url: str) -> float:
     """Milliseconds that the page takes."""
+    asked = urllib.request.Request(url, headers=authorization(url))
     started = time.perf_counter()
-    with urllib.request.urlopen(url, timeout=120) as answer:
+    with urllib.request.urlopen(asked, timeout=120) as answer:
         answer.read()
     return (time.perf_counter() - started) * 1000
+
+
+def authorization(url: str) -> dict[str, str]:
+    """The key that the server left for programs of its user."""
+    return {"Authorization": f"Bearer {read_key(key_file(int(url.rpartition(':')[2])))}"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from agentpulse_exporter import shield as exporter_shield
 from agentpulse_instrumentation import instrument, shield, uninstrument
+from fakes import ports
 from fakes.logs import Logs
 from opentelemetry import trace
 from opentelemetry._logs import _internal as logs_api
@@ -17,7 +18,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-pytest_plugins = ("conventions", "pytester")
+from agentpulse import provider as agentpulse_provider
+
+pytest_plugins = ("conventions", "leftovers", "pytester")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where local servers leave their keys, and programs look for them; not the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +53,22 @@ def no_provider_is_left_behind() -> Iterator[None]:
     yield
     trace._TRACER_PROVIDER = None  # there is no public way back
     trace._TRACER_PROVIDER_SET_ONCE._done = False  # the same
+    agentpulse_provider._own = None
     logs_api._LOGGER_PROVIDER = None
     logs_api._LOGGER_PROVIDER_SET_ONCE._done = False
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port where nobody listens but what the test has listen there."""
+    with ports.kept() as port:
+        yield port
+
+
+@pytest.fixture
+def refusing(port: int) -> str:
+    """An address where nobody listens."""
+    return f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

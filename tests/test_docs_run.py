@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from fakes.collector import Collector, attributes_of
 from fakes.pages import Block, blocks
 from fakes.receiver import Receiver
@@ -46,14 +46,10 @@ class Surroundings:
 
     def run(self, command: list[str], folder: Path) -> None:
         """Runs a command to its end, which has to be a quiet and good one."""
-        done = subprocess.run(
+        done = processes.run(
             command,
             cwd=folder,
             env={**os.environ, **self.variables},
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
 

@@ -27,7 +27,7 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
-def sdk_init(joined: Joined | None) -> ReadableSpan:
+def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
     """The event that `init` sends; `joined`, what it joined, where that is known."""
     instrumented = [Requirement(kind.supported).name for kind in INSTRUMENTORS.values()]
     versions = ((name, installed_version(name)) for name in instrumented)
@@ -39,6 +39,8 @@ def sdk_init(joined: Joined | None) -> ReadableSpan:
         "sdk_version": VERSION,
         "libraries": libraries,
         "program": _program(),
+        # So that a receiver knows from when on silence means that this process was killed.
+        "heartbeat_interval": heartbeat_interval,
     }
     if joined is not None:
         told["tracer_provider"] = joined.provider

@@ -64,6 +64,8 @@ class AgentPulse:
         self.settings = settings
         self._pipeline = pipeline
         self.is_shut_down = False
+        self._is_complete = False
+        """Whether nothing was lost, once it is shut down."""
         self.is_automatic = False
         """Whether it was started for a program that has not called `init` by itself so far."""
 
@@ -87,10 +89,11 @@ class AgentPulse:
         return self._pipeline.joined() if self._pipeline is not None and self.is_on else None
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Sends what has ended until now; waits `timeout` seconds at most.
+        """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
 
         Returns:
-            True only if all of it was accepted, also by whom else it is sent to. Never raises.
+            True only if all of it was accepted, also by whom else it is sent to. A loss that no
+            flush has reported so far makes it False, also where it came before.
         """
         return self._pipeline is None or self._pipeline.flush(timeout)
 
@@ -108,11 +111,12 @@ class AgentPulse:
         """Takes every patch back, sends what is queued and stops; works once.
 
         Returns:
-            True only if all that was recorded was accepted within `timeout` seconds, also at
-            `otlp_endpoint`. Exporters of OTEL_TRACES_EXPORTER go on: `flush` asks them, too.
+            True only if all that was ever recorded was accepted, within `timeout` seconds, also at
+            `otlp_endpoint`; the same when it is called again. Exporters of OTEL_TRACES_EXPORTER go
+            on: `flush` asks them, too.
         """
         with lifecycle:
-            if self.is_shut_down:
-                return True
-            self.is_shut_down = True
-            return self._pipeline is None or self._pipeline.stop(timeout)
+            if not self.is_shut_down:
+                self.is_shut_down = True
+                self._is_complete = self._pipeline is None or self._pipeline.stop(timeout)
+            return self._is_complete

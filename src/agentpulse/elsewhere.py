@@ -44,13 +44,13 @@ class Elsewhere:
             told[each.destination] = _sum(told.get(each.destination, Stats()), since)
         return told
 
-    def begin_flush(self) -> Callable[[float], bool]:
+    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
         """Has what has ended until now sent in the background, to all of them.
 
         Returns:
             Waits for that until a monotonic time, and says whether all of it was accepted.
         """
-        waits = [each.begin_flush() for each in self._all()]
+        waits = [each.begin_flush(timeout) for each in self._all()]
 
         def are_sent(deadline: float) -> bool:
             sent = [wait(deadline - time.monotonic()) for wait in waits]

@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from agentpulse_exporter import CostEnrichingExporter
+from agentpulse_exporter.counters import Counters
 from agentpulse_exporter.dialects import concerns_agents
 from agentpulse_exporter.origins import origins
 from agentpulse_exporter.private import PrivateExporter
 
 from agentpulse.bounded import BoundedBatchProcessor
 from agentpulse.logs import warn_once
-from agentpulse.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from agentpulse.settings import Settings
@@ -40,21 +40,22 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
         )
         return None
     address = endpoint if endpoint.endswith(_PATH) else endpoint + _PATH
-    outcomes = Outcomes()
+    destination = settings.shown("otlp_endpoint").strip("'")
+    counters = Counters(destination)
     private = PrivateExporter(
         OTLPSpanExporter(endpoint=address, timeout=_timeout()),
         capture_messages=settings.capture_messages,
         redact=settings.redact,
-        on_drop=outcomes.drop,
+        on_drop=counters.dropped,
     )
     priced = CostEnrichingExporter(private, prices=settings.prices, enabled=settings.enabled)
     return BoundedBatchProcessor(
         priced,
-        settings.shown("otlp_endpoint").strip("'"),
+        destination,
         takes=lambda span: (
             (settings.export_all_spans or concerns_agents(span)) and not origins.is_inherited(span)
         ),
-        outcomes=outcomes,
+        counters=counters,
         max_queue_size=settings.max_queue_size,
         shutdown_timeout=settings.shutdown_timeout,
     )

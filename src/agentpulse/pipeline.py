@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
+from agentpulse_exporter._delivery.waits import bounded
 from agentpulse_exporter.lifetime import at_exit
 from agentpulse_instrumentation import instrument, uninstrument
 from agentpulse_instrumentation.policy import ContentPolicy
@@ -58,7 +59,7 @@ class Pipeline:
         joined = self.joined()
         if joined is not None:
             say(joined)
-        self.processor.enqueue(sdk_init(joined))
+        self.processor.enqueue(sdk_init(joined, settings.heartbeat_interval))
 
     def joined(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
@@ -74,8 +75,8 @@ class Pipeline:
         Returns:
             Whether all of it was accepted within the timeout, in seconds.
         """
-        deadline = time.monotonic() + timeout
-        is_sent_elsewhere = self._elsewhere.begin_flush()
+        deadline = time.monotonic() + bounded(timeout)
+        is_sent_elsewhere = self._elsewhere.begin_flush(timeout)
         is_complete = self.processor.flush(timeout)
         return is_sent_elsewhere(deadline) and is_complete
 
@@ -85,7 +86,7 @@ class Pipeline:
         Returns:
             Whether both accepted everything within the timeout, in seconds.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + bounded(timeout)
         is_complete = is_sent_elsewhere = False
         try:
             self._sources.close()

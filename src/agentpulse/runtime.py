@@ -85,9 +85,9 @@ def shutdown(timeout: float = 5.0) -> bool:
     """Takes every patch back, sends what is queued and stops; `init` works again afterwards.
 
     Returns:
-        True only if all that was recorded was accepted within `timeout` seconds, also at
-        `otlp_endpoint`. Exporters of OTEL_TRACES_EXPORTER go on: `flush` asks them, too.
-        Twice is fine.
+        True only if all that was ever recorded was accepted, within `timeout` seconds, also at
+        `otlp_endpoint`; the same when it is called again. Exporters of OTEL_TRACES_EXPORTER go on:
+        `flush` asks them, too.
     """
     return _client is None or _client.shutdown(timeout)
 
@@ -96,8 +96,9 @@ def flush(timeout: float = 5.0) -> bool:
     """Sends what has ended until now; waits `timeout` seconds at most.
 
     Returns:
-        True only if all of it was accepted, also by whom else it is sent to. Never raises; before
-        `init` there is nothing to send.
+        True only if all of it was accepted, also by whom else it is sent to. A loss that no flush
+        has reported so far makes it False, also where it came before. Never raises; before `init`
+        there is nothing to send.
     """
     return _client is None or _client.flush(timeout)
 

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import CostEnrichingExporter
+from fakes import processes
 from fakes.collector import Collector, attributes_of
 from fakes.pipe import becomes_true
 from fakes.receiver import Receiver
@@ -44,34 +44,24 @@ def end() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def collector(end: Collector, tmp_path: Path) -> Iterator[str]:
+def collector(end: Collector, port: int, tmp_path: Path) -> Iterator[str]:
     """The address of a collector of another make, which forwards all to `end`."""
     assert FOUND is not None
     assert FOUND.origin is not None
-    ports = free_ports(2)
     command = [
         *(str(Path(FOUND.origin).parent / "rotel-agent"), "start"),
-        *("--otlp-grpc-endpoint", f"127.0.0.1:{ports[0]}"),
-        *("--otlp-http-endpoint", f"127.0.0.1:{ports[1]}"),
+        *("--otlp-grpc-endpoint", "127.0.0.1:0"),
+        *("--otlp-http-endpoint", f"127.0.0.1:{port}"),
         *("--exporter", "otlp", "--otlp-exporter-protocol", "http"),
         *("--otlp-exporter-endpoint", end.url),
         *("--pid-file", str(tmp_path / "pid"), "--log-file", str(tmp_path / "log")),
     ]
     # Its telemetry of its own is off unless a variable asks for it, so it gets none of them.
     environ = {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as running:
-        assert becomes_true(lambda: running.poll() is not None or listens(ports[1]), PATIENCE)
+    with processes.running(command, env=environ) as running:
+        assert becomes_true(lambda: running.poll() is not None or listens(port), PATIENCE)
         assert running.poll() is None
-        yield f"http://127.0.0.1:{ports[1]}"
-        running.terminate()
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+        yield f"http://127.0.0.1:{port}"
 
 
 def listens(port: int) -> bool:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from fakes.signals import must_be_heard
+from fakes import processes
 
 from agentpulse.demo import summary
 from agentpulse.demo.agent import NightShift
 from agentpulse.demo.provider import Charge, FakeProvider
 
 COMMAND = [sys.executable, "-m", "agentpulse", "demo"]
-ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONWARNINGS": "error"}
+VARIABLES = {"COLUMNS": "80", "PYTHONWARNINGS": "error"}
 
 
 def demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env={**ENVIRONMENT, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return processes.run([*COMMAND, *arguments], env={**os.environ, **VARIABLES, **variables})
 
 
 def test_the_demo_shows_what_was_recorded_and_that_it_agrees_with_the_bill() -> None:
@@ -65,18 +60,26 @@ def test_the_demo_takes_nothing_from_the_users_own_settings() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Ctrl-C is sent otherwise on Windows")
-def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
-    must_be_heard(signal.SIGINT)
-    running = subprocess.Popen(
-        [*COMMAND, "--port", "0"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
-    with running:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_goes_on_until_a_signal_and_then_ends_well(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    command = [*COMMAND, "--port", "0"]
+    environ = {**os.environ, **VARIABLES, "XDG_DATA_HOME": str(tmp_path)}
+    with processes.running(command, env=environ) as running:
         assert running.stdout is not None
         while not running.stdout.readline().startswith("The agent goes on."):
             assert running.poll() is None
-        running.send_signal(signal.SIGINT)
-        assert running.stdout.read().endswith("Ended.\n")
-    assert running.returncode == 0
+        # The address that opens the page is one line, however narrow the terminal is.
+        assert re.fullmatch(
+            r"http://127\.0\.0\.1:\d+/open/[0-9a-f]{48}\n", running.stdout.readline()
+        )
+        running.send_signal(number)
+        out, err = processes.ended(running)
+    assert (running.returncode, err) == (0, "")
+    assert out.endswith("Ended.\n")
+    # The key of its server is gone with it.
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_agent_can_work_night_after_night() -> None:

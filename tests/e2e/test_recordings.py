@@ -15,7 +15,6 @@ pytestmark = [
     # Providers answer with more than the clients' types know of, and pydantic says so.
     pytest.mark.filterwarnings("ignore:Pydantic serializer warnings"),
     pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning"),
-    pytest.mark.timeout(300),
 ]
 
 CASES = [(operation, stream) for operation in recordings.OPERATIONS for stream in (False, True)]

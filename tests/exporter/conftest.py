@@ -7,13 +7,27 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import delivery
-from fakes.pipe import Pipe
+from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(delivery, "FIRST_LOOK", 0.01)
+
+
+def ended(number: int) -> list[ReadableSpan]:
+    """So many calls that have ended."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    for _ in range(number):
+        provider.get_tracer("tests").start_span("chat", attributes=CALL).end()
+    return list(memory.get_finished_spans())
 
 
 @pytest.fixture

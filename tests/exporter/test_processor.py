@@ -11,19 +11,27 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from agentpulse_exporter import waiting
-from fakes.pipe import CALL, Pipe, adds_up, becomes_true
+from agentpulse_exporter import (
+    AgentPulseSpanExporter,
+    AgentPulseSpanProcessor,
+    ConfigurationError,
+)
+from agentpulse_exporter._delivery import memory
+from fakes import processes
+from fakes.pipe import CALL, KEY, Pipe, adds_up, becomes_true
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import StatusCode
 
 
 def test_a_full_queue_drops_the_oldest_and_counts_it(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
-    receiver.script.append((429, {"Retry-After": "1"}))
+    receiver.script.extend([(429, {"Retry-After": "1"})] * 2)
     sending = pipe(max_queue_size=5, max_batch_size=100)
     sending.call("first")
     sending.processor.flush(timeout=0.1)
@@ -36,16 +44,85 @@ def test_a_full_queue_drops_the_oldest_and_counts_it(
     assert adds_up(sending.processor.stats())
 
 
-def test_waiting_text_is_bounded(
-    receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+FORMS: dict[str, Callable[[Any], object]] = {
+    "a text": lambda span: span.set_attribute("gen_ai.input.messages", "x" * 40_000),
+    "beyond ASCII": lambda span: span.set_attribute("gen_ai.input.messages", "\U0001f600" * 10_000),
+    "a list of texts": lambda span: span.set_attribute("gen_ai.prompts", ["x" * 40] * 350),
+    "a list of numbers": lambda span: span.set_attribute("embedding", [0.5] * 1300),
+    "an event": lambda span: span.add_event("gen_ai.content.prompt", {"prompt": "x" * 40_000}),
+    "an exception": lambda span: span.record_exception(ValueError("x" * 20_000)),
+    "a link": lambda span: span.add_link(span.get_span_context(), {"prompt": "x" * 40_000}),
+    "a status": lambda span: span.set_status(StatusCode.ERROR, "x" * 40_000),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_waits_is_bounded_by_the_bytes_that_it_takes(
+    form: str, receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(memory, "MOST_TEXT", 100_000)
     sending = pipe()
-    for _ in range(10):
-        sending.call(text="x" * 4_000)
-    assert sending.processor.stats().dropped["memory_full"] >= 7
+    for number in range(10):
+        span = sending.tracer.start_span(str(number), attributes=CALL)
+        FORMS[form](span)
+        span.end()
+    # Two fit, and one of 40,000 characters of which some are counted twice.
+    assert 7 <= sending.processor.stats().dropped["memory_full"] <= 8
+    assert not sending.processor.flush(timeout=5)
     assert sending.processor.flush(timeout=5)
     assert adds_up(sending.processor.stats())
+    assert [event["data"]["name"] for event in receiver.of_kind("llm_call")][-2:] == ["8", "9"]
+
+
+def test_no_more_text_is_taken_at_once_than_memory_allows(
+    receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MOST_TEXT_AT_ONCE", 10_000)
+    taken: list[int] = []
+    sending = pipe()
+    send = sending.exporter.send
+    monkeypatch.setattr(
+        sending.exporter,
+        "send",
+        lambda spans, **more: (taken.append(len(spans)), send(spans, **more)),
+    )
+    for _ in range(10):
+        sending.call(text="x" * 6_000)
+    assert sending.processor.flush()
+    assert taken[:5] == [2] * 5
+
+
+def test_a_queue_of_any_size_holds_as_many_ordinary_spans(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    receiver.script.extend([(429, {"Retry-After": "60"})] * 2)
+    sending = pipe(max_queue_size=20_000, max_batch_size=1)
+    sending.call()
+    assert becomes_true(lambda: sending.exporter.pause() > 0)
+    for _ in range(20_000):
+        sending.call()
+    assert sending.processor.stats().dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "flush_interval": [0, 0.0, -1, float("inf"), float("nan"), "5", None, True],
+        "max_queue_size": [0, -1, 1.5, "100", None, True],
+        "max_batch_size": [0, -1, 1.5, "100", None, True],
+        "shutdown_timeout": [-1, float("inf"), float("nan"), "5", None],
+    }.items(),
+)
+def test_an_argument_that_would_spin_or_lose_is_refused(
+    name: str, values: list[object], receiver: Receiver
+) -> None:
+    exporter = AgentPulseSpanExporter(KEY, receiver.url)
+    for value in values:
+        given: dict[str, Any] = {name: value}
+        with pytest.raises(ValueError, match=f"The argument {name} is .*; expected") as raised:
+            AgentPulseSpanProcessor(exporter, **given)
+        assert isinstance(raised.value, ConfigurationError)
+    exporter.shutdown()
 
 
 def test_what_ends_after_the_stop_is_counted(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
@@ -93,7 +170,7 @@ def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
 ) -> None:
     sending = pipe()
     inside = []
-    queue = sending.processor._queue
+    queue = sending.processor._queue._waiting
     drop = queue._drop_oldest
 
     def ends_another(reason: str) -> None:
@@ -104,7 +181,7 @@ def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
 
     monkeypatch.setattr(queue, "_drop_oldest", ends_another)
     monkeypatch.setattr(queue, "_most", 1)
-    sending.processor._is_called = True  # the worker stays asleep meanwhile
+    sending.processor._queue._is_called = True  # the worker stays asleep meanwhile
     sending.call()
     sending.call()
     gc.collect()
@@ -214,7 +291,7 @@ def test_a_full_queue_goes_out_in_full_requests(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe()
-    sending.processor._is_called = True  # the worker stays asleep meanwhile
+    sending.processor._queue._is_called = True  # the worker stays asleep meanwhile
     for number in range(1000):
         sending.call(str(number))
     assert sending.processor.flush(timeout=20)
@@ -290,7 +367,7 @@ def test_a_stop_ends_every_flush_that_waits(silent: str, pipe: Callable[..., Pip
     ]
     for thread in flushes:
         thread.start()
-    assert becomes_true(lambda: sending.processor._calls.qsize() == 2)
+    assert becomes_true(lambda: len(sending.processor._queue._flushes) == 2)
     sending.processor.stop(timeout=0.1)
     for thread in flushes:
         thread.join(timeout=10)
@@ -310,8 +387,8 @@ def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
                 sending.call("from a finalizer", text="x" * 20_000)
             return super().popleft()
 
-    monkeypatch.setattr(waiting, "MOST_TEXT", 10_000)
-    monkeypatch.setattr(sending.processor._queue, "_spans", Interrupted())
+    monkeypatch.setattr(memory, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(sending.processor._queue._waiting, "_spans", Interrupted())
     for _ in range(3):
         sending.call()
     assert not sending.processor.flush()
@@ -322,13 +399,7 @@ def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
 
 
 def run(program: str, url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, url],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    return processes.run([sys.executable, "-W", "error", "-c", program, url])
 
 
 def test_a_program_ends_though_its_receiver_does_not_answer(silent: str) -> None:
@@ -337,10 +408,8 @@ def test_a_program_ends_though_its_receiver_does_not_answer(silent: str) -> None
     assert "250 spans did not reach AgentPulse" in ended.stderr
 
 
-def test_a_program_ends_though_nobody_listens() -> None:
-    with Receiver() as gone:
-        address = gone.url
-    ended = run(PROGRAM, address)
+def test_a_program_ends_though_nobody_listens(refusing: str) -> None:
+    ended = run(PROGRAM, refusing)
     assert ended.returncode == 0
     assert "250 spans did not reach AgentPulse" in ended.stderr
 

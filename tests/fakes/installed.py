@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
+
+from fakes import processes
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "tests" / "ways"
@@ -12,17 +13,13 @@ DIST = {wheel.name.partition("-")[0]: wheel for wheel in sorted((ROOT / "dist").
 _FOLDER = Path(os.environ.get("AGENTPULSE_TEST_ENVIRONMENTS", ""))
 
 
-def run(environment: str, *command: str, seconds: float = 50, **variables: str) -> str:
+def run(environment: str, *command: str, **variables: str) -> str:
     """What a command of an environment prints; it ends well, and complains of nothing."""
     folder = _FOLDER / environment / "bin"
-    done = subprocess.run(
+    done = processes.run(
         [folder / command[0], *command[1:]],
         cwd=_FOLDER,
         env={"PATH": str(folder), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -46,8 +46,8 @@ def adds_up(stats: Stats) -> bool:
     return stats.ended == stats.accepted + sum(stats.dropped.values()) + stats.queued
 
 
-def becomes_true(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether the condition holds, now or before the time is up."""
+def becomes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether the condition holds, now or before the time is up, which is long: it ends a hang."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

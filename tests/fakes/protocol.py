@@ -77,6 +77,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "architecture": Text,
         "sdk_version": Text,
         "program": Text,
+        "heartbeat_interval": Number,
     },
 }
 _OPTIONAL: dict[str, dict[str, Any]] = {

@@ -17,6 +17,7 @@ from fakes.protocol import complaints
 
 MAX_BODY = 256 * 1024
 MAX_DATA = 16_384
+HANG_UP = 0
 
 
 def _not_a_number(name: str) -> None:
@@ -36,11 +37,17 @@ def _whole(digits: str) -> int:
 class Receiver:
     """Keeps the requests it got and the events it took; a context manager.
 
-    `script` holds the answers to give first: a status, or a status and headers. An event that
-    `takes` is false for costs its batch, or only itself where `keeps_the_rest`.
+    `script` holds the answers to give first: a status, or a status and headers. With the status
+    HANG_UP the connection ends without an answer. An event that `takes` is false for costs its
+    batch, or only itself where `keeps_the_rest`.
     """
 
     reads_gzip: bool = True
+    answer_to_gzip: int = 500
+    """Of one that reads none."""
+    fails_before_it_reads: bool = True
+    """Whether `script` answers what it couldn't read, too."""
+    port: int = 0
     max_events: int = 100
     takes: Callable[[dict[str, Any]], bool] = lambda event: True
     keeps_the_rest: bool = False
@@ -55,10 +62,15 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Head and body of an answer are two packets, the second of which would wait for 40 ms.
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
                 status, headers = receiver.judge(dict(self.headers), self.path, raw)
+                if status == HANG_UP:
+                    self.close_connection = True
+                    return
                 told = receiver.taken if status == 200 else {"error": "no"}
                 body = json.dumps(told).encode()
                 self.send_response(status)
@@ -71,7 +83,7 @@ class Receiver:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -89,14 +101,15 @@ class Receiver:
 
     def judge(self, headers: dict[str, str], path: str, raw: bytes) -> tuple[int, dict[str, str]]:
         self.requests.append({"path": path, "headers": headers, "raw": raw})
-        if self.script:
+        is_read = self.reads_gzip or headers.get("Content-Encoding") != "gzip"
+        if self.script and (is_read or self.fails_before_it_reads):
             told = self.script.popleft()
             status, more = told if isinstance(told, tuple) else (told, {})
             if status != 200:
                 return status, more
+        if not is_read:
+            return self.answer_to_gzip, {}
         if headers.get("Content-Encoding") == "gzip":
-            if not self.reads_gzip:
-                return 500, {}
             raw = gzip.decompress(raw)
         if not headers.get("Authorization", "Bearer ap_").startswith("Bearer ap_"):
             return 401, {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 from agentpulse_instrumentation import LangChainInstrumentor, instrument, uninstrument
+from fakes import processes
 from fakes.stacks import (
     MODELS,
     MODES,
@@ -251,7 +251,5 @@ RunnableLambda(lambda x: x).with_config(run_name="job").invoke(1)
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_it_works_whichever_is_imported_first(when: str):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, when], capture_output=True, text=True, check=True
-    )
+    done = processes.run([sys.executable, "-c", PROGRAM, when], check=True)
     assert done.stdout == "invoke_workflow job"

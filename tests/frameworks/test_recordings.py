@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(not recordings.is_present(), reason=recordings.WHY_ABSENT),
     # LangChain warns of models that are deprecated, and of answers to what was not asked.
     pytest.mark.filterwarnings("ignore"),
-    pytest.mark.timeout(300),
 ]
 
 

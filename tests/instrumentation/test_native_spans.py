@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ import anthropic
 import anthropic._base_client
 import pytest
 from agentpulse_instrumentation import uninstrument
+from fakes import processes
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -211,13 +211,8 @@ def scopes(memory):
 
 def result_of(provider: FakeProvider, code: str) -> Any:
     given = provider.anthropic_url, json.dumps(BODY)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM + code, *given],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+    done = processes.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM + code, *given], env=dict(os.environ)
     )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)

@@ -21,8 +21,8 @@ HOSTS = {
     "https://api.mistral.ai/v1": ("mistral_ai", False),
     "https://api.x.ai/v1": ("x_ai", True),
     "https://api.perplexity.ai": ("perplexity", False),
-    "https://openrouter.ai/api/v1": ("openrouter", True),
-    "https://api.together.xyz/v1": ("together", True),
+    "https://openrouter.ai/api/v1": ("openrouter", False),
+    "https://api.together.xyz/v1": ("together", False),
     "http://localhost:11434/v1": ("ollama", False),
     "https://llm.example.com/v1": ("openai", False),
 }

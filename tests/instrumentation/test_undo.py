@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
@@ -15,6 +14,7 @@ import openai._base_client
 import pytest
 import wrapt
 from agentpulse_instrumentation import instrument, uninstrument
+from fakes import processes
 
 from agentpulse.demo.provider import FakeProvider
 
@@ -157,13 +157,8 @@ def patched():
 
 
 def result_of(code: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM + code],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+    done = processes.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM + code], env=dict(os.environ)
     )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)

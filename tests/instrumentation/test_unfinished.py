@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 from agentpulse_instrumentation import uninstrument
+from fakes import processes
 from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
@@ -90,7 +90,7 @@ next(kept)
 def test_a_stream_that_is_open_when_the_process_ends_is_told_of(ending: str) -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         command = [sys.executable, "-c", PROGRAM + ending, receiver.url, provider.openai_url]
-        subprocess.run(command, capture_output=True, check=False, timeout=30)
+        processes.run(command)
         (call,) = receiver.of_kind("llm_call")
     assert (call["data"]["name"], call["data"]["estimated"]) == ("chat gpt-4o", True)
 
@@ -108,5 +108,5 @@ os.waitpid(pid, 0)
 def test_a_forked_child_does_not_tell_of_its_parents_streams() -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         command = [sys.executable, "-c", PROGRAM + FORKED, receiver.url, provider.openai_url]
-        subprocess.run(command, capture_output=True, check=True, timeout=30)
+        processes.run(command, check=True)
         assert len(receiver.of_kind("llm_call")) == 1

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from fakes import processes
 from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.skipif(
         find_spec("opentelemetry.configuration") is None,
         reason="opentelemetry-configuration is not installed (nox -s pipelines)",
@@ -48,7 +47,7 @@ def ran(tmp_path: Path, file: str, *command: str) -> tuple[CompletedProcess[str]
     path.write_text(file, encoding="utf-8")
     program = str(Path(sys.executable).parent / "agentpulse")
     with Receiver() as receiver, FakeProvider() as provider:
-        done = subprocess.run(
+        done = processes.run(
             [program, *command],
             env={
                 **os.environ,
@@ -57,10 +56,6 @@ def ran(tmp_path: Path, file: str, *command: str) -> tuple[CompletedProcess[str]
                 "OPENAI_BASE_URL": provider.openai_url,
                 "OTEL_CONFIG_FILE": str(path),
             },
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
         )
     return done, receiver
 

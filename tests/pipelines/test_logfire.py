@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import processes
 from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.skipif(
         find_spec("logfire") is None, reason="logfire is not installed (nox -s pipelines)"
     ),
@@ -46,17 +45,13 @@ class Ran:
 
     def __init__(self, code: str) -> None:
         with Receiver() as receiver, FakeProvider() as provider:
-            done = subprocess.run(
+            done = processes.run(
                 [sys.executable, "-W", "error", "-c", BEGIN + code, provider.openai_url],
                 env={
                     **os.environ,
                     "PYTHONPATH": str(Path(__file__).parents[1]),
                     "AGENTPULSE_ENDPOINT": receiver.url,
                 },
-                capture_output=True,
-                text=True,
-                timeout=50,
-                check=False,
             )
         self.returncode, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
         self.calls: list[dict[str, Any]] = receiver.of_kind("llm_call")

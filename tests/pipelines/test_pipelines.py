@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from functools import cache
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import processes
 
 PACKAGES = {
     "the program": "opentelemetry",
@@ -27,7 +27,6 @@ ONE_PROVIDER = [
 REFUSED = [(product, "after") for product in ("the program", "logfire", "sentry")]
 """Where OpenTelemetry refuses the second provider."""
 REFUSAL = "Overriding of current TracerProvider is not allowed\n"
-pytestmark = pytest.mark.timeout(120)
 
 
 def cases(*pairs: tuple[str, str]) -> Any:
@@ -52,13 +51,8 @@ def cases(*pairs: tuple[str, str]) -> Any:
 def outcome(product: str, order: str) -> Any:
     """What the program printed, and what it said on stderr."""
     tests = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pipelines.program", product, order],
-        cwd=tests,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+    done = processes.run(
+        [sys.executable, "-W", "error", "-m", "pipelines.program", product, order], cwd=tests
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return {**json.loads(done.stdout), "stderr": done.stderr}

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from fakes import processes
 from fakes import receiver as receivers
 from fakes.program import Init, start
 from fakes.protocol import complaints
@@ -131,14 +132,6 @@ def started(strict_receiver: receivers.Receiver, provider: TracerProvider) -> In
 
 
 @pytest.fixture
-def refusing() -> Iterator[str]:
-    """An address where nobody listens."""
-    with socket.socket() as bound:  # so that nobody else gets the port
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-
-
-@pytest.fixture
 def silent() -> Iterator[str]:
     """An address that takes connections and never says a word."""
     with socket.socket() as listening:
@@ -186,13 +179,8 @@ def run_program() -> Run:
     """Runs Python code as a program of its own, with these variables in a clean environment."""
 
     def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
+        return processes.run(
+            [sys.executable, "-W", "error", "-c", code], env={**os.environ, **variables}
         )
 
     return run

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from fakes.collector import Collector
 from fakes.pipe import becomes_true
 from sdk.conftest import Receiver
@@ -58,13 +59,7 @@ def run_child(receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ) -> subprocess.CompletedProcess[str]:
         # Newer Pythons warn of fork beside a thread.
         command = [sys.executable, "-W", "ignore::DeprecationWarning", str(program)]
-        return subprocess.run(
-            [*by, *command, method, target],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        return processes.run([*by, *command, method, target])
 
     return run
 
@@ -103,7 +98,7 @@ def test_at_the_end_of_a_child_neither_waits_for_the_other(
     answer = receiver.pause.set
 
     def answer_once_it_was_sent_elsewhere() -> None:
-        if becomes_true(lambda: bool(collector.spans), 20):
+        if becomes_true(lambda: bool(collector.spans)):
             answer()
 
     waiting = threading.Thread(target=answer_once_it_was_sent_elsewhere)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from importlib.metadata import entry_points, version
 
 import pytest
+from fakes import processes
 
 from agentpulse import cli
 from agentpulse.cli import COMMANDS, main
@@ -44,11 +44,8 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
 
 
 def test_it_is_also_a_module_that_runs():
-    program = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "agentpulse", "--version"],
-        capture_output=True,
-        text=True,
-        check=True,
+    program = processes.run(
+        [sys.executable, "-W", "error", "-m", "agentpulse", "--version"], check=True
     )
 
     assert program.stdout == f"agentpulse {version('agentpulse-sdk')}\n"
@@ -82,13 +79,8 @@ def test_a_command_that_needs_more_than_is_installed_says_what_to_install(
     ],
 )
 def test_a_variable_that_opentelemetry_cannot_use_is_said_in_a_line(variable: str, complaint: str):
-    done = subprocess.run(
-        [sys.executable, "-m", "agentpulse", "status"],
-        env={**os.environ, variable: "nosuch"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
+    done = processes.run(
+        [sys.executable, "-m", "agentpulse", "status"], env={**os.environ, variable: "nosuch"}
     )
 
     said = f"agentpulse status: OpenTelemetry can't be used as its variables are ({variable}), so "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pkgutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from agentpulse_exporter.pricing import calculate_cost, table
 from agentpulse_exporter.pricing.table import price_table
+from fakes import processes
 
 from agentpulse.cli import main
 
@@ -150,16 +150,14 @@ def test_a_price_file_that_makes_no_sense_is_a_clear_error(
 
 
 def test_a_reader_that_has_read_enough_is_no_error():
-    command = subprocess.Popen(
+    reading, writing = os.pipe()
+    with processes.running(
         [sys.executable, "-W", "error", "-m", "agentpulse", "costs"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert command.stdout is not None
-    command.stdout.readline()
-    command.stdout.close()
-    assert command.stderr is not None
-    with command:
-        assert command.stderr.read() == b""
-    assert command.returncode == 0
+        stdout=writing,
+    ) as command:
+        os.close(writing)
+        with os.fdopen(reading) as printed:
+            printed.readline()
+        _, err = processes.ended(command)
+    assert (command.returncode, err) == (0, "")

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import time
 import urllib.request
@@ -18,6 +17,7 @@ import anthropic
 import openai
 import pytest
 from agentpulse_instrumentation import INSTRUMENTORS
+from fakes import processes
 from openai._base_client import SyncAPIClient
 from sdk.conftest import KEY, Receiver, Run
 
@@ -411,9 +411,7 @@ def test_under_agentpulse_run_it_shows_what_the_variables_make_and_not_its_own_s
         }
         agentpulse = str(Path(sys.executable).parent / "agentpulse")
         command = [agentpulse, "run", agentpulse, "status", "--json"]
-        done = subprocess.run(
-            command, env=environ, capture_output=True, text=True, timeout=50, check=False
-        )
+        done = processes.run(command, env=environ)
 
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -422,7 +420,7 @@ def test_under_agentpulse_run_it_shows_what_the_variables_make_and_not_its_own_s
         "(opentelemetry.sdk.trace.TracerProvider)",
         "processors": [
             "SessionProcessor (AgentPulse)",
-            "BatchSpanProcessor → CostEnrichingExporter → ConsoleSpanExporter",
+            "BoundedBatchProcessor → CostEnrichingExporter → ConsoleSpanExporter",
             "AgentPulseSpanProcessor → AgentPulseSpanExporter (AgentPulse)",
         ],
         "sampling": "50 of 100 traces are recorded",
@@ -444,12 +442,7 @@ def test_the_last_start_is_that_of_a_program_and_not_of_status_itself(run_progra
         assert run_program(start, **where).returncode == 0
         status = [agentpulse, "run", agentpulse, "status", "--json"]
         environ = {**os.environ, **where}
-        first, second = (
-            subprocess.run(
-                status, env=environ, capture_output=True, text=True, timeout=50, check=True
-            )
-            for _ in range(2)
-        )
+        first, second = (processes.run(status, env=environ, check=True) for _ in range(2))
         assert len(server.events("sdk_init")) == 3
         told = run_program(STATUS, **where)
 
@@ -482,7 +475,7 @@ def test_what_the_server_tells_can_not_steer_the_terminal(
         request = urllib.request.Request(
             f"{server.url}/v1/ingest",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {server.key}"},
         )
         urllib.request.urlopen(request, timeout=20).close()
         monkeypatch.setenv("AGENTPULSE_ENDPOINT", server.url)

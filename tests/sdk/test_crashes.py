@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fakes.pipe import becomes_true
+from fakes import processes
 from fakes.program import Init
 from fakes.receiver import Receiver
 
@@ -24,13 +24,7 @@ agentpulse.init(endpoint=sys.argv[1], heartbeat_interval=0, auto_patch=False)
 
 
 def program(code: str, receiver: Receiver) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", BEGIN + code, receiver.url],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return processes.run([sys.executable, "-W", "error", "-c", BEGIN + code, receiver.url])
 
 
 def errors(receiver: Receiver) -> list[dict[str, Any]]:
@@ -94,14 +88,11 @@ with agentpulse.cron("nightly", schedule="0 3 * * *"):
     print("running", flush=True)
     time.sleep(60)
 """
-    running = subprocess.Popen(
-        [sys.executable, "-c", BEGIN + code, strict_receiver.url], stdout=subprocess.PIPE, text=True
-    )
-    with running:
+    command = [sys.executable, "-c", BEGIN + code, strict_receiver.url]
+    with processes.running(command) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "running\n"
         running.send_signal(signal.SIGKILL)
-    assert becomes_true(lambda: running.poll() is not None)
     (start,) = strict_receiver.of_kind("span_start")
     (session,) = strict_receiver.of_kind("session")
     assert start["data"]["job"] == "nightly"

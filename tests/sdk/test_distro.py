@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from fakes.receiver import Receiver
 from fakes.told import without_what_differs
 from opentelemetry.instrumentation import auto_instrumentation
@@ -53,14 +54,7 @@ def ran(program: str, by: tuple[str, ...] = INSTRUMENT, **variables: str) -> Ran
     """Runs a program by a command, on a fake provider and a receiver of its own."""
     with Receiver() as receiver, FakeProvider() as provider:
         environ = {**os.environ, "AGENTPULSE_ENDPOINT": receiver.url, **variables}
-        done = subprocess.run(
-            [*by, "-c", program, provider.openai_url],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
+        done = processes.run([*by, "-c", program, provider.openai_url], env=environ)
         return Ran(receiver, done)
 
 
@@ -215,10 +209,8 @@ def test_ids_do_not_repeat_where_a_program_seeds_random() -> None:
 
 
 def test_a_command_that_is_missing_is_said() -> None:
-    nothing = subprocess.run([*RUN[:2]], capture_output=True, text=True, check=False)
-    unknown = subprocess.run(
-        [*RUN[:2], "no-such-thing"], capture_output=True, text=True, check=False
-    )
+    nothing = processes.run(RUN[:2])
+    unknown = processes.run([*RUN[:2], "no-such-thing"])
     assert (nothing.returncode, unknown.returncode) == (2, 127)
     assert "agentpulse run python agent.py" in nothing.stderr
     assert unknown.stderr == "The command 'no-such-thing' was not found.\n"
@@ -228,5 +220,5 @@ def test_the_exit_status_and_the_arguments_are_the_commands() -> None:
     program = "import sys; print(sys.argv[2:]); sys.exit(7)"
     command = [*RUN, "-c", program, "x", "--port", "--", "y"]
     environ = {**os.environ, "AGENTPULSE_ENABLED": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    done = processes.run(command, env=environ)
     assert (done.returncode, done.stdout) == (7, "['--port', '--', 'y']\n")

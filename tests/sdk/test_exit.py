@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 from sdk.conftest import Receiver, Run
@@ -15,9 +14,11 @@ import os, signal, sys, threading, time
 {begin}
 {ending}
 """
-BEGIN = "import agentpulse; agentpulse.init(); make_call()"
-LONGEST = 15.0
-"""Seconds; three times what is promised, for machines that have more to do."""
+PATIENT = (
+    "from agentpulse_exporter import delivery as d; d.ATTEMPT += 600; d.ATTEMPT_AT_EXIT += 600"
+)
+"""A request may take longer than a program of a test: one that waits for it is one that hangs."""
+BEGIN = f"{PATIENT}; import agentpulse; agentpulse.init(); make_call()"
 
 THAT_DELIVER = {
     "the end of the program": "print('done')",
@@ -35,7 +36,7 @@ except KeyboardInterrupt:
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
 signal.raise_signal(signal.SIGTERM)
 """,
-    "a daemon thread": "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+    "a daemon thread": "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
     "an exit in a thread": "threading.Thread(target=sys.exit, args=(3,)).start()",
 }
 THAT_LOSE = {
@@ -58,19 +59,18 @@ def endings(table: dict[str, str]) -> list[object]:
 def ends_alike(run_program: Run):
     """Runs a program without us and with us, and compares how they end."""
 
-    def compare(ending: str, endpoint: str) -> None:
+    def compare(ending: str, endpoint: str, **variables: str) -> None:
         bare = run_program(PROGRAM.format(call=CALL, begin="", ending=ending))
-        start = time.monotonic()
         ours = run_program(
-            PROGRAM.format(call=CALL, begin=BEGIN, ending=ending), AGENTPULSE_ENDPOINT=endpoint
+            PROGRAM.format(call=CALL, begin=BEGIN, ending=ending),
+            AGENTPULSE_ENDPOINT=endpoint,
+            **variables,
         )
-        seconds = time.monotonic() - start
 
         assert (ours.returncode, ours.stdout) == (bare.returncode, bare.stdout)
         assert ours.stderr.startswith(bare.stderr)
         said = ours.stderr[len(bare.stderr) :].splitlines()
         assert [line for line in said if not _tells_of_losses(line)] == []
-        assert seconds < LONGEST
 
     return compare
 
@@ -99,7 +99,7 @@ SOME = {name: THAT_DELIVER[name] for name in ("an exit status", "an exception", 
 
 @pytest.mark.parametrize("ending", endings(SOME))
 def test_the_program_ends_as_ever_where_nobody_answers(ending: str, silent: str, ends_alike):
-    ends_alike(ending, silent)
+    ends_alike(ending, silent, AGENTPULSE_SHUTDOWN_TIMEOUT="1")
 
 
 @pytest.mark.parametrize("ending", endings(SOME))
@@ -115,11 +115,11 @@ def test_the_program_ends_as_ever_where_the_server_fails(
 
 @pytest.mark.parametrize("ending", endings(SOME))
 def test_the_program_ends_as_ever_where_nobody_answers_by_otlp_either(
-    ending: str, silent: str, ends_alike, monkeypatch: pytest.MonkeyPatch
+    ending: str, silent: str, ends_alike
 ):
-    monkeypatch.setenv("AGENTPULSE_OTLP_ENDPOINT", silent)
+    patient = {"OTEL_EXPORTER_OTLP_TIMEOUT": "600", "AGENTPULSE_SHUTDOWN_TIMEOUT": "1"}
 
-    ends_alike(ending, silent)
+    ends_alike(ending, silent, AGENTPULSE_OTLP_ENDPOINT=silent, **patient)
 
 
 def test_what_a_thread_does_after_the_main_one_arrives(receiver: Receiver, run_program: Run):
@@ -143,13 +143,11 @@ def test_sigterm_ends_the_program_in_time_where_nobody_answers(silent: str, run_
     code = f"""
 import signal
 {CALL}
+{PATIENT}
 import agentpulse; agentpulse.init(flush_on_sigterm=True, shutdown_timeout=0.5)
 make_call()
 signal.raise_signal(signal.SIGTERM)
 """
-    start = time.monotonic()
-
     program = run_program(code, AGENTPULSE_ENDPOINT=silent)
 
     assert program.returncode == -signal.SIGTERM
-    assert time.monotonic() - start < LONGEST

@@ -8,6 +8,7 @@ import pytest
 from fakes.collector import Collector
 from fakes.pipe import CALL, becomes_true
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from sdk.conftest import Receiver
 
@@ -127,7 +128,10 @@ def test_what_can_not_be_sent_by_otlp_takes_nothing_else_with_it(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "0")
+    def unusable(*_args: object, **_settings: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(OTLPSpanExporter, "__init__", unusable)
     proxy.set_up()
     agentpulse.init(
         endpoint=receiver.endpoint,

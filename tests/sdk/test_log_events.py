@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agentpulse_instrumentation import uninstrument
+from fakes import processes
 from fakes.collector import Collector
 from fakes.logs import Logs
 from fakes.program import Init
@@ -37,9 +37,7 @@ def ran(program: str, receiver: Receiver, **variables: str) -> str:
     with FakeProvider() as provider:
         environ = {**os.environ, "AGENTPULSE_ENDPOINT": receiver.url, **variables}
         command = [*INSTRUMENT, "-c", program, provider.openai_url]
-        done = subprocess.run(
-            command, env=environ, capture_output=True, text=True, check=False, timeout=50
-        )
+        done = processes.run(command, env=environ)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

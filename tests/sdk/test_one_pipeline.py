@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
+from fakes import processes
 from fakes.pipe import CALL
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -201,14 +201,7 @@ def test_the_exporter_that_opentelemetry_was_configured_with_stands_aside() -> N
             "AGENTPULSE_ENDPOINT": receiver.url,
             "AGENTPULSE_API_KEY": KEY,
         }
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", BY_VARIABLES],
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
+        done = processes.run([sys.executable, "-W", "error", "-c", BY_VARIABLES], env=environ)
     assert (done.returncode, done.stderr) == (0, "")
     assert kinds(receiver).count("llm_call") == 1
     assert kinds(receiver).count("session") == 2

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+from fakes import processes
 from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
@@ -37,13 +37,9 @@ def test_from_a_zip_file_a_call_is_recorded_with_its_cost(tmp_path: Path) -> Non
                 if path.is_file() and "__pycache__" not in path.parts:
                     packed.write(path, path.relative_to(folder))
     with Receiver() as receiver, FakeProvider() as provider:
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, "-W", "error", "-c", PROGRAM, provider.openai_url],
             env={**os.environ, "PYTHONPATH": str(archive), "AGENTPULSE_ENDPOINT": receiver.url},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
         )
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -37,9 +37,13 @@ def request(
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> Reply:
+    """Requests with the server's key, unless the headers have another, or an empty one for none."""
+    sent = {"Authorization": f"Bearer {server.key}"} | (headers or {})
+    if not sent["Authorization"]:
+        del sent["Authorization"]
     connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
     try:
-        connection.request(method, path, body, headers or {})
+        connection.request(method, path, body, sent)
         response = connection.getresponse()
         return Reply(
             response.status,
@@ -102,3 +106,21 @@ def empty_server() -> Iterator[LocalServer]:
     with LocalServer() as server:
         yield server
         assert server.events() == []
+
+
+class Clock:
+    """What the server takes for the time; it stands still unless a test sets it."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(NOW)
+    for module in ("app", "page", "storage"):
+        monkeypatch.setattr(f"agentpulse.server.{module}.time", clock)
+    return clock

@@ -1,54 +1,41 @@
-"""Who may talk to the server: keys, and the web pages in this machine's browsers."""
+"""Who may talk to the server: its key, browsers that were opened, and no other web pages."""
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
-from server.conftest import batch, event, get, post, request
+from server.conftest import Reply, batch, call, event, get, post, request, send
 
 from agentpulse.server import LocalServer
 
 KEY = "ap_0123456789abcdef"
 READING = ["/v1/events", "/v1/stats", "/v1/sessions", "/v1/sessions/s/transcript", "/v1/crons", "/"]
 JSON = {"Content-Type": "application/json"}
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "none"}
 
 
 @pytest.mark.parametrize(
     ("authorization", "status"),
     [
-        (None, 200),
+        ("", 401),
         (f"Bearer {KEY}", 200),
-        ("bearer ap_another", 200),
+        (f"bearer  {KEY} ", 200),
         ("Bearer sk-0123456789", 401),
         (f"Basic {KEY}", 401),
         (KEY, 401),
         ("Bearer", 401),
-        ("", 401),
-    ],
-)
-def test_by_default_any_key_of_ours_is_taken_and_none_is_needed(
-    authorization: str | None, status: int, server: LocalServer
-):
-    headers = {} if authorization is None else {"Authorization": authorization}
-
-    assert post(server, batch(event()), **headers).status == status
-    assert request(server, "GET", "/v1/stats", headers=headers).status == status
-    assert request(server, "POST", "/v1/heartbeat", b"{}", {**JSON, **headers}).status == status
-
-
-@pytest.mark.parametrize(
-    ("authorization", "status"),
-    [
-        (None, 401),
-        (f"Bearer {KEY}", 200),
-        ("Bearer sk-0123456789", 401),
         ("Bearer ap_another", 403),
         (f"Bearer {KEY}x", 403),
+        (f"Bearer {KEY[:-1]}", 403),
+        ("Bearer ap_\xff", 403),
     ],
 )
-def test_a_server_with_a_key_takes_that_one(authorization: str | None, status: int):
-    headers = {} if authorization is None else {"Authorization": authorization}
+def test_what_was_recorded_is_shown_and_added_to_with_the_key_alone(
+    authorization: str, status: int
+):
+    headers = {"Authorization": authorization}
     with LocalServer(key=KEY) as server:
         replies = [
             post(server, batch(event()), **headers),
@@ -66,9 +53,132 @@ def test_a_server_with_a_key_takes_that_one(authorization: str | None, status: i
     assert not any(KEY in reply.text for reply in replies)
 
 
-def test_health_needs_no_key():
-    with LocalServer(key=KEY) as server:
-        health = get(server, "/v1/health")
+def test_every_run_has_a_key_of_its_own():
+    server = LocalServer()
+    with server:
+        first = server.key
+    with server:
+        second = server.key
+        assert post(server, batch(event()), Authorization=f"Bearer {first}").status == 403
+
+    assert first != second
+    assert re.fullmatch("ap_local_[0-9a-f]{32}", second)
+
+
+def test_who_has_no_key_reads_where_it_is(server: LocalServer):
+    for headers in ({"Authorization": ""}, {"Authorization": "Bearer ap_another"}):
+        reply = request(server, "GET", "/v1/stats", headers=headers)
+
+        assert reply.json["error"].endswith(
+            f": send Authorization: Bearer KEY with the key in {server.key_file}."
+        )
+    assert request(server, "GET", "/", headers={"Authorization": ""}).headers[
+        "www-authenticate"
+    ] == "Bearer"  # fmt: skip
+
+
+def test_no_word_of_what_was_recorded_is_in_an_address_that_needs_no_key(server: LocalServer):
+    send(server, call(session="secret-session", model="secret-model"), agent="secret-agent")
+
+    for path in ("/v1/health", "/", "/open/", "/open/x", "/v1/nothing", "/v1/stats?since=x"):
+        for accept in ("text/html", "*/*"):
+            headers = {"Authorization": "", "Accept": accept}
+            assert "secret" not in request(server, "GET", path, headers=headers).text
+
+
+def open_browser(server: LocalServer, address: str) -> Reply:
+    headers = {"Authorization": "", **BROWSER}
+    return request(server, "GET", address.removeprefix(server.url), headers=headers)
+
+
+def look(server: LocalServer, cookie: str, path: str = "/", **headers: str) -> Reply:
+    sent = {"Authorization": "", "Cookie": cookie, **BROWSER, **headers}
+    return request(server, "GET", path, headers=sent)
+
+
+def cookie_in(reply: Reply) -> str:
+    return reply.headers["set-cookie"].partition(";")[0]
+
+
+def test_a_browser_gets_a_cookie_by_an_address_that_works_once(server: LocalServer):
+    address = server.browser_address()
+
+    opened, again = open_browser(server, address), open_browser(server, address)
+
+    assert (opened.status, opened.headers["location"], opened.body) == (303, "/", b"")
+    _, _, terms = opened.headers["set-cookie"].partition("; ")
+    assert terms == "Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict"
+    assert opened.headers["referrer-policy"] == "no-referrer"
+    assert opened.headers["cache-control"] == "no-store"
+    assert (again.status, "set-cookie" in again.headers) == (401, False)
+    assert "agentpulse dev --port" in again.text
+    assert server.key not in opened.headers["set-cookie"] + address
+
+    cookie = cookie_in(opened)
+    assert look(server, cookie).status == 200
+    assert look(server, cookie, "/v1/events").json == {"events": [], "next": None}
+    # In a browser that is open already, it leads to the page again.
+    assert look(server, cookie, address.removeprefix(server.url)).headers["location"] == "/"
+
+
+def test_each_browser_can_have_an_address(server: LocalServer):
+    first, second = server.browser_address(), server.browser_address()
+
+    assert first != second
+    assert [open_browser(server, each).status for each in (second, first)] == [303, 303]
+
+
+def test_a_look_at_the_head_of_an_address_does_not_use_it_up(server: LocalServer):
+    address = server.browser_address()
+
+    head = request(server, "HEAD", address.removeprefix(server.url), headers={"Authorization": ""})
+
+    assert "set-cookie" not in head.headers
+    assert open_browser(server, address).status == 303
+
+
+def test_a_browser_sees_and_does_not_add(server: LocalServer):
+    cookie = cookie_in(open_browser(server, server.browser_address()))
+
+    refused = post(server, batch(event()), Authorization="", Cookie=cookie)
+
+    assert refused.status == 401
+    assert server.events() == []
+
+
+@pytest.mark.parametrize("code", ["", "x", "0" * 16, "0" * 48, "cookie", "%F0%9F%90%8E", "a" * 999])
+def test_a_code_that_was_made_up_opens_nothing(code: str, empty_server: LocalServer):
+    reply = open_browser(empty_server, f"{empty_server.url}/open/{code}")
+
+    assert (reply.status in (401, 404), "set-cookie" in reply.headers) == (True, False)
+
+
+def test_a_cookie_of_another_server_opens_nothing_and_hides_nothing():
+    with LocalServer() as server, LocalServer() as other:
+        own = cookie_in(open_browser(server, server.browser_address()))
+        foreign = cookie_in(open_browser(other, other.browser_address()))
+        name = own.partition("=")[0]
+        _, _, value = foreign.partition("=")
+
+        assert name != foreign.partition("=")[0]
+        for cookie in (foreign, f"{name}={value}", f"{name}=", name, f"{name}={server.key}"):
+            assert look(server, cookie).status == 401
+        # Those of other programs on this machine come along, and may be anything.
+        odd = 'a={"b": [1, "c"]}; d e=f;; =g; \xff=\xff'
+        assert look(server, f"{odd}; {foreign}; {own}; h=i").status == 200
+
+
+def test_a_browser_that_was_not_opened_is_told_how_to_be(server: LocalServer):
+    reply = look(server, "")
+
+    assert (reply.status, reply.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert f"agentpulse dev --port {server.port}" in reply.text
+    assert "script-src" in reply.headers["content-security-policy"]
+    assert "<script" not in reply.text
+
+
+def test_health_needs_no_key(empty_server: LocalServer):
+    health = get(empty_server, "/v1/health", Authorization="")
 
     assert (health["status"], health["service"]) == ("ok", "agentpulse-local")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from fakes import processes
 
 from agentpulse.server import LocalServer
 from agentpulse.server.autostart import environment
@@ -63,14 +64,8 @@ def provider():
 
 
 def run(server: LocalServer, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        env=environment(server.url, {**os.environ, **variables}),
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    environ = environment(server.url, server.key, {**os.environ, **variables})
+    return processes.run(command, env=environ)
 
 
 def printed(program: subprocess.CompletedProcess[str]) -> str:
@@ -83,17 +78,16 @@ def test_dev_records_an_agent_that_never_mentions_agentpulse(provider: str, tmp_
     agent = tmp_path / "agent.py"
     agent.write_text(AGENT)
 
-    program = subprocess.run(
+    program = processes.run(
         [
             sys.executable, "-m", "agentpulse", "dev", "--port", "0", "--database", str(database),
             "--exit", "--", sys.executable, str(agent), provider,
         ],
-        capture_output=True, text=True, timeout=40, check=False,
     )  # fmt: skip
 
     assert (program.returncode, program.stdout) == (0, "Hello!\n")
     # 1,000 tokens in at $2.50 and 100 out at $10 a million.
-    assert program.stderr.startswith("agentpulse: 1 call recorded: 1,100 tokens, $0.003500. http")
+    assert program.stderr == "agentpulse: 1 call recorded: 1,100 tokens, $0.003500.\n"
     with LocalServer(database=database) as server:
         (call,) = server.events("llm_call")
     told = {name: call["data"][name] for name in ("provider", "model", "tokens", "status")}
@@ -117,9 +111,7 @@ def test_a_program_sees_the_path_that_it_would_see_otherwise(server: LocalServer
     code = "import json, sys; print(json.dumps([sys.path, sys.argv, __name__]))"
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
 
-    bare = subprocess.run(
-        [sys.executable, "-c", code, "x"], env=environ, capture_output=True, text=True, check=True
-    )
+    bare = processes.run([sys.executable, "-c", code, "x"], env=environ, check=True)
 
     assert (
         printed(run(server, sys.executable, "-c", code, "x", PYTHONPATH=str(tmp_path)))
@@ -146,9 +138,7 @@ def test_a_sitecustomize_that_fails_is_reported_as_without_us(server: LocalServe
     (tmp_path / "sitecustomize.py").write_text("raise RuntimeError('as the test wants')")
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
 
-    bare = subprocess.run(
-        [sys.executable, "-c", "print(1)"], env=environ, capture_output=True, text=True, check=True
-    )
+    bare = processes.run([sys.executable, "-c", "print(1)"], env=environ, check=True)
     program = run(server, sys.executable, "-c", "print(1)", PYTHONPATH=str(tmp_path))
 
     assert "as the test wants" in bare.stderr

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from server.conftest import event, get, request, send
+from server.conftest import Clock, event, get, request, send
 
 from agentpulse.server import LocalServer
 
@@ -20,8 +19,8 @@ NOW = FULL + 600
 
 
 @pytest.fixture(autouse=True)
-def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentpulse.server.app.time", SimpleNamespace(time=lambda: NOW))
+def _now(clock: Clock) -> None:
+    clock.now = NOW
 
 
 def begin(ts: float, run_id: str, job: str = "cleanup", **data: Any) -> dict[str, Any]:
@@ -63,9 +62,11 @@ def test_a_job_tells_of_its_last_run_and_how_often_it_succeeds(server: LocalServ
 
     assert list(crons(server)) == ["backup", "cleanup"]
     assert crons(server)["cleanup"] == {
-        "job": "cleanup", "agent": "mailer", "runs": 4, "failures": 2, "success_rate": 0.5,
+        "job": "cleanup", "agent": "mailer", "runs": 4, "failures": 2, "lost": 0,
+        "success_rate": 0.5,
         "last_run": {
             "run_id": "r4", "agent": "mailer", "started_at": NOW - 100, "ended_at": NOW - 80,
+            "over_at": NOW - 80,
             "status": "fail", "duration_ms": 20_000.0, "cost_usd": 0.25, "tokens": 150, "calls": 2,
             "summary": "12 of 20 deleted", "error_type": "TimeoutError", "error": "too slow",
             "exceeded_max_runtime": True,

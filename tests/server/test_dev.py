@@ -9,14 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from fakes.signals import must_be_heard
-from server.conftest import call, get, send
+from fakes import processes
+from server.conftest import call, get, request, send
 
 from agentpulse.server import LocalServer
 
@@ -30,7 +29,10 @@ def post(*calls):
     urllib.request.urlopen(urllib.request.Request(
         os.environ["AGENTPULSE_ENDPOINT"] + "/v1/ingest",
         json.dumps({"agent": "by hand", "events": events}).encode(),
-        {"Content-Type": "application/json"},
+        {
+            "Content-Type": "application/json",
+            "Authorization": "Bearer " + os.environ["AGENTPULSE_API_KEY"],
+        },
     )).close()
 """
 """What a program needs to send calls by itself."""
@@ -45,13 +47,8 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def dev(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs it to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "agentpulse", "dev", *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
+    return processes.run(
+        [sys.executable, "-m", "agentpulse", "dev", *arguments], env={**os.environ, **variables}
     )
 
 
@@ -64,20 +61,9 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return once(sys.executable, "-c", code, **variables)
 
 
-@contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Has it run, apart from any terminal, and ends it at last."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "agentpulse", "dev", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as program:
-        try:
-            yield program
-        finally:
-            program.kill()
+def running(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Has it run."""
+    return processes.running([sys.executable, "-m", "agentpulse", "dev", *arguments])
 
 
 def read_until(stream: IO[str] | None, words: str) -> str:
@@ -101,7 +87,7 @@ def port_of(url: str) -> int:
 
 
 def ended(program: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = program.communicate(timeout=20)
+    out, err = processes.ended(program)
     return program.returncode, out, err
 
 
@@ -119,6 +105,9 @@ def test_in_the_foreground_it_says_where_it_is_and_ends_cleanly(
             assert ended(program) == (0, "", "")
 
     assert introduction.startswith(f"AgentPulse is listening at {url}\n")
+    assert re.search(rf"\nTo see it, open {url}/open/\w+ in a browser\.\n", introduction)
+    key_file = database.with_name(f"local-{port_of(url)}.key")
+    assert f"need as AGENTPULSE_API_KEY what is in {key_file}\n" in introduction
     assert f"Events are kept in {database}.\n" in introduction
     assert f"  agentpulse dev --port {port_of(url)} -- python agent.py\n" in introduction
     assert f"  AGENTPULSE_ENDPOINT={url} python agent.py\n" in introduction
@@ -139,27 +128,72 @@ def test_a_port_of_another_program_is_one_clear_message(command: tuple[str, ...]
     assert (program.returncode, program.stdout, program.stderr) == (1, "", message)
 
 
-def test_a_port_of_ours_is_said_to_be_ours(server: LocalServer):
-    program = dev("--port", str(server.port))
+def test_a_port_of_ours_is_said_to_be_ours(own_data_folder: Path):
+    with LocalServer() as server:
+        program = dev("--port", str(server.port))
+        said = re.fullmatch(
+            f"An AgentPulse server runs already at {server.url}. To see it, open (.+) in a "
+            "browser. For another one, choose another port by --port.\n",
+            program.stderr,
+        )
+        assert (program.returncode, program.stdout) == (1, "")
+        assert said
+        opened = request(server, "GET", said[1].removeprefix(server.url))
 
-    assert (program.returncode, program.stdout) == (1, "")
-    assert program.stderr == (
-        f"An AgentPulse server runs already at {server.url}. "
-        "For another one, choose another port by --port.\n"
+    assert (opened.status, "set-cookie" in opened.headers) == (303, True)
+
+
+@pytest.mark.parametrize("command", [(), ("--", "true")])
+def test_a_server_of_another_user_is_left_alone(command: tuple[str, ...], tmp_path: Path):
+    with LocalServer() as server:
+        program = dev("--port", str(server.port), *command, XDG_DATA_HOME=str(tmp_path / "other"))
+
+        assert (program.returncode, program.stdout) == (1, "")
+        assert program.stderr == (
+            f"An AgentPulse server whose key you don't have runs already at {server.url}. "
+            "Choose another port by --port, or set AGENTPULSE_API_KEY to its key.\n"
+        )
+
+
+def test_the_key_of_a_server_may_be_given(tmp_path: Path):
+    code = POST + 'post({"tokens": 15})'
+    elsewhere = {"XDG_DATA_HOME": str(tmp_path / "other")}
+    with LocalServer() as server:
+        program = dev(
+            "--port", str(server.port), "--", sys.executable, "-c", code,
+            AGENTPULSE_API_KEY=server.key, **elsewhere,
+        )  # fmt: skip
+
+        assert program.stderr.startswith("agentpulse: 1 call recorded: 15 tokens, cost unknown. ")
+
+
+def test_a_command_uses_the_server_that_runs_already(own_data_folder: Path):
+    with LocalServer() as server:
+        send(server, call(tokens=1000))  # of another program, before
+
+        program = dev(
+            "--port", str(server.port), "--", sys.executable, "-c",
+            POST + 'post({"tokens": 15, "cost_usd": 0.25}); exit(4)',
+        )  # fmt: skip
+
+        assert (program.returncode, program.stdout) == (4, "")
+        said = f"agentpulse: 1 call recorded: 15 tokens, $0.2500. {server.url}/open/"
+        assert program.stderr.startswith(said)
+        assert get(server, "/v1/stats")["cost"]["calls"] == 2
+
+
+@posix
+def test_where_no_key_can_be_left_it_is_printed(own_data_folder: Path):
+    (own_data_folder / "agentpulse").write_text("in the way")
+    with running(*ANYWHERE) as program:
+        introduction = read_until(program.stdout, "Ctrl-C stops the server.")
+        program.send_signal(signal.SIGINT)
+        assert ended(program) == (0, "", "")
+
+    assert (
+        "Its key can't be written to your folder for data, so programs need it as\n" in introduction
     )
-
-
-def test_a_command_uses_the_server_that_runs_already(server: LocalServer):
-    send(server, call(tokens=1000))  # of another program, before
-
-    program = dev(
-        "--port", str(server.port), "--", sys.executable, "-c",
-        POST + 'post({"tokens": 15, "cost_usd": 0.25}); exit(4)',
-    )  # fmt: skip
-
-    assert (program.returncode, program.stdout) == (4, "")
-    assert program.stderr == f"agentpulse: 1 call recorded: 15 tokens, $0.2500. {server.url}\n"
-    assert get(server, "/v1/stats")["cost"]["calls"] == 2
+    assert re.search("\n  AGENTPULSE_API_KEY=ap_local_[0-9a-f]{32}\n", introduction)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +262,8 @@ def test_a_command_that_cannot_be_run_is_explained(tmp_path: Path):
 def test_it_says_what_the_calls_came_to(calls: list[dict[str, Any]], said: str):
     program = python(f"{POST}\nfrom json import loads\npost(*loads({json.dumps(calls)!r}))")
 
-    assert program.stderr.startswith(f"agentpulse: {said} http://127.0.0.1:")
+    # The server ends with the command, so no address is said.
+    assert program.stderr == f"agentpulse: {said}\n"
 
 
 @posix
@@ -257,7 +292,6 @@ while True:
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_go_to_the_command(number: signal.Signals):
-    must_be_heard(number)
     command = [
         "--port",
         "0",
@@ -321,21 +355,15 @@ def test_ctrl_c_in_a_terminal_reaches_the_command_once():
     with (
         os.fdopen(ours, "wb", buffering=0) as keyboard,
         os.fdopen(theirs, "rb") as terminal,
-        subprocess.Popen(
+        processes.running(
             [sys.executable, "-c", take_terminal, *command, "--", sys.executable, "-c", COUNTING],
             stdin=terminal,
-            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
         ) as program,
     ):
-        try:
-            read_until(program.stdout, "ready")
-            keyboard.write(b"\x03")
-            read_until(program.stdout, "interrupted")
-            keyboard.write(b"\n")
-            assert read_until(program.stdout, "times") == "times 1\n"
-            assert program.wait(20) == 0
-        finally:
-            program.kill()
+        read_until(program.stdout, "ready")
+        keyboard.write(b"\x03")
+        read_until(program.stdout, "interrupted")
+        keyboard.write(b"\n")
+        assert read_until(program.stdout, "times") == "times 1\n"
+        assert program.wait(processes.LIMIT) == 0

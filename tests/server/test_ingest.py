@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +105,11 @@ BAD: dict[str, tuple[int, object]] = {
     "NaN": (400, b'{"events": [{"kind": "event", "ts": NaN, "data": {}}]}'),
     "a number of 5000 digits": (400, b'{"events": %s}' % (b"9" * 5000)),
     "agent is no string": (400, {**batch(event()), "agent": 5}),
+    "agent too long": (400, batch(event(), agent="a" * 257)),
+    "id too long": (400, batch(event(id="i" * 257))),
+    "trace id too long": (400, batch(event(trace_id="i" * 257))),
+    "span id too long": (400, batch(event(span_id="i" * 257))),
+    "parent's id too long": (400, batch(event(parent_span_id="i" * 257))),
     "no events field": (400, {"agent": "mailer"}),
     "events is an object": (400, {"agent": "mailer", "events": {}}),
     "no events": (400, batch()),
@@ -168,9 +174,10 @@ def test_what_is_just_within_the_limits_is_taken(server: LocalServer):
         event(ts=time.time() + DAY - 60),
         event(session=None),
         event(data=fitting),
+        event(id="🐎" * 256, trace_id="t" * 256, span_id="s" * 256, parent_span_id="p" * 256),
     ]
 
-    send(server, *good)
+    send(server, *good, agent="🐎" * 256)
     assert post(server, batch(*[event()] * 500)).json == {"accepted": 500}
     padded = json.dumps(batch(event())).encode()
     assert post(server, padded + b" " * (MAX_BODY - len(padded))).status == 200
@@ -197,6 +204,31 @@ def test_the_events_of_a_day_are_limited_by_when_they_come():
 
         assert (refused.status, list(refused.json)) == (429, ["error"])
         assert len(server.events()) == 5
+
+
+def most_of_each_text() -> list[dict[str, Any]]:
+    """Events that are as long as they may be, in each text that is stored of them."""
+    text = "x" * 256
+    ids = dict.fromkeys(("trace_id", "span_id", "parent_span_id", "session"), text)
+    return [event("k" * 64, id=f"{number:0256}", **ids) for number in range(90)]
+
+
+def test_the_database_grows_by_no_more_than_a_few_times_what_was_received(tmp_path: Path):
+    database = tmp_path / "events.sqlite3"
+    bodies = [
+        {**batch(*[event("llm_call")] * 500), "agent": "a" * 256},
+        {**batch(*[event("llm_call")] * 500), "agent": "a" * 230_000},
+        batch(*most_of_each_text(), agent="a" * 256),
+        batch(event("session", data={"label": "x" * 16_000, "metadata": ["y" * 100] * 100})),
+    ]
+    with LocalServer(database=database) as server:
+        statuses = [
+            post(server, gzip.compress(json.dumps(body).encode()), Content_Encoding="gzip").status
+            for body in bodies
+        ]
+
+    assert statuses == [200, 400, 200, 413]
+    assert database.stat().st_size < 6 * MAX_BODY
 
 
 def bomb() -> bytes:
@@ -305,6 +337,7 @@ def sending_slowly(server: LocalServer) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(
             f"POST /v1/ingest HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+            f"Authorization: Bearer {server.key}\r\n"
             'Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"agent":'.encode()
         )
         yield connection

@@ -7,13 +7,15 @@ import os
 import socket
 import sqlite3
 import stat
-import subprocess
 import sys
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.server import DatabaseError, LocalServer, PortError, schema
@@ -25,15 +27,36 @@ posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_it_leaves_neither_thread_nor_port_behind():
     threads = set(threading.enumerate())
 
-    with LocalServer() as server:
-        port = server.port
-        get(server, "/v1/health")
-        keeping = socket.create_connection(("127.0.0.1", port))
+    with ports.kept() as port:
+        with LocalServer(port) as server:
+            get(server, "/v1/health")
+            keeping = socket.create_connection(("127.0.0.1", port))
 
-    with keeping:
-        assert set(threading.enumerate()) <= threads
-    with LocalServer(port) as again:
-        assert again.port == port
+        with keeping:
+            assert set(threading.enumerate()) <= threads
+        with LocalServer(port) as again:
+            assert again.port == port
+
+
+def test_head_and_body_of_an_answer_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch):
+    accepted: list[socket.socket] = []
+    accept = socket.socket.accept
+
+    def noting(listening: socket.socket) -> tuple[socket.socket, Any]:
+        connection, address = accept(listening)
+        accepted.append(connection)
+        return connection, address
+
+    monkeypatch.setattr(socket.socket, "accept", noting)
+    with LocalServer() as server:
+        client = HTTPConnection("127.0.0.1", server.port, timeout=20)
+        client.request("GET", "/v1/health")
+        client.getresponse().read()
+        (connection,) = accepted
+        is_sent_at_once = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        client.close()
+
+    assert is_sent_at_once
 
 
 def test_what_is_kept_in_memory_is_gone_afterwards():
@@ -137,6 +160,13 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path):
     assert (text.read_bytes(), foreign.read_bytes()) == before
 
 
+def test_all_files_are_made_at_the_start_so_that_no_first_event_fails_by_them(tmp_path: Path):
+    with LocalServer(database=tmp_path / "events.sqlite3"):
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "events.sqlite3", "events.sqlite3-shm", "events.sqlite3-wal",
+        }  # fmt: skip
+
+
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path):
     database = tmp_path / "events.sqlite3"
     with LocalServer(database=database) as server:
@@ -226,4 +256,4 @@ loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"starlette", "uvicorn", "jinja2", "sqlite3"}
 assert "agentpulse.server" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    processes.run([sys.executable, "-c", code], check=True)

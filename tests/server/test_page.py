@@ -219,8 +219,8 @@ def test_crons_are_shown_with_their_last_run_and_their_next(server: LocalServer)
     send(
         server,
         event("cron", now - 8998, data=ran),
-        event("span_start", now - 9000, data=begun),
-        event("span_start", now, data=waiting),
+        event("span_start", now - 9000, session="r2", data=begun),
+        event("span_start", now, session="r3", data=waiting),
     )
 
     cleanup, new = Page(page(server)).rows("Crons")

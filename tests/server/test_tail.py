@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.cli import main
@@ -247,13 +249,13 @@ class Tail:
         return lines
 
     def out(self) -> str:
-        return self._out.get(timeout=20)
+        return self._out.get(timeout=processes.LIMIT)
 
     def err(self) -> str:
-        return self._err.get(timeout=20)
+        return self._err.get(timeout=processes.LIMIT)
 
     def ended(self) -> int:
-        return self.program.wait(timeout=20)
+        return self.program.wait(timeout=processes.LIMIT)
 
     def has_more(self) -> bool:
         return not (self._out.empty() and self._err.empty())
@@ -262,20 +264,13 @@ class Tail:
 @contextmanager
 def tail(*arguments: str, **variables: str) -> Iterator[Tail]:
     """Has it run, from when it follows."""
-    with subprocess.Popen(
+    with processes.running(
         [sys.executable, "-W", "error", "-m", "agentpulse", "tail", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
         env={**os.environ, "TZ": "UTC", **variables},
-        start_new_session=True,
     ) as program:
         running = Tail(program)
-        try:
-            assert "Following http://127.0.0.1:" in running.err()
-            yield running
-        finally:
-            program.kill()
+        assert "Following http://127.0.0.1:" in running.err()
+        yield running
 
 
 @posix
@@ -310,18 +305,13 @@ def test_json_is_an_event_a_line_and_the_endpoint_may_be_the_environments(server
 def test_a_pipe_that_nobody_reads_ends_it_though_nothing_arrives(server: LocalServer):
     command = [sys.executable, "-m", "agentpulse", "tail", "--endpoint", server.url]
     reading, writing = os.pipe()
-    with subprocess.Popen(
-        command, stdout=writing, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as program:
-        try:
-            os.close(writing)
-            assert program.stderr is not None
-            assert "Following" in program.stderr.readline()
-            os.close(reading)
-            assert program.wait(timeout=20) == 0
-            assert program.stderr.read() == ""
-        finally:
-            program.kill()
+    with processes.running(command, stdout=writing) as program:
+        os.close(writing)
+        assert program.stderr is not None
+        assert "Following" in program.stderr.readline()
+        os.close(reading)
+        assert processes.ended(program)[1] == ""
+    assert program.returncode == 0
 
 
 @posix
@@ -335,54 +325,53 @@ def test_only_a_terminal_gets_colours(server: LocalServer):
         ours, theirs = pty.openpty()
         with (
             os.fdopen(ours, "rb", buffering=0) as screen,
-            subprocess.Popen(
+            processes.running(
                 [sys.executable, "-m", "agentpulse", "tail", "--endpoint", server.url],
                 stdout=theirs,
-                stderr=subprocess.PIPE,
-                text=True,
                 env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
-                start_new_session=True,
             ) as program,
         ):
-            try:
-                os.close(theirs)
-                assert program.stderr is not None
-                assert "Following" in program.stderr.readline()
-                send(server, event("alert", time.time(), data={"title": "Budget"}))
-                shown = b""
-                while b"\n" not in shown:
-                    shown += screen.read(4096)
-                assert expected in shown.decode()
-                assert ("\x1b" in shown.decode()) == (not no_color)
-            finally:
-                program.kill()
+            os.close(theirs)
+            assert program.stderr is not None
+            assert "Following" in program.stderr.readline()
+            send(server, event("alert", time.time(), data={"title": "Budget"}))
+            shown = b""
+            while b"\n" not in shown:
+                shown += screen.read(4096)
+            assert expected in shown.decode()
+            assert ("\x1b" in shown.decode()) == (not no_color)
 
 
 @posix
 def test_a_server_that_is_gone_for_a_while_is_waited_for():
-    with LocalServer() as server:
-        port = server.port
-        with tail("--endpoint", server.url) as program:
-            server.__exit__(None, None, None)
-            assert "the connection is refused" in program.err()
-            with LocalServer(port) as again:
-                assert program.err() == f"agentpulse: {again.url} answers again."
-                send(again, event("alert", NOW, data={"title": "back"}))
-                assert "back" in program.out()
+    with (
+        ports.kept() as port,
+        LocalServer(port) as server,
+        tail("--endpoint", server.url) as program,
+    ):
+        server.__exit__(None, None, None)
+        assert "the connection is refused" in program.err()
+        with LocalServer(port) as again:
+            assert program.err() == f"agentpulse: {again.url} answers again."
+            send(again, event("alert", NOW, data={"title": "back"}))
+            assert "back" in program.out()
 
 
-def test_where_nothing_listens_it_says_so(capsys: pytest.CaptureFixture[str]):
-    with LocalServer() as server:
-        url = server.url
-
-    assert main(["tail", "--endpoint", url]) == 1
+def test_where_nothing_listens_it_says_so(refusing: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["tail", "--endpoint", refusing]) == 1
 
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        f"{url} can't be followed: the connection is refused: check AGENTPULSE_ENDPOINT, or the "
-        "proxy.\n"
+        f"{refusing} can't be followed: the connection is refused: check AGENTPULSE_ENDPOINT, or "
+        "the proxy.\n"
     )
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Looks for keys in another place, as another user does."""
+    return lambda: monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -391,12 +380,14 @@ def test_where_nothing_listens_it_says_so(capsys: pytest.CaptureFixture[str]):
 def test_a_key_that_is_refused_is_said_to_be_and_not_shown(
     key: str | None,
     words: str,
+    elsewhere: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
     if key:
         monkeypatch.setenv("AGENTPULSE_API_KEY", key)
     with LocalServer(key="ap_right_0123456789") as server:
+        elsewhere()
         assert main(["tail", "--endpoint", server.url]) == 1
 
     err = capsys.readouterr().err
@@ -404,11 +395,13 @@ def test_a_key_that_is_refused_is_said_to_be_and_not_shown(
     assert key is None or key not in err
 
 
-def test_the_right_key_is_sent(monkeypatch: pytest.MonkeyPatch):
+def test_the_right_key_is_sent(elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch):
     key = "ap_right_0123456789"
     monkeypatch.setenv("AGENTPULSE_API_KEY", key)
-    with LocalServer(key=key) as server, tail("--endpoint", server.url) as program:
-        assert program.program.poll() is None
+    with LocalServer(key=key) as server:
+        elsewhere()
+        with tail("--endpoint", server.url) as program:
+            assert program.program.poll() is None
 
 
 @pytest.mark.parametrize(
@@ -449,4 +442,4 @@ import agentpulse.cli.tail
 loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"starlette", "uvicorn", "jinja2", "rich", "cronsim"}
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    processes.run([sys.executable, "-c", code], check=True)

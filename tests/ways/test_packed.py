@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from fakes import processes
 from fakes.installed import PROGRAMS, run
 from fakes.receiver import Receiver
 
@@ -25,7 +25,6 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = str(PROGRAMS / "packed.py")
     run(
         *("packed", "pyinstaller", *options, *folders, program),
-        seconds=280,
         PATH=os.environ["PATH"],  # it asks the tools of the machine about libraries
         PYINSTALLER_CONFIG_DIR=str(folder),
     )
@@ -34,13 +33,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_packed_program_records_its_calls_at_their_cost(packed: Path) -> None:
     with Receiver() as receiver, FakeProvider() as provider:
-        done = subprocess.run(
+        done = processes.run(
             [packed, provider.openai_url],
             env={"AGENTPULSE_ENDPOINT": receiver.url},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
         )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "True 2.5\n", "")

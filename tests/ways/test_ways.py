@@ -14,9 +14,6 @@ from fakes.installed import DIST, PROGRAMS, run
 from fakes.receiver import Receiver
 from fakes.told import Fields, without_what_differs
 
-# All the ways are gone once, for whichever test is the first.
-pytestmark = pytest.mark.timeout(180)
-
 IN_CODE, UNCHANGED, BY_HAND = (
     str(PROGRAMS / f"{name}.py") for name in ("in_code", "unchanged", "by_hand")
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from celery.signals import worker_process_shutdown
+from fakes import processes
 from fakes.pipe import becomes_true
 from fakes.receiver import Receiver
 
@@ -35,20 +35,16 @@ def test_what_workers_of_celery_told_last_arrives(tmp_path: Path) -> None:
             "AGENTPULSE_FLUSH_INTERVAL": "60",
         }
         here = Path(__file__).parent
-        subprocess.run([sys.executable, "-c", SEND], cwd=here, env=environ, check=True, timeout=30)
+        processes.run([sys.executable, "-c", SEND], cwd=here, env=environ, check=True)
         command = [
             *(str(BIN / "opentelemetry-instrument"), str(BIN / "celery")),
             *("--app", "tasks", "worker", "--pool", "prefork", "--concurrency", "2"),
         ]
-        with subprocess.Popen(
-            command, cwd=here, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as worker:
-            try:
-                assert becomes_true(lambda: len(list(tmp_path.glob("*.done"))) == TASKS, 30)
-            finally:
-                worker.terminate()
-                worker.wait(timeout=30)
-        assert worker.returncode == 0
+        with processes.running(command, cwd=here, env=environ) as worker:
+            assert becomes_true(lambda: len(list(tmp_path.glob("*.done"))) == TASKS)
+            worker.terminate()
+            printed = processes.ended(worker)
+        assert worker.returncode == 0, printed
         assert len(receiver.of_kind("llm_call")) == TASKS
 
 

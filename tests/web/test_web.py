@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import processes
 from fakes.pipe import becomes_true
 from fakes.receiver import Receiver
 
@@ -21,11 +21,6 @@ from agentpulse.demo.provider import FakeProvider
 
 BIN = Path(sys.executable).parent
 REQUESTS, MOST_REQUESTS, WORKERS = 40, 2000, 2
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def asked(url: str) -> Any:
@@ -41,26 +36,38 @@ def answers(url: str) -> bool:
     return True
 
 
+UVICORN = ("--preload", "--worker-class", "uvicorn_worker.UvicornWorker")
+
+
 @contextmanager
-def serving(app: str, provider: FakeProvider, **variables: str) -> Iterator[str]:
+def serving(
+    app: str,
+    *,
+    under: tuple[str, ...] = ("opentelemetry-instrument",),
+    options: tuple[str, ...] = UVICORN,
+    path: str = "/openapi.json",
+    **variables: str,
+) -> Iterator[str]:
     """The address of an application whose server ends with the block, as SIGTERM ends it."""
-    port = free_port()
+    # It is given the socket, for a port that is free now may be another program's then.
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    before = [str(BIN / under[0]), *under[1:]] if under else []
     command = [
-        *(str(BIN / "opentelemetry-instrument"), str(BIN / "gunicorn"), app, "--preload"),
-        *("--workers", str(WORKERS), "--worker-class", "uvicorn_worker.UvicornWorker"),
-        *("--bind", f"127.0.0.1:{port}"),
+        *(*before, str(BIN / "gunicorn"), app, "--workers", str(WORKERS), *options),
+        *("--bind", f"fd://{listening.fileno()}"),
     ]
-    environ = {**os.environ, "PROVIDER_URL": provider.url, **variables}
-    with subprocess.Popen(
-        command, cwd=Path(__file__).parent, env=environ, stderr=subprocess.PIPE, text=True
+    with processes.running(
+        command,
+        cwd=Path(__file__).parent,
+        env={**os.environ, **variables},
+        pass_fds=[listening.fileno()],
     ) as server:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            assert becomes_true(lambda: answers(f"{url}/openapi.json"), 30)
-            yield url
-        finally:
-            server.terminate()
-            _, said = server.communicate(timeout=30)
+        listening.close()
+        assert becomes_true(lambda: answers(f"{url}{path}"), processes.LIMIT)
+        yield url
+        server.terminate()
+        _, said = processes.ended(server)
     assert "Traceback" not in said, said
 
 
@@ -74,8 +81,9 @@ def served() -> Iterator[tuple[list[Any], Receiver]]:
             "AGENTPULSE_EXPORT_ALL_SPANS": "true",
             # So that addresses are told.
             "AGENTPULSE_CAPTURE_MESSAGES": "true",
+            "PROVIDER_URL": provider.url,
         }
-        with serving("app:app", provider, **environ) as url:
+        with serving("app:app", **environ) as url:
             told: list[Any] = []
             while len(told) < REQUESTS or len({each["pid"] for each in told}) < WORKERS:
                 # Whoever is up first may have all of the first ones.
@@ -87,8 +95,12 @@ def served() -> Iterator[tuple[list[Any], Receiver]]:
 
 def test_what_the_workers_told_last_arrives_where_their_application_flushes() -> None:
     with Receiver() as receiver, FakeProvider() as provider:
-        environ = {"AGENTPULSE_ENDPOINT": receiver.url, "AGENTPULSE_FLUSH_INTERVAL": "60"}
-        with serving("flushing:app", provider, **environ) as url:
+        environ = {
+            "AGENTPULSE_ENDPOINT": receiver.url,
+            "AGENTPULSE_FLUSH_INTERVAL": "60",
+            "PROVIDER_URL": provider.url,
+        }
+        with serving("flushing:app", **environ) as url:
             told = [asked(f"{url}/aask")["id"] for _ in range(4)]
         calls = [event["data"]["response_id"] for event in receiver.of_kind("llm_call")]
         assert sorted(calls) == sorted(told)

@@ -18,6 +18,8 @@ PAUSE = 60.0
 """Seconds of silence where the receiver wants none of what this process sends."""
 
 _RETRIED = frozenset({408, 425})
+_FROM_A_PROXY = frozenset({502, 503, 504})
+"""What is answered while the receiver itself is down, or about to start."""
 
 
 class Verdict(enum.Enum):
@@ -25,6 +27,9 @@ class Verdict(enum.Enum):
 
     ACCEPTED = "accepted"
     RETRY = "retry"
+    """A refusal that may be a passing one: worth a few tries."""
+    AWAY = "away"
+    """Nobody is there who could take or refuse anything. Keep it, and look again later."""
     HOLD = "hold"
     """Keep it, and everything else, for as long as the answer says."""
     SPLIT = "split"
@@ -42,23 +47,30 @@ class Judgement:
     seconds: float = 0.0
 
 
+_BY_STATUS = {
+    400: Judgement(Verdict.SPLIT, "rejected"),
+    401: Judgement(Verdict.PAUSE, "unauthorized", PAUSE),
+    403: Judgement(Verdict.PAUSE, "unauthorized", PAUSE),
+    413: Judgement(Verdict.SPLIT, "too_large"),
+}
+
+
 def judge(answer: Answer) -> Judgement:
     """What the answer means, by its status and a few headers."""
     status = answer.status
     if 200 <= status < 300:  # the class of success
         # A page with status 200 is a captive portal or a wrong address, and took nothing.
         if answer.content_type == "text/html":
-            return Judgement(Verdict.RETRY, "not_an_ingest_api")
+            return Judgement(Verdict.AWAY, "not_an_ingest_api")
         return Judgement(Verdict.ACCEPTED)
+    held = _retry_after(answer.retry_after)
     if status == 429:
-        held = _retry_after(answer.retry_after)
         return Judgement(Verdict.HOLD, "rate_limited", PAUSE if held is None else held)
-    if status in (401, 403):
-        return Judgement(Verdict.PAUSE, "unauthorized", PAUSE)
-    if status in (400, 413):
-        return Judgement(Verdict.SPLIT, "rejected" if status == 400 else "too_large")
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status in _FROM_A_PROXY:
+        return Judgement(Verdict.AWAY, "server_error", held or 0.0)
     if status < 200 or status >= 500 or status in _RETRIED:
-        held = _retry_after(answer.retry_after)
         if held:
             return Judgement(Verdict.HOLD, "server_error", held)
         return Judgement(Verdict.RETRY, "server_error")

@@ -38,10 +38,6 @@ class ApiKey:
         """The value of the Authorization header."""
         return f"Bearer {self._reveal()}"
 
-    def hidden_in(self, text: str) -> str:
-        """A text without the key, where somebody echoes it."""
-        return text.replace(self._reveal(), "…") if self else text
-
     def __bool__(self) -> bool:
         return bool(self._reveal())
 

@@ -15,6 +15,8 @@ from agentpulse_exporter.shield import shielded
 MAX_BODY = 256 * 1024 - 1024
 """Bytes of a request before compression, the envelope around the events included."""
 _ENVELOPE = 4096
+_OVERHEAD = 1024
+"""Bytes that an event takes beside its texts."""
 _ROLL_UP = 1024
 """Bytes that a roll-up takes beside its names, at most."""
 
@@ -38,6 +40,11 @@ class Batch:
     def spans(self) -> int:
         """How many ended spans its events stand for."""
         return sum(event.spans for event in self.events)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its events take: their JSON, and what it is made of."""
+        return sum(2 * len(event.json) + _OVERHEAD for event in self.events)
 
     def halves(self) -> tuple[Batch, Batch]:
         """The batch as two, in order."""

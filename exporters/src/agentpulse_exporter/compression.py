@@ -1,49 +1,59 @@
-"""Whether requests to this receiver are compressed, by what it made of those before."""
+"""Whether requests to this receiver are compressed, by what it answered to those before.
+
+Some receivers read no gzip: they refuse a body that they take for broken JSON, or hang up. Any
+refusal may also have another reason (an outage, a quota, a wrong size), so that one answer says
+nothing. Until a compressed batch was accepted, each one that is refused is sent again as it is, and
+the difference between the two answers decides.
+"""
 
 from __future__ import annotations
 
+import gzip
 import logging
 import time
 
 _logger = logging.getLogger("agentpulse.exporter")
 
-_UNREAD = frozenset({400, 415, 500})
-"""What receivers without gzip answer to a body that they take for broken JSON."""
-_TRIALS = 2
-_SECONDS_UNTIL_RETRIED = 600.0
+_SECONDS_UNTIL_ASKED_AGAIN = 600.0
+
+
+def gzipped(body: bytes) -> bytes:
+    """A body as gzip; the same for the same body."""
+    return gzip.compress(body, compresslevel=5, mtime=0)
+
+
+def is_refusal(status: int) -> bool:
+    """Whether a status may mean that the body could not be read."""
+    return status >= 400  # both classes of errors
 
 
 class Compression:
-    """On at first, off where a receiver takes plain batches only, and tried again at times.
-
-    Until a compressed batch was accepted, a batch refused in a way that could be due to compression
-    is sent again without it. The outcome of that decides, not the refusal: a flaky server must not
-    turn compression off for good.
-    """
+    """On at first, off where a receiver reads plain batches only, and asked again at times."""
 
     def __init__(self) -> None:
-        self._proven = False
-        self._trials = _TRIALS
-        self._off_until: float | None = None
+        self._is_proven = False
+        self._plain_until = 0.0
 
     def is_on(self) -> bool:
         """Whether the next batch is compressed."""
-        if self._off_until is not None and time.monotonic() >= self._off_until:
-            self._off_until = None
-            self._trials = 1
-        return self._off_until is None
+        return time.monotonic() >= self._plain_until
 
-    def may_be_why(self, status: int) -> bool:
-        """Whether the refusal of a compressed batch may be due to its compression."""
-        return status in _UNREAD and not self._proven and self._trials > 0
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether a compressed batch that is refused has to be sent again without compression."""
+        return not self._is_proven
 
-    def taken(self) -> None:
+    def accepted(self) -> None:
         """A compressed batch was accepted."""
-        self._proven = True
+        self._is_proven = True
 
-    def tried_without(self, *, taken: bool) -> None:
-        """The same batch was sent again without compression, and was accepted or not."""
-        self._trials -= 1
-        if taken:
-            self._off_until = time.monotonic() + _SECONDS_UNTIL_RETRIED
+    def compare(self, compressed: int | None, plain: int | None) -> None:
+        """Learns from the two answers to one batch, each a status, or None where there was none."""
+        # Where the second one had none, the receiver may just have gone away.
+        if plain is not None and plain != compressed:
+            self._plain_until = time.monotonic() + _SECONDS_UNTIL_ASKED_AGAIN
             _logger.debug("The receiver does not read gzip; sending plain JSON for a while")
+
+    def doubt(self) -> None:
+        """A batch was refused for good: another receiver may have taken the place of the one."""
+        self._is_proven = False

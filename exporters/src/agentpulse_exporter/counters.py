@@ -14,12 +14,14 @@ _logger = logging.getLogger("agentpulse.exporter")
 
 _SECONDS_BETWEEN_LINES = 60.0
 _MODELS_COUNTED = 1000
-_ADVICE = {
+ADVICE = {
     "unreachable": "check AGENTPULSE_ENDPOINT and the network",
+    "not_an_ingest_api": "it answers with a page; check AGENTPULSE_ENDPOINT",
+    "tls": "its certificate can't be verified; check AGENTPULSE_ENDPOINT and SSL_CERT_FILE",
     "queue_full": "raise AGENTPULSE_MAX_QUEUE_SIZE or lower AGENTPULSE_FLUSH_INTERVAL",
     "attribute_limits": "raise OpenTelemetry's limits of attributes (`agentpulse status`)",
 }
-"""What a user can do about a loss, by its reason."""
+"""What a user can do about it, by the reason of a loss or of a receiver's silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class Counters:
 
     _CALLERS_REASONS = ("queue_full", "memory_full", "after_shutdown")
 
-    def __init__(self) -> None:
+    def __init__(self, destination: str = "AgentPulse") -> None:
+        """`destination` is what the log calls the receiver."""
+        self._destination = destination
         self.reset()
 
     def reset(self) -> None:
@@ -98,6 +102,11 @@ class Counters:
     def overflow(self, reason: str) -> None:
         """One span was dropped on its way into the queue."""
         self._overflow[reason].add()
+
+    @property
+    def accepted_spans(self) -> int:
+        """How many were accepted so far."""
+        return self._counts["accepted"]
 
     def accepted(self, spans: int) -> None:
         """The receiver took the events of so many spans."""
@@ -132,29 +141,34 @@ class Counters:
                 name,
             )
 
-    def abandon(self) -> None:
-        """Counts all that is unsettled as dropped, and nothing from then on."""
-        stats = self.stats(queued=0)
-        unsettled = stats.ended - stats.accepted - sum(stats.dropped.values())
+    def abandon(self, reason: str = "shutdown") -> None:
+        """Counts all that is unsettled as dropped for this reason, and nothing from then on."""
+        unsettled = self.stats().queued
         with self._lock:
             self._frozen = True
-            if unsettled > 0:
-                self._dropped["shutdown"] += unsettled
+            self._dropped[reason] += unsettled
+
+    @property
+    def lost_by_exporter(self) -> int:
+        """How many were dropped after they had left the queue."""
+        return self._dropped.total()
 
     def lost(self) -> int:
         """How many spans were dropped so far, for whatever reason."""
-        return sum(self.stats(queued=0).dropped.values())
+        return sum(self.stats().dropped.values())
 
-    def stats(self, *, queued: int) -> Stats:
+    def stats(self) -> Stats:
         """All counts as they are now."""
         overflow = {reason: tally.value() for reason, tally in self._overflow.items()}
         with self._lock:
             dropped = Counter(self._dropped)
             dropped.update(overflow)
+            # Read last: all that is counted above has ended by then.
+            ended, accepted = self.ended.value(), self._counts["accepted"]
             return Stats(
-                ended=self.ended.value(),
-                accepted=self._counts["accepted"],
-                queued=queued,
+                ended=ended,
+                accepted=accepted,
+                queued=max(ended - accepted - dropped.total(), 0),
                 dropped={reason: spans for reason, spans in dropped.items() if spans},
                 requests=self._counts["requests"],
                 retries=self._counts["retries"],
@@ -173,9 +187,13 @@ class Counters:
         if lost <= self._said or (is_soon and not at_end):
             return
         new, self._said, self._said_at = lost - self._said, lost, now
-        reasons = self.stats(queued=0).dropped
+        reasons = self.stats().dropped
         told = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
-        advice = "".join(f"; {_ADVICE[reason]}" for reason in _ADVICE if reason in reasons)
+        advice = "".join(f"; {ADVICE[reason]}" for reason in ADVICE if reason in reasons)
         _logger.warning(
-            "%s did not reach AgentPulse (in all %s)%s", number_of_spans(new), told, advice
+            "%s did not reach %s (in all %s)%s",
+            number_of_spans(new),
+            self._destination,
+            told,
+            advice,
         )

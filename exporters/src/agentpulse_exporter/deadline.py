@@ -14,15 +14,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from agentpulse_exporter._delivery.primitives import Primitives
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer that are read, head and body together."""
 _CHUNK = 64 * 1024
-# Names of hosts need it, and a child that is forked while a sending imports it never gets it.
-codecs.lookup("idna")
-
 # Names of hosts are encoded by it, and a child that is forked while it is loaded never gets it.
 codecs.lookup("idna")
 
@@ -41,7 +40,11 @@ def remaining(deadline: float) -> float:
 
 
 def connect(
-    host: str, port: int, deadline: float, opened: Callable[[socket.socket], object]
+    host: str,
+    port: int,
+    deadline: float,
+    opened: Callable[[socket.socket], object],
+    primitives: Primitives,
 ) -> socket.socket:
     """A connection to the first address of the host that takes one.
 
@@ -51,9 +54,9 @@ def connect(
         OSError: None took it in time.
     """
     failure = OSError("the host has no address")
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = primitives.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-        connection = socket.socket(family, kind, protocol)
+        connection = primitives.socket(family, kind, protocol)
         opened(connection)
         try:
             # An address that swallows connections leaves time for the ones after it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 import weakref
 from collections import deque
@@ -22,6 +21,7 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from agentpulse_exporter._delivery.waits import Turn
 from agentpulse_exporter.api_key import ApiKey
 from agentpulse_exporter.batching import Batch, Packer, without_superseded
 from agentpulse_exporter.claims import Claimant
@@ -40,7 +40,9 @@ from agentpulse_exporter.transport import Transport
 _logger = logging.getLogger("agentpulse.exporter")
 
 MOST_KEPT = 10_000
-"""Spans that are kept while the receiver wants nothing; the oldest go first."""
+"""Spans that are kept while the receiver wants nothing or is away; the oldest go first."""
+MOST_BYTES_KEPT = 32 * 2**20
+"""Bytes that these take, as JSON and as what it is made of."""
 SHUTDOWN_TIMEOUT = 5.0
 
 
@@ -55,7 +57,8 @@ class AgentPulseSpanExporter(SpanExporter):
     exports nothing, which is no failure, and a processor of ours in front of it queues nothing.
 
     Args:
-        api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`.
+        api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`. At an endpoint on this machine,
+            the key of a local server of this user is tried first; it is found by itself.
         endpoint: Where events go; by default `AGENTPULSE_ENDPOINT`, else the hosted API.
         agent_name: The name they appear under; by default `AGENTPULSE_AGENT`, else the host name.
         capture_messages: Whether messages, tool arguments and results and texts of errors that
@@ -115,17 +118,20 @@ class AgentPulseSpanExporter(SpanExporter):
         self.delivery = Delivery(settings, self._transport, self.counters)
         self._packer = Packer(settings.max_batch_size)
         self._kept: deque[Batch] = deque()
-        self._sending = threading.Lock()
+        self._sending = Turn()
         self._is_shut_down = False
+        self._has_own_thread = False
+        self._reported = 0
+        """Losses that a flush has reported."""
         _renewed_in_children(self)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends the spans that concern agents. Never raises.
 
         Returns:
-            FAILURE where one of them was lost, as after `shutdown`. What the receiver asked to
-            send later, or another one of ours tells of, is no loss; nor is what comes while
-            AgentPulse is switched off.
+            FAILURE where one of them was lost, as after `shutdown`. What is kept, because the
+            receiver asked to send it later or is away, or another one of ours sends, is no loss;
+            nor is what comes while AgentPulse is switched off.
         """
         if not self.is_on:
             return SpanExportResult.SUCCESS
@@ -147,13 +153,16 @@ class AgentPulseSpanExporter(SpanExporter):
         """Sends what was kept for later, unless the receiver still wants nothing.
 
         Returns:
-            Whether nothing is left.
+            Whether nothing is left, and nothing was lost that no flush has reported so far.
         """
-        if not self._sending.acquire(timeout=timeout_millis / 1000):
+        if not self._sending.take(timeout_millis / 1000):
             return False
-        self._sending.release()
+        self._sending.give()
+        reported = self._reported
+        self.delivery.look_again()
         self.send(())
-        return not self.has_kept
+        lost = self._reported = self.counters.lost()
+        return lost == reported and not self.has_kept
 
     def shutdown(self) -> None:
         """Sends what is left, within 5 seconds, and closes the connection. Twice is fine."""
@@ -165,9 +174,7 @@ class AgentPulseSpanExporter(SpanExporter):
 
     def stats(self) -> Stats:
         """What became of the spans so far."""
-        settled = self.counters.stats(queued=0)
-        waiting = settled.ended - settled.accepted - sum(settled.dropped.values())
-        return self.counters.stats(queued=max(waiting, 0))
+        return self.counters.stats()
 
     @property
     def is_on(self) -> bool:
@@ -191,10 +198,33 @@ class AgentPulseSpanExporter(SpanExporter):
         self._mapper.ancestry.pass_over(span)
         return False
 
+    def log_absence(self) -> None:
+        """Logs, once, that the receiver has been away for a while."""
+        if self.delivery.absence is not None:
+            self.delivery.log_absence(self.stats().queued)
+
     @property
     def has_kept(self) -> bool:
         """Whether events wait here, for a receiver that wants them later or for a full request."""
         return bool(self._kept) or self._packer.has_begun
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether nothing more is sent, because the end came and the receiver is dead."""
+        return self.delivery.gave_up
+
+    def belong_to_this_thread(self) -> None:
+        """Waits from now on as this thread does, in which everything is sent."""
+        self._has_own_thread = True
+        self._transport.belong_to_this_thread()
+
+    def pause(self) -> float:
+        """Seconds for which nothing is sent, as the receiver asks, or because it is away."""
+        return self.delivery.pause()
+
+    def look_again(self) -> None:
+        """Ends the pause where the receiver was away, for somebody waits for the outcome."""
+        self.delivery.look_again()
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Sends spans that are counted already, and what was kept before them. Never raises.
@@ -204,12 +234,15 @@ class AgentPulseSpanExporter(SpanExporter):
         token = context_api.attach(context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
             with self._sending:
+                if not self._has_own_thread and self._transport.primitives.are_outdated:
+                    self._transport.belong_to_this_thread()
                 self._send(spans, leaves_rest=leaves_rest)
         finally:
             context_api.detach(token)
         # At the end, what is lost is told at once, in one line.
         if not self.delivery.hurry.is_set():
             self.counters.say_losses()
+            self.log_absence()
 
     def finish_by(self, deadline: float) -> None:
         """Hurries: short tries, and none after one that failed. `deadline` is monotonic."""
@@ -223,24 +256,27 @@ class AgentPulseSpanExporter(SpanExporter):
         """Counts what is left as lost, and closes the connection."""
         self._is_shut_down = True
         self.claimant.leave()
-        self.counters.abandon()
+        absence = self.delivery.absence
+        self.counters.abandon("shutdown" if absence is None else absence.reason)
         self.counters.say_losses(at_end=True)
         self._kept.clear()
         self._packer = Packer(self._settings.max_batch_size)
         # A thread that is still in the middle of a request closes the connection when it ends.
-        if self._sending.acquire(blocking=False):
+        if self._sending.take(0):
             self._transport.close()
-            self._sending.release()
+            self._sending.give()
 
     def start_over(self) -> None:
         """Makes this the exporter of a child process: the parent's spans and socket are its own."""
-        self._sending = threading.Lock()
+        self._sending = Turn()
         self._kept = deque()
         self._packer = Packer(self._settings.max_batch_size)
         self._mapper.sessions.clear()
         self._mapper.ledger.clear()
         self._mapper.ancestry.clear()
         self.counters.reset()
+        self._has_own_thread = False
+        self._reported = 0
         self._transport.forget()
         self.delivery.start_over()
 
@@ -291,11 +327,14 @@ class AgentPulseSpanExporter(SpanExporter):
             yield from events
 
     def _keep_within_bounds(self) -> None:
-        kept = sum(batch.spans for batch in self._kept)
-        while kept > MOST_KEPT:
+        spans, size = 0, 0
+        for batch in self._kept:
+            spans, size = spans + batch.spans, size + batch.size
+        while len(self._kept) > 1 and (spans > MOST_KEPT or size > MOST_BYTES_KEPT):
             oldest = self._kept.popleft()
-            kept -= oldest.spans
-            self.counters.dropped(self.delivery.hold.reason or "queue_full", oldest.spans)
+            reason = "queue_full" if spans > MOST_KEPT else "memory_full"
+            spans, size = spans - oldest.spans, size - oldest.size
+            self.counters.dropped(reason, oldest.spans)
 
 
 def _renewed_in_children(exporter: AgentPulseSpanExporter) -> None:

@@ -10,14 +10,15 @@ OpenTelemetry says, and have them carry their own headers.
 from __future__ import annotations
 
 import http.client
+import math
 import os
-import select
 import socket
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agentpulse_exporter._delivery.primitives import Primitives
 from agentpulse_exporter.deadline import (
     MAX_ANSWER,
     DeadlineSocket,
@@ -30,6 +31,7 @@ from agentpulse_exporter.settings import Endpoint
 TLS = "tls"
 UNREACHABLE = "unreachable"
 
+_HANG_UPS = (ConnectionError, http.client.HTTPException, ssl.SSLError)
 _SECONDS_FOR_BODY = 1.0
 _SECONDS_KEPT = 30.0
 
@@ -53,11 +55,17 @@ class _Request:
 
 
 class NoAnswerError(Exception):
-    """No answer came. `reason` is one word for the counters; the message never holds a header."""
+    """No answer came; the message never holds a header.
 
-    def __init__(self, reason: str, cause: BaseException) -> None:
+    Attributes:
+        reason: One word for the counters.
+        hung_up: Whether the receiver took the connection, and ended it instead of answering.
+    """
+
+    def __init__(self, reason: str, cause: BaseException, *, hung_up: bool = False) -> None:
         super().__init__(f"{reason} ({type(cause).__name__})")
         self.reason = reason
+        self.hung_up = hung_up
 
 
 class Transport:
@@ -66,15 +74,25 @@ class Transport:
     def __init__(self, endpoint: Endpoint, proxy: Proxy | None = None) -> None:
         self._endpoint = endpoint
         self._proxy = proxy
-        self._tls: ssl.SSLContext | None = None
+        self.primitives = Primitives()
+        """What waits for the network here."""
         self._socket: socket.socket | None = None
         self._opening: socket.socket | None = None
         self._process = os.getpid()
         self._used_at = 0.0
         self._aborted = False
 
-    def post(self, body: bytes, headers: Mapping[str, str], *, seconds: float) -> Answer:
+    def post(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        seconds: float,
+        to_connect: float = math.inf,
+    ) -> Answer:
         """Posts to `/v1/ingest`. What is sent and the head of the answer take at most `seconds`.
+
+        Of these, a new connection may take `to_connect`.
 
         A kept connection that turns out to be closed is replaced without a word. Redirects are
         answers like others.
@@ -82,15 +100,17 @@ class Transport:
         Raises:
             NoAnswerError: There was no answer in time.
         """
-        return self._request(_Request("POST", "/v1/ingest", body, headers), seconds)
+        request = _Request("POST", "/v1/ingest", body, headers)
+        return self._request(request, seconds, min(seconds, to_connect))
 
     def get(self, path: str, headers: Mapping[str, str], *, seconds: float) -> Answer:
         """Asks for a path below the endpoint, under the same terms as `post`."""
-        return self._request(_Request("GET", path, None, headers), seconds)
+        return self._request(_Request("GET", path, None, headers), seconds, seconds)
 
-    def _request(self, request: _Request, seconds: float) -> Answer:
+    def _request(self, request: _Request, seconds: float, to_connect: float) -> Answer:
         deadline = time.monotonic() + seconds
         kept = self._kept()
+        is_connected = False
         try:
             if kept is not None:
                 try:
@@ -98,14 +118,20 @@ class Transport:
                 except ConnectionError:
                     # The receiver closed it while it was idle, or as we wrote. It drops repeats.
                     self.close()
-            return self._exchange(self._open(deadline), request, deadline)
-        except ssl.SSLError as error:
-            self.close()
-            raise NoAnswerError(TLS, error) from None
+            opened = self._open(min(deadline, time.monotonic() + to_connect))
+            is_connected = True
+            return self._exchange(opened, request, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
+            reason = TLS if isinstance(error, ssl.SSLError) and not is_connected else UNREACHABLE
+            hung_up = is_connected and isinstance(error, _HANG_UPS) and not self._aborted
             # Without its cause: http.client puts the value of a header it refuses into the message.
-            raise NoAnswerError(UNREACHABLE, error) from None
+            raise NoAnswerError(reason, error, hung_up=hung_up) from None
+
+    def belong_to_this_thread(self) -> None:
+        """Waits from now on as this thread does, in which every request is made."""
+        self.close()
+        self.primitives = Primitives(with_tls=self._endpoint.scheme == "https")
 
     def abort(self) -> None:
         """Ends what another thread waits for, and every request from then on, for good."""
@@ -138,7 +164,7 @@ class Transport:
             self.forget()
             return None
         # Nobody has anything to say on an idle connection: what can be read there is its end.
-        if time.monotonic() - self._used_at > _SECONDS_KEPT or _is_readable(kept):
+        if time.monotonic() - self._used_at > _SECONDS_KEPT or self.primitives.is_readable(kept):
             self.close()
             return None
         return kept
@@ -148,15 +174,17 @@ class Transport:
             message = "shutting down"
             raise TimeoutError(message)
         target = self._proxy or self._endpoint
-        opened = connect(target.host, target.port, deadline, self._note_opening)
+        opened = connect(target.host, target.port, deadline, self._note_opening, self.primitives)
         try:
             if self._endpoint.scheme == "https":
                 if self._proxy is not None:
                     self._tunnel(opened, self._proxy, deadline)
-                # Kept, because loading the certificates of the machine takes a while.
-                self._tls = self._tls or ssl.create_default_context()
                 opened = encrypt(
-                    opened, self._endpoint.host, deadline, self._tls, self._note_opening
+                    opened,
+                    self._endpoint.host,
+                    deadline,
+                    self.primitives.tls(),
+                    self._note_opening,
                 )
         except BaseException:
             opened.close()
@@ -234,10 +262,3 @@ def _beginning(response: http.client.HTTPResponse) -> bytes:
         return response.read(MAX_ANSWER)
     except (OSError, http.client.HTTPException, ValueError):
         return b""
-
-
-def _is_readable(connection: socket.socket) -> bool:
-    try:
-        return bool(select.select([connection], [], [], 0)[0])
-    except (OSError, ValueError):
-        return True

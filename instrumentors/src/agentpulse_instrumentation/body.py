@@ -8,16 +8,16 @@ iterators are replaced on the one response object, and all the ways to read it (
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 from weakref import ref
 
+from agentpulse_instrumentation.errors import reported_error
 from agentpulse_instrumentation.invocation import Invocation
-from agentpulse_instrumentation.response import release, watch_close
+from agentpulse_instrumentation.response import json_object, release, watch_close
 from agentpulse_instrumentation.shield import shield
-from agentpulse_instrumentation.sse import EventDecoder, event_failure, is_ping
+from agentpulse_instrumentation.sse import EventDecoder, is_ping
 from agentpulse_instrumentation.stream import Observer
 
 LARGEST_BODY = 16 * 2**20
@@ -30,20 +30,9 @@ def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None
     """Ends the invocation with what an HTTP response says: at once, or as its body is read."""
     content = response.__dict__.get("_content")
     if content is not None:
-        invocation.answered(_json(content) if _is_json(response) else None)
+        invocation.answered(json_object(content))
         return
-    _BodyObserver(invocation, stream=stream, is_json=_is_json(response)).attach(response)
-
-
-def _is_json(response: Any) -> bool:
-    return "json" in response.headers.get("content-type", "")
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None
+    _BodyObserver(invocation, stream=stream).attach(response)
 
 
 class _BodyObserver:
@@ -54,12 +43,12 @@ class _BodyObserver:
         *("_is_json", "_kept", "_observer", "_reading", "_size"),
     )
 
-    def __init__(self, invocation: Invocation, *, stream: bool, is_json: bool) -> None:
+    def __init__(self, invocation: Invocation, *, stream: bool) -> None:
         self._invocation = invocation
-        self._observer = Observer(invocation) if stream else None
-        self._add = None if self._observer is None else self._observer.add
         self._events = EventDecoder()
-        self._is_json = is_json
+        self._observer = Observer(invocation, self._events) if stream else None
+        self._add = None if self._observer is None else self._observer.add
+        self._is_json = False
         self._kept: list[bytes] = []
         self._size = 0
         self._reading = False
@@ -70,6 +59,7 @@ class _BodyObserver:
         """Replaces the methods that read and close the response. They hold it weakly."""
         weak = ref(response)
         kind = cast("Any", type(response))
+        self._is_json = "json" in response.headers.get("content-type", "")
 
         def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
             target = weak()
@@ -127,8 +117,11 @@ class _BodyObserver:
                     if is_ping(event):
                         continue
                     self._add(event)
-                    self._failure = self._failure or event_failure(event)
-            elif self._is_json and self._size <= LARGEST_BODY:
+                    self._failure = self._failure or reported_error(event)
+                return
+            # Some gateways give errors another type than that of JSON.
+            self._is_json = self._is_json or (not self._kept and chunk.startswith(b"{"))
+            if self._is_json and self._size <= LARGEST_BODY:
                 self._size += len(chunk)
                 self._kept.append(chunk)
 
@@ -137,7 +130,7 @@ class _BodyObserver:
         if self._observer is not None:
             self._observer.exhausted(self._failure)
         elif self._is_json and self._size <= LARGEST_BODY:
-            self._invocation.answered(_json(b"".join(self._kept)))
+            self._invocation.answered(json_object(b"".join(self._kept)))
         else:
             self._invocation.ended_unread()
 

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span, set_span_in_context
 
 from agentpulse_instrumentation.body import observe_body
 from agentpulse_instrumentation.invocation import Invocation
+from agentpulse_instrumentation.response import json_object
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.stream import observe_stream
 from agentpulse_instrumentation.usage_chunk import UsageChunk
@@ -87,6 +88,14 @@ class Call:
         """The client's wrapper of a raw response."""
         observe_body(raw.http_response, invocation, stream=self._streams)
 
+    def observe_binary(self, answer: Any, invocation: Invocation) -> None:
+        """The client's wrapper of an answer that is a file."""
+        observe_body(answer.response, invocation, stream=False)
+
+    def observe_text(self, answer: str, invocation: Invocation) -> None:
+        """A text: what was asked for, or JSON that has the type of one."""
+        invocation.answered(json_object(answer))
+
     def observe_http(self, response: Any, invocation: Invocation) -> None:
         """The HTTP library's response itself (`cast_to=httpx.Response`)."""
         observe_body(response, invocation, stream=self._streams)
@@ -97,6 +106,8 @@ _OBSERVERS: dict[str, Callable[[Call, Any, Invocation], None] | None] = {
     "stream": Call.observe_stream,
     "raw": Call.observe_raw,
     "http": Call.observe_http,
+    "binary": Call.observe_binary,
+    "text": Call.observe_text,
 }
 _kinds: WeakKeyDictionary[type[object], str] = WeakKeyDictionary()
 
@@ -117,4 +128,6 @@ def _look_at(answer: type[object]) -> str:
         return "raw"
     if hasattr(answer, "iter_raw") and hasattr(answer, "http_version"):
         return "http"
-    return "answer"
+    if hasattr(answer, "iter_raw") and hasattr(answer, "write_to_file"):
+        return "binary"
+    return "text" if issubclass(answer, str) else "answer"

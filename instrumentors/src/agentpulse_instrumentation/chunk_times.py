@@ -7,7 +7,6 @@ there is a meter provider.
 from __future__ import annotations
 
 from itertools import pairwise
-from time import perf_counter
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation.metrics import Metrics
@@ -29,9 +28,9 @@ class ChunkTimes:
         self._attributes = attributes
         self._arrivals: list[float] = []
 
-    def arrived(self) -> None:
-        """The next chunk came."""
-        self._arrivals.append(perf_counter())
+    def arrived(self, at: float) -> None:
+        """The next chunk came, at this time of `perf_counter`."""
+        self._arrivals.append(at)
 
     def record(self, accumulator: Accumulator | None) -> None:
         """Records those that came since it was last called; all of them are in the accumulator."""

@@ -64,9 +64,10 @@ class Servers:
         return server
 
 
-# By the end of the host name: (provider, whether `stream_options.include_usage` is documented for
-# chat streams). The flag is set only where the provider's API reference documents it: an unknown
-# parameter could be refused.
+# By the end of the host name: (provider, whether chat streams report their usage when asked by
+# `stream_options.include_usage`). The flag is set only where the provider's API reference documents
+# it, as an unknown parameter could be refused, and never where the usage comes by itself
+# (OpenRouter, Together): that is the caller's to see.
 _PROVIDERS: dict[str, tuple[str, bool]] = {
     "api.openai.com": ("openai", True),
     "chatgpt.com": ("openai", False),
@@ -80,9 +81,9 @@ _PROVIDERS: dict[str, tuple[str, bool]] = {
     "api.mistral.ai": ("mistral_ai", False),
     "api.x.ai": ("x_ai", True),
     "api.perplexity.ai": ("perplexity", False),
-    "openrouter.ai": ("openrouter", True),
-    "api.together.xyz": ("together", True),
-    "api.together.ai": ("together", True),
+    "openrouter.ai": ("openrouter", False),
+    "api.together.xyz": ("together", False),
+    "api.together.ai": ("together", False),
     "api.fireworks.ai": ("fireworks", True),
     "api.cerebras.ai": ("cerebras", True),
     "api.moonshot.ai": ("moonshot_ai", True),

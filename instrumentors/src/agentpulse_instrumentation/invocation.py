@@ -24,6 +24,8 @@ from agentpulse_instrumentation.unfinished import Unfinished
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
 
+_MOST_CHOICES = 128
+"""As many as OpenAI takes."""
 _NO_BODY: Mapping[str, Any] = {}
 _READ_ANSWER = shield("read the answer")
 _END_SPAN = shield("end the span")
@@ -119,14 +121,19 @@ class Invocation:
         self,
         accumulator: Accumulator | None,
         *,
+        is_done: bool = False,
         left: bool = False,
         failure: str | None = None,
         error: BaseException | None = None,
     ) -> None:
         """Ends the span of a stream: read to its end, `left` by the caller, or broken.
 
-        What broke it is a `failure` that the server told of (its `error.type`), or the `error`
-        that reading raised.
+        Args:
+            accumulator: What the stream brought.
+            is_done: Whether the server said that the stream is over, whatever it brought.
+            left: Whether the caller left it.
+            failure: The `error.type` of an error that the server reported in the stream.
+            error: What reading raised.
         """
         if not self._close():
             return
@@ -136,8 +143,10 @@ class Invocation:
                 if self._first_chunk is not None:
                     attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
                 if accumulator is not None:
-                    complete = accumulator.is_complete()
                     answer = accumulator.answer()
+                    complete = (is_done and failure is None) or (
+                        accumulator.is_complete() and not self._lacks_choices(answer)
+                    )
                     if answer is not None:
                         failure = self._read(answer, attributes, finished=complete) or failure
                         if not accumulator.reported_usage():
@@ -178,15 +187,23 @@ class Invocation:
         else:
             # The conventions: a generation that ended without its reason reports `error`, one
             # entry a choice.
-            attributes[semconv.RESPONSE_FINISH_REASONS] = [
-                reason or "error" for reason in reasons
-            ] or ["error"]
+            reasons += [None] * (self._choices - len(reasons))
+            attributes[semconv.RESPONSE_FINISH_REASONS] = [reason or "error" for reason in reasons]
         if self._said is not None:
             policy = self._wanted.policy
             said = policy.output_said(operation.output_content(answer))
             self._said = {**self._said, **said}
             self._span.set_attributes(policy.span_attributes(said))
         return operation.failure(answer)
+
+    @property
+    def _choices(self) -> int:
+        """How many answers were asked for."""
+        return min(self._attributes.get(semconv.REQUEST_CHOICE_COUNT, 1), _MOST_CHOICES)
+
+    def _lacks_choices(self, answer: Any) -> bool:
+        """Whether a choice never began."""
+        return 0 < len(self._operation.finish_reasons(answer)) < self._choices
 
     def _name_model(self, attributes: Attributes) -> None:
         """A request can name a stored prompt or a deployment; then the answer tells the model."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from agentpulse_instrumentation.errors import reported_error
 from agentpulse_instrumentation.fields import Table
 from agentpulse_instrumentation.messages import InputContent, Message
 
@@ -36,7 +37,7 @@ class Accumulator(Protocol):
         ...
 
     def is_complete(self) -> bool:
-        """Whether the provider said that the answer is over."""
+        """Whether the provider said that the answer is over; usage alone says nothing of that."""
         ...
 
     def reported_usage(self) -> bool:
@@ -68,10 +69,6 @@ def _no_output(_answer: Any) -> list[Message]:
     return []
 
 
-def _no_failure(_answer: Any) -> str | None:
-    return None
-
-
 _EMPTY = Table({})
 
 
@@ -89,7 +86,7 @@ class Operation:
     more_from_answer: Callable[[Any, Attributes], None] = _no_more
     finish_reasons: Callable[[Any], list[str | None]] = _no_choices
     """One per choice, in order; None for a choice that was never finished."""
-    failure: Callable[[Any], str | None] = _no_failure
+    failure: Callable[[Any], str | None] = reported_error
     """The `error.type` of an answer that says, with HTTP status 200, that the call failed."""
     constants: Mapping[str, str | bool] = field(default_factory=dict[str, "str | bool"])
     """Attributes that every call of this operation has."""

@@ -6,7 +6,8 @@ to the garbage collector.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 from weakref import ref
 
@@ -35,6 +36,36 @@ def watch_close(response: Any, closed: Callable[[], None]) -> None:
             closed()
 
     response.close, response.aclose = close, aclose
+
+
+def watch_bytes(response: Any, take: Callable[[bytes], None]) -> None:
+    """Calls `take`, which raises nothing, with the bytes of the body as they are read."""
+    weak = ref(response)
+    kind = cast("Any", type(response))
+
+    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+        for chunk in kind.iter_bytes(weak(), chunk_size):
+            take(chunk)
+            yield chunk
+
+    async def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        async for chunk in kind.aiter_bytes(weak(), chunk_size):
+            take(chunk)
+            yield chunk
+
+    response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """The object that JSON stands for; None where it stands for none, or is no JSON."""
+    start = text.lstrip()[:1]
+    if start != (b"{" if isinstance(start, bytes) else "{"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def release(response: Any | None) -> None:

@@ -29,9 +29,6 @@ from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.usage_chunk import UsageChunk, asking_for_usage
 
 _BEGIN = shield("begin a span")
-_RAW_RESPONSE_HEADER = "X-Stainless-Raw-Response"
-
-
 _UNCHANGED: dict[str, Any] = {}
 
 
@@ -127,10 +124,12 @@ class Seam:
                 logger,
                 said if keeps_content else None,
             )
-            if streams and operation.usage_on_request and server.host.reports_usage_on_request:
-                asking = None if _is_raw(options) else asking_for_usage(options.json_data)
-                if asking is not None:
-                    changes = {**changes, "json_data": asking}
+            asks = operation.usage_on_request and server.host.reports_usage_on_request
+            if streams and asks and body.get("stream") is True:
+                cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
+                asking = asking_for_usage(client, options, (cast_to, kwargs.get("stream_cls")))
+                if asking:
+                    changes = {**changes, **asking}
                     hidden = UsageChunk()
             if changes:
                 args, kwargs = _with_options(args, kwargs, _copied(options, changes))
@@ -160,11 +159,6 @@ def _body(options: Any) -> Mapping[str, Any]:
         return {}
     extra = getattr(options, "extra_json", None)
     return {**body, **extra} if extra else cast("dict[str, Any]", body)
-
-
-def _is_raw(options: Any) -> bool:
-    headers = options.headers
-    return isinstance(headers, Mapping) and _RAW_RESPONSE_HEADER in headers
 
 
 def _copied(options: Any, changes: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ The format: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -13,18 +14,32 @@ LONGEST_EVENT = 8 * 2**20
 """Bytes that are held while an event is incomplete; a longer event is let go."""
 
 
-class EventDecoder:
-    """Cuts bytes into events and gives the JSON object in their data; others are passed over."""
+_DONE = b"[DONE]"
+_DONE_LINE = re.compile(rb"\ndata: ?\[DONE\]")
+_KEPT = 64
+"""Bytes of what came before, for a line that comes in pieces, or before the last empty ones."""
 
-    __slots__ = ("_data", "_rest", "_size")
+
+class EventDecoder:
+    """Cuts bytes into events and gives the JSON object in their data; others are passed over.
+
+    Attributes:
+        first: The bytes that came first: all of them, where the body is no stream but small.
+        is_done: Whether the server said that the stream is over (`data: [DONE]`).
+    """
+
+    __slots__ = ("_data", "_rest", "_size", "first", "is_done")
 
     def __init__(self) -> None:
+        self.first = b""
+        self.is_done = False
         self._rest = b""
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         """Takes the next bytes and gives the events that they complete."""
+        self.first = self.first or chunk
         # A lone CR also ends a line by the standard; no provider sends it, and CRLF ends in LF.
         *lines, rest = (self._rest + chunk).split(b"\n")
         self._rest = rest if len(rest) <= LONGEST_EVENT else b""
@@ -42,6 +57,7 @@ class EventDecoder:
         if line or not self._data:
             return None
         data, self._data, self._size = b"\n".join(self._data), [], 0
+        self.is_done = self.is_done or data.startswith(_DONE)
         try:
             event = json.loads(data)
         except ValueError:
@@ -54,16 +70,25 @@ def is_ping(event: dict[str, Any]) -> bool:
     return event.get("type") == "ping"
 
 
-def event_failure(event: dict[str, Any]) -> str | None:
-    """The `error.type` of an event that reports an error, in either provider's form."""
-    error = event.get("error")
-    if isinstance(error, dict):
-        envelope = cast("dict[str, Any]", error)
-    elif event.get("type") == "error":
-        envelope = event
-    else:
-        return None
-    for name in ("code", "type"):
-        if isinstance(envelope.get(name), str):
-            return envelope[name]
-    return "_OTHER"
+class Ending:
+    """The first and the last bytes of a body whose events the client decodes.
+
+    Attributes:
+        first: As that of `EventDecoder`.
+    """
+
+    __slots__ = ("_last", "first")
+
+    def __init__(self) -> None:
+        self.first = b""
+        self._last = b"\n"
+
+    def take(self, chunk: bytes) -> None:
+        """Takes the next bytes. Microseconds count here."""
+        self.first = self.first or chunk
+        self._last = self._last[-_KEPT:] + chunk
+
+    @property
+    def is_done(self) -> bool:
+        """As that of `EventDecoder`: clients tell nobody of it."""
+        return _DONE_LINE.search(self._last) is not None

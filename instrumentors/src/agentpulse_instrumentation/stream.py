@@ -8,13 +8,16 @@ the caller asks.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from time import perf_counter
 from typing import Any
 from weakref import ref
 
+from agentpulse_instrumentation.errors import reported_error
 from agentpulse_instrumentation.invocation import Invocation
 from agentpulse_instrumentation.operation import Accumulator
-from agentpulse_instrumentation.response import release, watch_close
+from agentpulse_instrumentation.response import json_object, release, watch_bytes, watch_close
 from agentpulse_instrumentation.shield import shield
+from agentpulse_instrumentation.sse import Ending, EventDecoder
 from agentpulse_instrumentation.usage_chunk import UsageChunk
 
 CHUNKS_AT_ONCE = 32
@@ -29,12 +32,25 @@ class Observer:
     and caller, finds the processor's caches cold and takes three times as long.
     """
 
-    __slots__ = ("__weakref__", "_accumulator", "_hidden", "_invocation", "_pending", "_times")
+    __slots__ = (
+        *("__weakref__", "_accumulator", "_ending", "_hidden", "_invocation"),
+        *("_last", "_pending", "_times"),
+    )
 
-    def __init__(self, invocation: Invocation, hidden: UsageChunk | None = None) -> None:
-        """`hidden` tells the chunk that the caller will not see."""
+    def __init__(
+        self,
+        invocation: Invocation,
+        ending: EventDecoder | Ending,
+        hidden: UsageChunk | None = None,
+    ) -> None:
+        """`ending` knows whether the server said that the stream is over.
+
+        `hidden` knows the chunk that the caller will not see.
+        """
         self._invocation = invocation
+        self._ending = ending
         self._hidden = hidden
+        self._last: Any = None
         make = invocation.operation.accumulator
         self._accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
         self._pending: list[Any] = []
@@ -42,45 +58,63 @@ class Observer:
         invocation.unfinished.add(self)
 
     @property
-    def add(self) -> Callable[[Any], None]:
-        """What takes each chunk, and never raises. To be asked for once a stream."""
+    def add(self) -> Callable[[Any], bool]:
+        """What takes each chunk and says whether the caller sees it. To be asked for once a stream.
+
+        Never raises.
+        """
         return self._add if self._times is None else self._add_timed
 
-    def _add_timed(self, chunk: Any) -> None:
-        if self._times is not None and not (self._hidden and self._hidden.takes(chunk)):
-            self._times.arrived()
-        self._add(chunk)
+    def _add_timed(self, chunk: Any) -> bool:
+        at = perf_counter()
+        is_shown = self._add(chunk)
+        if is_shown and self._times is not None:
+            self._times.arrived(at)
+        return is_shown
 
-    def _add(self, chunk: Any) -> None:
+    def _add(self, chunk: Any) -> bool:
         pending = self._pending
         if not pending:
             self._invocation.chunk_arrived()
         pending.append(chunk)
         if len(pending) == CHUNKS_AT_ONCE:
             self._read()
+        return self._hidden is None or not self._hidden.takes(chunk, self._has_finished)
+
+    def _has_finished(self) -> bool:
+        self._read()
+        return self._accumulator is not None and self._accumulator.is_complete()
 
     def exhausted(self, failure: str | None = None) -> None:
-        """The stream came to its end, or to an event that told of a `failure`."""
+        """The stream came to its end, or to an event that reported a `failure`."""
         self._read()
-        self._invocation.streamed(self._accumulator, failure=failure)
+        with _READ_CHUNKS:
+            failure = failure or reported_error(self._last)
+            if self._last is None:
+                # An error in place of a stream.
+                failure = failure or reported_error(json_object(self._ending.first))
+        self._end(failure=failure)
 
     def left(self, failure: str | None = None) -> None:
         """The caller closed or dropped the stream."""
-        if not self._invocation.is_open:
-            return
-        self._read()
-        complete = self._accumulator is not None and self._accumulator.is_complete()
-        self._invocation.streamed(self._accumulator, left=not complete, failure=failure)
+        if self._invocation.is_open:
+            self._read()
+            self._end(left=True, failure=failure)
 
     def broken(self, error: BaseException) -> None:
         """Reading raised."""
         self._read()
-        self._invocation.streamed(self._accumulator, error=error)
+        self._end(error=error)
+
+    def _end(self, **how: Any) -> None:
+        self._invocation.streamed(self._accumulator, is_done=self._ending.is_done, **how)
 
     def _read(self) -> None:
         pending, self._pending = self._pending, []
         if not self._invocation.is_open:
             return
+        if pending:
+            self._last = pending[-1]
         if self._accumulator is not None:
             with _READ_CHUNKS:
                 for chunk in pending:
@@ -93,13 +127,12 @@ class Observer:
         self.left()
 
 
-def observed(iterator: Any, observer: Observer, hidden: UsageChunk | None) -> Iterator[Any]:
+def observed(iterator: Any, observer: Observer) -> Iterator[Any]:
     """A stream's iterator, observed."""
     add = observer.add
     try:
         for chunk in iterator:
-            add(chunk)
-            if hidden is None or not hidden.takes(chunk):
+            if add(chunk):
                 yield chunk
     except GeneratorExit:
         observer.left()
@@ -110,15 +143,12 @@ def observed(iterator: Any, observer: Observer, hidden: UsageChunk | None) -> It
     observer.exhausted()
 
 
-async def aobserved(
-    iterator: Any, observer: Observer, hidden: UsageChunk | None
-) -> AsyncIterator[Any]:
+async def aobserved(iterator: Any, observer: Observer) -> AsyncIterator[Any]:
     """The async twin."""
     add = observer.add
     try:
         async for chunk in iterator:
-            add(chunk)
-            if hidden is None or not hidden.takes(chunk):
+            if add(chunk):
                 yield chunk
     except GeneratorExit:
         observer.left()
@@ -134,9 +164,10 @@ def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | Non
 
     Closing a stream only closes its response, so that is watched too.
     """
-    observer = Observer(invocation, hidden)
+    ending = Ending()
+    observer = Observer(invocation, ending, hidden)
     observe = aobserved if _is_async(stream) else observed
-    iterator = observe(stream._iterator, observer, hidden)  # noqa: SLF001  # `_streaming.py` of both
+    iterator = observe(stream._iterator, observer)  # noqa: SLF001  # `_streaming.py` of both
     stream._iterator = iterator  # noqa: SLF001  # the same
     # Weakly: the observer is to end with the iterator, and ends the span of one never read.
     weak_observer, weak_iterator, weak_response = ref(observer), ref(iterator), ref(stream.response)
@@ -150,6 +181,8 @@ def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | Non
         release(weak_response())
 
     watch_close(stream.response, closed)
+    # The client reads the bytes by these, and passes over the event that ends a stream.
+    watch_bytes(stream.response, ending.take)
 
 
 def _is_async(stream: object) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agentpulse_exporter.api_key import ApiKey
+import re
+
 from agentpulse_exporter.settings import ConfigurationError
 from agentpulse_exporter.transport import TLS, Answer, NoAnswerError
 
@@ -24,6 +25,7 @@ _CAUSES = {
     "BadStatusLine": "what listens there doesn't speak HTTP: check AGENTPULSE_ENDPOINT",
 }
 _LONGEST_QUOTE = 200
+_KEY = re.compile(r"ap_[!-~]+")
 
 
 def in_words(outcome: Outcome) -> str:
@@ -49,11 +51,9 @@ def is_page(answer: Answer) -> bool:
     return answer.content_type == "text/html"
 
 
-def quoted(answer: Answer, *, secret: ApiKey | None) -> str:
-    """The server's own words, as far as they fit on a terminal, and without an echoed secret."""
-    words = " ".join(answer.body.decode(errors="replace").split())
-    if secret is not None:
-        words = secret.hidden_in(words)
+def quoted(answer: Answer) -> str:
+    """The server's own words, as far as they fit on a terminal, and without an echoed key."""
+    words = _KEY.sub("…", " ".join(answer.body.decode(errors="replace").split()))
     shown = "".join(letter for letter in words if letter.isprintable())
     return f"{shown[:_LONGEST_QUOTE]}…" if len(shown) > _LONGEST_QUOTE else shown
 

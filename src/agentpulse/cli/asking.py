@@ -7,10 +7,15 @@ import ssl
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 
+from agentpulse_exporter.local_key import Keys
 from agentpulse_exporter.proxies import Proxy, proxy_for
-from agentpulse_exporter.settings import Endpoint
+from agentpulse_exporter.settings import Endpoint, Settings
 from agentpulse_exporter.transport import TLS, UNREACHABLE, Answer, NoAnswerError
 
+from agentpulse.version import VERSION
+
+OURS = {"User-Agent": f"agentpulse-python/{VERSION}"}
+"""What every request of a command says: who we are."""
 SECONDS = 10.0
 """Seconds that each step of a request may take."""
 _LONGEST_REFUSAL = 64 * 1024
@@ -25,7 +30,7 @@ class RefusedError(Exception):
         self.answer = answer
 
 
-def ask(endpoint: Endpoint, path: str, headers: Mapping[str, str]) -> object:
+def ask(exporter: Settings, path: str) -> object:
     """The JSON at a path below the endpoint; redirects, which would take the key along, refuse.
 
     Raises:
@@ -34,32 +39,40 @@ def ask(endpoint: Endpoint, path: str, headers: Mapping[str, str]) -> object:
         agentpulse_exporter.settings.ConfigurationError: The proxy of the environment has no
             address.
     """
-    proxy = proxy_for(endpoint)
-    connection = _connection(endpoint, proxy)
-    target, more = f"{endpoint.path}{path}", {"Host": endpoint.authority}
+    endpoint, proxy = exporter.endpoint, proxy_for(exporter.endpoint)
+    target, more = f"{endpoint.path}{path}", {**OURS, "Host": endpoint.authority}
     if proxy is not None and endpoint.scheme == "http":
         target = f"http://{endpoint.authority}{target}"
         more |= _authorization(proxy)
-    try:
-        connection.request("GET", target, headers={**headers, **more})
-        return _read(connection.getresponse())
-    except (OSError, HTTPException) as error:
-        # Without its cause: http.client puts the value of a header it refuses into the message.
-        reason = TLS if isinstance(error, ssl.SSLError) else UNREACHABLE
-        raise NoAnswerError(reason, error) from None
-    finally:
-        connection.close()
 
-
-def _read(response: HTTPResponse) -> object:
-    kind = response.headers.get_content_type()
-    if response.status == _OK and kind != "text/html":
+    def get(authorization: Mapping[str, str]) -> Answer:
+        connection = _connection(endpoint, proxy)
         try:
-            return json.loads(response.read())
+            connection.request("GET", target, headers={**more, **authorization})
+            return _read(connection.getresponse())
+        except (OSError, HTTPException) as error:
+            # Without its cause: http.client puts the value of a header it refuses into the message.
+            reason = TLS if isinstance(error, ssl.SSLError) else UNREACHABLE
+            raise NoAnswerError(reason, error) from None
+        finally:
+            connection.close()
+
+    return _json(Keys(endpoint, exporter.api_key).send(get))
+
+
+def _read(response: HTTPResponse) -> Answer:
+    longest = None if response.status == _OK else _LONGEST_REFUSAL
+    body = response.read(longest)
+    return Answer(response.status, response.headers.get_content_type(), body=body)
+
+
+def _json(answer: Answer) -> object:
+    if answer.status == _OK and answer.content_type != "text/html":
+        try:
+            return json.loads(answer.body)
         except ValueError:  # no JSON
-            raise RefusedError(Answer(_OK, kind)) from None
-    body = response.read(_LONGEST_REFUSAL)
-    raise RefusedError(Answer(response.status, kind, body=body))
+            raise RefusedError(Answer(_OK, answer.content_type)) from None
+    raise RefusedError(answer)
 
 
 def _connection(endpoint: Endpoint, proxy: Proxy | None) -> HTTPConnection:

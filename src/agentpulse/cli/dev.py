@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from agentpulse.formats import dollars, whole
 from agentpulse.server import DatabaseError, LocalServer, PortError
-from agentpulse.server.asking import calls_since, is_ours
+from agentpulse.server.access import opening_path
+from agentpulse.server.asking import calls_since, is_ours, usable_key
 from agentpulse.server.autostart import environment
 from agentpulse.server.child import Ending, run
 from agentpulse.server.local import ADDRESS
@@ -78,55 +79,84 @@ def _run_server(arguments: argparse.Namespace, command: list[str]) -> int:
         try:
             server = stack.enter_context(LocalServer(port, database))
         except PortError as error:
-            if not is_ours(port):
-                return _fail(f"{error} Choose another by --port.")
-            if command:
-                return _observed(command, port).status
-            return _fail(
-                f"An AgentPulse server runs already at {_url(port)}. "
-                "For another one, choose another port by --port."
-            )
+            return _join_server(port, command, error)
         except DatabaseError as error:
             return _fail(str(error))
         if command:
-            return _serve_command(command, server.port, stays=not arguments.exit)
-        _serve_until_end(lambda: _introduce(server.port, database))
+            return _serve_command(command, server, stays=not arguments.exit)
+        _serve_until_end(lambda: _introduce(server, database))
         return 0
 
 
-def _serve_command(command: list[str], port: int, *, stays: bool) -> int:
-    ending = _observed(command, port)
+def _join_server(port: int, command: list[str], error: PortError) -> int:
+    """Uses the server that has the port, if it is one of this user's."""
+    if not is_ours(port):
+        return _fail(f"{error} Choose another by --port.")
+    key = usable_key(port)
+    if key is None:
+        return _fail(
+            f"An AgentPulse server whose key you don't have runs already at {_url(port)}. "
+            "Choose another port by --port, or set AGENTPULSE_API_KEY to its key."
+        )
+    address = _url(port) + opening_path(key)
+    if command:
+        ending, said = _observed(command, port, key)
+        _say(said if ending.problem else f"{said} {address}")
+        return ending.status
+    return _fail(
+        f"An AgentPulse server runs already at {_url(port)}. To see it, open {address} in a "
+        "browser. For another one, choose another port by --port."
+    )
+
+
+def _serve_command(command: list[str], server: LocalServer, *, stays: bool) -> int:
+    ending, said = _observed(command, server.port, server.key)
     # Ctrl-C was meant for the command; after other signals nobody is there to look at the page.
     if stays and not ending.problem and set(ending.signals) <= {signal.SIGINT}:
+        _say(f"{said} {server.browser_address()}")
         _serve_until_end(lambda: _say("The page stays there until Ctrl-C."))
+    else:
+        _say(said)
     return ending.status
 
 
-def _introduce(port: int, database: Path) -> None:
-    option = "" if port == PORT else f"--port {port} "
+def _introduce(server: LocalServer, database: Path) -> None:
+    option = "" if server.port == PORT else f"--port {server.port} "
     kept = "in memory, until the end" if str(database) == MEMORY else f"in {database}"
+    if server.key_file is None:
+        key = (
+            "Its key can't be written to your folder for data, so programs need it as\n"
+            f"  AGENTPULSE_API_KEY={server.key}\n\n"
+        )
+    else:
+        key = (
+            "Programs of yours find its key by themselves. Others, in a container for example,\n"
+            f"need as AGENTPULSE_API_KEY what is in {server.key_file}\n\n"
+        )
     print(
-        f"AgentPulse is listening at {_url(port)}\n"
+        f"AgentPulse is listening at {server.url}\n"
+        f"To see it, open {server.browser_address()} in a browser.\n"
         f"Events are kept {kept}.\n\n"
         "To see the calls of a program there, run it, in another terminal, by\n"
         f"  agentpulse dev {option}-- python agent.py\n"
         "or, where it calls agentpulse.init() itself, by\n"
-        f"  AGENTPULSE_ENDPOINT={_url(port)} python agent.py\n\n"
+        f"  AGENTPULSE_ENDPOINT={server.url} python agent.py\n\n"
+        f"{key}"
         "Ctrl-C stops the server.",
         flush=True,
     )
 
 
-def _observed(command: list[str], port: int) -> Ending:
+def _observed(command: list[str], port: int, key: str) -> tuple[Ending, str]:
+    """How the command ended, and what there is to say of it."""
     started = time.time()
-    ending = run(command, environment(_url(port)))
-    _say(ending.problem or f"{_in_words(port, started)} {_url(port)}")
-    return ending
+    ending = run(command, environment(_url(port), key))
+    return ending, ending.problem or _in_words(port, key, started)
 
 
-def _in_words(port: int, since: float) -> str:
+def _in_words(port: int, key: str, since: float) -> str:
     """What the calls since then came to."""
-    sums = calls_since(port, since)
+    sums = calls_since(port, key, since)
     if sums is None:
         return "The server doesn't say what it recorded."
     if not sums["calls"]:

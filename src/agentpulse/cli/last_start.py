@@ -13,7 +13,7 @@ from agentpulse_exporter.transport import NoAnswerError
 from agentpulse.cli.asking import RefusedError, ask
 from agentpulse.cli.following import Event, MalformedAnswerError, events_path, page
 from agentpulse.cli.lines import printable
-from agentpulse.cli.sending import exporter_settings, request_headers
+from agentpulse.cli.sending import exporter_settings
 from agentpulse.settings import Settings
 
 _LOOKED_THROUGH = 1000
@@ -64,7 +64,7 @@ def last_start(settings: Settings, before: float) -> LastStart | None:
     path = events_path({"kind": "sdk_init", "limit": str(_LOOKED_THROUGH)})
     try:
         exporter = exporter_settings(settings)
-        events, _ = page(ask(exporter.endpoint, path, request_headers(exporter)))
+        events, _ = page(ask(exporter, path))
     except (RefusedError, NoAnswerError, MalformedAnswerError, ConfigurationError):
         return None
     mine = (

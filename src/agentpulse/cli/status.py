@@ -19,7 +19,7 @@ from agentpulse.cli.findings import Finding
 from agentpulse.cli.last_start import LastStart, last_start
 from agentpulse.cli.libraries import library
 from agentpulse.cli.output import as_shown
-from agentpulse.cli.sending import get
+from agentpulse.cli.sending import get, has_local_key
 from agentpulse.cli.variables import by_variables
 from agentpulse.joined import Joined, describe
 from agentpulse.logs import log_to_stderr
@@ -116,10 +116,15 @@ def _endpoint(outcome: Outcome | None) -> Finding:
 def _key(settings: Settings, outcome: Outcome | None) -> Finding:
     if not isinstance(outcome, Answer) or not _endpoint(outcome).is_well:
         return Finding(None, "not checked")
+    local = has_local_key(settings)
     if outcome.status in (401, 403):
-        return Finding(False, in_words(outcome) if settings.api_key else "none, but one is needed")
+        known = settings.api_key or local
+        return Finding(False, in_words(outcome) if known else "none, but one is needed")
     if outcome.status == 429:  # too many requests
         return Finding(None, in_words(outcome))
+    if local:
+        beside = ", which is tried before yours" if settings.api_key else ", found by itself"
+        return Finding(True, f"accepted: that of the local server{beside}")
     return Finding(True, "accepted" if settings.api_key else "none, and none is needed here")
 
 

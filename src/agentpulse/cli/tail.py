@@ -15,7 +15,7 @@ from agentpulse.cli.answers import in_words, is_page, quoted
 from agentpulse.cli.asking import RefusedError, ask
 from agentpulse.cli.following import Event, Following, MalformedAnswerError
 from agentpulse.cli.output import discard_output, line_maker, waited_for_nobody
-from agentpulse.cli.sending import exporter_settings, request_headers
+from agentpulse.cli.sending import exporter_settings
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _fail(settings.problems[0])
     asked = {"kind": arguments.kind, "session": arguments.session}
     following = Following(
-        lambda path: ask(exporter.endpoint, path, request_headers(exporter)),
+        lambda path: ask(exporter, path),
         {name: value for name, value in asked.items() if value is not None},
     )
     try:
@@ -104,7 +104,7 @@ def _problem(settings: Settings, error: Exception) -> str:
     if not isinstance(error, RefusedError):
         return f"{settings.endpoint} can't be followed: {error}."
     said = f"{settings.endpoint} can't be followed: {in_words(error.answer)}."
-    quote = quoted(error.answer, secret=settings.api_key) if error.answer.body else ""
+    quote = quoted(error.answer) if error.answer.body else ""
     return f"{said} It said: {quote}" if quote and not is_page(error.answer) else said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from rich.console import Console
@@ -18,7 +19,7 @@ _FOREIGN = ("AGENTPULSE_", "OTEL_", "OPENAI_", "ANTHROPIC_")
 
 
 def run(*, port: int, once: bool) -> int:
-    """Runs the agent once, or until Ctrl-C; the exit status is 0 if all it called was accepted.
+    """Runs the agent once, or until Ctrl-C or SIGTERM; the status is 0 if all calls were accepted.
 
     Raises:
         agentpulse.server.PortError: The port can't be had.
@@ -29,7 +30,12 @@ def run(*, port: int, once: bool) -> int:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     console = Console(highlight=False)
     with LocalServer(port) as server, FakeProvider() as provider:
-        client = agentpulse.init(endpoint=server.url, agent_name="night-shift", flush_interval=1.0)
+        client = agentpulse.init(
+            api_key=server.key,
+            endpoint=server.url,
+            agent_name="night-shift",
+            flush_interval=1.0,
+        )
         problems: list[str] = []
         try:
             with NightShift(provider) as agent:
@@ -38,7 +44,11 @@ def run(*, port: int, once: bool) -> int:
                 events = server.events()
                 problems = summary.differences(events, provider.requests, provider.bill)
                 summary.show(console, events)
-                _say(console, problems, len(provider.requests), server.url, once=once)
+                _say(console, problems, len(provider.requests))
+                if not once:
+                    # As Ctrl-C, which no program gets that runs in the background of a script.
+                    signal.signal(signal.SIGTERM, signal.default_int_handler)
+                _say_where(console, server, once=once)
                 while not once:
                     time.sleep(SECONDS_BETWEEN_RUNS)
                     agent.run()
@@ -49,7 +59,7 @@ def run(*, port: int, once: bool) -> int:
     return 1 if problems else 0
 
 
-def _say(console: Console, problems: list[str], calls: int, url: str, *, once: bool) -> None:
+def _say(console: Console, problems: list[str], calls: int) -> None:
     console.print()
     if problems:
         console.print("Not all that was called was accepted as it was:", style="red")
@@ -60,7 +70,11 @@ def _say(console: Console, problems: list[str], calls: int, url: str, *, once: b
             f"All {calls} calls were accepted by the server, and agree with the provider's bill.",
             style="green",
         )
+
+
+def _say_where(console: Console, server: LocalServer, *, once: bool) -> None:
     if once:
-        console.print(f"They were listed at {url}; without --once that page stays open.")
+        console.print(f"They were listed at {server.url}; without --once that page stays open.")
     else:
-        console.print(f"The agent goes on. Watch it at {url} and end it with Ctrl-C.")
+        console.print("The agent goes on. To watch it, open this in a browser; Ctrl-C ends it:")
+        console.print(server.browser_address(), soft_wrap=True)

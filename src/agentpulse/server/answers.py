@@ -19,7 +19,10 @@ def answer(content: object, *, status: int = 200) -> Response:
 
 def failure(refusal: Refusal) -> Response:
     """What the sender of a refused request gets."""
-    return answer({"error": refusal.message}, status=refusal.status)
+    response = answer({"error": refusal.message}, status=refusal.status)
+    if refusal.status == 401:  # HTTP asks for it
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 async def explain(_request: Request, error: Exception) -> Response:

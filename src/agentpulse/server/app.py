@@ -13,14 +13,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from agentpulse.server.access import OPENING, Access
 from agentpulse.server.answers import answer, explain
 from agentpulse.server.body import read_json
 from agentpulse.server.crons import crons
-from agentpulse.server.guard import Guard, verify_key
-from agentpulse.server.page import calls_page
+from agentpulse.server.guard import Guard
+from agentpulse.server.page import calls_page, closed_page
 from agentpulse.server.protocol import LOCAL, Event, Plan, read_batch, read_heartbeat
 from agentpulse.server.refusal import Refusal
 from agentpulse.server.reports import PERIODS, stats
@@ -40,12 +41,11 @@ class Api:
     """The endpoints over one storage."""
 
     storage: Storage
-    key: str | None = None
-    """The only key that is taken; None takes any key, and none."""
+    access: Access
     plan: Plan = LOCAL
 
     def routes(self) -> list[Route]:
-        """All addresses. Without the key only `/v1/health` answers."""
+        """All addresses. Without the key only `/v1/health` answers, and what opens a browser."""
         return [
             Route("/v1/ingest", self._writing(self._ingest), methods=["POST"]),
             Route("/v1/heartbeat", self._writing(self._heartbeat), methods=["POST"]),
@@ -56,14 +56,15 @@ class Api:
             # The key of a session may have a slash in it.
             Route("/v1/sessions/{session:path}/transcript", self._reading(self._transcript)),
             Route("/v1/crons", self._reading(self._crons), methods=["GET"]),
-            Route("/", self._reading(self._page), methods=["GET"]),
+            Route("/", self._page_for_a_browser, methods=["GET"]),
+            Route(f"{OPENING}{{code}}", self._open, methods=["GET"]),
         ]
 
     def _writing(
         self, endpoint: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def write(request: Request) -> Response:
-            verify_key(request.headers, self.key)
+            self.access.verify(request)
             try:
                 return await endpoint(request)
             except sqlite3.Error as error:
@@ -75,7 +76,7 @@ class Api:
         self, endpoint: Callable[[Request], Response]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def read(request: Request) -> Response:
-            verify_key(request.headers, self.key)
+            self.access.verify(request)
             return await run_in_threadpool(endpoint, request)
 
         return read
@@ -113,13 +114,14 @@ class Api:
         return answer({"events": events, "next": place and f"{place[0]!r}:{place[1]}"})
 
     def _stats(self, request: Request) -> Response:
-        since = _seconds(request, "since")
+        since, now = _seconds(request, "since"), time.time()
         if since is None:
-            since = time.time() - _period(request)
-        return answer(stats(self.storage, since))
+            since = now - _period(request)
+        return answer(stats(self.storage, since, now))
 
     def _sessions(self, request: Request) -> Response:
-        return answer({"sessions": sessions(self.storage, _seconds(request, "since") or 0.0)})
+        since = _seconds(request, "since") or 0.0
+        return answer({"sessions": sessions(self.storage, time.time(), since)})
 
     def _transcript(self, request: Request) -> Response:
         session = request.path_params["session"]
@@ -132,6 +134,24 @@ class Api:
 
     def _crons(self, _request: Request) -> Response:
         return answer({"crons": crons(self.storage, time.time())})
+
+    async def _page_for_a_browser(self, request: Request) -> Response:
+        try:
+            self.access.verify(request)
+        except Refusal as refusal:
+            if "text/html" not in request.headers.get("Accept", ""):
+                raise
+            return closed_page(request, refusal.status)
+        return await run_in_threadpool(self._page, request)
+
+    async def _open(self, request: Request) -> Response:
+        # Those who ask for the head alone, to check a link, don't open anything.
+        cookie = None if request.method == "HEAD" else self.access.open(request.path_params["code"])
+        if cookie is not None:
+            return RedirectResponse("/", 303, {"Set-Cookie": cookie})
+        if self.access.is_opened(request):
+            return RedirectResponse("/", 303)
+        return closed_page(request, 401)
 
     def _page(self, request: Request) -> Response:
         period = request.query_params.get("period", "24h")

@@ -1,41 +1,54 @@
 """Cron jobs: the last run of each, those under way, how often it succeeds, when it is due."""
 
-# the queries are put together from texts of this module, and values are bound
+# ruff: noqa: S608  # the queries are put together from texts of the server's, and values are bound
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import cast
 
+from agentpulse.server.fates import LOST, open_runs
 from agentpulse.server.schedules import EARLY, ScheduleError, judge, read_schedule
 from agentpulse.server.storage import Row, Storage
 
 MOST_UNDER_WAY = 20
-"""Runs under way that are listed of a job; a process that was killed leaves one for good."""
+"""Runs under way that are listed of a job."""
 MOST_MISSED = 20
 
-_JOBS = """
-    WITH counted AS (
+_JOBS = f"""
+    {open_runs()}, ended AS (
         SELECT job, count(ended_at) AS runs,
-            count(*) FILTER (WHERE ended_at IS NOT NULL AND status <> 'ok') AS failures,
-            count(*) FILTER (WHERE ended_at IS NULL) AS running_count
+            count(*) FILTER (WHERE ended_at IS NOT NULL AND status <> 'ok') AS failures
         FROM runs GROUP BY job
+    ), unended AS (
+        SELECT job, count(*) FILTER (WHERE is_lost) AS lost,
+            count(*) FILTER (WHERE NOT is_lost) AS running_count
+        FROM open_runs GROUP BY job
     ), newest AS (
         SELECT job, max(started_at), agent, schedule, timezone, max_runtime_s FROM runs GROUP BY job
     )
-    SELECT job, agent, runs, failures, running_count, schedule, timezone, max_runtime_s
-    FROM counted JOIN newest USING (job) ORDER BY job
+    SELECT job, agent, runs + coalesce(lost, 0) AS runs, failures + coalesce(lost, 0) AS failures,
+        coalesce(lost, 0) AS lost, coalesce(running_count, 0) AS running_count, schedule, timezone,
+        max_runtime_s
+    FROM ended JOIN newest USING (job) LEFT JOIN unended USING (job) ORDER BY job
 """
-_LAST = """
-    SELECT job, max(ended_at) AS ended_at, run_id, agent, started_at, status, duration_ms, cost_usd,
-        tokens, calls, summary, error_type, error, max_runtime_s
-    FROM runs WHERE ended_at IS NOT NULL GROUP BY job
+_OF_LAST = """run_id, agent, started_at, ended_at, duration_ms, cost_usd, tokens, calls, summary,
+    error_type, error, max_runtime_s"""
+_LAST = f"""
+    {open_runs()}, last AS (
+        SELECT job, max(ended_at) AS over_at, status, {_OF_LAST}
+        FROM runs WHERE ended_at IS NOT NULL GROUP BY job
+        UNION ALL
+        SELECT job, max(seen_at), '{LOST}', {_OF_LAST} FROM open_runs WHERE is_lost GROUP BY job
+    )
+    SELECT job, max(over_at) AS over_at, status, {_OF_LAST} FROM last GROUP BY job
 """
-_UNDER_WAY = """
+_UNDER_WAY = f"""
+    {open_runs()}
     SELECT job, run_id, agent, started_at, max_runtime_s FROM (
         SELECT *, row_number() OVER (PARTITION BY job ORDER BY started_at DESC) AS place
-        FROM runs WHERE ended_at IS NULL
-    ) WHERE place <= ? ORDER BY started_at DESC
+        FROM open_runs WHERE NOT is_lost
+    ) WHERE place <= :most ORDER BY started_at DESC
 """
 _UNDER_SCHEDULE = """
     FROM runs WHERE job = :job AND started_at > (
@@ -49,12 +62,15 @@ _UNDER_SCHEDULE = """
 def crons(storage: Storage, now: float) -> list[Row]:
     """Each job: its counts, its last run, those under way, and how it keeps to its schedule.
 
+    A run that is lost counts as one that failed. `over_at` of the last run is when it ended, or was
+    last seen.
+
     Schedule and zone are those of the run that started last. Where they can't be read,
     `schedule_error` says why, and nothing is expected.
     """
-    last = {row["job"]: _last_run(row) for row in storage.rows(_LAST)}
+    last = {row["job"]: _last_run(row) for row in storage.rows(_LAST, {"now": now})}
     under_way: defaultdict[object, list[Row]] = defaultdict(list)
-    for row in storage.rows(_UNDER_WAY, (MOST_UNDER_WAY,)):
+    for row in storage.rows(_UNDER_WAY, {"now": now, "most": MOST_UNDER_WAY}):
         under_way[row["job"]].append(_run_under_way(row, now))
     return [
         {
@@ -64,7 +80,7 @@ def crons(storage: Storage, now: float) -> list[Row]:
             "running": under_way[job["job"]],
             **_punctuality(storage, job, now),
         }
-        for job in storage.rows(_JOBS)
+        for job in storage.rows(_JOBS, {"now": now})
     ]
 
 

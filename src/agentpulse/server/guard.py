@@ -1,4 +1,4 @@
-"""Who may talk to the local server: programs on this machine, and its own page.
+"""From where the local server may be talked to: programs on this machine, and its own page.
 
 Binding to 127.0.0.1 keeps other machines out, but not the web pages in this machine's browsers. A
 page of another origin can neither read (no CORS header is ever sent) nor write (its POSTs are
@@ -7,8 +7,6 @@ refused by `Host`.
 """
 
 from __future__ import annotations
-
-import hmac
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -44,28 +42,6 @@ class Guard:
             await _answer(failure(refusal), scope, receive, send)
             return
         await self._app(scope, receive, _with_headers(send))
-
-
-def verify_key(headers: Headers, key: str | None) -> None:
-    """Whether the request has the key that it needs.
-
-    Without a key of our own (None) any `ap_…` key is taken, and none too: a program on this machine
-    needs no account.
-
-    Raises:
-        Refusal: 401 for no key or none that could be one, 403 for another key.
-    """
-    authorization = headers.get("Authorization")
-    if authorization is None:
-        if key is None:
-            return
-        raise Refusal(401, "An API key is needed: Authorization: Bearer ap_…")
-    scheme, _, given = authorization.partition(" ")
-    given = given.strip()
-    if scheme.lower() != "bearer" or not given.startswith("ap_"):
-        raise Refusal(401, "This is no API key of AgentPulse: expected Authorization: Bearer ap_…")
-    if key is not None and not hmac.compare_digest(given.encode(), key.encode()):
-        raise Refusal(403, "This API key is not known here.")
 
 
 def _verify_origin(scope: Scope) -> None:

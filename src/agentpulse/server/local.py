@@ -13,7 +13,9 @@ from typing import Any, Self
 import uvicorn
 from starlette.applications import Starlette
 
+from agentpulse.server.access import Access, new_key, opening_path
 from agentpulse.server.app import Api, make_app
+from agentpulse.server.paths import publish_key, withdraw_key
 from agentpulse.server.protocol import LOCAL, Plan
 from agentpulse.server.storage import MEMORY, Storage
 
@@ -33,7 +35,8 @@ class PortError(Exception):
 class LocalServer:
     """A server that speaks the ingest protocol on 127.0.0.1, and keeps what it accepts.
 
-    Runs from when it is entered until it is left, and may be entered again.
+    Runs from when it is entered until it is left, and may be entered again. While it runs, programs
+    of the same user find its key by its port.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class LocalServer:
         Args:
             port: Where to listen; 0 takes a free one.
             database: A file, which is made if it isn't there, or ":memory:".
-            key: The only key that is taken; None takes any `ap_…` key, and requests without one.
+            key: The only key that is taken; by default another one each time it is entered.
             plan: The hosted plan whose limits hold; by default those of both, without a daily one.
         """
         self._port = port
@@ -75,8 +78,7 @@ class LocalServer:
         except BaseException:
             listening.close()
             raise
-        app = make_app(Api(storage, self._key, self._plan))
-        self._running = _Running(listening, storage, _Server(_config(app)))
+        self._running = _Running(listening, storage, self._key or new_key(), self._plan)
         self._running.start()
         return self
 
@@ -99,6 +101,20 @@ class LocalServer:
     def port(self) -> int:
         """The port that it listens on."""
         return self._now().port
+
+    @property
+    def key(self) -> str:
+        """The key that requests need: `Authorization: Bearer ap_…`."""
+        return self._now().key
+
+    @property
+    def key_file(self) -> Path | None:
+        """Where programs of this user find the key; None where it could not be written."""
+        return self._now().key_file
+
+    def browser_address(self) -> str:
+        """An address, another one each time, that opens the page in one browser, once."""
+        return self.url + opening_path(self.key)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What was accepted, in the order in which it came: each event as sent, and its `agent`."""
@@ -126,11 +142,15 @@ class _Server(uvicorn.Server):
 class _Running:
     """What there is while the server runs."""
 
-    def __init__(self, listening: socket.socket, storage: Storage, server: _Server) -> None:
+    def __init__(self, listening: socket.socket, storage: Storage, key: str, plan: Plan) -> None:
         self.port: int = listening.getsockname()[1]
         self.storage = storage
+        self.key = key
+        # Before anything is answered: who is refused for the key of an earlier run looks it up.
+        self.key_file = _published(self.port, key)
+        access = Access(key, self.port, _where(self.key_file))
         self._listening = listening
-        self._server = server
+        self._server = _Server(_config(make_app(Api(storage, access, plan))))
         self._thread = threading.Thread(target=self._serve, name="agentpulse-server", daemon=True)
 
     def start(self) -> None:
@@ -146,12 +166,26 @@ class _Running:
         self._thread.join()
         self._listening.close()
         self.storage.close()
+        # When nobody is answered any more: without a key, events would be refused, not kept.
+        if self.key_file is not None:
+            withdraw_key(self.key_file, self.key)
 
     def _serve(self) -> None:
         try:
             self._server.run(sockets=[self._listening])
         finally:
             self._server.is_settled.set()
+
+
+def _published(port: int, key: str) -> Path | None:
+    try:
+        return publish_key(port, key)
+    except (OSError, RuntimeError):
+        return None
+
+
+def _where(key_file: Path | None) -> str:
+    return "that was printed as it started" if key_file is None else f"in {key_file}"
 
 
 def _config(app: Starlette) -> uvicorn.Config:
@@ -176,7 +210,9 @@ def _listen(port: int) -> socket.socket:
     if not 0 <= port < _PORTS:
         message = f"Port {port} is no port; expected a number from 0 (any free one) to 65535."
         raise PortError(message)
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio looks at the protocol by name before it sets TCP_NODELAY. Without that, head and body
+    # of an answer, which are two writes, wait 40 ms for each other on a kept-alive connection.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             # Else the port of a server that just ended is taken for a minute. Elsewhere the option

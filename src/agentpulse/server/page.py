@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,23 +37,32 @@ def calls_page(request: Request, storage: Storage, period: str) -> Response:
     now = time.time()
     since = now - PERIODS[period]
     calls, more = storage.events(kind="llm_call", since=since, limit=MOST)
-    nonce = secrets.token_urlsafe(16)
-    html = _template().render(
+    return _rendered(
+        "calls.html",
         address=str(request.base_url).rstrip("/"),
         calls=[shown_call(event) for event in calls],
         has_more=more is not None,
         jobs=[shown_job(job) for job in crons(storage, now)],
-        nonce=nonce,
         notices=_notices(storage, since),
         now=now,
         period=period,
         periods=PERIODS,
-        running=running(storage, since=since, most=MOST_BESIDE),
-        sessions=sessions(storage, since, MOST_BESIDE),
+        running=running(storage, now, since=since, most=MOST_BESIDE),
+        sessions=sessions(storage, now, since, MOST_BESIDE),
         totals=call_totals(storage, since),
     )
+
+
+def closed_page(request: Request, status: int) -> Response:
+    """What a browser gets that was not opened, or no more: how to open it."""
+    return _rendered("closed.html", status, port=request.scope["server"][1])
+
+
+def _rendered(template: str, status: int = 200, **shown: object) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    html = _templates().get_template(template).render(nonce=nonce, **shown)
     headers = {"Content-Security-Policy": _policy(nonce)}
-    return Response(html, media_type="text/html", headers=headers)
+    return Response(html, status, media_type="text/html", headers=headers)
 
 
 def _notices(storage: Storage, since: float) -> list[dict[str, object]]:
@@ -76,7 +85,7 @@ def _policy(nonce: str) -> str:
 
 
 @cache
-def _template() -> Template:
+def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("agentpulse.server"),
         autoescape=True,
@@ -87,7 +96,7 @@ def _template() -> Template:
     # jinja2 leaves the type of its filters open.
     filters = cast("dict[str, Callable[..., str]]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
     filters.update(dollars=dollars, whole=whole, duration=duration, moment=_moment)
-    return environment.get_template("calls.html")
+    return environment
 
 
 def _moment(seconds: float | None) -> str | Markup:

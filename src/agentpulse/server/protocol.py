@@ -1,7 +1,8 @@
 """A request's JSON as valid events: the limits of the hosted API, with its statuses.
 
 One bad event refuses its whole batch. Unknown fields are ignored, and so are the id and the spans
-of an event where they make no sense, for the hosted API doesn't read them.
+of an event where they are no text, for the hosted API doesn't read them. Every text that is stored
+has a limit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ MAX_DATA = 16_384
 """Characters of an event's data as JSON, escaped to ASCII, which no other way to count exceeds."""
 MAX_SESSION = 256
 """UTF-16 units."""
+MAX_NAME = 256
+"""Characters of an agent's name, which is stored with each event, and of each id of an event."""
 
 _KIND = re.compile(r"[A-Za-z0-9_]{1,64}")
 _EARLIEST = 1_577_836_800.0  # 2020-01-01
@@ -68,8 +71,8 @@ def read_batch(body: object, plan: Plan) -> list[Event]:
     """
     batch = _object(body, "The body")
     agent = batch.get("agent", "unknown")
-    if not isinstance(agent, str):
-        raise Refusal(400, "agent is not a string.")
+    if not isinstance(agent, str) or len(agent) > MAX_NAME:
+        raise Refusal(400, f"agent is not a string of at most {MAX_NAME} characters.")
     events = batch.get("events")
     if not isinstance(events, list):
         raise Refusal(400, "events is not a list.")
@@ -128,11 +131,11 @@ def _event(event: Data, place: str, agent: str, latest: float) -> Event:
         ts=float(ts),
         data=data,
         json=text,
-        id=_text(event, "id"),
+        id=_id(event, "id", place),
         session=clean(session) if session else None,
-        trace_id=_text(event, "trace_id"),
-        span_id=_text(event, "span_id"),
-        parent_span_id=_text(event, "parent_span_id"),
+        trace_id=_id(event, "trace_id", place),
+        span_id=_id(event, "span_id", place),
+        parent_span_id=_id(event, "parent_span_id", place),
     )
 
 
@@ -146,6 +149,10 @@ def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _text(event: Data, name: str) -> str | None:
+def _id(event: Data, name: str, place: str) -> str | None:
     value = event.get(name)
-    return clean(value) if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value) > MAX_NAME:
+        raise Refusal(400, f"{place}.{name} is longer than {MAX_NAME} characters.")
+    return clean(value)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from typing import cast
 
+from agentpulse.server.fates import LOST, open_runs
 from agentpulse.server.storage import Row, Storage
 
 PERIODS = {"24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
@@ -32,7 +33,7 @@ SUMS = """
 _CALLS = "calls JOIN events USING (seq) WHERE ts >= ?"
 
 
-def stats(storage: Storage, since: float) -> Row:
+def stats(storage: Storage, since: float, now: float) -> Row:
     """All figures of what happened since a time."""
     totals = call_totals(storage, since)
     events = storage.row("SELECT count(*) AS n FROM events WHERE ts >= ?", (since,))["n"]
@@ -46,7 +47,7 @@ def stats(storage: Storage, since: float) -> Row:
             "errors": totals["errors"],
             "unpriced": totals["unpriced"],
         },
-        "cron_health": _cron_health(storage, since),
+        "cron_health": _cron_health(storage, since, now),
         "top_sessions": _top_sessions(storage, since),
         "model_costs": _model_costs(storage, since),
         "daily_spend": _daily_spend(storage, since),
@@ -73,24 +74,31 @@ def _gateway_status(storage: Storage) -> str:
     return "alive" if cast("float", last) >= time.time() - _ALIVE else "offline"
 
 
-def _cron_health(storage: Storage, since: float) -> list[Row]:
-    """A row for each job and status of its runs that ended since then.
+def _cron_health(storage: Storage, since: float, now: float) -> list[Row]:
+    """A row for each job and status of its runs that ended, or were last seen, since then.
 
     What was last is said of the job, whatever the row's status; the error is that of its latest run
     that failed, which may be older than its last.
     """
     return storage.rows(
         # Beside max(), SQLite takes the other columns from the row that has the maximum.
-        """WITH ended AS (SELECT * FROM runs WHERE ended_at >= ?),
-            last AS (SELECT job, max(ended_at) AS last_run_ts, status AS last_status,
+        f"""{open_runs()},
+            ended AS (
+                SELECT job, ended_at AS over_at, status, duration_ms,
+                    coalesce(error, error_type) AS error
+                FROM runs WHERE ended_at >= :since
+                UNION ALL
+                SELECT job, seen_at, '{LOST}', NULL, '{LOST}'
+                FROM open_runs WHERE is_lost AND seen_at >= :since),
+            last AS (SELECT job, max(over_at) AS last_run_ts, status AS last_status,
                 duration_ms AS last_duration_ms FROM ended GROUP BY job),
-            failed AS (SELECT job, max(ended_at), coalesce(error, error_type) AS last_error
+            failed AS (SELECT job, max(over_at), error AS last_error
                 FROM ended WHERE status <> 'ok' GROUP BY job)
             SELECT job, status, count(*) AS count, last_run_ts, last_status, last_duration_ms,
                 last_error
             FROM ended JOIN last USING (job) LEFT JOIN failed USING (job)
             GROUP BY job, status ORDER BY job, status""",
-        (since,),
+        {"since": since, "now": now},
     )
 
 

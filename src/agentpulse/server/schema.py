@@ -101,6 +101,12 @@ _MIGRATIONS = (
     CREATE INDEX runs_by_end ON runs (job, ended_at, status);
     CREATE INDEX spans_ended ON events (span_id) WHERE kind = 'span_end';
     """,
+    """
+    -- For what a program that was killed left open: when it was started, and what began after it.
+    CREATE INDEX sessions_by_label ON sessions (agent, label, started_at);
+    CREATE INDEX starts_by_agent ON events (agent, ts) WHERE kind = 'sdk_init';
+    CREATE INDEX runs_open ON runs (run_id) WHERE ended_at IS NULL;
+    """,
 )
 """The script that leads to version n is the n-th; a script that was released is never edited."""
 _WITH_RECORDS = 2

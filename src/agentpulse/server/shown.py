@@ -8,7 +8,9 @@ from agentpulse.server.protocol import Data
 from agentpulse.server.reading import count, number, text
 from agentpulse.server.storage import Row
 
-_LAST_RUN = ("started_at", "status", "duration_ms", "cost_usd", "error_type", "summary")
+_LAST_RUN = (
+    "started_at", "over_at", "status", "duration_ms", "cost_usd", "error_type", "summary",
+)  # fmt: skip
 
 
 def shown_call(event: Data) -> dict[str, object]:
@@ -68,8 +70,11 @@ def shown_job(job: Row) -> dict[str, object]:
     """A cron job: its last run, and how it keeps to its schedule."""
     last = cast("Row | None", job["last_run"])
     failed = last is not None and last["status"] != "ok"
+    overlong = [run for run in cast("list[Row]", job["running"]) if run["exceeds_max_runtime"]]
     return {
         **job,
         "last_run": last or dict.fromkeys(_LAST_RUN),
-        "is_bad": failed or job["overdue_since"] is not None,
+        "is_lost": last is not None and last["ended_at"] is None,
+        "has_overlong": bool(overlong),
+        "is_bad": failed or bool(overlong) or job["overdue_since"] is not None,
     }

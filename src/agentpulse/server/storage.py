@@ -63,6 +63,13 @@ class Storage:
             self._connection.execute("PRAGMA journal_mode = WAL")
             # With a write-ahead log, only the last events before a power failure are at stake.
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            # The first look makes the log's files. Where they can't be made, the time to say so is
+            # now, and not when the first event comes.
+            self._connection.execute("SELECT 1 FROM events LIMIT 1")
+        except sqlite3.Error as error:
+            self._connection.close()
+            message = f"{self.name} can't be used: {error}. Choose another by --database."
+            raise DatabaseError(message) from error
         except BaseException:
             self._connection.close()
             raise

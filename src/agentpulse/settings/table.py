@@ -48,7 +48,8 @@ class Settings:
             "AGENTPULSE_API_KEY",
             kinds.KEY,
             "The `ap_…` key of your account. Without one nothing is sent and nothing is patched; "
-            "an endpoint on this machine needs none.",
+            "an endpoint on this machine needs none, and the key of a local server of yours is "
+            "found by itself.",
         ),
     ] = None
     agent_name: Annotated[

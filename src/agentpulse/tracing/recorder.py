@@ -53,7 +53,9 @@ class Recorder:
         self._send = send
         self._captures = captures
         self._metrics = Metrics("agentpulse", None)
-        self._started = time.monotonic()
+        # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
+        # a heartbeat which process it came from.
+        self._started = time.time()
         self.defaults: Mapping[str, Any] = {}
         """User and metadata of what happens outside any session."""
         self._under_way: WeakSet[object] = WeakSet()
@@ -62,7 +64,7 @@ class Recorder:
 
     def vital_signs(self) -> dict[str, float]:
         """What a heartbeat tells: sessions and cron runs under way, and seconds since the start."""
-        uptime = round(time.monotonic() - self._started, 3)
+        uptime = round(max(time.time() - self._started, 0.0), 3)
         return {"active_sessions": len(self._under_way), "uptime_s": uptime}
 
     def begin(

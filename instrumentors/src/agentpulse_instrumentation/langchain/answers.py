@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from agentpulse_instrumentation import semconv
+from agentpulse_instrumentation.errors import reported_error
 from agentpulse_instrumentation.fields import Table, count, get, integer, text
 from agentpulse_instrumentation.operation import Attributes
 
@@ -69,6 +70,9 @@ def attributes(response: Any) -> Attributes:
         if message is not None:
             _MESSAGE.read(message, found)
         reasons += _finish_reason(generation, message)
+        for node in (get(generation, "generation_info"), get(message, "response_metadata")):
+            if (failure := reported_error({"choices": [node]})) is not None:
+                found[semconv.ERROR_TYPE] = failure
     if reasons:
         found[semconv.RESPONSE_FINISH_REASONS] = reasons
     # Where the lifetimes are told, ChatAnthropic tells 0 as their total.

@@ -189,8 +189,9 @@ def _make_span(
         attributes={**attributes, **policy.span_attributes(said)},
     )
     try:
-        if failure is not None:
-            span.set_status(Status(StatusCode.ERROR, policy.span_error_text(failure)))
+        if semconv.ERROR_TYPE in attributes:
+            text = None if failure is None else policy.span_error_text(failure)
+            span.set_status(Status(StatusCode.ERROR, text))
     finally:
         end_call(
             span,

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation.anthropic.messages import MESSAGE
+from agentpulse_instrumentation.errors import reported_error
 from agentpulse_instrumentation.fields import Table, count, get, items, text
 from agentpulse_instrumentation.messages import Message
 from agentpulse_instrumentation.openai.chat import CHAT, COMPLETION
@@ -89,7 +90,8 @@ def read_answer(
     # A stream of the Responses API is told of by its last event.
     result = get(result, "response") or result
     shape = _shape_of(result)
-    answer = Answer()
+    # LiteLLM makes a finish reason that it doesn't know, `error` too, the most usual one.
+    answer = Answer(failure=reported_error(said))
     if shape is None:
         return answer
     attributes = answer.attributes
@@ -103,7 +105,7 @@ def read_answer(
         # `usage.cost` is OpenRouter's own figure; elsewhere LiteLLM puts its estimate there.
         attributes.pop(semconv.COST_REPORTED, None)
     answer.reasons = shape.finish_reasons(result)
-    answer.failure = shape.failure(result)
+    answer.failure = answer.failure or shape.failure(result)
     if with_content:
         answer.messages = shape.output_content(result)
     _correct(result, said, attributes)

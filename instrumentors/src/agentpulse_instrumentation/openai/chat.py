@@ -97,6 +97,7 @@ class ChatAccumulator:
         self._usage: Any = None
         self._last: Any = None
         self._finished: dict[int, str | None] = {}
+        self._error: Any = None
         self._messages: dict[int, dict[str, Any]] = {}
         self._characters = 0
 
@@ -107,17 +108,19 @@ class ChatAccumulator:
             self._head = fields if fields.get("id") or fields.get("model") else self._head
         self._last = chunk
         for choice in fields.get("choices") or ():
-            self._add_choice(getattr(choice, "__dict__", choice))
+            self._add_choice(choice, getattr(choice, "__dict__", choice))
         if fields.get("usage") is not None:
             self._usage = fields["usage"]
             # The tier that served the call is told last.
             self._head = fields if fields.get("id") else self._head
 
-    def _add_choice(self, choice: dict[str, Any]) -> None:
+    def _add_choice(self, node: Any, choice: dict[str, Any]) -> None:
         index: int = choice.get("index") or 0
         reason = choice.get("finish_reason")
         if reason is not None or index not in self._finished:
             self._finished[index] = reason
+        if reason == "error":
+            self._error = get(node, "error")
         delta: Any = choice.get("delta")
         if delta is None:
             delta = {"text": choice.get("text")}
@@ -143,11 +146,12 @@ class ChatAccumulator:
             choice = {"index": index, "finish_reason": self._finished[index], "message": message}
             choices.append({**choice, "text": message["text"]} if "text" in message else choice)
         head = {name: self._head.get(name) for name in _HEAD}
-        return {**head, "usage": self._reported(), "choices": choices}
+        error = self._error or get(self._last, "error")
+        return {**head, "usage": self._reported(), "choices": choices, "error": error}
 
     def is_complete(self) -> bool:
-        """Every choice was given its reason, or the usage report that follows the last one came."""
-        return self._usage is not None or (bool(self._finished) and all(self._finished.values()))
+        """Every choice was given its reason. Some hosts report the usage in every chunk."""
+        return bool(self._finished) and all(self._finished.values())
 
     def reported_usage(self) -> bool:
         """Whether a usage report came."""

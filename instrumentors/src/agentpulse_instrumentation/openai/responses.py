@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentpulse_instrumentation import semconv
+from agentpulse_instrumentation.errors import UNKNOWN, reported_error
 from agentpulse_instrumentation.fields import Table, double, get, integer, text
 from agentpulse_instrumentation.openai import content
 from agentpulse_instrumentation.openai.chat import output_type_of
@@ -74,9 +75,13 @@ def _finish_reasons(answer: Any) -> list[str | None]:
 
 
 def _failure(answer: Any) -> str | None:
-    if get(answer, "status") != "failed":
-        return None
-    return text(get(get(answer, "error"), "code")) or "_OTHER"
+    failure = reported_error(answer)
+    return failure or (UNKNOWN if get(answer, "status") == "failed" else None)
+
+
+def _failure_to_fetch(answer: Any) -> str | None:
+    """A response that failed, and is fetched, was fetched."""
+    return reported_error(answer) if get(answer, "id") is None else None
 
 
 class ResponseAccumulator:
@@ -104,7 +109,7 @@ class ResponseAccumulator:
             self._response = response
             self._ended = fields.get("type") in _ENDS
         elif fields.get("type") == "error":
-            self._failure = text(fields.get("code")) or "_OTHER"
+            self._failure = reported_error(chunk)
             self._ended = True
 
     def answer(self) -> Any:
@@ -159,6 +164,7 @@ FETCH_RESPONSE = Operation(
     name="fetch_response",
     answer=Table({**_IDENTITY, **_CONVERSATION, "status": (semconv.RESPONSE_STATUS, text)}),
     constants={semconv.OPENAI_API_TYPE: "responses"},
+    failure=_failure_to_fetch,
     accumulator=ResponseAccumulator,
     resource_attribute=semconv.RESPONSE_ID,
     output_content=content.responses_output,

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def environment(endpoint: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment(endpoint: str, key: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables for a program that is to be recorded, and sends what it records there."""
     folder = str(Path(__file__).parent)
     paths = [folder, environ["PYTHONPATH"]] if environ.get("PYTHONPATH") else [folder]
-    return {**environ, "AGENTPULSE_ENDPOINT": endpoint, "PYTHONPATH": os.pathsep.join(paths)}
+    return {
+        **environ,
+        "AGENTPULSE_ENDPOINT": endpoint,
+        "AGENTPULSE_API_KEY": key,
+        "PYTHONPATH": os.pathsep.join(paths),
+    }

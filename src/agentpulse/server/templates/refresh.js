@@ -13,6 +13,7 @@ let shown = null;
 async function refresh() {
   if (document.hidden || !getSelection().isCollapsed) return;
   const answer = await fetch(location.href);
+  if (answer.status === 401) location.reload(); // another server: it says how to open it
   if (!answer.ok) return;
   const page = await answer.text();
   // Only this part: the page's own style would be one more that the policy forbids.

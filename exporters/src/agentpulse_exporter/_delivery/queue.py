@@ -1,0 +1,351 @@
+"""The batch queue: ended spans wait here, in bounded memory, until the worker has them sent.
+
+The processor of the SDK waits 30 seconds at exit, flushes without a timeout, starts a thread in
+every forked child, and logs on the caller's thread. Here the caller's thread adds to a queue and
+does nothing else, and every wait has an end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from agentpulse_exporter._delivery.memory import Waiting
+from agentpulse_exporter._delivery.waits import Alarm, Flag, bounded, wait_until
+from agentpulse_exporter.counters import Counters
+from agentpulse_exporter.lifetime import after_fork
+
+PATIENCE = 2.2
+"""Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
+_UNTIL_ABORTED = 0.2
+"""Seconds that a request that was cut off takes to end."""
+_SOON = 1.0
+"""Seconds between two sendings that somebody wants soon."""
+
+
+class Sender(Protocol):
+    """What sends the spans that leave the queue. One thread at a time calls `send`."""
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether it keeps something that was to be sent, for later."""
+        ...
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it sends nothing more, because the end came and the receiver is dead."""
+        ...
+
+    def belong_to_this_thread(self) -> None:
+        """Waits from now on as this thread does, in which everything is sent."""
+
+    def pause(self) -> float:
+        """Seconds for which it sends nothing, as the receiver asks, or because it is away."""
+        ...
+
+    def look_again(self) -> None:
+        """Ends the pause where the receiver was away, for somebody waits for the outcome."""
+
+    def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
+        """Sends spans, and what was kept; may keep what fills no request. Never raises."""
+
+    def finish_by(self, deadline: float) -> None:
+        """Hurries, for all ends at this monotonic time."""
+
+    def abort(self) -> None:
+        """Ends the request that another thread waits for."""
+
+    def close(self) -> None:
+        """Counts what is left as lost. Nothing is sent any more."""
+
+
+class Flush:
+    """A request to send what had ended when it was made, and its outcome."""
+
+    def __init__(self, up_to: int, lost: int, deadline: float) -> None:
+        """`up_to` spans must have left the queue, and no more than `lost` may be lost by then."""
+        self.up_to = up_to
+        self.lost = lost
+        self.deadline = deadline
+        self.finished = Flag()
+        self.is_sent = False
+
+    def settle(self, *, is_sent: bool) -> None:
+        """All was sent, or it wasn't."""
+        self.is_sent = is_sent
+        self.finished.set()
+
+
+class BatchQueue:
+    """The queue of one sender, and its worker.
+
+    The worker starts with the first span, in a forked child anew and with an empty queue.
+
+    Args:
+        sender: What sends the spans.
+        counters: What becomes of them.
+        flush_interval: Seconds between two sendings.
+        max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
+        max_batch_size: So many waiting spans are sent at once; what fills no request waits on.
+        each_round: Is called by the worker between two sendings.
+        at_end: Is called after the last sending by the thread that made it.
+        starts_now: Whether the worker starts at once, since none can be started at the end of the
+            interpreter, where the sender is one that nobody but a worker may wait for.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        counters: Counters,
+        *,
+        flush_interval: float,
+        max_queue_size: int,
+        max_batch_size: int,
+        each_round: Callable[[], object] | None = None,
+        at_end: Callable[[], object] | None = None,
+        starts_now: bool = False,
+    ) -> None:
+        self._sender = sender
+        self._counters = counters
+        self._flush_interval = flush_interval
+        self._max_queue_size = max_queue_size
+        self._max_batch_size = max_batch_size
+        self._each_round = each_round
+        self._at_end = at_end
+        # Emptied once: popping is atomic, so of several that stop it one begins, and one closes.
+        self._open = [True]
+        self._closing = [True]
+        self._start_over()
+        if starts_now:
+            self._start_worker()
+        after_fork(self._begin_child)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it takes no spans any more."""
+        return not self._open
+
+    def add(self, span: ReadableSpan) -> None:
+        """Queues a span. No waiting, no logging, from any thread, signal handler or finalizer."""
+        counters = self._counters
+        counters.ended.add()
+        if not self._open:
+            counters.overflow("after_shutdown")
+            return
+        is_batch = self._waiting.add(span) >= self._max_batch_size
+        if self._worker is None or not self._worker.is_alive():
+            self._start_worker()
+        if is_batch and not self._is_called:
+            self._is_called = True
+            self._ring()
+
+    def send_soon(self) -> None:
+        """Has what waits sent at once, but for what comes within a second of another such."""
+        now = time.monotonic()
+        if now - self._sent_soon >= _SOON and self._worker is not None:
+            self._sent_soon = now
+            self._call_for_all()
+
+    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
+        """Has what has ended until now sent in the background, within so many seconds.
+
+        Returns:
+            Waits for that, so many seconds at most, and says whether all of it was accepted. A loss
+            that no flush has reported so far makes it False, too.
+        """
+        if not self._open:
+            return lambda _seconds: False
+        deadline = time.monotonic() + bounded(timeout)
+        # Where gevent came after the worker, both get their first event loop now: one after the
+        # other, for gevent may wait for ever where they do so at once.
+        time.sleep(0)
+        flush = Flush(self._waiting.entered, self._reported, deadline)
+        if self._start_worker():
+            self._flushes.append(flush)
+            self._call_for_all()
+        else:
+            flush.settle(is_sent=self._drain(flush))
+
+        def is_complete(seconds: float) -> bool:
+            is_sent = flush.finished.wait(seconds) and flush.is_sent
+            lost = self._counters.lost()
+            if lost != flush.lost:
+                self._reported = lost
+            return is_sent and lost == flush.lost
+
+        return is_complete
+
+    def flush(self, timeout: float) -> bool:
+        """Sends what has ended until now; says whether all of it was accepted in that time."""
+        return self.begin_flush(timeout)(timeout)
+
+    def begin_stop(self, timeout: float) -> None:
+        """Has what is left sent in the background, within so many seconds. Once."""
+        self._deadline = min(self._deadline, time.monotonic() + bounded(timeout))
+        try:
+            self._open.pop()
+        except IndexError:
+            return
+        self._begun = time.monotonic()
+        self._sender.finish_by(self._deadline)
+        self._ring()
+
+    def stop(self, timeout: float) -> bool:
+        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
+
+        Returns:
+            True only if all that ever ended was accepted; the same whenever it is called again.
+        """
+        self.begin_stop(timeout)
+        worker = self._worker
+        if worker is not None and worker.is_alive():
+            self._wait_for(worker)
+        try:
+            self._closing.pop()
+        except IndexError:
+            return not self._counters.lost()
+        if worker is None or not worker.is_alive():
+            self._finish()
+        self._sender.close()
+        return not self._counters.lost()
+
+    def _wait_for(self, worker: threading.Thread) -> None:
+        """Waits while the receiver accepts things; one that doesn't is given up before."""
+        accepted, give_up_at = self._counters.accepted_spans, self._begun + PATIENCE
+
+        def is_over() -> bool:
+            nonlocal accepted, give_up_at
+            now = time.monotonic()
+            if self._counters.accepted_spans != accepted:
+                accepted, give_up_at = self._counters.accepted_spans, now + PATIENCE
+            return not worker.is_alive() or now >= give_up_at
+
+        wait_until(is_over, self._deadline)
+        if worker.is_alive():
+            self._sender.abort()
+            wait_until(lambda: not worker.is_alive(), time.monotonic() + _UNTIL_ABORTED)
+
+    def _begin_child(self) -> None:
+        self._counters.reset()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._starting = threading.RLock()
+        # Emptied while a worker is started: popping is atomic, and the lock is reentrant.
+        self._may_start = [True]
+        self._waiting = Waiting(self._max_queue_size, self._counters.overflow)
+        self._flushes: deque[Flush] = deque()
+        self._alarm: Alarm | None = None
+        self._worker: threading.Thread | None = None
+        self._is_called = self._is_called_for_all = False
+        self._has_ended = [True]
+        self._sent_soon = 0.0
+        self._reported = 0
+        """Losses that a flush has reported."""
+        self._begun, self._deadline = 0.0, float("inf")
+
+    def _ring(self) -> None:
+        if self._alarm is not None:
+            self._alarm.ring()
+
+    def _call_for_all(self) -> None:
+        self._is_called = self._is_called_for_all = True
+        self._ring()
+
+    def _start_worker(self) -> bool:
+        """Whether a worker runs now; near the end of the interpreter none can be started."""
+        with self._starting:
+            try:
+                may_start = self._may_start.pop()
+            except IndexError:
+                # A signal handler, in the middle of what follows: the worker is on its way.
+                return True
+            try:
+                if self._worker is not None and self._worker.is_alive():
+                    return True
+                # Of one kind with the thread, whatever was replaced since this was made.
+                self._alarm = Alarm()
+                worker = threading.Thread(
+                    target=self._work, args=(self._alarm,), name="agentpulse", daemon=True
+                )
+                worker.start()
+                self._worker = worker
+            except RuntimeError:
+                return False
+            else:
+                return True
+            finally:
+                self._may_start.append(may_start)
+
+    def _work(self, alarm: Alarm) -> None:
+        """The life of the worker: sends every interval, at a full batch, and when asked to."""
+        self._sender.belong_to_this_thread()
+        while self._open:
+            has_rung = alarm.wait(self._seconds_until_next())
+            if self._each_round is not None and self._open:
+                self._each_round()
+            while self._flushes and self._open:
+                flush = self._flushes.popleft()
+                flush.settle(is_sent=self._drain(flush))
+            least = 0 if self._is_called_for_all or not has_rung else self._max_batch_size
+            is_held = self._sender.pause() > 0
+            # From here on, what comes calls again; while nothing may be sent, it need not.
+            self._is_called, self._is_called_for_all = is_held, False
+            if self._open and not is_held:
+                self._send_waiting(least)
+        self._finish()
+        while self._flushes:
+            self._flushes.popleft().settle(is_sent=False)
+
+    def _finish(self) -> None:
+        """Sends the last spans, in whatever thread comes here first."""
+        try:
+            self._has_ended.pop()
+        except IndexError:
+            return
+        self._send_waiting(0)
+        if self._at_end is not None:
+            self._at_end()
+
+    def _seconds_until_next(self) -> float:
+        pause = self._sender.pause()
+        return min(self._flush_interval, pause) if pause else self._flush_interval
+
+    def _send_waiting(self, least: int) -> None:
+        """Sends as long as so many wait, and with 0 also what was kept."""
+        sender = self._sender
+        if not least and not len(self._waiting) and not sender.has_kept:
+            return
+        while len(self._waiting) >= least:
+            spans = self._waiting.take(self._max_batch_size)
+            sender.send(spans, leaves_rest=bool(least or len(self._waiting)))
+            if not len(self._waiting) or sender.gave_up or sender.pause():
+                return
+
+    def _has_stopped_within(self, seconds: float) -> bool:
+        """Waits in the worker; whether the end has come."""
+        until = time.monotonic() + seconds
+        while self._open and time.monotonic() < until and self._alarm is not None:
+            self._alarm.wait(until - time.monotonic())
+        return not self._open
+
+    def _drain(self, flush: Flush) -> bool:
+        """Sends until what the flush is about has left; whether it has, in time."""
+        sender = self._sender
+        sender.look_again()
+        while self._open and not sender.gave_up:
+            if self._waiting.left >= flush.up_to and not sender.has_kept:
+                return True
+            pause = sender.pause()
+            if time.monotonic() + pause >= flush.deadline:
+                return False
+            if pause and self._has_stopped_within(pause):
+                return False
+            spans = self._waiting.take(self._max_batch_size)
+            sender.send(spans, leaves_rest=self._waiting.left < flush.up_to)
+        return False

@@ -1,0 +1,123 @@
+"""Waits that end in time in any kind of thread, and never stop an event loop.
+
+gevent and eventlet replace threads and locks when the program asks for it: before us, after us, or
+in a child of a fork. What was made before blocks the whole event loop when a greenlet waits in it,
+and what a native thread sets after it doesn't wake a greenlet. So the worker waits in an `Alarm`
+that is made together with it, and everybody else looks again after a short sleep: `time.sleep` is
+always of the kind of whoever calls it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+_FIRST_LOOK = 0.0005
+_MOST_BETWEEN_LOOKS = 0.02
+_LONGEST = 86_400.0 * 365
+
+
+def bounded(seconds: float) -> float:
+    """A time-out that every wait takes: not negative, not endless, and a number."""
+    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST)
+
+
+def wait_until(
+    condition: Callable[[], bool], deadline: float, sleep: Callable[[float], object] | None = None
+) -> bool:
+    """Looks until the condition holds or the monotonic clock reaches the deadline.
+
+    `sleep` is that of the thread, where it isn't that of the moment.
+
+    Returns:
+        Whether it holds. Works inside a signal handler, for it waits in no lock.
+    """
+    sleep = sleep or time.sleep
+    pause = _FIRST_LOOK
+    while not condition():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        sleep(min(pause, left))
+        pause = min(pause * 2, _MOST_BETWEEN_LOOKS)
+    return True
+
+
+class Flag:
+    """Like `threading.Event`, for any kind of thread, signal handler or finalizer.
+
+    An Event has a lock that Python code holds: a handler that comes while its own thread holds it
+    waits for ever.
+    """
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Raises the flag for good, and ends the waits."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether the flag is up."""
+        return self._is_set
+
+    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> bool:
+        """Waits for the flag as `wait_until` does, at most so long; says whether it is up."""
+        return wait_until(self.is_set, time.monotonic() + bounded(seconds), sleep)
+
+
+class Alarm:
+    """Wakes the one thread that waits for it. Whoever starts that thread makes it.
+
+    It is a lock, which `ring` releases: one step of C code, so that a signal handler that comes in
+    the middle of it can ring too, and the same kind of thing as the thread (a library that replaces
+    the one replaces the other).
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Ends the wait, or the next one."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            return  # it rang already
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for it to ring, at most so long; says whether it did."""
+        return self._lock.acquire(timeout=min(bounded(seconds), threading.TIMEOUT_MAX))
+
+
+class Turn:
+    """A lock whose holder may wait for the network: who comes meanwhile looks again after a sleep.
+
+    A context manager.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def take(self, seconds: float = _LONGEST) -> bool:
+        """Takes it, within so many seconds; says whether it did."""
+        deadline = time.monotonic() + bounded(seconds)
+        return wait_until(lambda: self._lock.acquire(blocking=False), deadline)
+
+    def give(self) -> None:
+        """Gives it back."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *_error: object) -> None:
+        self.give()
