@@ -26,6 +26,7 @@ PACKAGES = {
 PROJECTS = [ROOT, ROOT / "exporters", ROOT / "instrumentors"]
 MODULES = [path for package in PACKAGES.values() for path in sorted(package.rglob("*.py"))]
 MOST_LINES = 400
+STARTING = {f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")}
 STANDARD = sys.stdlib_module_names | {"_typeshed"}  # the latter is for type checkers alone
 
 
@@ -51,6 +52,18 @@ def foreign(folder: Path, own: str) -> dict[str, set[str]]:
             if root != own and root not in STANDARD:
                 found.setdefault(root, set()).add(str(path.relative_to(ROOT)))
     return found
+
+
+def test_tests_start_programs_in_one_way_which_ends_them():
+    calls = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in STARTING
+        if path.name not in ("processes.py", "leftovers.py")
+    }
+
+    assert calls == set(), "use fakes.processes"
 
 
 def test_the_exporter_imports_opentelemetry_and_nothing_else():

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fakes import processes
@@ -59,9 +60,13 @@ def test_the_demo_takes_nothing_from_the_users_own_settings() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Ctrl-C is sent otherwise on Windows")
-def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_goes_on_until_a_signal_and_then_ends_well(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     command = [*COMMAND, "--port", "0"]
-    with processes.running(command, env={**os.environ, **VARIABLES}) as running:
+    environ = {**os.environ, **VARIABLES, "XDG_DATA_HOME": str(tmp_path)}
+    with processes.running(command, env=environ) as running:
         assert running.stdout is not None
         while not running.stdout.readline().startswith("The agent goes on."):
             assert running.poll() is None
@@ -69,10 +74,12 @@ def test_the_demo_goes_on_until_ctrl_c_and_then_ends_well() -> None:
         assert re.fullmatch(
             r"http://127\.0\.0\.1:\d+/open/[0-9a-f]{48}\n", running.stdout.readline()
         )
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         out, err = processes.ended(running)
     assert (running.returncode, err) == (0, "")
     assert out.endswith("Ended.\n")
+    # The key of its server is gone with it.
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_agent_can_work_night_after_night() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypedDict
 
 from agentpulse_instrumentation import LangChainInstrumentor
+from fakes.pipe import becomes_true
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -102,9 +102,7 @@ MODES: dict[str, Callable[[Any, Any], Any]] = {
 
 def billed(provider: FakeProvider, calls: int) -> list[Charge]:
     """The bill, once so many calls are on it: a call's last byte may be read before it is."""
-    until = time.monotonic() + 10
-    while len(provider.bill) < calls and time.monotonic() < until:
-        time.sleep(0.005)
+    becomes_true(lambda: len(provider.bill) >= calls)
     return list(provider.bill)
 
 

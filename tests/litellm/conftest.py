@@ -63,7 +63,7 @@ class Recorded:
         # call is made, and when that is told of, so are all others.
         litellm.completion("openai/marker", [{"role": "user", "content": "x"}], mock_response="x")
         found: list[Any] = []
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not any(span.name == MARKER for span in found):
             assert time.monotonic() < until, [span.name for span in found]
             found += self.spans.finished()

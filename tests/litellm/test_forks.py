@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
 import pytest
+from fakes import processes
 from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
+
+pytest.importorskip("litellm")
 
 PROGRAM = """
 import gc, os, sys, agentpulse, litellm
@@ -34,6 +36,6 @@ else:
 def test_a_stream_that_is_open_at_a_fork_is_told_once(ending: str) -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         command = [sys.executable, "-c", PROGRAM, receiver.url, provider.anthropic_url, ending]
-        subprocess.run(command, capture_output=True, check=True, timeout=50)
+        processes.run(command, check=True)
         (call,) = receiver.of_kind("llm_call")
     assert call["data"].get("estimated", False) is (ending == "left")

@@ -86,7 +86,7 @@ def read(result: Any, given: dict[str, Any], told: Callable[[], bool]) -> None:
             async for _ in answer:
                 pass
             # Some streams are put together in a task of LiteLLM's own.
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while not told() and time.monotonic() < until:  # noqa: ASYNC110  # spans wake nobody
                 await asyncio.sleep(0.005)
 

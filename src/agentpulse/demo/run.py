@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from rich.console import Console
@@ -18,7 +19,7 @@ _FOREIGN = ("AGENTPULSE_", "OTEL_", "OPENAI_", "ANTHROPIC_")
 
 
 def run(*, port: int, once: bool) -> int:
-    """Runs the agent once, or until Ctrl-C; the exit status is 0 if all it called was accepted.
+    """Runs the agent once, or until Ctrl-C or SIGTERM; the status is 0 if all calls were accepted.
 
     Raises:
         agentpulse.server.PortError: The port can't be had.
@@ -44,6 +45,9 @@ def run(*, port: int, once: bool) -> int:
                 problems = summary.differences(events, provider.requests, provider.bill)
                 summary.show(console, events)
                 _say(console, problems, len(provider.requests))
+                if not once:
+                    # As Ctrl-C, which no program gets that runs in the background of a script.
+                    signal.signal(signal.SIGTERM, signal.default_int_handler)
                 _say_where(console, server, once=once)
                 while not once:
                     time.sleep(SECONDS_BETWEEN_RUNS)
