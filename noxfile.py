@@ -200,7 +200,8 @@ def alone(session: nox.Session, distribution: str) -> None:
     session.install(wheel(distribution), f"--find-links={ROOT / 'dist'}")
     session.chdir(session.create_tmp())
     module = "agentpulse" if distribution == "agentpulse_sdk" else distribution
-    session.run("python", "-W", "error", "-c", f"import {module}; print({module}.__name__)")
+    # With all names that it has, because some are loaded when they are used.
+    session.run("python", "-W", "error", "-c", f"from {module} import *; print(sorted(globals()))")
 
 
 def wheel(name: str) -> str:

@@ -1,7 +1,8 @@
 """Values of a user's program as span attributes, without running a line of the user's code.
 
 No `str`, no `repr`, no property: an object's own code may raise, block or never end. What JSON has
-no word for is told by its type. Texts, depth and size are bounded before anything is copied.
+no word for is told by its type. Texts, depth and size are bounded before anything is copied. Of the
+body of a file or an image, its media type and size are recorded.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from agentpulse_exporter import names
+from agentpulse_exporter.bodies import without_bodies
 from agentpulse_exporter.limits import MAX_LABEL, clean, plain
 
 MAX_JSON = 8_192
@@ -34,7 +36,7 @@ def attribute(value: object) -> Any:
     """The value as OpenTelemetry takes it: as it is, or as JSON."""
     exact = _exact(value, _MAX_TEXT)
     if isinstance(exact, str):
-        return clean(exact, _MAX_TEXT)
+        return clean(_shown(value, exact), _MAX_TEXT)
     whole = isinstance(exact, int) and not -_MAX_WHOLE <= exact < _MAX_WHOLE
     return json_text(value) if exact is None or whole else exact
 
@@ -48,7 +50,8 @@ def label(value: object) -> str:
 def text_of(error: BaseException) -> str:
     """What an exception says. Its class may be the user's, whose `__str__` may raise anything."""
     try:
-        return clean(str(error), _MAX_TEXT)
+        text = str(error)
+        return clean(_shown(text, text[: _MAX_TEXT + 1]), _MAX_TEXT)
     except BaseException:  # noqa: BLE001  # one that is on its way must not be replaced
         return f"<{type(error).__name__}>"
 
@@ -66,7 +69,8 @@ def json_text(value: object) -> str:
     text = "null"
     for longest, values in _BUDGETS:
         # Cut before it is copied: a document of megabytes costs no more than its start.
-        text = json.dumps(plain(_Bounded(longest, values).told(value, _MAX_DEPTH), limit=longest))
+        told = without_bodies(_Bounded(longest, values).told(value, _MAX_DEPTH))
+        text = json.dumps(plain(told, limit=longest))
         if len(text) <= MAX_JSON:
             return text
     return json.dumps(f"<{type(value).__name__}>")
@@ -103,6 +107,22 @@ def _exact(value: object, longest: int) -> str | bool | int | float | None:
     return None
 
 
+def _shown(value: object, start: str) -> str:
+    """The start of a text without the bodies of files and images in it."""
+    length = str.__len__(cast("str", value)) if issubclass(type(value), str) else len(start)
+    return without_bodies(start, beyond=length - len(start))
+
+
+def _size(value: object) -> int | None:
+    """How many bytes there are; None for what holds none."""
+    kind = type(value)
+    if issubclass(kind, bytes):
+        return bytes.__len__(cast("bytes", value))
+    if issubclass(kind, bytearray):
+        return bytearray.__len__(cast("bytearray", value))
+    return None
+
+
 class _Bounded:
     """The part of a value that is looked at: so many values, texts so long, and so deep."""
 
@@ -119,7 +139,10 @@ class _Bounded:
         exact = _exact(value, min(self._longest, max(self._characters, 0)))
         if exact is not None:
             self._characters -= len(exact) if isinstance(exact, str) else 8
-            return exact
+            return _shown(value, exact) if isinstance(exact, str) else exact
+        size = _size(value)
+        if size is not None:
+            return f"<{size} bytes>"
         if not depth or not self._has_room:
             return "…"
         fields = _fields(value)

@@ -20,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 
 from agentpulse.demo.provider import FakeProvider
+from agentpulse.demo.provider.reply import answers
 
 USAGE: Any = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
 
@@ -173,3 +174,27 @@ def test_what_is_patched_looks_as_it_was(recorded: Any):
     assert not inspect.iscoroutinefunction(BaseChatModel._generate_with_cache)
     assert "messages" in inspect.signature(BaseChatModel.agenerate).parameters
     assert recorded.finished() == []
+
+
+def test_an_answer_that_reports_an_error_is_an_error(recorded: Any):
+    class Failing(Own):
+        def _generate(self, *given: Any, **more: Any) -> ChatResult:
+            result = super()._generate(*given, **more)
+            error = {"code": "overloaded", "message": "canary-12"}
+            result.generations[0].generation_info = {"finish_reason": "error", "error": error}
+            return result
+
+    assert Failing().invoke(QUESTION).content == "hi"
+    (span,) = recorded.finished()
+    assert (span.status.status_code.name, span.status.description) == ("ERROR", None)
+    assert span.attributes["error.type"] == "overloaded"
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("error",)
+    assert "canary-12" not in span.to_json()
+
+
+def test_an_error_with_status_200_is_that_of_the_client(provider: FakeProvider, recorded: Any):
+    provider.script(answers({"error": {"code": 400, "type": "invalid_request_error"}}))
+    with suppress(Exception):
+        chat_openai(provider).invoke(QUESTION)
+    (call,) = calls(recorded.finished())
+    assert call.attributes["error.type"] == "invalid_request_error"

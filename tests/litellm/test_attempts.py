@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fakes import lite
 
-from agentpulse.demo.provider.reply import broken, fails
+from agentpulse.demo.provider.reply import Reply, answers, broken, fails
 
 litellm = lite.imported()
 
@@ -189,6 +191,29 @@ def test_a_stream_that_breaks_is_an_error(at: Any, provider: Any, recorded: Any)
     assert span["status"] == "ERROR"
     assert span["attributes"]["gen_ai.response.finish_reasons"] == ["error"]
     assert span["attributes"]["agentpulse.usage.estimated"] is True
+
+
+def in_the_choice(reply: Reply) -> Reply:
+    body: Any = json.loads(reply.encoded())
+    failure = {"finish_reason": "error", "error": {"code": 502, "message": "canary-13"}}
+    return replace(reply, body={**body, "choices": [{**body["choices"][0], **failure}]})
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "deepseek/deepseek-chat"])
+def test_an_error_in_an_answer_is_an_error(
+    model: str, at: Any, provider: Any, recorded: Any
+) -> None:
+    spans = recorded()
+    given = {**at["openai"], "model": model, "messages": HELLO}
+    provider.script(in_the_choice, answers({"error": {"type": "invalid_request_error"}}))
+    litellm.completion(**given)
+    with pytest.raises(Exception, match="choices"):
+        litellm.completion(**given)
+    of_choice, of_answer = spans.finished()
+    assert of_choice.attributes["error.type"] == "502"
+    for span in (of_choice, of_answer):
+        assert span.status.status_code.name == "ERROR"
+        assert "canary-13" not in span.to_json()
 
 
 def test_a_stream_that_is_left_is_told_of(at: Any, recorded: Any) -> None:

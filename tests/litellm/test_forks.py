@@ -11,6 +11,8 @@ from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
 
+pytest.importorskip("litellm")
+
 PROGRAM = """
 import gc, os, sys, agentpulse, litellm
 agentpulse.init(endpoint=sys.argv[1], heartbeat_interval=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fakes.receiver import Receiver as StrictReceiver
 from sdk.conftest import KEY, Receiver
 
 from agentpulse.cli import main
@@ -21,12 +22,24 @@ def test_an_event_that_is_taken_is_a_success(
     assert main(["test"]) == 0
 
     printed = capsys.readouterr()
-    assert printed.out == f"{receiver.endpoint} took an event of the agent mailer.\n"
+    assert printed.out == f"{receiver.endpoint} took an event of the agent mailer (gzip).\n"
     assert printed.err == ""
     (event,) = receiver.events
     assert event["kind"] == "event"
     assert event["data"]["name"] == "agentpulse test"
     assert (receiver.agents, receiver.keys) == ({"mailer"}, [f"Bearer {KEY}"])
+
+
+def test_a_server_that_reads_no_gzip_is_sent_plain_json_as_the_exporter_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    with StrictReceiver(reads_gzip=False) as receiver:
+        monkeypatch.setenv("AGENTPULSE_ENDPOINT", receiver.url)
+        assert main(["test"]) == 0
+
+    form = "(plain JSON, since it reads no gzip)"
+    printed = capsys.readouterr().out
+    assert printed == f"{receiver.url} took an event of the agent mailer {form}.\n"
 
 
 def test_every_test_sends_another_event(receiver: Receiver):
@@ -61,7 +74,7 @@ def test_a_refusal_is_told_in_plain_words_beside_the_servers_own(
     told, quoted = printed.err.splitlines()
     assert told.startswith(f"{receiver.endpoint} did not take the event: {words}")
     assert quoted == 'It said: {"error": "as the test wants"}'
-    assert receiver.requests == 1
+    assert receiver.requests == (1 if status < 400 else 2)  # compressed, then plain
 
 
 def test_a_web_page_is_no_success(receiver: Receiver, capsys: pytest.CaptureFixture[str]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import decimal
 import enum
@@ -21,6 +22,9 @@ from agentpulse.values import MAX_JSON, attribute, json_text
 
 def refuse(*_given: object) -> NoReturn:
     raise SystemExit
+
+
+PNG = "data:image/png;base64," + base64.b64encode(b"pixel " * 500).decode()
 
 
 class Text(str):
@@ -76,7 +80,15 @@ class Level(enum.IntEnum):
         (lambda: dt.date(2026, 1, 2), "2026-01-02"),
         (lambda: decimal.Decimal("1.5"), "1.5"),
         (lambda: Path("a/x"), "a/x"),
-        (lambda: b"bytes", "<bytes>"),
+        (lambda: b"bytes", "<5 bytes>"),
+        (lambda: {"read": bytearray(b"bytes")}, {"read": "<5 bytes>"}),
+        (lambda: PNG, "<image/png, 3000 bytes>"),
+        (lambda: {"picture": PNG}, {"picture": "<image/png, 3000 bytes>"}),
+        (lambda: [f"See {PNG}"], ["See <image/png, 3000 bytes>"]),
+        (
+            lambda: {"type": "image", "mime_type": "image/png", "data": "aGk="},
+            {"type": "image", "mime_type": "image/png", "data": "<image/png, 2 bytes>"},
+        ),
     ],
 )
 def test_a_value_is_told_without_running_a_line_of_its_code(
@@ -191,3 +203,23 @@ def test_a_sole_argument_of_any_name_keeps_it(started: Init) -> None:
     check(1)
     data = events()[-1]["data"]
     assert (data["args"], data["result"]) == ({"result": 1}, 2)
+
+
+def test_bodies_of_files_and_images_are_told_nowhere(started: Init) -> None:
+    events = started(capture_messages=True)
+
+    @agentpulse.tool
+    def look(_picture: str, _raw: bytes) -> dict[str, Any]:
+        raise ValueError("no picture: " + PNG)
+
+    with agentpulse.session("night") as session:
+        session.log(f"looked at {PNG}", picture=PNG)
+        session.set_result({"picture": PNG})
+        agentpulse.event("looked", {"picture": PNG, "raw": b"pixels"})
+        with pytest.raises(ValueError, match="no picture"):
+            look(PNG, b"pixels")
+    told = json.dumps(events())
+    assert PNG[-2000:] not in told
+    assert "cGl4ZWwg" not in told
+    assert told.count("<image/png, 3000 bytes>") == 6
+    assert told.count("<6 bytes>") == 2

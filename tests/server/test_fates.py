@@ -249,22 +249,35 @@ def test_the_job_of_another_agent_is_another_job(server: LocalServer, clock: Clo
 @pytest.mark.parametrize(
     ("again", "is_alive"),
     [
-        (init(NOW + MINUTE), False),
-        (init(NOW + MINUTE, program="another.py"), True),
-        (init(NOW + MINUTE, program=None), True),
+        ([init(NOW + MINUTE), start(NOW + 61, "s2", label="s1")], False),
+        # A worker of it, perhaps, or another program of this name.
+        ([init(NOW + MINUTE), start(NOW + 61, "s2", label="another")], True),
+        ([init(NOW + MINUTE, program="another.py"), start(NOW + 61, "s2", label="s1")], True),
+        ([init(NOW + MINUTE, program=None), start(NOW + 61, "s2", label="s1")], True),
+        # Another one of the same process.
+        ([start(NOW + 61, "s2", label="s1"), init(NOW + 62)], True),
+        (
+            [
+                init(NOW + MINUTE),
+                start(NOW + 61, "s2", label="s1"),
+                event("llm_call", NOW + 62, session="s1"),
+            ],
+            True,
+        ),
     ],
 )
-def test_the_next_start_of_the_program_shows_that_a_session_is_lost(
-    again: dict[str, Any], is_alive: bool, server: LocalServer, clock: Clock
+def test_a_program_that_starts_again_shows_that_its_session_is_lost(
+    again: list[dict[str, Any]], is_alive: bool, server: LocalServer, clock: Clock
 ):
-    send(server, init(NOW), start(NOW, "s1"), agent(NOW, "clerk"))
-    clock.now = NOW + MINUTE
-    send(server, again)
+    send(server, init(NOW), start(NOW, "s1"), agent(NOW, "clerk", session="s1"))
+    for each in again:
+        clock.now = each["ts"]
+        send(server, each)
 
-    told = Told(server, clock, NOW + 61)
+    told = Told(server, clock, NOW + 63)
 
-    assert told.sessions == {"s1": "running" if is_alive else "lost"}
-    assert told.running == ({"s1", "clerk"} if is_alive else set())
+    assert told.sessions == {"s1": "running" if is_alive else "lost", "s2": "running"}
+    assert ("clerk" in told.running) is is_alive
 
 
 def test_an_agent_lives_and_dies_with_its_session(server: LocalServer, clock: Clock):

@@ -8,12 +8,23 @@ the difference between the two answers decides.
 
 from __future__ import annotations
 
+import gzip
 import logging
 import time
 
 _logger = logging.getLogger("agentpulse.exporter")
 
 _SECONDS_UNTIL_ASKED_AGAIN = 600.0
+
+
+def gzipped(body: bytes) -> bytes:
+    """A body as gzip; the same for the same body."""
+    return gzip.compress(body, compresslevel=5, mtime=0)
+
+
+def is_refusal(status: int) -> bool:
+    """Whether a status may mean that the body could not be read."""
+    return status >= 400  # both classes of errors
 
 
 class Compression:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import logging
 import random
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from agentpulse_exporter._delivery.waits import Flag
 from agentpulse_exporter.answers import PAUSE, Judgement, Verdict, judge, refused_events
 from agentpulse_exporter.batching import Batch
-from agentpulse_exporter.compression import Compression
+from agentpulse_exporter.compression import Compression, gzipped, is_refusal
 from agentpulse_exporter.counters import ADVICE, Counters, number_of_spans
 from agentpulse_exporter.local_key import Keys
 from agentpulse_exporter.settings import Settings
@@ -244,7 +243,7 @@ class Delivery:
         judgement, status, ended = self._request(batch, body, compressed=compressed)
         if compressed and judgement.verdict is Verdict.ACCEPTED:
             compression.accepted()
-        elif compressed and compression.is_in_doubt and (ended or (status or 0) >= 400):
+        elif compressed and compression.is_in_doubt and (ended or is_refusal(status or 0)):
             self._counters.requested(again=True)
             judgement, plain, _ = self._request(batch, body, compressed=False)
             compression.compare(status, plain)
@@ -261,7 +260,7 @@ class Delivery:
         }
         if compressed:
             headers["Content-Encoding"] = "gzip"
-            body = gzip.compress(body, compresslevel=5, mtime=0)
+            body = gzipped(body)
         tries = itertools.count()
 
         def post(authorization: Mapping[str, str]) -> Answer:

@@ -24,6 +24,7 @@ from agentpulse_exporter.reading import count, number, text, texts
 from agentpulse_exporter.redaction import Redact, redacted
 from agentpulse_exporter.sessions import SESSION_KINDS, Sessions, end_events, start_events
 from agentpulse_exporter.shield import shielded
+from agentpulse_exporter.span_copy import without_bodies_of
 from agentpulse_exporter.spans import (
     Attributes,
     Data,
@@ -106,6 +107,7 @@ class Mapper:
             RedactionFailed: as `redacted` does.
         """
         span = shielded("place a span", partial(self.ancestry.placed, span), span)
+        span = without_bodies_of(span)
         attributes = current_attributes(span, with_content=self.capture_messages)
         if self.redact is not None and (self.capture_messages or _is_captured(span)):
             span, attributes = redacted(span, attributes, self.redact)

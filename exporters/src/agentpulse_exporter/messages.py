@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -13,6 +14,9 @@ MAX_CONTENT = 12_288
 """Characters of all messages of one call together, which leaves room for the event's numbers."""
 _LEAST = 64
 """What is left of a message is shown if it is at least this long."""
+
+_MARK = re.compile(r"<((?:[^<>,]+, )?\d+ bytes)>")
+"""What stands in place of a body (`bodies.py`)."""
 
 
 def conversation(attributes: Mapping[str, object]) -> list[dict[str, str]]:
@@ -98,8 +102,19 @@ def _part(part: object) -> str:
         return f"[tool call {fields.get('name')}] {_json(fields.get('arguments'))}"
     if kind == "tool_call_response":
         return f"[tool response] {_json(fields.get('response', fields.get('result')))}"
-    # Images, sounds and files are named; their bytes say nothing in a transcript.
-    return f"[{fields.get('modality') or kind or 'part'}]"
+    return f"[{fields.get('modality') or kind or 'part'}{_about(fields)}]"
+
+
+def _about(fields: dict[str, object]) -> str:
+    """What is known of an image, a sound or a file, whose bytes say nothing in a transcript."""
+    address, size = fields.get("uri", fields.get("file_id")), fields.get("size")
+    marked = _MARK.search(json.dumps(fields, ensure_ascii=False))
+    if isinstance(address, str):
+        return f": {address}"
+    if isinstance(size, int):
+        mime_type = fields.get("mime_type")
+        return f": {mime_type}, {size} bytes" if isinstance(mime_type, str) else f": {size} bytes"
+    return f": {marked[1]}" if marked is not None else ""
 
 
 def _json(value: object) -> str:

@@ -12,13 +12,15 @@ from opentelemetry.trace import Status
 from agentpulse_exporter.content import without_content
 from agentpulse_exporter.dialects import current_attributes, shown_attributes
 from agentpulse_exporter.redaction import RedactionFailed, redacted
-from agentpulse_exporter.span_copy import SpanCopy
+from agentpulse_exporter.span_copy import SpanCopy, without_bodies_of
 
 _logger = logging.getLogger("agentpulse.exporter")
 
 
 class PrivateExporter(SpanExporter):
     """Passes copies of spans on that hold no content, or redacted content where it is captured.
+
+    Bodies of files and images are never passed on.
 
     Spans of other instrumentations have the words of the current conventions beside their own.
 
@@ -57,6 +59,7 @@ class PrivateExporter(SpanExporter):
 
     def _seen(self, span: ReadableSpan) -> ReadableSpan | None:
         try:
+            span = without_bodies_of(span)
             attributes = current_attributes(span, with_content=self._capture_messages)
             told = span
             if self._redact is not None:

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import cast
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, Status
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from agentpulse_exporter import names
+from agentpulse_exporter.bodies import without_bodies
 from agentpulse_exporter.content import without_content
+from agentpulse_exporter.limits import CUT
+from agentpulse_exporter.shield import shielded
+
+
+def without_bodies_of(span: ReadableSpan) -> ReadableSpan:
+    """The span without the bodies of files and images in its texts; itself where it has none."""
+    attributes = _shown(span.attributes)
+    events = [_shown(event.attributes) for event in span.events]
+    description = span.status.description
+    told = None if description is None else str(_without(description))
+    if attributes is None and told == description and not any(events):
+        return span
+    status = span.status if told == description else Status(span.status.status_code, told)
+    copy = SpanCopy(span, attributes or span.attributes or {}, status)
+    return copy.with_attributes_of_events(events)
+
+
+def _shown(attributes: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    """The attributes without bodies; None where there are none in them."""
+    told = {name: _without(value) for name, value in (attributes or {}).items()}
+    return None if told == (attributes or {}) else told
+
+
+def _without(value: object) -> object:
+    if isinstance(value, (bool, int, float)):
+        return value
+    # What can't be looked through must not leave.
+    shown = shielded("look for files in a text", partial(without_bodies, value), CUT)
+    return tuple(cast("list[object]", shown)) if isinstance(shown, list) else shown
 
 
 class SpanCopy(ReadableSpan):
@@ -53,6 +84,16 @@ class SpanCopy(ReadableSpan):
     def with_own_events(self) -> SpanCopy:
         """The same with the lines of a session's log alone: what else there is may say anything."""
         self._events = [event for event in self._events if event.name == names.SESSION_LOG]
+        return self
+
+    def with_attributes_of_events(
+        self, attributes: Sequence[Mapping[str, object] | None]
+    ) -> SpanCopy:
+        """The same with these attributes of its events, one for each, None for those they have."""
+        self._events = [
+            event if each is None else Event(event.name, cast("Attributes", each), event.timestamp)
+            for event, each in zip(self._events, attributes, strict=True)
+        ]
         return self
 
     def without_others_content(self) -> SpanCopy:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from agentpulse_instrumentation.bodies import without_bodies
+
 CHARACTERS_PER_TOKEN = 4.0
 _TOKENS_PER_MESSAGE = 4
 _CONTENT_FIELDS = ("messages", "input", "prompt", "system", "instructions", "tools")
@@ -29,7 +31,8 @@ def tokens(characters: int) -> int:
 
 def input_tokens(body: Mapping[str, Any]) -> int:
     """Tokens of a request's text: messages, instructions and tool definitions."""
-    total = tokens(sum(_characters(body.get(name), 0) for name in _CONTENT_FIELDS))
+    said = (without_bodies(body.get(name)) for name in _CONTENT_FIELDS)
+    total = tokens(sum(_characters(each, 0) for each in said))
     messages = body.get("messages")
     return total + _TOKENS_PER_MESSAGE * (
         len(cast("list[Any]", messages)) if isinstance(messages, list) else 0

@@ -1,7 +1,9 @@
 """The one place that decides on recording content, and where: on spans, on log events, or nowhere.
 
 Content is messages, system instructions, tool definitions, arguments, results, and the texts of
-exceptions. *Said* is content at the moment when it was read, as JSON by the name of its attribute:
+exceptions; bodies of files and images in them are recorded nowhere (`bodies.py`).
+
+*Said* is content at the moment when it was read, as JSON by the name of its attribute:
 what the program does with its objects afterwards doesn't change it. Spans carry that JSON, events
 the structure that it stands for.
 """
@@ -18,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from agentpulse_instrumentation import semconv
+from agentpulse_instrumentation.bodies import without_bodies
 from agentpulse_instrumentation.messages import InputContent, Message
 
 _T = TypeVar("_T")
@@ -100,6 +103,10 @@ class ContentPolicy:
         """A span's attribute that holds content as JSON; none where the policy forbids it."""
         return {name: _dumps(value)} if self.on_spans else NOTHING_SAID
 
+    def span_text(self, name: str, text: str) -> Said:
+        """A span's attribute that is content as it is; none where the policy forbids it."""
+        return {name: without_bodies(text)} if self.on_spans else NOTHING_SAID
+
     def span_error_text(self, error: BaseException) -> str | None:
         """What the exception says. APIs echo prompts in their errors, so it is content too."""
         return _text_of(error) if self.on_spans else None
@@ -125,7 +132,9 @@ class ContentPolicy:
         return {
             semconv.EXCEPTION_TYPE: name,
             semconv.EXCEPTION_MESSAGE: _text_of(error),
-            semconv.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(error)),
+            semconv.EXCEPTION_STACKTRACE: without_bodies(
+                "".join(traceback.format_exception(error))
+            ),
         }
 
     @property
@@ -148,7 +157,7 @@ def _say_once(variable: str, text: str, words: str) -> None:
 def _text_of(error: BaseException) -> str:
     # Its class may be the user's, whose `__str__` may raise.
     try:
-        return str(error)
+        return without_bodies(str(error))
     except Exception:  # noqa: BLE001  # the call is told of all the same
         return f"<{type(error).__name__}>"
 
@@ -157,7 +166,10 @@ def _dumps(value: object) -> str:
     # Values come from JSON; what is none of it (a file handle in a hand-made body) is told by its
     # type alone.
     return json.dumps(
-        value, ensure_ascii=False, separators=(",", ":"), default=lambda odd: type(odd).__name__
+        without_bodies(value),
+        ensure_ascii=False,
+        separators=(",", ":"),
+        default=lambda odd: type(odd).__name__,
     )
 
 

@@ -33,7 +33,7 @@ class Unfinished:
         self._things.pop(id(thing), None)
 
     def leave(self) -> None:
-        """Leaves all of them. Those of the process that this one was forked from know that."""
+        """Leaves all of them. In a forked child, those of its parent end nothing by that."""
         for reference in list(self._things.values()):
             thing = reference()
             if thing is not None:

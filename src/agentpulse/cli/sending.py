@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 
 from agentpulse_exporter.batching import Batch
+from agentpulse_exporter.compression import gzipped, is_refusal
 from agentpulse_exporter.events import Event
 from agentpulse_exporter.local_key import Keys
 from agentpulse_exporter.proxies import proxy_for
 from agentpulse_exporter.settings import ConfigurationError
 from agentpulse_exporter.settings import Settings as ExporterSettings
 from agentpulse_exporter.settings import resolve as resolve_exporter
-from agentpulse_exporter.transport import NoAnswerError, Transport
+from agentpulse_exporter.transport import Answer, NoAnswerError, Transport
 
 from agentpulse.cli.answers import Outcome
 from agentpulse.cli.asking import OURS
@@ -34,11 +36,22 @@ def get(settings: Settings, path: str) -> Outcome:
         return error
 
 
-def post(settings: Settings, event: Event) -> Outcome:
-    """Sends one event, uncompressed, because some receivers can't read anything else."""
+def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
+    """Sends one event as the exporter sends its first: compressed, and if that is refused, plain.
+
+    Returns:
+        What the server answered last, and whether that was to the compressed one.
+    """
     exporter = exporter_settings(settings)
-    body = Batch((event,)).body(exporter.agent_name, VERSION)
+    plain = Batch((event,)).body(exporter.agent_name, VERSION)
     ours = {**OURS, "Content-Type": "application/json"}
+    outcome = _posted(exporter, gzipped(plain), {**ours, "Content-Encoding": "gzip"})
+    if not _may_be_due_to_compression(outcome):
+        return outcome, True
+    return _posted(exporter, plain, ours), False
+
+
+def _posted(exporter: ExporterSettings, body: bytes, ours: Mapping[str, str]) -> Outcome:
     try:
         with closing(_transport(exporter)) as transport:
             return _keys(exporter).send(
@@ -46,6 +59,12 @@ def post(settings: Settings, event: Event) -> Outcome:
             )
     except (NoAnswerError, ConfigurationError) as error:
         return error
+
+
+def _may_be_due_to_compression(outcome: Outcome) -> bool:
+    if isinstance(outcome, Answer):
+        return is_refusal(outcome.status)
+    return isinstance(outcome, NoAnswerError) and outcome.hung_up
 
 
 def has_local_key(settings: Settings) -> bool:

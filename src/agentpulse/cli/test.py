@@ -42,10 +42,11 @@ def _run(_arguments: argparse.Namespace) -> int:
     if reason is not None:
         print(f"Nothing was sent. {reason.text}", file=sys.stderr)
         return 1
-    outcome = post(settings, _event())
+    outcome, was_compressed = post(settings, _event())
     problem = _problem(outcome)
     if problem is None:
-        print(f"{settings.endpoint} took an event of the agent {settings.agent_name}.")
+        form = "gzip" if was_compressed else "plain JSON, since it reads no gzip"
+        print(f"{settings.endpoint} took an event of the agent {settings.agent_name} ({form}).")
         return 0
     print(f"{settings.endpoint} did not take the event: {problem}.", file=sys.stderr)
     if isinstance(outcome, Answer) and not is_page(outcome):

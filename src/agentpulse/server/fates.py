@@ -7,7 +7,8 @@ when the session started. The latest of these must have come after all that says
 - two heartbeats ago, as often as the program's start says that they come; a day ago where it sends
   none, or nothing is known of it;
 - the end of its `max_runtime`;
-- the next start of the same job, or (of what isn't a cron run) of the same program.
+- the next start of the same job, or the next session of the same name after the program was
+  started again (not any start of it: processes that it starts are the same program).
 
 So a run that takes longer than it may, or overlaps with the next, isn't lost while it shows life.
 An end that comes after all has the last word.
@@ -36,7 +37,7 @@ _NEXT_RUN = """(
     SELECT min(started_at) FROM runs
     WHERE job = begun.job AND agent = begun.agent AND started_at > begun.started_at
 )"""
-_NEXT_START = """(
+_NEXT_START = """
     SELECT ts FROM events
     WHERE kind = 'sdk_init' AND agent = begun.agent AND ts > begun.started_at
         AND json_extract(data, '$.program') = (
@@ -45,6 +46,10 @@ _NEXT_START = """(
             ORDER BY ts DESC LIMIT 1
         )
     ORDER BY ts LIMIT 1
+"""
+_NEXT_SESSION = f"""(
+    SELECT min(started_at) FROM sessions
+    WHERE agent = begun.agent AND label = begun.label AND started_at >= ({_NEXT_START})
 )"""
 
 
@@ -54,13 +59,15 @@ def fates(more: str = "") -> str:
     It has a row for each session that is open, and each run without a session. What isn't in it is
     over. `more` has other things that began: as a SELECT of the columns of `begun`.
     """
-    return f"""WITH RECURSIVE begun (session, parent, agent, started_at, received, job, most) AS (
-        SELECT sessions.session, parent, sessions.agent, sessions.started_at, NULL, runs.job,
+    return f"""WITH RECURSIVE begun (
+        session, parent, agent, label, started_at, received, job, most
+    ) AS (
+        SELECT sessions.session, parent, sessions.agent, label, sessions.started_at, NULL, runs.job,
             max_runtime_s
         FROM sessions LEFT JOIN runs ON runs.job = job_name AND run_id = sessions.session
         WHERE sessions.ended_at IS NULL
         UNION ALL
-        SELECT run_id, NULL, agent, started_at, NULL, job, max_runtime_s FROM runs
+        SELECT run_id, NULL, agent, NULL, started_at, NULL, job, max_runtime_s FROM runs
         WHERE ended_at IS NULL
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session = run_id AND job_name = runs.job)
         {more}
@@ -71,8 +78,8 @@ def fates(more: str = "") -> str:
             WHERE around.session = begun.parent AND around.ended_at IS NULL
         )
         UNION
-        SELECT inner.session, root FROM nested JOIN sessions AS inner ON parent = nested.session
-        WHERE inner.ended_at IS NULL
+        SELECT child.session, root FROM nested JOIN sessions AS child ON parent = nested.session
+        WHERE child.ended_at IS NULL
     ), within (session, root) AS (
         SELECT * FROM nested
         UNION ALL
@@ -89,7 +96,7 @@ def fates(more: str = "") -> str:
             max(max(
                 :now - {_SILENCE},
                 coalesce(CASE WHEN started_at + most < :now THEN started_at + most END, 0),
-                coalesce(CASE WHEN job IS NULL THEN {_NEXT_START} ELSE {_NEXT_RUN} END, 0)
+                coalesce(CASE WHEN job IS NULL THEN {_NEXT_SESSION} ELSE {_NEXT_RUN} END, 0)
             )) FILTER (WHERE session = root)
         FROM within JOIN begun USING (session) GROUP BY root
     ), fates (session, is_lost, seen_at) AS (

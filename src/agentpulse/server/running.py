@@ -18,7 +18,9 @@ _AGENTS = """
             SELECT 1 FROM sessions WHERE session = start.session AND ended_at >= start.ts
         )
 """
-_BEGUN = f"UNION ALL SELECT 'span ' || span_id, session, agent, ts, received, NULL, NULL {_AGENTS}"
+_BEGUN = (
+    f"UNION ALL SELECT 'span ' || span_id, session, agent, NULL, ts, received, NULL, NULL {_AGENTS}"
+)
 _RUNNING = f"""
     {fates(_BEGUN)}, shown (key, session, agent, type, name, started_at) AS (
         SELECT session, session, agent, type, label, started_at FROM sessions

@@ -102,7 +102,8 @@ _MIGRATIONS = (
     CREATE INDEX spans_ended ON events (span_id) WHERE kind = 'span_end';
     """,
     """
-    -- For what a program that was killed left open: when it was started, and when again.
+    -- For what a program that was killed left open: when it was started, and what began after it.
+    CREATE INDEX sessions_by_label ON sessions (agent, label, started_at);
     CREATE INDEX starts_by_agent ON events (agent, ts) WHERE kind = 'sdk_init';
     CREATE INDEX runs_open ON runs (run_id) WHERE ended_at IS NULL;
     """,

@@ -68,7 +68,7 @@ def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Att
 def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
     """Those of a span's current attributes that are free of content, as far as names can tell.
 
-    None, where that can't be told.
+    Empty where they can't be told apart.
     """
     original: Attributes = span.attributes or {}
     dialect = _dialect_of(span, original)

@@ -108,7 +108,7 @@ def _block(block: Any) -> Part:
             if isinstance(get(block, "tool_use_id"), str)
             else part
         )
-    return {"type": str(kind or "unknown")}
+    return media_part(block) or {"type": str(kind or "unknown")}
 
 
 def _text(block: Any) -> Part:
@@ -126,7 +126,9 @@ def _tool_use(block: Any) -> Part:
 def _tool_result(block: Any) -> Part:
     content = get(block, "content")
     if isinstance(content, list):
-        content = "".join(str(get(entry, "text") or "") for entry in cast("list[Any]", content))
+        blocks = cast("list[Any]", content)
+        is_text = all(get(block, "type") == "text" for block in blocks)
+        content = _joined(blocks) if is_text else [_block(block) for block in blocks]
     return tool_response_part(get(block, "tool_use_id"), content)
 
 
@@ -137,22 +139,18 @@ def _server_tool_use(block: Any) -> Part:
     return {**part, "id": get(block, "id")} if isinstance(get(block, "id"), str) else part
 
 
-def _image(block: Any) -> Part:
-    return _source("image", get(block, "source"))
-
-
 def _document(block: Any) -> Part:
-    return _source("document", get(block, "source"))
+    source = get(block, "source")
+    content = get(source, "content")
+    if isinstance(content, str):
+        return text_part(content)
+    if isinstance(content, list):
+        return text_part(_joined(cast("list[Any]", content)))
+    return media_part(block) or {"type": "document"}
 
 
-def _source(modality: str, source: Any) -> Part:
-    return media_part(
-        modality,
-        get(source, "url"),
-        data=get(source, "data"),
-        mime_type=get(source, "media_type"),
-        file_id=get(source, "file_id"),
-    )
+def _joined(blocks: list[Any]) -> str:
+    return "".join(str(get(block, "text") or "") for block in blocks)
 
 
 _BLOCKS = {
@@ -161,7 +159,6 @@ _BLOCKS = {
     "tool_use": _tool_use,
     "tool_result": _tool_result,
     "server_tool_use": _server_tool_use,
-    "image": _image,
     "document": _document,
 }
 

@@ -88,8 +88,9 @@ def begin_retriever(runs: Runs, serialized: Any, query: Any, about: dict[str, An
     attributes: Attributes = {**inherited, semconv.OPERATION_NAME: "retrieval"}
     if name is not None:
         attributes[semconv.RUN_NAME] = name
-    asked = runs.wanted.policy.on_spans and isinstance(query, str)
-    said: Said = {semconv.RETRIEVAL_QUERY: query} if asked else NOTHING_SAID
+    policy, said = runs.wanted.policy, NOTHING_SAID
+    if isinstance(query, str):
+        said = policy.span_text(semconv.RETRIEVAL_QUERY, query)
     ambient = context_api.get_current()
     run = runs.start(about, "retrieval", attributes, inherited, SpanKind.CLIENT, said)
     run.place = Place(ambient, run.span, inherited)

@@ -26,7 +26,6 @@ from agentpulse_instrumentation.shield import shield
 _READ = shield("read what was said")
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
 _REASONING = {"reasoning": "reasoning", "thinking": "thinking"}
-_MEDIA = {"image": "image", "image_url": "image", "audio": "audio", "file": "document"}
 _MOST = 200
 _DEEP = 6
 
@@ -91,7 +90,7 @@ def messages(values: Any) -> list[Message] | None:
 
 def plain(value: Any, deep: int = _DEEP) -> Any:
     """The value as JSON can tell it; what JSON has no word for is told by its type."""
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or isinstance(value, str | bool | int | float | bytes | bytearray):
         return value
     if deep == 0:
         return "…"
@@ -129,14 +128,8 @@ def _part(block: Any) -> Part | None:
         return text_part(text)
     if kind in _REASONING:
         return {"type": "reasoning", "content": str(get(block, _REASONING[kind]) or "")}
-    if kind in _MEDIA:
-        url = get(block, "url") or get(block, "image_url")
-        url = get(url, "url") if isinstance(url, dict) else url
-        data = get(block, "base64") or get(block, "data")
-        mime_type = get(block, "mime_type")
-        return media_part(_MEDIA[kind], url, data=data, mime_type=mime_type)
-    # Calls of tools stand in `tool_calls` too.
-    return None
+    # Calls of tools stand in `tool_calls` too, and what is no media is left out.
+    return media_part(block)
 
 
 def _tool(tool: Any) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def _chat_message(message: Any) -> Message:
             parts.append({"type": "reasoning", "content": said})
             break
     parts += _content_parts(get(message, "content"))
+    parts += _beside(message)
     if isinstance(refusal := get(message, "refusal"), str) and refusal:
         parts.append(text_part(refusal))
     for call in items(message, "tool_calls"):
@@ -75,11 +76,29 @@ def _chat_message(message: Any) -> Message:
     return told
 
 
+def _beside(message: Any) -> list[Part]:
+    """What stands beside the content: the images that a model makes, and what it says aloud."""
+    parts = [part for image in items(message, "images") if (part := media_part(image))]
+    # Of an earlier answer, requests have the id alone.
+    audio = get(message, "audio")
+    if audio is None:
+        return parts
+    sound = media_part({"type": "audio", "audio": audio})
+    if isinstance(size := get(audio, "size"), int):
+        # Of a stream, the pieces were counted.
+        sound = {"type": "blob", "modality": "audio", "content": "", "size": size}
+    transcript = get(audio, "transcript")
+    if isinstance(transcript, str) and transcript:
+        parts.append(text_part(transcript))
+    return [*parts, sound] if sound is not None else parts
+
+
 def _flat(message: Any) -> Any:
     content = get(message, "content")
-    if isinstance(content, list):
-        return "".join(get(part, "text") or "" for part in cast("list[Any]", content))
-    return content
+    parts = _content_parts(content) if isinstance(content, list) else []
+    if any(part["type"] != "text" for part in parts):
+        return parts
+    return "".join(part["content"] for part in parts) if isinstance(content, list) else content
 
 
 def _content_parts(content: Any) -> list[Part]:
@@ -101,27 +120,7 @@ def _content_part(part: Any) -> Part:
         # Mistral's form of reasoning: a list of text parts.
         thought = "".join(str(get(entry, "text") or "") for entry in items(part, "thinking"))
         return {"type": "reasoning", "content": thought}
-    if kind in ("image_url", "input_image"):
-        address = get(part, "image_url")
-        url = address if isinstance(address, str) else get(address, "url")
-        return media_part("image", url, file_id=get(part, "file_id"))
-    if kind == "input_audio":
-        audio = get(part, "input_audio")
-        return media_part(
-            "audio", data=get(audio, "data"), mime_type=_audio_type(get(audio, "format"))
-        )
-    if kind in ("file", "input_file"):
-        file = get(part, "file") or part
-        return media_part(
-            "document",
-            get(file, "file_data") or get(file, "file_url"),
-            file_id=get(file, "file_id"),
-        )
-    return {"type": str(kind or "unknown")}
-
-
-def _audio_type(name: Any) -> str | None:
-    return f"audio/{name}" if isinstance(name, str) else None
+    return media_part(part) or {"type": str(kind or "unknown")}
 
 
 def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -217,5 +216,10 @@ def _item_parts(item: Any) -> list[Part]:
             "name": kind.removesuffix("_call"),
             "server_tool_call": {"type": kind},
         }
-        return [{**call, "id": get(item, "id")} if isinstance(get(item, "id"), str) else call]
+        told = [{**call, "id": get(item, "id")} if isinstance(get(item, "id"), str) else call]
+        made = get(item, "result") if kind == "image_generation_call" else None
+        if isinstance(made, str):
+            image = {"type": "image", "data": made, "format": get(item, "output_format")}
+            told += [part for part in [media_part(image)] if part is not None]
+        return told
     return [{"type": str(kind)}]

@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from agentpulse_instrumentation.bodies import size_of_base64
+
+_SOUND = "data"
+"""Pieces of what a model says aloud, which are counted and not kept."""
 _GROWING = frozenset(
-    {"content", "refusal", "reasoning_content", "reasoning", "arguments", "text", "transcript"}
+    {
+        *("content", "refusal", "reasoning_content", "reasoning", "arguments", "text"),
+        *("transcript", _SOUND),
+    }
 )
 
 
@@ -19,11 +26,7 @@ def merge_delta(message: dict[str, Any], delta: Any) -> None:
         if value is None:
             continue
         if name in _GROWING and isinstance(value, str):
-            said = message.get(name)
-            if isinstance(said, list):
-                cast("list[Any]", said).append({"type": "text", "text": value})
-            else:
-                message[name] = (said or "") + value
+            _grow(message, name, value)
         elif isinstance(value, list):
             said = message.get(name)
             if not isinstance(said, list):
@@ -34,6 +37,16 @@ def merge_delta(message: dict[str, Any], delta: Any) -> None:
             merge_delta(message.setdefault(name, {}), value)
         else:
             message[name] = value
+
+
+def _grow(message: dict[str, Any], name: str, piece: str) -> None:
+    said = message.get(name)
+    if name == _SOUND:
+        message["size"] = message.get("size", 0) + size_of_base64(piece)
+    elif isinstance(said, list):
+        cast("list[Any]", said).append({"type": "text", "text": piece})
+    else:
+        message[name] = (said or "") + piece
 
 
 def _merge_list(entries: list[dict[str, Any]], deltas: list[Any]) -> None:

@@ -1,0 +1,247 @@
+"""Bodies of files and images, which are recorded nowhere: their media type and size are, instead.
+
+A body is bytes; a data URL; the base64 in a part that says what it is, in the forms of the GenAI
+conventions, OpenAI, Anthropic, Gemini, Bedrock, Ollama, MCP and LangChain; and any long run of
+base64, whatever holds it. An address of a file loses what may hold a key: its query, its fragment
+and its user.
+
+The instrumentation and the exporter, which don't import each other, have this module both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+_ALPHABET = r"A-Za-z0-9+/_\-"
+_SHORTEST_RUN = 256
+"""Characters of base64 that are a body wherever they are: no word and no id is that long."""
+_SHORTEST, _SHORTEST_UNPADDED = 16, 64
+"""Characters of base64 that are a body where one may be."""
+_ENOUGH = 1024
+"""Characters of a body that tell what the rest is like."""
+_DATA_URL = re.compile(
+    r"(?i:data): ?(?P<type>[\w.+-]+\\?/[\w.+-]+)?(?:;(?!(?i:base64),)[^;,\r\n\"'\\]*)*"
+    rf"(?:(?P<base64>;(?i:base64)),[{_ALPHABET}=%]*"
+    rf"(?:(?:\\/|\r?\n(?=[{_ALPHABET}=]{{16}}))[{_ALPHABET}=%]*)*"
+    # The last line of many.
+    rf"(?:(?<=[{_ALPHABET}]{{60}})\r?\n[{_ALPHABET}]{{1,15}}={{0,2}}(?![\w ]))?"
+    r"|,(?:<svg.{0,16384}?</svg>|[^\s\"'<>\\]*))",
+    re.DOTALL,
+)
+_SPELLINGS = ("data:", "Data:", "DATA:")
+_RUN = re.compile(
+    rf"(?<![{_ALPHABET}])(?:[{_ALPHABET}]{{{_SHORTEST_RUN},}}={{0,2}}"
+    r"|(?:[A-Za-z0-9+/]{60,76}(?:\r?\n|\\r\\n|\\n)){3,}[A-Za-z0-9+/]*={0,2})"
+)
+_PART_OF_RUN = re.compile(rf"[{_ALPHABET}\r\n\\]{{64}}")
+_BASE64 = re.compile(rf"[{_ALPHABET}\s]+={{0,2}}\s*")
+_BOTH_CASES = re.compile(r"[A-Z].*[a-z]|[a-z].*[A-Z]", re.DOTALL)
+
+_MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
+_KINDS = ("type", "kind", "source_type", "encoding")
+_PARTS = frozenset(
+    {
+        *("image", "audio", "video", "file", "document", "media", "binary", "blob", "base64"),
+        *("image_url", "audio_url", "video_url", "document_url", "uri", "resource_link"),
+        *("input_image", "input_audio", "input_video", "input_file", "computer_screenshot"),
+        *("image_generation_call", "Buffer"),
+    }
+)
+"""What a part says that it is."""
+_HOLDERS = frozenset(
+    {
+        *("image", "audio", "video", "document", "file", "source", "resource", "input_audio"),
+        *("image_url", "audio_url", "video_url", "document_url", "inline_data", "inlineData"),
+        *("file_data", "fileData"),
+    }
+)
+"""Names of fields whose objects are parts, or the inside of one."""
+_BODIES = frozenset({"b64_json", "base64", "file_data", "partial_image_b64"})
+"""Names of fields that hold bodies wherever they are."""
+_BODIES_OF_PARTS = frozenset(
+    {"data", "bytes", "blob", "image", "audio", "video", "document", "input_audio"}
+)
+_PICTURES = "images"
+"""Where Ollama's messages hold them."""
+_GENERATED = "result"
+"""Where a call of `image_generation` holds what came of it."""
+_CONTENT = "content"
+"""Where blobs, and files of GitHub's API, hold their body."""
+_ADDRESSES = frozenset(
+    {
+        *("url", "uri", "image_url", "audio_url", "video_url", "document_url"),
+        *("file_url", "file_uri", "fileUri"),
+    }
+)
+_HINTS = sorted({*_BODIES, *_BODIES_OF_PARTS, *_ADDRESSES, _PICTURES, _GENERATED, _CONTENT})
+
+
+def without_bodies(value: Any, *, beyond: int = 0) -> Any:
+    """The value, a mark in the place of each body: its media type, if it has one, and its size.
+
+    Values are those of JSON, and bytes; JSON inside a text is looked into. Where nothing is to be
+    marked, the result is equal, and a text is the same object.
+
+    Args:
+        value: The value, which stays as it is.
+        beyond: How many characters were cut off its end, where it is a text.
+    """
+    try:
+        return _without(value, "", beyond)
+    except RecursionError:
+        return "…"
+
+
+def bare_address(url: str) -> str:
+    """The address of a file without its query, its fragment and its user."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "<address>"
+    if not parts.scheme:
+        return url
+    netloc = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=netloc, query="", fragment="").geturl()
+
+
+def size_of_base64(base64: str, more: int = 0) -> int:
+    """How many bytes it stands for, with so many characters `more` behind it."""
+    size = (_characters(base64) + more) * 3 // 4
+    return size - base64[-8:].count("=")
+
+
+def _without(value: Any, holder: str, beyond: int = 0) -> Any:
+    if isinstance(value, str):
+        # A subclass may have a mind of its own; the text it holds is what counts.
+        return _text(str.__str__(value), beyond)
+    if isinstance(value, dict):
+        return _object(cast("dict[Any, Any]", value), holder)
+    if isinstance(value, (list, tuple)):
+        return [_without(item, holder) for item in cast("list[Any]", value)]
+    if isinstance(value, (bytes, bytearray)):
+        return _mark(None, len(value))
+    return value
+
+
+def _text(text: str, beyond: int) -> str:
+    if len(text) < _SHORTEST:
+        return text
+    if any(each in text for each in _SPELLINGS):
+        text = _without_data_urls(text, beyond)
+    is_json = text[:_SHORTEST].lstrip()[:1] in ("{", "[")
+    if is_json and not beyond and any(name in text for name in _HINTS):
+        text = _without_bodies_in_json(text)
+    if _may_have_runs(text):
+        text = _RUN.sub(lambda found: _marked_run(found, beyond), text)
+    return text
+
+
+def _may_have_runs(text: str) -> bool:
+    # A look here and there is enough, and takes a tenth of the time of a search.
+    step = _SHORTEST_RUN // 2
+    return any(_PART_OF_RUN.match(text, at) for at in range(0, len(text) - step + 1, step))
+
+
+def _without_data_urls(text: str, beyond: int) -> str:
+    found = _DATA_URL.match(text)
+    if found is not None and found.end() == len(text):
+        return _marked_url(found, beyond)
+    if found is not None and found["base64"] is None and found["type"] is not None:
+        # Nothing says where such a one ends, so it is the whole text.
+        return _mark(found["type"], len(text) - found.end("type") - 1 + beyond)
+    return _DATA_URL.sub(lambda each: _marked_url(each, beyond), text)
+
+
+def _marked_url(found: re.Match[str], beyond: int) -> str:
+    said, base64, kind = found[0], found["base64"], found["type"]
+    if base64 is None and kind is None:
+        return said
+    more = beyond if found.end() == len(found.string) else 0
+    body = said.partition(",")[2]
+    size = size_of_base64(body, more) if base64 is not None else len(body) + more
+    return _mark(kind and kind.replace("\\", ""), size)
+
+
+def _marked_run(found: re.Match[str], beyond: int) -> str:
+    more = beyond if found.end() == len(found.string) else 0
+    return _mark(None, size_of_base64(found[0], more)) if _BOTH_CASES.search(found[0]) else found[0]
+
+
+def _without_bodies_in_json(text: str) -> str:
+    try:
+        told = json.loads(text)
+        shown = _without(told, "")
+        return text if shown == told else json.dumps(shown, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _object(fields: dict[Any, Any], holder: str) -> dict[Any, Any]:
+    kinds = {kind for name in _KINDS if isinstance(kind := fields.get(name), str)}
+    media_type = next((fields[n] for n in _MEDIA_TYPES if isinstance(fields.get(n), str)), None)
+    is_part = media_type is not None or holder in _HOLDERS or not _PARTS.isdisjoint(kinds)
+    told: dict[Any, Any] = {}
+    for name, value in fields.items():
+        if (
+            name in _BODIES
+            or (is_part and name in _BODIES_OF_PARTS)
+            or (name == _PICTURES and isinstance(value, list))
+            or (name == _GENERATED and "image_generation_call" in kinds)
+            or (name == _CONTENT and "base64" in kinds)
+        ):
+            told[name] = _body(value, media_type, cast("str", name))
+        elif is_part and name in _ADDRESSES and isinstance(value, str):
+            told[name] = _address(value)
+        else:
+            told[name] = _without(value, name if isinstance(name, str) else "")
+    content = fields.get(_CONTENT)
+    if "blob" in kinds and content and isinstance(content, (str, bytes)):
+        # By the conventions, the content of a blob is base64: here, that of no bytes.
+        told |= {_CONTENT: "", "size": _size_of(content)}
+    return told
+
+
+def _size_of(content: str | bytes) -> int:
+    return (
+        size_of_base64(content)
+        if isinstance(content, str) and _is_base64(content)
+        else len(content)
+    )
+
+
+def _body(value: Any, media_type: str | None, name: str) -> Any:
+    if isinstance(value, str) and _is_base64(value):
+        return _mark(media_type, size_of_base64(value))
+    if isinstance(value, list):
+        numbers = cast("list[Any]", value)
+        if numbers and all(isinstance(each, int) and 0 <= each < 256 for each in numbers):
+            return _mark(media_type, len(numbers))
+        return [_body(each, media_type, name) for each in numbers]
+    return _without(value, name)
+
+
+def _address(value: str) -> str:
+    return bare_address(value) if "://" in value[:32] else _text(value, 0)
+
+
+def _is_base64(text: str) -> bool:
+    """Whether it can be that of a file. Words are shorter, or have blanks between them."""
+    length = _characters(text)
+    if length < _SHORTEST and not text.endswith("="):
+        return False
+    is_whole = length % 4 == 0 or length >= _SHORTEST_UNPADDED
+    return is_whole and _BASE64.fullmatch(text[:_ENOUGH]) is not None
+
+
+def _characters(base64: str) -> int:
+    # Megabytes without a blank at their start have none.
+    if len(base64) > _ENOUGH and len(base64[:_ENOUGH].split()) == 1:
+        return len(base64)
+    return sum(map(len, base64.split()))
+
+
+def _mark(media_type: str | None, size: int) -> str:
+    return f"<{size} bytes>" if media_type is None else f"<{media_type}, {size} bytes>"
