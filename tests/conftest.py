@@ -20,7 +20,7 @@ from opentelemetry.trace import StatusCode
 
 from agentpulse import provider as agentpulse_provider
 
-pytest_plugins = ("conventions", "leftovers", "pytester")
+pytest_plugins = ("conventions", "grouping", "leftovers", "pytester")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,12 +6,12 @@ import os
 import sys
 
 import pytest
-from fakes import processes
+from fakes import lite, processes
 from fakes.receiver import Receiver
 
 from agentpulse.demo.provider import FakeProvider
 
-pytest.importorskip("litellm")
+lite.imported()
 
 PROGRAM = """
 import gc, os, sys, agentpulse, litellm

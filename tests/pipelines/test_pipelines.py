@@ -33,14 +33,10 @@ def cases(*pairs: tuple[str, str]) -> Any:
     marked = [
         pytest.param(
             *pair,
-            marks=[
-                pytest.mark.skipif(
-                    find_spec(PACKAGES[pair[0]]) is None,
-                    reason=f"{PACKAGES[pair[0]]} is not installed (nox -s pipelines)",
-                ),
-                # One process of pytest's runs a case, for it remembers what came of it.
-                pytest.mark.xdist_group(" ".join(pair)),
-            ],
+            marks=pytest.mark.skipif(
+                find_spec(PACKAGES[pair[0]]) is None,
+                reason=f"{PACKAGES[pair[0]]} is not installed (nox -s pipelines)",
+            ),
         )
         for pair in pairs
     ]

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 from fakes import processes
 
-# One process of pytest's runs a world, for it remembers what came of it.
 OTHERS = {
     "official": "opentelemetry.instrumentation.genai.",
     "openllmetry": "opentelemetry.instrumentation.",
     "openinference": "openinference.instrumentation.",
 }
 WORLDS = ("ours", "native", *OTHERS, *(f"{other}, after ours" for other in OTHERS))
-GROUPED = [pytest.param(world, marks=pytest.mark.xdist_group(world)) for world in WORLDS]
 STACKS = (
     "openai",
     "anthropic",
@@ -46,7 +44,7 @@ def outcome(world: str) -> Any:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("world", GROUPED)
+@pytest.mark.parametrize("world", WORLDS)
 def test_what_is_told_is_what_was_billed(world: str, stack: str, mode: str):
     result, case = outcome(world), f"{stack}, {mode}"
 
@@ -54,12 +52,12 @@ def test_what_is_told_is_what_was_billed(world: str, stack: str, mode: str):
     assert result["told"][case]["cost"] == pytest.approx(result["billed"][case]["cost"], abs=1e-9)
 
 
-@pytest.mark.parametrize("world", GROUPED)
+@pytest.mark.parametrize("world", WORLDS)
 def test_no_call_is_told_of_outside_its_session(world: str):
     assert set(outcome(world)["told"]) == {f"{stack}, {mode}" for stack in STACKS for mode in MODES}
 
 
-@pytest.mark.parametrize("world", GROUPED)
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_others_told_of_the_calls_too(world: str):
     scopes = outcome(world)["scopes"]
     prefix = OTHERS.get(world.partition(", ")[0])
