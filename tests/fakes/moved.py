@@ -48,10 +48,13 @@ def held(package: str) -> Held:
         if name.split(".")[0] != package or not isinstance(module, ModuleType):
             continue
         for attribute, value in list(vars(module).items()):
-            found[name, attribute] = [*value] if isinstance(value, list) else value
-            if isinstance(value, type) and value.__module__ == name:
+            # Not by `isinstance`, which has openai make a client to see what is the class of that.
+            found[name, attribute] = [*value] if type(value) is list else value
+            if issubclass(type(value), type) and value.__module__ == name:
                 for method, inner in vars(value).items():
-                    found[name, f"{attribute}.{method}"] = inner
+                    # Models are completed when they are first looked at.
+                    if not method.startswith(("__pydantic_", "__signature__")):
+                        found[name, f"{attribute}.{method}"] = inner
     return found
 
 
@@ -63,8 +66,8 @@ def changed(before: Held, package: str) -> set[tuple[str, str]]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+    if type(one) is type(other) is list:
+        return [*map(id, one)] == [*map(id, other)]
     return one is other
 
 
@@ -131,4 +134,4 @@ def move(module):
 # What is registered first is called first: when AgentPulse looks, the name is gone already.
 wrapt.register_post_import_hook(move, sys.argv[1])
 """
-"""How a program begins that imports the library later; its arguments are the module and the path."""
+"""How a program begins that imports a library later; it is given a module and a path in it."""

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import anthropic
-import anthropic._base_client
 import openai
 import openai._base_client
 import pytest
@@ -35,7 +34,8 @@ from agentpulse_instrumentation.patching import Library, Patches
 from fakes import moved
 from fakes.moved import MOVING, WAYS, Name
 
-NAMES = [*moved.names("openai"), *moved.names("anthropic")]
+LIBRARIES = (openai, anthropic)
+NAMES = [name for library in LIBRARIES for name in moved.names(library.__name__)]
 HELLO: list[Any] = [{"role": "user", "content": "hi"}]
 
 
@@ -258,12 +258,10 @@ def test_an_unsupported_version_is_warned_of_once_and_costs_itself_alone(
         instrument(tracer_provider=spans.provider)
         uninstrument()
 
-    assert warnings == [
-        "openai 4.0 is not recorded: <4,>=1.66.0 is supported. Install another version of it, or "
-        "update agentpulse."
-    ]
+    reason = "4.0 is not recorded: <4,>=1.66.0 is supported"
+    assert warnings == [f"openai {reason}. Install another version of it, or update agentpulse."]
     instrument(tracer_provider=spans.provider)
-    assert not_recorded() == {"openai": "4.0 is not recorded: <4,>=1.66.0 is supported"}
+    assert not_recorded() == {"openai": reason}
     assert AnthropicInstrumentor().is_patched
 
 
@@ -291,12 +289,17 @@ from opentelemetry.sdk.trace import TracerProvider
 
 instrumentation.instrument(tracer_provider=TracerProvider(shutdown_on_exit=False))
 import anthropic, openai  # neither fails
+seams = {
+    f"{name}.{owner}": getattr(sys.modules[name + "._base_client"], owner, None)
+    for name in ("anthropic", "openai")
+    for owner in ("SyncAPIClient", "AsyncAPIClient")
+}
 print(json.dumps({
     "patched": [name for name, kind in instrumentation.INSTRUMENTORS.items() if kind().is_patched],
     "not recorded": instrumentation.not_recorded(),
     "left": [
-        f"{name}.{owner}" for name in ("anthropic", "openai") for owner in ("SyncAPIClient", "AsyncAPIClient")
-        if hasattr(vars(getattr(sys.modules[name + "._base_client"], owner)).get("request"), "__wrapped__")
+        name for name, seam in seams.items()
+        if hasattr(vars(seam).get("request"), "__wrapped__")
     ],
 }))
 """

@@ -46,7 +46,8 @@ class Library:
     def installed(self) -> str | None:
         """The version that is installed, without importing it; None where none is known."""
         try:
-            return version(self.package)
+            # A damaged installation may have no version, or any text.
+            return version(self.package) or "an unknown version"
         except PackageNotFoundError:
             return None
 
@@ -162,10 +163,9 @@ class Patches:
 
 
 def _parsed(text: str) -> Version | None:
-    # A damaged installation may have any text as its version, or none.
     try:
         return Version(text)
-    except (InvalidVersion, TypeError):
+    except InvalidVersion:
         return None
 
 
