@@ -12,7 +12,7 @@ from typing import Any
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
 
 Held = dict[tuple[str, str], Any]
-_MISSING = object()
+MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,19 @@ def held(package: str) -> Held:
 
 
 def changed(before: Held, package: str) -> set[tuple[str, str]]:
-    """The names that don't hold the very same any more."""
-    now = held(package)
-    names = {*before, *now}
-    return {each for each in names if not _same(before.get(each), now.get(each, _MISSING))}
+    """The names that don't hold the very same any more, but for what was imported since."""
+    modules = {module for module, _ in before}
+    now = {
+        (module, path): value
+        for (module, path), value in held(package).items()
+        if module in modules and not _is_module(value)
+    }
+    names = {*now, *(name for name, held in before.items() if not _is_module(held))}
+    return {name for name in names if not _same(before.get(name, MISSING), now.get(name, MISSING))}
+
+
+def _is_module(value: Any) -> bool:
+    return issubclass(type(value), ModuleType)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -88,7 +97,7 @@ def names(library: str) -> list[Name]:
 
 
 def _gone(name: Name) -> Any:
-    return _MISSING
+    return MISSING
 
 
 def _of_another_kind(name: Name) -> Any:
@@ -105,7 +114,7 @@ WAYS: dict[str, Callable[[Name], Any]] = {"gone": _gone, "of another kind": _of_
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Puts a value in the place of another one, or nothing."""
     original = vars(owner)[name]
-    if value is _MISSING:
+    if value is MISSING:
         delattr(owner, name)
     else:
         setattr(owner, name, value)

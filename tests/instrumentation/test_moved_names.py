@@ -133,7 +133,7 @@ def test_a_library_that_is_not_recorded_works_as_without(
     # As a release might have it.
     base.request = original
     try:
-        with moved.replaced(seam, "request", moved._MISSING):
+        with moved.replaced(seam, "request", moved.MISSING):
             instrument(tracer_provider=spans.provider)
             ask(library, clients)
     finally:
