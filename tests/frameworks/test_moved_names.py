@@ -43,7 +43,7 @@ LOADED = (
 )
 NAMES = [*moved.names("langchain"), *moved.names("langgraph")]
 PACKAGES = {"langchain": "langchain-core", "langgraph": "langgraph"}
-ALONG = "is not recorded: it is only where langchain is"
+ALONG = "is not recorded: it needs langchain, which isn't"
 OF_LANGCHAIN = [name for name in NAMES if name.library == "langchain"]
 OF_LANGGRAPH = [name for name in NAMES if name.library == "langgraph"]
 
@@ -56,10 +56,10 @@ def bare(spans: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    said: list[str] = []
+    logged: list[str] = []
     with caplog.at_level(logging.WARNING, "agentpulse"):
-        caplog.handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-        yield said
+        caplog.handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+        yield logged
 
 
 def held() -> dict[str, moved.Held]:
@@ -145,7 +145,7 @@ def test_a_name_of_langgraph_that_moved_costs_langgraph_alone(
             assert reason.startswith(f"{version('langgraph')} is not recorded: 0 of 1 patches ")
             assert f"because {name} is " in reason
             assert warning.startswith(f"langgraph {reason}. ")
-            RunnableLambda(lambda said: said).with_config(run_name="job").invoke("x")
+            RunnableLambda(lambda given: given).with_config(run_name="job").invoke("x")
             assert [span["name"] for span in spans()] == ["invoke_workflow job"]
             uninstrument()
             assert not any(changed(before).values())
@@ -190,7 +190,7 @@ def test_an_unsupported_langgraph_is_left_alone_beside_langchain(
 
         assert changed(before)["langgraph"] == set()
         assert not_recorded() == {"langgraph": f"{found} is not recorded: <2,>=1.0.0 is supported"}
-        RunnableLambda(lambda said: said).with_config(run_name="job").invoke("x")
+        RunnableLambda(lambda given: given).with_config(run_name="job").invoke("x")
         assert [span["name"] for span in spans()] == ["invoke_workflow job"]
         uninstrument()
     assert len(warnings) == 1
@@ -253,8 +253,8 @@ def test_it_is_the_same_where_they_are_imported_later(name: Name):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told, is_langchain = json.loads(done.stdout), name.library == "langchain"
-    assert told == {
+    result, is_langchain = json.loads(done.stdout), name.library == "langchain"
+    assert result == {
         "spans": [] if is_langchain else ["invoke_workflow job"],
         "not recorded": ["langchain", "langgraph"] if is_langchain else ["langgraph"],
         "patched": ["openai"],

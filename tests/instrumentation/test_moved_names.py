@@ -47,10 +47,10 @@ def bare(spans: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    said: list[str] = []
+    logged: list[str] = []
     with caplog.at_level(logging.WARNING):
-        caplog.handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-        yield said
+        caplog.handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+        yield logged
 
 
 def ask(library: str, clients: Any) -> None:
@@ -218,15 +218,20 @@ def test_what_fails_while_one_is_taken_back_keeps_no_other_patched(
     before = {library: moved.held(library) for library in ("openai", "anthropic")}
     instrument(tracer_provider=spans.provider)
 
+    left: list[object] = []
+
     class Breaking:
         def left(self) -> None:
+            left.append(self)
             raise KeyError
 
-    breaking = Breaking()
+    breaking = Breaking(), Breaking()
     wanted = OpenAIInstrumentor()._wanted
     assert wanted is not None
-    wanted.unfinished.add(breaking)
+    for each in breaking:
+        wanted.unfinished.add(each)
     uninstrument()
+    assert len(left) == 2
 
     assert {library: moved.changed(before[library], library) for library in before} == {
         "openai": set(),
@@ -241,7 +246,7 @@ def test_a_version_that_cannot_be_compared_keeps_nothing_from_being_recorded(
     found: str | None, spans: Any, monkeypatch: pytest.MonkeyPatch
 ):
     real = patching.version
-    # As importlib.metadata has it of a damaged installation.
+    # As importlib.metadata finds it in a damaged installation.
     monkeypatch.setattr(patching, "version", lambda name: found if name == "openai" else real(name))
     instrument(tracer_provider=spans.provider)
 
@@ -320,13 +325,13 @@ def ran(code: str, *arguments: str, path: Path | None = None) -> tuple[Any, str]
 
 @pytest.mark.parametrize("name", NAMES, ids=str)
 def test_a_name_that_moved_in_a_library_that_is_imported_later_costs_that_alone(name: Name):
-    told, said = ran(MOVING + LATER, name.module, name.path)
+    result, logged = ran(MOVING + LATER, name.module, name.path)
 
     left = other(name.library)
-    assert told["patched"] == [left]
-    assert list(told["not recorded"]) == [name.library]
-    assert set(told["left"]) == {f"{left}.SyncAPIClient", f"{left}.AsyncAPIClient"}
-    (line,) = said.splitlines()
+    assert result["patched"] == [left]
+    assert list(result["not recorded"]) == [name.library]
+    assert set(result["left"]) == {f"{left}.SyncAPIClient", f"{left}.AsyncAPIClient"}
+    (line,) = logged.splitlines()
     assert line.startswith(f"{name.library} {version(name.library)} is not recorded: ")
     assert str(name) in line
 
@@ -342,11 +347,11 @@ from agentpulse_instrumentation import instrument, not_recorded
 instrument(["openai"])
 print(json.dumps([not_recorded(), "openai" in sys.modules]))
 """
-    told, said = ran(code, path=tmp_path)
+    result, logged = ran(code, path=tmp_path)
 
     reason = f"{version('openai')} is not recorded: openai._base_client is missing"
-    assert told == [{"openai": reason}, False]
-    assert said.startswith(f"openai {reason}. ")
+    assert result == [{"openai": reason}, False]
+    assert logged.startswith(f"openai {reason}. ")
 
 
 def test_modules_are_missing_only_where_they_would_be_found(

@@ -37,10 +37,10 @@ def bare(spans: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    said: list[str] = []
+    logged: list[str] = []
     with caplog.at_level(logging.WARNING, "agentpulse"):
-        caplog.handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-        yield said
+        caplog.handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+        yield logged
 
 
 def test_what_is_patched_is_found_by_patching_it():

@@ -27,7 +27,7 @@ NAME = Name("anthropic", anthropic._base_client.__name__, "AsyncAPIClient.reques
 
 @pytest.fixture
 def missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Moves a name of anthropic's away; what is said of that."""
+    """Moves a name of anthropic's away; how the reason begins."""
     monkeypatch.setattr(instrumentor, "_warned", set())
     with moved(NAME, "gone"):
         yield f"{version('anthropic')} is not recorded: "

@@ -35,7 +35,6 @@ from agentpulse_instrumentation.unfinished import Unfinished
 
 _logger = logging.getLogger("agentpulse.instrumentation")
 _PATCH = shield("patch a library")
-_END = shield("end what is unfinished")
 _warned: set[str] = set()
 
 
@@ -136,13 +135,17 @@ class LibraryInstrumentor(BaseInstrumentor):
     def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
         """Patches one of the modules, by way of `patches`."""
 
-    def is_supported(self) -> bool:
-        """Whether the library is installed, in a supported version.
+    def instrument_if_installed(self, **kwargs: Any) -> None:
+        """As `instrument`, but passes over a library that isn't installed, without logging it.
 
-        Another version is warned of, once, and is in `not_recorded`.
+        Another version than those supported is warned of, once, and is in `not_recorded`.
         """
+        itself = self.libraries()[0]
+        if self.is_instrumented_by_opentelemetry or itself.installed() is None:
+            return
         self._problems = {}
-        return self._is_supported(self.libraries()[0])
+        if not self._is_unsupported(itself):
+            self.instrument(skip_dep_check=True, **kwargs)
 
     def instrument(self, **kwargs: Any) -> None:
         """As every `BaseInstrumentor`; where nothing could be patched, it may be tried again."""
@@ -164,7 +167,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         for library in self.libraries():
             with _PATCH:
                 # The version of the library itself was checked, or is wanted whatever it is.
-                if library.name == self.library or self._is_supported(library):
+                if library.name == self.library or not self._is_unsupported(library):
                     self._patch_when_imported(library, wanted)
 
     def _patch_when_imported(self, library: Library, wanted: Wanted) -> None:
@@ -195,12 +198,12 @@ class LibraryInstrumentor(BaseInstrumentor):
         if problem is not None:
             self._fail(library, problem)
 
-    def _is_supported(self, library: Library) -> bool:
+    def _is_unsupported(self, library: Library) -> bool:
         installed = library.installed()
         if installed is None or library.supports(installed):
-            return installed is not None
+            return False
         self._fail(library, f"{library.specifier} is supported")
-        return False
+        return True
 
     def _fail(self, library: Library, problem: str) -> None:
         """Leaves a library as it was, and says so once."""
@@ -213,7 +216,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         else:
             for each in self.companions:
                 if each.installed() is not None:
-                    text = _not_recorded(each, f"it is only where {self.library} is")
+                    text = _not_recorded(each, f"it needs {self.library}, which isn't")
                     problems.setdefault(each.name, text)
             if self._wanted is not None:
                 self._end(self._wanted)
@@ -231,8 +234,7 @@ class LibraryInstrumentor(BaseInstrumentor):
     def _end(self, wanted: Wanted) -> None:
         for patches in wanted.patches.values():
             patches.undo()
-        with _END:
-            wanted.unfinished.leave()
+        wanted.unfinished.leave()
         # Whoever still holds a wrapper passes through it.
         wanted.active = False
         atexit.unregister(wanted.unfinished.leave)

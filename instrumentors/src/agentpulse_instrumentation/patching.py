@@ -21,6 +21,7 @@ from packaging.version import InvalidVersion, Version
 from agentpulse_instrumentation.shield import shield
 
 _UNDO = shield("take a patch back")
+_UNKNOWN = "an unknown version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,11 @@ class Library:
     def installed(self) -> str | None:
         """The version that is installed, without importing it; None where none is known."""
         try:
-            # A damaged installation may have no version, or any text.
-            return version(self.package) or "an unknown version"
+            return version(self.package) or _UNKNOWN
         except PackageNotFoundError:
             return None
+        except Exception:  # noqa: BLE001  # whatever reading a damaged installation raises
+            return _UNKNOWN
 
     def supports(self, installed: str) -> bool:
         """Whether a version is among those that are tested, or is none that can be compared."""

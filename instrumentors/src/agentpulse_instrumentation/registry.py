@@ -63,17 +63,12 @@ def instrument(
         message = f"instrument() knows no {named}; it takes names of {known}."
         raise ValueError(message)
     for name in wanted:
-        instrumentor = INSTRUMENTORS[name]()
-        if not instrumentor.is_instrumented_by_opentelemetry and instrumentor.is_supported():
-            # The version is checked by that: BaseInstrumentor logs an error for a library that is
-            # merely absent.
-            instrumentor.instrument(
-                skip_dep_check=True,
-                tracer_provider=tracer_provider,
-                meter_provider=meter_provider,
-                logger_provider=logger_provider,
-                capture_messages=capture_messages,
-            )
+        INSTRUMENTORS[name]().instrument_if_installed(
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            logger_provider=logger_provider,
+            capture_messages=capture_messages,
+        )
 
 
 def uninstrument() -> None:

@@ -9,6 +9,10 @@ import os
 from typing import Protocol
 from weakref import ReferenceType, ref
 
+from agentpulse_instrumentation.shield import shield
+
+_LEAVE = shield("end what is unfinished")
+
 
 class Leavable(Protocol):
     """Something whose span ends when it is left."""
@@ -38,4 +42,6 @@ class Unfinished:
         for process, reference in list(self._things.values()):
             thing = reference()
             if thing is not None and process == os.getpid():
-                thing.left()
+                # One that can't be ended keeps no other open.
+                with _LEAVE:
+                    thing.left()
