@@ -21,6 +21,11 @@ SUPPORTED = {
     requirement.name: requirement
     for requirement in (Requirement(kind.supported) for kind in INSTRUMENTORS.values())
 }
+COMPANIONS = {
+    library.name: Requirement(library.supported)
+    for kind in INSTRUMENTORS.values()
+    for library in kind.companions
+}
 
 
 def read(path: str) -> str:
@@ -69,7 +74,8 @@ def test_the_readme_says_the_supported_versions_of_the_libraries():
     table = dict(row.strip("| ").split(" | ")[:2] for row in rows)
 
     expected = {name: said(requirement) for name, requirement in SUPPORTED.items()}
-    expected["langchain, langgraph"] = f"core {expected.pop('langchain-core')}, 1.x"
+    majors = bounds(COMPANIONS["langgraph"])[">="].replace(".0.0", ".x")
+    expected["langchain, langgraph"] = f"core {expected.pop('langchain-core')}, {majors}"
     assert table == expected
 
 
@@ -82,6 +88,7 @@ def test_the_readme_of_the_instrumentation_says_them_too():
     for text in libraries:
         assert text in line
     assert len(libraries) == line.count(" to ") - 1  # and the Pythons
+    assert "langgraph 1.x" in line
 
 
 def test_python_and_opentelemetry_are_said_as_they_are_asked_for():
@@ -112,13 +119,14 @@ def test_the_oldest_clients_of_the_demo_are_the_oldest_supported():
     ("name", "pins"),
     [
         ("langchain-core", VERSIONS["frameworks"]["oldest"]),
+        ("langgraph", VERSIONS["frameworks"]["oldest"]),
         ("litellm", VERSIONS["litellm"]["oldest"]),
     ],
-    ids=["langchain-core", "litellm"],
+    ids=["langchain-core", "langgraph", "litellm"],
 )
 def test_the_oldest_supported_version_is_tested(name: str, pins: list[str]):
     versions = {name.partition("[")[0]: version for name, version in pinned(pins).items()}
-    assert versions[name] == Version(bounds(SUPPORTED[name])[">="])
+    assert versions[name] == Version(bounds({**SUPPORTED, **COMPANIONS}[name])[">="])
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])

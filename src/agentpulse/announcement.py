@@ -12,7 +12,6 @@ from agentpulse_exporter import names
 from agentpulse_exporter.limits import MAX_LABEL, clean
 from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry.sdk.trace import ReadableSpan
-from packaging.requirements import Requirement
 
 from agentpulse.instants import instant
 from agentpulse.joined import Joined
@@ -29,7 +28,8 @@ def installed_version(distribution: str) -> str | None:
 
 def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
     """The event that `init` sends; `joined`, what it joined, where that is known."""
-    instrumented = [Requirement(kind.supported).name for kind in INSTRUMENTORS.values()]
+    kinds = INSTRUMENTORS.values()
+    instrumented = [library.package for kind in kinds for library in kind.libraries()]
     versions = ((name, installed_version(name)) for name in instrumented)
     libraries = tuple(f"{name} {found}" for name, found in versions if found is not None)
     told: dict[str, object] = {

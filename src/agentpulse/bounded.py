@@ -138,7 +138,7 @@ class BoundedBatchProcessor(SpanProcessor):
 class _ExporterSender:
     """Has an exporter send what leaves the queue, and counts what becomes of it."""
 
-    has_kept = gave_up = False
+    has_kept = has_put_off = gave_up = False
 
     def __init__(self, exporter: SpanExporter, counters: Counters) -> None:
         self._exporter = exporter

@@ -9,7 +9,7 @@ from dataclasses import replace
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_exporter._delivery.waits import bounded
 from agentpulse_exporter.lifetime import at_exit
-from agentpulse_instrumentation import instrument, uninstrument
+from agentpulse_instrumentation import instrument, not_recorded, uninstrument
 from agentpulse_instrumentation.policy import ContentPolicy
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -46,6 +46,7 @@ class Pipeline:
             self._surroundings.callback(log_to_stderr())
         self._elsewhere = Elsewhere(settings)
         self._shutdown_timeout = settings.shutdown_timeout
+        self._libraries = settings.instrument if settings.auto_patch else ()
         try:
             provider = tracer_provider or find_provider(settings.agent_name)
             # What is registered last is called first. So this comes before the provider's own end,
@@ -66,8 +67,12 @@ class Pipeline:
         return self._joining.described()
 
     def stats(self) -> Stats:
-        """What became of all that ended, here and where else it is sent."""
-        return replace(self.processor.stats(), elsewhere=self._elsewhere.stats())
+        """What became of all that ended, here and elsewhere, and what isn't recorded."""
+        return replace(
+            self.processor.stats(),
+            elsewhere=self._elsewhere.stats(),
+            not_recorded=not_recorded(self._libraries),
+        )
 
     def flush(self, timeout: float) -> bool:
         """Sends what has ended until now, to AgentPulse and to whom else it goes, at the same time.

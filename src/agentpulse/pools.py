@@ -8,8 +8,10 @@ from types import ModuleType
 from typing import Any
 
 from agentpulse_instrumentation.imports import when_imported
+from agentpulse_instrumentation.shield import shield
 from opentelemetry import context as context_api
 
+_PATCH = shield("patch thread pools")
 # What all its public methods come down to; the function is the first argument of each.
 _METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
 
@@ -36,10 +38,12 @@ class PoolContexts:
         pool: Any = getattr(module, "ThreadPool", None)
         if not self._wanted or pool is None or any(name in vars(pool) for name in _METHODS):
             return
-        for name in _METHODS:
-            patch = _carrying(getattr(pool, name))
-            setattr(pool, name, patch)
-            self._patches.append((pool, name, patch))
+        with _PATCH:
+            # All of them or none, and what is missing fails nobody's import.
+            patches = {name: _carrying(getattr(pool, name)) for name in _METHODS}
+            for name, patch in patches.items():
+                setattr(pool, name, patch)
+                self._patches.append((pool, name, patch))
 
 
 def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:

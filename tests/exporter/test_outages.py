@@ -137,6 +137,20 @@ def test_what_waits_too_long_gives_way_oldest_first(port: int, pipe: Callable[..
     assert adds_up(sending.processor.stats())
 
 
+def test_no_look_for_a_receiver_that_is_away_takes_more_than_the_queue_may_hold(
+    port: int, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "LAST_LOOK", 0.02)
+    sending = pipe(f"http://127.0.0.1:{port}", max_queue_size=300)
+    for look in range(10):
+        for _ in range(100):
+            sending.call()
+        assert becomes_true(lambda look=look: sending.processor.stats().requests > look)
+    # One batch is with the sender.
+    assert 300 <= sending.processor.stats().queued <= 400
+    assert adds_up(sending.processor.stats())
+
+
 def test_the_exporter_alone_keeps_what_it_can_in_an_outage(port: int) -> None:
     exporter = AgentPulseSpanExporter(KEY, f"http://127.0.0.1:{port}")
     for _ in range(30):

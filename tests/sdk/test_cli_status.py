@@ -26,6 +26,8 @@ from agentpulse.cli import libraries, main
 from agentpulse.server import LocalServer
 from agentpulse.settings import ROWS
 
+LOOKED_AT = {"agentpulse", "endpoint", "key", *INSTRUMENTORS, "langgraph"}
+
 
 @pytest.fixture(autouse=True)
 def settings(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +79,7 @@ def test_json_has_every_setting_and_every_finding(report: Any):
 
     assert told["ok"] is True
     assert set(told["settings"]) == set(ROWS)
-    assert set(told["findings"]) == {"agentpulse", "endpoint", "key", *INSTRUMENTORS}
+    assert set(told["findings"]) == LOOKED_AT
     assert told["findings"]["key"] == {"ok": True, "said": "none, and none is needed here"}
 
 
@@ -304,7 +306,13 @@ def test_variables_that_change_nothing_are_not_told_of(
     for name, value in {"AGENTPULSE_AUTO_PATCH": "false", **variables}.items():
         monkeypatch.setenv(name, value)
 
-    assert set(report(0)["findings"]) == {"agentpulse", "endpoint", "key", *INSTRUMENTORS}
+    assert set(report(0)["findings"]) == {
+        "agentpulse",
+        "endpoint",
+        "key",
+        *INSTRUMENTORS,
+        "langgraph",
+    }
 
 
 @pytest.mark.parametrize("disabled", ["agentpulse_openai", "requests, openai", "*"])

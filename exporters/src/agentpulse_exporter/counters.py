@@ -40,6 +40,8 @@ class Stats:
             the exporters that OTEL_TRACES_EXPORTER names beside ours, which get every span. It
             counts from `init`, with what waited there then, until `shutdown`, after which these
             exporters go on. Requests, retries and models are not counted there.
+        not_recorded: Libraries that are installed and that `agentpulse.init` could not patch, with
+            the version and the reason. Exporters and processors by themselves patch none.
     """
 
     ended: int = 0
@@ -50,6 +52,7 @@ class Stats:
     retries: int = 0
     unpriced: Mapping[str, int] = field(default_factory=dict[str, int])
     elsewhere: Mapping[str, Stats] = field(default_factory=dict[str, "Stats"])
+    not_recorded: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def number_of_spans(number: int) -> str:

@@ -209,6 +209,11 @@ class AgentPulseSpanExporter(SpanExporter):
         return bool(self._kept) or self._packer.has_begun
 
     @property
+    def has_put_off(self) -> bool:
+        """Whether some of that could not be sent so far."""
+        return bool(self._kept)
+
+    @property
     def gave_up(self) -> bool:
         """Whether nothing more is sent, because the end came and the receiver is dead."""
         return self.delivery.gave_up

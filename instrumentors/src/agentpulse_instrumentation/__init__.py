@@ -9,7 +9,12 @@ from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
-from agentpulse_instrumentation.registry import INSTRUMENTORS, instrument, uninstrument
+from agentpulse_instrumentation.registry import (
+    INSTRUMENTORS,
+    instrument,
+    not_recorded,
+    uninstrument,
+)
 
 __all__ = [
     "INSTRUMENTORS",
@@ -18,5 +23,6 @@ __all__ = [
     "LiteLLMInstrumentor",
     "OpenAIInstrumentor",
     "instrument",
+    "not_recorded",
     "uninstrument",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from types import ModuleType
 
-from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Patches, Wanted
+from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation.patching import Patches
 from agentpulse_instrumentation.seam import Family, Seam, awrapped, wrapped
 
-_SEAMS = ("SyncAPIClient", "AsyncAPIClient")
+_SEAMS = {"SyncAPIClient": wrapped, "AsyncAPIClient": awrapped}
 
 
 class ClientInstrumentor(LibraryInstrumentor):
@@ -16,22 +16,16 @@ class ClientInstrumentor(LibraryInstrumentor):
 
     family: Family
 
-    def patch(self, module: ModuleType, wanted: Wanted) -> None:
+    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
         """Patches `request` of the sync and the async client."""
         seam = Seam(self.family, wanted)
-        for class_name in _SEAMS:
-            wanted.patches.replace(
-                getattr(module, class_name),
-                "request",
-                lambda original: (awrapped if inspect.iscoroutinefunction(original) else wrapped)(
-                    original, seam
-                ),
+        for class_name, observed in _SEAMS.items():
+            patches.replace(
+                module,
+                f"{class_name}.request",
+                lambda original, observed=observed: observed(original, seam),
             )
-        self.patch_more(module, wanted.patches)
+        self.patch_more(module, patches)
 
     def patch_more(self, module: ModuleType, patches: Patches) -> None:
         """Further patches that a library needs beside the seam."""
-
-    def is_complete(self, module: ModuleType) -> bool:
-        """Whether the classes to patch are there already."""
-        return all(hasattr(module, seam) for seam in _SEAMS)

@@ -2,19 +2,19 @@
 
 Nothing is imported for the user: a library that is loaded already is patched at once, any other by
 an import hook on the module that defines what is patched (`import openai` alone loads no resource
-modules). Hooks can't be unregistered, so each asks whether it is still wanted, and one that fails
-doesn't fail the user's import.
+modules). Hooks can't be unregistered, so each asks whether it is still wanted.
+
+A library that can't be patched as a whole isn't patched at all, and raises into nobody: neither
+into the user's import nor into `instrument()`. It is warned of once, and is in `not_recorded`.
 """
 
 from __future__ import annotations
 
 import atexit
-import functools
-import inspect
-import sys
+import logging
 from abc import abstractmethod
-from collections.abc import Callable, Collection
-from types import FunctionType, ModuleType
+from collections.abc import Collection, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any, cast
 
 from opentelemetry import trace
@@ -26,66 +26,17 @@ from opentelemetry.trace import Tracer, TracerProvider
 from agentpulse_instrumentation import semconv
 from agentpulse_instrumentation._version import VERSION
 from agentpulse_instrumentation.events import EventLogger, Events
-from agentpulse_instrumentation.imports import when_imported
+from agentpulse_instrumentation.imports import is_imported, is_missing, when_imported
 from agentpulse_instrumentation.kill_switch import is_enabled
 from agentpulse_instrumentation.metrics import Metrics
+from agentpulse_instrumentation.patching import Library, Patches
 from agentpulse_instrumentation.policy import ContentPolicy
 from agentpulse_instrumentation.shield import shield
 from agentpulse_instrumentation.unfinished import Unfinished
 
+_logger = logging.getLogger("agentpulse.instrumentation")
 _PATCH = shield("patch a library")
-
-
-class Patches:
-    """What was replaced, so that exactly that is put back."""
-
-    def __init__(self) -> None:
-        self._done: list[tuple[Any, str, Any, Any]] = []
-        self._added: list[tuple[list[Any], object]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._done or self._added)
-
-    def add(self, to: list[Any], item: object) -> None:
-        """Appends the item to a list of the library's."""
-        to.append(item)
-        self._added.append((to, item))
-
-    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Replaces `owner.name` by what `make` makes of it."""
-        original = cast("Any", vars(owner)[name])
-        replacement = make(_method(original) if isinstance(owner, type) else original)
-        self._done.append((owner, name, original, replacement))
-        setattr(owner, name, replacement)
-
-    def undo(self) -> None:
-        """Puts the originals back, newest first; what somebody else replaced since is theirs."""
-        while self._done:
-            owner, name, original, replacement = self._done.pop()
-            if getattr(owner, "__dict__", {}).get(name) is replacement:
-                setattr(owner, name, original)
-        while self._added:
-            added_to, item = self._added.pop()
-            added_to[:] = [each for each in added_to if each is not item]
-
-
-def _method(original: Any) -> Callable[..., Any]:
-    """What is called with the instance first, whatever stands in the class.
-
-    Somebody else's wrapper may learn the instance only where it is bound.
-    """
-    if type(original) is FunctionType:
-        return original
-
-    @functools.wraps(original)
-    def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return original.__get__(instance, type(instance))(*args, **kwargs)
-
-    @functools.wraps(original)
-    async def acall(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return await original.__get__(instance, type(instance))(*args, **kwargs)
-
-    return acall if inspect.iscoroutinefunction(original) else call
+_warned: set[str] = set()
 
 
 class Wanted:
@@ -105,7 +56,8 @@ class Wanted:
         self.policy = policy
         self.metrics = metrics
         self._events = events if policy.emits_events else None
-        self.patches = Patches()
+        self.patches: dict[str, Patches] = {}
+        """By the name of the library, in the order in which they are put on."""
         self.unfinished = Unfinished()
         self.active = True
         """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
@@ -130,40 +82,82 @@ class LibraryInstrumentor(BaseInstrumentor):
     """
 
     library: str
-    """The package that is instrumented."""
+    """The name of the library that is instrumented."""
     supported: str
-    """The versions that are tested, as a requirement."""
+    """Its package and the versions that are tested, as a requirement."""
     defining: str
     """The module whose import is waited for."""
     also: tuple[str, ...] = ()
     """Further modules that are patched, each when it is imported, if ever."""
+    companions: tuple[Library, ...] = ()
+    """What is patched beside the library, where it is installed. One that can't be patched costs
+    itself alone, and none is patched without the library."""
 
     _wanted: Wanted | None = None
     _hooked: frozenset[str] = frozenset()
+    _problems: Mapping[str, str] = MappingProxyType({})
 
     @property
     def is_patched(self) -> bool:
-        """Whether calls are recorded now: the library is imported, and its patches are on."""
-        wanted = self._wanted
-        return wanted is not None and wanted.active and bool(wanted.patches)
+        """Whether calls are recorded now, and all of them as they should be.
 
-    def instrument(self, **kwargs: Any) -> Any:
-        """Instruments the library, unless AgentPulse is switched off now."""
-        if not is_enabled(kwargs.pop("enabled", None)):
-            return None
-        return super().instrument(**kwargs)
+        The library is imported, and each of its patches is on, also those of its companions.
+        """
+        wanted = self._wanted
+        return (
+            wanted is not None
+            and wanted.active
+            and bool(wanted.patches.get(self.library))
+            and not self._problems
+        )
+
+    @property
+    def not_recorded(self) -> Mapping[str, str]:
+        """What the last `instrument()` could not patch, and why, by the name of the library.
+
+        For example `{"langgraph": "1.4.0 is not recorded: 0 of 1 patches could be put on, because
+        …"}`. A library that isn't installed is no fault, and isn't in it.
+        """
+        return MappingProxyType(dict(self._problems))
+
+    @classmethod
+    def libraries(cls) -> tuple[Library, ...]:
+        """What is patched: the library, and its companions."""
+        itself = Library(cls.library, cls.supported, (cls.defining, *cls.also))
+        return (itself, *cls.companions)
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """The library and the versions that are supported."""
+        """The library and the versions that are supported.
+
+        Without the companions, for the library is recorded whatever becomes of these.
+        """
         return (self.supported,)
 
     @abstractmethod
-    def patch(self, module: ModuleType, wanted: Wanted) -> None:
-        """Patches one of the modules, by way of `wanted.patches`."""
+    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
+        """Patches one of the modules, by way of `patches`."""
 
-    def is_complete(self, module: ModuleType) -> bool:
-        """Whether a module that is in `sys.modules` has been run, so that it can be patched."""
-        return not getattr(module.__spec__, "_initializing", False)
+    def instrument_if_installed(self, **kwargs: Any) -> None:
+        """As `instrument`, but passes over a library that isn't installed, without logging it.
+
+        Another version than those supported is warned of, once, and is in `not_recorded`.
+        """
+        itself = self.libraries()[0]
+        if self.is_instrumented_by_opentelemetry or itself.installed() is None:
+            return
+        self._problems = {}
+        if not self._is_unsupported(itself):
+            self.instrument(skip_dep_check=True, **kwargs)
+
+    def instrument(self, **kwargs: Any) -> None:
+        """As every `BaseInstrumentor`, unless AgentPulse is switched off now.
+
+        Where nothing could be patched, it may be tried again.
+        """
+        if is_enabled(kwargs.pop("enabled", None)):
+            super().instrument(**kwargs)
+            wanted = self._wanted
+            self._is_instrumented_by_opentelemetry = wanted is not None and wanted.active
 
     def _instrument(self, **kwargs: Any) -> None:
         provider = cast("TracerProvider | None", kwargs.get("tracer_provider"))
@@ -175,30 +169,83 @@ class LibraryInstrumentor(BaseInstrumentor):
         metrics = Metrics(scope, cast("MeterProvider | None", kwargs.get("meter_provider")))
         events = Events(scope, cast("LoggerProvider | None", kwargs.get("logger_provider")))
         wanted = self._wanted = Wanted(tracer, provider, policy, metrics, events)
+        self._problems = {}
         atexit.register(wanted.unfinished.leave)
-        for name in (self.defining, *self.also):
-            module = sys.modules.get(name)
-            if module is not None and self.is_complete(module):
-                self.patch(module, wanted)
-            elif name not in self._hooked:
-                # Once per process: a later instrument() finds the hook still waiting.
-                self._hook(name)
+        for library in self.libraries():
+            with _PATCH:
+                # The version of the library itself was checked, or is wanted whatever it is.
+                if library.name == self.library or not self._is_unsupported(library):
+                    self._patch_when_imported(library, wanted)
 
-    def _hook(self, name: str) -> None:
+    def _patch_when_imported(self, library: Library, wanted: Wanted) -> None:
+        wanted.patches[library.name] = Patches(library)
+        for name in library.modules:
+            if is_missing(name):
+                self._fail(library, f"{name} is missing")
+            # Once per process: a later instrument() finds the hook still waiting.
+            elif name not in self._hooked or is_imported(name):
+                self._hook(library, name)
+
+    def _hook(self, library: Library, name: str) -> None:
         self._hooked |= {name}
 
         def imported(module: ModuleType) -> None:
             self._hooked -= {name}
-            wanted = self._wanted
-            if wanted is not None and wanted.active:
-                with _PATCH:
-                    self.patch(module, wanted)
+            with _PATCH:
+                self._patch(library, module)
 
         when_imported(name, imported)
 
+    def _patch(self, library: Library, module: ModuleType) -> None:
+        wanted = self._wanted
+        if wanted is None or not wanted.active or library.name in self._problems:
+            return
+        patches = wanted.patches[library.name]
+        problem = patches.put_on(module, lambda: self.patch(module, patches, wanted))
+        if problem is not None:
+            self._fail(library, problem)
+
+    def _is_unsupported(self, library: Library) -> bool:
+        installed = library.installed()
+        if installed is None or library.supports(installed):
+            return False
+        self._fail(library, f"{library.specifier} is supported")
+        return True
+
+    def _fail(self, library: Library, problem: str) -> None:
+        """Leaves a library as it was, and says so once."""
+        if library.name in self._problems:
+            return
+        problems = {**self._problems, library.name: _not_recorded(library, problem)}
+        if library.name != self.library:
+            if self._wanted is not None and library.name in self._wanted.patches:
+                self._wanted.patches[library.name].undo()
+        else:
+            for each in self.companions:
+                if each.installed() is not None:
+                    text = _not_recorded(each, f"it needs {self.library}, which isn't")
+                    problems.setdefault(each.name, text)
+            if self._wanted is not None:
+                self._end(self._wanted)
+            self._is_instrumented_by_opentelemetry = False
+        self._problems = problems
+        warning = f"{library.package} {problems[library.name]}."
+        if warning not in _warned:
+            _warned.add(warning)
+            _logger.warning("%s Install another version of it, or update agentpulse.", warning)
+
     def _uninstrument(self, **_kwargs: Any) -> None:
         if self._wanted is not None:
-            self._wanted.patches.undo()
-            self._wanted.unfinished.leave()
-            self._wanted.active = False
-            atexit.unregister(self._wanted.unfinished.leave)
+            self._end(self._wanted)
+
+    def _end(self, wanted: Wanted) -> None:
+        for patches in wanted.patches.values():
+            patches.undo()
+        wanted.unfinished.leave()
+        # Whoever still holds a wrapper passes through it.
+        wanted.active = False
+        atexit.unregister(wanted.unfinished.leave)
+
+
+def _not_recorded(library: Library, problem: str) -> str:
+    return f"{library.installed() or 'of an unknown version'} is not recorded: {problem}"

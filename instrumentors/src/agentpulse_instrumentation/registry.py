@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
-from packaging.requirements import Requirement
 
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.instrumentor import LibraryInstrumentor
@@ -18,8 +15,9 @@ from agentpulse_instrumentation.kill_switch import is_enabled
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
+from agentpulse_instrumentation.shield import shield
 
-_logger = logging.getLogger("agentpulse.instrumentation")
+_UNINSTRUMENT = shield("uninstrument a library")
 
 INSTRUMENTORS: Mapping[str, type[LibraryInstrumentor]] = MappingProxyType(
     {
@@ -45,8 +43,9 @@ def instrument(
 
     Switched off, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED, it does nothing.
 
-    A library that isn't installed is passed over; one in a version outside the tested range is
-    left alone, with a warning. Works before and after the library's import.
+    A library that isn't installed is passed over. One in a version outside the tested range, and
+    one that can't be patched as a whole, is left as it was, is warned of once, and is in
+    `not_recorded()`; the others are instrumented. Works before and after the library's import.
 
     Args:
         names: names of `INSTRUMENTORS`; None for all.
@@ -71,43 +70,34 @@ def instrument(
     if not is_enabled(enabled):
         return
     for name in wanted:
-        instrumentor = INSTRUMENTORS[name]()
-        if not instrumentor.is_instrumented_by_opentelemetry and _is_supported(
-            instrumentor.supported
-        ):
-            # The versions are checked above: BaseInstrumentor logs an error for a library that is
-            # merely absent.
-            instrumentor.instrument(
-                skip_dep_check=True,
-                tracer_provider=tracer_provider,
-                meter_provider=meter_provider,
-                logger_provider=logger_provider,
-                capture_messages=capture_messages,
-                enabled=enabled,
-            )
+        INSTRUMENTORS[name]().instrument_if_installed(
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            logger_provider=logger_provider,
+            capture_messages=capture_messages,
+            enabled=enabled,
+        )
 
 
 def uninstrument() -> None:
-    """Takes every patch back. Twice is fine."""
+    """Takes every patch back. Twice is fine; what fails of one library fails alone."""
     for kind in INSTRUMENTORS.values():
         instrumentor = kind()
         if instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.uninstrument()
+            with _UNINSTRUMENT:
+                instrumentor.uninstrument()
 
 
-def _is_supported(supported: str) -> bool:
-    requirement = Requirement(supported)
-    try:
-        installed = version(requirement.name)
-    except PackageNotFoundError:
-        return False
-    if requirement.specifier.contains(installed, prereleases=True):
-        return True
-    _logger.warning(
-        "%s %s is not instrumented: AgentPulse supports %s. Install a supported version, or "
-        "update agentpulse.",
-        requirement.name,
-        installed,
-        supported,
-    )
-    return False
+def not_recorded(names: Iterable[str] | None = None) -> dict[str, str]:
+    """The libraries that are installed and could not be instrumented, with the reason.
+
+    For example `{"langgraph": "1.4.0 is not recorded: 0 of 1 patches could be put on, because …"}`.
+    It is about the last `instrument()`, and also about what was imported after it.
+
+    Args:
+        names: names of `INSTRUMENTORS`; None for all.
+    """
+    found: dict[str, str] = {}
+    for name in INSTRUMENTORS if names is None else names:
+        found.update(INSTRUMENTORS[name]().not_recorded)
+    return found

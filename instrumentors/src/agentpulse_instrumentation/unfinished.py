@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import Protocol
 from weakref import ReferenceType, ref
 
+from agentpulse_instrumentation.shield import shield
+
+_LEAVE = shield("end what is unfinished")
+
 
 class Leavable(Protocol):
     """Something whose span ends when it is left."""
@@ -37,4 +41,6 @@ class Unfinished:
         for reference in list(self._things.values()):
             thing = reference()
             if thing is not None:
-                thing.left()
+                # One that can't be ended keeps no other open.
+                with _LEAVE:
+                    thing.left()

@@ -1,14 +1,15 @@
-"""Whether the calls of a library would be recorded: it is imported and patched to see."""
+"""Whether the calls of each library would be recorded: it is imported and patched to see."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
+from agentpulse_instrumentation.instrumentor import LibraryInstrumentor
+from agentpulse_instrumentation.patching import Library
 from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
 )
-from packaging.requirements import Requirement
 
 from agentpulse.announcement import installed_version
 from agentpulse.cli.findings import Finding
@@ -16,38 +17,47 @@ from agentpulse.settings import Settings
 from agentpulse.standard_variables import is_disabled
 
 
-def library(name: str, settings: Settings, *, is_on: bool) -> Finding:
-    """What becomes of the calls of a library, by the name of its instrumentor."""
-    requirement = Requirement(INSTRUMENTORS[name].supported)
-    installed = installed_version(requirement.name)
+def libraries(settings: Settings, *, is_on: bool) -> dict[str, Finding]:
+    """What becomes of the calls of each library that can be recorded."""
+    return {
+        library.name: _found(name, library, settings, is_on=is_on)
+        for name, kind in INSTRUMENTORS.items()
+        for library in kind.libraries()
+    }
+
+
+def _found(instrumentor: str, library: Library, settings: Settings, *, is_on: bool) -> Finding:
+    installed = installed_version(library.package)
+    specifier = library.specifier
     if installed is None:
-        return Finding(None, f"not installed ({requirement.specifier} is supported)")
-    if not requirement.specifier.contains(installed, prereleases=True):
-        return Finding(False, f"{installed} is not recorded: {requirement.specifier} is supported")
+        return Finding(None, f"not installed ({specifier} is supported)")
+    if not library.supports(installed):
+        return Finding(False, f"{installed} is not recorded: {specifier} is supported")
     if not is_on:
         return Finding(None, f"{installed} is supported, not recorded because AgentPulse is off")
     if not settings.auto_patch:
         return Finding(None, f"{installed} is supported, not recorded because auto_patch is false")
-    if is_disabled(name):
+    if is_disabled(instrumentor):
         return Finding(
             None,
             f"{installed} is supported, left alone under opentelemetry-instrument by "
             f"{OTEL_PYTHON_DISABLED_INSTRUMENTATIONS}",
         )
-    problem = _patch(name)
-    return Finding(problem is None, f"{installed} is {problem or 'recorded'}")
+    problem = _patch(INSTRUMENTORS[instrumentor](), library)
+    return Finding(problem is None, problem or f"{installed} is recorded")
 
 
-def _patch(name: str) -> str | None:
+def _patch(instrumentor: LibraryInstrumentor, library: Library) -> str | None:
     """Patches a library as `init` does, and takes it back; what went wrong, or None."""
-    instrumentor = INSTRUMENTORS[name]()
-    instrument([name])
+    instrument([instrumentor.library])
     try:
-        import_module(instrumentor.defining)
-        if instrumentor.is_patched:
-            return None
-        return "supported, but could not be patched: AGENTPULSE_DEBUG=true logs why"
+        for module in library.modules:
+            if library.name not in instrumentor.not_recorded:
+                import_module(module)
     except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the finding
-        return f"broken, importing it fails: {type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
+        return f"{library.installed()} is broken, importing it fails: {reason}"
+    else:
+        return instrumentor.not_recorded.get(library.name)
     finally:
         uninstrument()

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from agentpulse_exporter.transport import Answer
-from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry import trace
 
 from agentpulse.activation import obstacle
 from agentpulse.cli.answers import Outcome, in_words, is_page
 from agentpulse.cli.findings import Finding
 from agentpulse.cli.last_start import LastStart, last_start
-from agentpulse.cli.libraries import library
+from agentpulse.cli.libraries import libraries
 from agentpulse.cli.output import as_shown
 from agentpulse.cli.sending import get, has_local_key
 from agentpulse.cli.variables import by_variables
@@ -79,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "agentpulse": Finding(False, reason.text) if reason else Finding(True, "on"),
         "endpoint": _endpoint(outcome),
         "key": _key(settings, outcome),
-        **{name: library(name, settings, is_on=reason is None) for name in INSTRUMENTORS},
+        **libraries(settings, is_on=reason is None),
         **by_variables(settings, is_on=reason is None),
     }
     report = Report(

@@ -37,6 +37,11 @@ class Sender(Protocol):
         ...
 
     @property
+    def has_put_off(self) -> bool:
+        """Whether some of what it keeps could not be sent so far, as the receiver was away."""
+        ...
+
+    @property
     def gave_up(self) -> bool:
         """Whether it sends nothing more, because the end came and the receiver is dead."""
         ...
@@ -316,14 +321,20 @@ class BatchQueue:
         pause = self._sender.pause()
         return min(self._flush_interval, pause) if pause else self._flush_interval
 
+    def _next(self) -> list[ReadableSpan]:
+        """What is sent next: none but what was put off, where there is such.
+
+        Else each look for a receiver that is away would take more out of the bounds of the queue.
+        """
+        return [] if self._sender.has_put_off else self._waiting.take(self._max_batch_size)
+
     def _send_waiting(self, least: int) -> None:
         """Sends as long as so many wait, and with 0 also what was kept."""
         sender = self._sender
         if not least and not len(self._waiting) and not sender.has_kept:
             return
         while len(self._waiting) >= least:
-            spans = self._waiting.take(self._max_batch_size)
-            sender.send(spans, leaves_rest=bool(least or len(self._waiting)))
+            sender.send(self._next(), leaves_rest=bool(least or len(self._waiting)))
             if not len(self._waiting) or sender.gave_up or sender.pause():
                 return
 
@@ -346,6 +357,6 @@ class BatchQueue:
                 return False
             if pause and self._has_stopped_within(pause):
                 return False
-            spans = self._waiting.take(self._max_batch_size)
+            spans = self._next()
             sender.send(spans, leaves_rest=self._waiting.left < flush.up_to)
         return False

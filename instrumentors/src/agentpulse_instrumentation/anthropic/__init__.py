@@ -14,8 +14,8 @@ from agentpulse_instrumentation.anthropic import native
 from agentpulse_instrumentation.anthropic.messages import COMPLETION, CREATE_BATCH, MESSAGE
 from agentpulse_instrumentation.client import ClientInstrumentor
 from agentpulse_instrumentation.hosts import Host, class_provider
-from agentpulse_instrumentation.instrumentor import Patches
 from agentpulse_instrumentation.operation import Routes
+from agentpulse_instrumentation.patching import Patches
 from agentpulse_instrumentation.seam import Family
 
 ROUTES = Routes(

@@ -8,6 +8,7 @@ its options. A client that was given an `open_telemetry=` option keeps what its 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, cast
@@ -16,8 +17,10 @@ from weakref import WeakSet
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation.instrumentor import Patches
+from agentpulse_instrumentation.patching import Patches
+from agentpulse_instrumentation.shield import shield
 
+_NOTE = shield("note the option of a client")
 _UNCHANGED: dict[str, Any] = {}
 _WITHOUT_NAME: dict[str, Any] = {"span_name": None}
 _told: WeakSet[object] = WeakSet()
@@ -30,29 +33,38 @@ class _Inherited(dict[str, Any]):
 
 def watch_options(module: ModuleType, patches: Patches) -> None:
     """Learns which clients are given the option. Clients made earlier count as given none."""
-    owner = module.BaseClient
-    if not hasattr(owner, "_set_open_telemetry"):
-        return
+    patches.replace(module, "BaseClient._set_open_telemetry", _noting, since="1.14")
+    patches.replace(module, "BaseClient._copy_open_telemetry", _marking, since="1.14")
 
-    def noting(original: Any) -> Any:
-        def _set_open_telemetry(self: Any, open_telemetry: Any) -> None:
-            if open_telemetry is not None and not isinstance(open_telemetry, _Inherited):
+
+def _noting(original: Any) -> Any:
+    @functools.wraps(original)
+    def _set_open_telemetry(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _NOTE:
+            given = _option(args, kwargs)
+            if given is not None and not isinstance(given, _Inherited):
                 _told.add(self)
             else:
                 _told.discard(self)
-            original(self, open_telemetry)
+        return original(self, *args, **kwargs)
 
-        return _set_open_telemetry
+    return _set_open_telemetry
 
-    def marking(original: Any) -> Any:
-        def _copy_open_telemetry(self: Any, open_telemetry: Any) -> Any:
-            option = original(self, open_telemetry)
-            return _Inherited(option) if open_telemetry is None and self not in _told else option
 
-        return _copy_open_telemetry
+def _marking(original: Any) -> Any:
+    @functools.wraps(original)
+    def _copy_open_telemetry(self: Any, *args: Any, **kwargs: Any) -> Any:
+        option = original(self, *args, **kwargs)
+        with _NOTE:
+            if _option(args, kwargs) is None and self not in _told:
+                return _Inherited(option)
+        return option
 
-    patches.replace(owner, "_set_open_telemetry", noting)
-    patches.replace(owner, "_copy_open_telemetry", marking)
+    return _copy_open_telemetry
+
+
+def _option(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else kwargs.get("open_telemetry")
 
 
 def without_native_span(

@@ -17,11 +17,13 @@ from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
 from agentpulse_instrumentation.langchain import watching
 from agentpulse_instrumentation.langchain.handler import make_handler
 from agentpulse_instrumentation.langchain.runs import Runs
+from agentpulse_instrumentation.patching import Library, Patches
 from agentpulse_instrumentation.shield import shield
 
 _ENTER = shield("make a run's span current")
 _HOOKS = "langchain_core.tracers.context"
-_CONTEXTS = ("langchain_core.runnables.config", "langgraph._internal._runnable")
+_BODIES = "langchain_core.runnables.config"
+_NODES = "langgraph._internal._runnable"
 
 
 class LangChainInstrumentor(LibraryInstrumentor):
@@ -30,41 +32,47 @@ class LangChainInstrumentor(LibraryInstrumentor):
     library = "langchain"
     supported = "langchain-core >= 0.3.67, < 2"
     defining = _HOOKS
-    also = (*_CONTEXTS, *watching.METHODS)
+    also = (_BODIES, *watching.METHODS)
+    companions = (Library("langgraph", "langgraph >= 1.0.0, < 2", (_NODES,)),)
 
     _runs: Runs | None = None
 
-    def patch(self, module: ModuleType, wanted: Wanted) -> None:
+    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
         """Registers the handler, or has the contexts of bodies made ours."""
         if self._runs is None or self._runs.wanted is not wanted:
             self._runs = Runs(wanted)
         runs = self._runs
         if module.__name__ == _HOOKS:
-            handler = make_handler(runs)
-            # A default is what every thread and task sees.
-            variable: ContextVar[object] = ContextVar("agentpulse_handler", default=handler)
-            hook = (variable, True, None, None)
-            wanted.patches.add(module._configure_hooks, hook)  # noqa: SLF001  # removed by nothing public
+            # There is no public way to take it out again.
+            patches.add(module, "_configure_hooks", lambda: _register(module, runs))
         elif module.__name__ in watching.METHODS:
             class_name, methods = watching.METHODS[module.__name__]
             for name, watched in methods.items():
-                wanted.patches.replace(
-                    getattr(module, class_name),
-                    name,
+                patches.replace(
+                    module,
+                    f"{class_name}.{name}",
                     lambda original, watched=watched: watched(original, runs),
                 )
         else:
-            wanted.patches.replace(
+            patches.replace(
                 module, "_set_config_context", lambda original: _current_inside(original, runs)
             )
 
 
+def _register(module: ModuleType, runs: Runs) -> None:
+    handler = make_handler(runs)
+    # A default is what every thread and task sees.
+    variable: ContextVar[object] = ContextVar("agentpulse_handler", default=handler)
+    module.register_configure_hook(variable, inheritable=True)
+
+
 def _current_inside(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
     @functools.wraps(original)
-    def _set_config_context(config: Any, *args: Any, **kwargs: Any) -> Any:
+    def _set_config_context(*args: Any, **kwargs: Any) -> Any:
         # Both libraries call this inside a copy of the caller's context, made for one body.
-        token = original(config, *args, **kwargs)
+        token = original(*args, **kwargs)
         with _ENTER:
+            config = args[0] if args else kwargs["config"]
             runs.enter_body(getattr(config.get("callbacks"), "parent_run_id", None))
         return token
 

@@ -1,13 +1,12 @@
 """What LangChain calls at the start and the end of each run.
 
-LangChain asks its handlers by attributes alone, yet type checks may look for its base class, so
-the handler gets that base once LangChain is there.
+The handler gets LangChain's own base class once that is there: LangChain asks its handlers for the
+attributes that it has.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Any, cast
 
 from agentpulse_instrumentation.langchain import chains, models
@@ -109,9 +108,6 @@ class Handler:
 
 def make_handler(runs: Runs) -> Handler:
     """A handler that LangChain takes for one of its own."""
-    bases: Sequence[type] = [Handler]
-    base = getattr(sys.modules.get("langchain_core.callbacks.base"), "BaseCallbackHandler", None)
-    if base is not None:
-        bases = [Handler, base]
-    kind = cast("type[Handler]", type("AgentPulseCallbackHandler", tuple(bases), {}))
+    base = sys.modules["langchain_core.callbacks.base"].BaseCallbackHandler
+    kind = cast("type[Handler]", type("AgentPulseCallbackHandler", (Handler, base), {}))
     return kind(runs)

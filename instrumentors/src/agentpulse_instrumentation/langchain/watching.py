@@ -60,12 +60,11 @@ def _until_cancelled(original: Callable[..., Any], runs: Runs) -> Callable[..., 
 
 def _in_place(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
     @functools.wraps(original)
-    async def _agenerate_helper(
-        model: Any, prompts: Any, stop: Any, run_managers: Any, **kwargs: Any
-    ) -> Any:
+    async def _agenerate_helper(model: Any, *args: Any, **kwargs: Any) -> Any:
         with _LOOK:
-            models.goes_on_here(runs, run_managers)
-        return await original(model, prompts, stop, run_managers, **kwargs)
+            # They come after the prompts and where to stop.
+            models.goes_on_here(runs, args[2] if len(args) > 2 else kwargs["run_managers"])
+        return await original(model, *args, **kwargs)
 
     return _agenerate_helper
 

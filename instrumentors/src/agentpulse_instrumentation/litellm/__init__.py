@@ -19,13 +19,13 @@ import wrapt
 
 from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
 from agentpulse_instrumentation.litellm.observer import Observer
+from agentpulse_instrumentation.patching import Patches
 from agentpulse_instrumentation.shield import shield
 
 _OBSERVE = shield("observe a call of LiteLLM")
-_SEAM = "Logging"
 Step = Callable[[Observer, Any, tuple[Any, ...], dict[str, Any]], None]
 
-# `litellm/litellm_core_utils/litellm_logging.py` of 1.80 to 1.109; the two `dispatch_…` came later.
+# `litellm/litellm_core_utils/litellm_logging.py` of 1.80 to 1.109.
 # Most of them tell of the same end; the first to be called is the one in the caller's own task.
 _STEPS: Mapping[str, Step] = {
     "pre_call": Observer.sending,
@@ -38,6 +38,8 @@ _STEPS: Mapping[str, Step] = {
     "async_failure_handler": Observer.failed,
     "failure_handler": Observer.failed,
 }
+_SINCE = {"dispatch_success_handlers": "1.88.0", "dispatch_failure_handlers": "1.95.0"}
+"""The versions in which the steps came that are younger than what is supported."""
 
 
 class LiteLLMInstrumentor(LibraryInstrumentor):
@@ -47,23 +49,21 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
     defining = "litellm.litellm_core_utils.litellm_logging"
     supported = "litellm >= 1.80.5, < 2"
 
-    def patch(self, module: ModuleType, wanted: Wanted) -> None:
+    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
         """Patches the steps of `Logging`."""
-        logging, observer = getattr(module, _SEAM), Observer(wanted)
-        wanted.patches.replace(
-            logging, "__init__", lambda original: _observed_after(original, wanted, observer)
+        observer = Observer(wanted)
+        patches.replace(
+            module,
+            "Logging.__init__",
+            lambda original: _observed_after(original, wanted, observer),
         )
         for name, step in _STEPS.items():
-            if name in vars(logging):
-                wanted.patches.replace(
-                    logging,
-                    name,
-                    lambda original, step=step: _observed(original, step, wanted, observer),
-                )
-
-    def is_complete(self, module: ModuleType) -> bool:
-        """Whether the class to patch is there already."""
-        return hasattr(module, _SEAM)
+            patches.replace(
+                module,
+                f"Logging.{name}",
+                lambda original, step=step: _observed(original, step, wanted, observer),
+                since=_SINCE.get(name),
+            )
 
 
 def _observed(original: Any, step: Step, wanted: Wanted, observer: Observer) -> Any:
