@@ -207,7 +207,8 @@ def test_an_error_in_an_answer_is_an_error(
     given = {**at["openai"], "model": model, "messages": HELLO}
     provider.script(in_the_choice, answers({"error": {"type": "invalid_request_error"}}))
     litellm.completion(**given)
-    with pytest.raises(Exception, match="choices"):
+    # What it raises for that differs from version to version.
+    with pytest.raises(Exception, match=r"litellm\."):
         litellm.completion(**given)
     of_choice, of_answer = spans.finished()
     assert of_choice.attributes["error.type"] == "502"
