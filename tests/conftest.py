@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import shield as exporter_shield
-from agentpulse_instrumentation import instrument, shield, uninstrument
+from agentpulse_instrumentation import instrument, instrumentor, shield, uninstrument
 from fakes import ports
 from fakes.logs import Logs
 from opentelemetry import trace
@@ -136,6 +136,15 @@ def instrumented(spans: Spans) -> Callable[..., Spans]:
         return spans
 
     return begin
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the instrumentors warn of from now on, also what they have warned of before."""
+    monkeypatch.setattr(instrumentor, "_warned", set())
+    logged: list[str] = []
+    monkeypatch.setattr(caplog.handler, "emit", lambda record: logged.append(record.getMessage()))
+    return logged
 
 
 @pytest.fixture

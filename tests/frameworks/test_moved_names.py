@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -21,7 +19,6 @@ from agentpulse_instrumentation import (
     INSTRUMENTORS,
     LangChainInstrumentor,
     instrument,
-    instrumentor,
     not_recorded,
     patching,
     uninstrument,
@@ -49,17 +46,8 @@ OF_LANGGRAPH = [name for name in NAMES if name.library == "langgraph"]
 
 
 @pytest.fixture(autouse=True)
-def bare(spans: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def bare(spans: Any) -> None:
     uninstrument()
-    monkeypatch.setattr(instrumentor, "_warned", set())
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    logged: list[str] = []
-    with caplog.at_level(logging.WARNING, "agentpulse"):
-        caplog.handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
-        yield logged
 
 
 def held() -> dict[str, moved.Held]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +21,6 @@ from agentpulse_instrumentation import (
     AnthropicInstrumentor,
     OpenAIInstrumentor,
     instrument,
-    instrumentor,
     not_recorded,
     patching,
     shield,
@@ -40,17 +37,8 @@ HELLO: list[Any] = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture(autouse=True)
-def bare(spans: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def bare(spans: Any) -> None:
     uninstrument()
-    monkeypatch.setattr(instrumentor, "_warned", set())
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    logged: list[str] = []
-    with caplog.at_level(logging.WARNING):
-        caplog.handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
-        yield logged
 
 
 def ask(library: str, clients: Any) -> None:

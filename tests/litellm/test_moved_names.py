@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +14,6 @@ from agentpulse_instrumentation import (
     LiteLLMInstrumentor,
     OpenAIInstrumentor,
     instrument,
-    instrumentor,
     not_recorded,
     uninstrument,
 )
@@ -30,17 +27,8 @@ NAMES = moved.names("litellm")
 
 
 @pytest.fixture(autouse=True)
-def bare(spans: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def bare(spans: Any) -> None:
     uninstrument()
-    monkeypatch.setattr(instrumentor, "_warned", set())
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    logged: list[str] = []
-    with caplog.at_level(logging.WARNING, "agentpulse"):
-        caplog.handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
-        yield logged
 
 
 def test_what_is_patched_is_found_by_patching_it():
