@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from importlib.metadata import version
 from typing import Any
@@ -23,7 +22,7 @@ from agentpulse_instrumentation import (
     patching,
     uninstrument,
 )
-from fakes import moved
+from fakes import moved, processes
 from fakes.moved import MOVING, WAYS, Name
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -233,12 +232,8 @@ print(json.dumps({
 
 @pytest.mark.parametrize("name", NAMES, ids=str)
 def test_it_is_the_same_where_they_are_imported_later(name: Name):
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", MOVING + LATER, name.module, name.path],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     result, is_langchain = json.loads(done.stdout), name.library == "langchain"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,7 @@ from agentpulse_instrumentation import (
 )
 from agentpulse_instrumentation.imports import is_missing, when_imported
 from agentpulse_instrumentation.patching import Library, Patches
-from fakes import moved
+from fakes import moved, processes
 from fakes.moved import MOVING, WAYS, Name
 
 LIBRARIES = (openai, anthropic)
@@ -299,13 +298,9 @@ print(json.dumps({
 
 
 def ran(code: str, *arguments: str, path: Path | None = None) -> tuple[Any, str]:
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, **({} if path is None else {"PYTHONPATH": str(path)})},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +16,7 @@ from agentpulse_instrumentation import (
     not_recorded,
     uninstrument,
 )
-from fakes import lite, moved
+from fakes import lite, moved, processes
 from fakes.moved import MOVING, WAYS, Name
 
 from agentpulse.demo.provider import FakeProvider
@@ -94,12 +93,8 @@ print(json.dumps([
 
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[-1]], ids=str)
 def test_it_is_the_same_where_it_is_imported_later(name: Name):
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", MOVING + LATER, name.module, name.path],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     missing, patched = json.loads(done.stdout.splitlines()[-1])
