@@ -161,18 +161,18 @@ class _ExporterSender:
             return
         counters = self._counters
         lost = counters.lost_by_exporter
-        result, reason = SpanExportResult.FAILURE, "not_accepted"
+        result, error_type = SpanExportResult.FAILURE, ""
         try:
             with suppress_instrumentation():
                 result = self._exporter.export(spans)
         except BaseException as error:  # noqa: BLE001  # a worker that ends sends nothing more
-            reason = type(error).__name__
+            error_type = type(error).__name__
         passed_on = len(spans) - (counters.lost_by_exporter - lost)
         if result is SpanExportResult.SUCCESS:
             counters.accepted(passed_on)
         else:
-            counters.dropped(reason, passed_on)
-        counters.say_losses()
+            counters.dropped("not_accepted", passed_on)
+        counters.say_losses(because=error_type)
 
     def finish_by(self, deadline: float) -> None:
         """An exporter takes the time that it takes; whoever waits for it gives up."""

@@ -101,10 +101,10 @@ def test_an_exporter_that_raises_has_failed_and_that_is_said_in_a_line(
     given.exporter.error = None
     given.tell("third")
     assert given.processor.force_flush(10_000)
-    said = ["2 spans did not reach the collector (in all TimeoutError: 2)"]
+    said = ["2 spans did not reach the collector (in all not_accepted: 2); TimeoutError"]
     assert caplog.messages == said
     given.processor.shutdown()
-    assert caplog.messages == [*said, "1 span did not reach the collector (in all TimeoutError: 3)"]
+    assert caplog.messages == [*said, "1 span did not reach the collector (in all not_accepted: 3)"]
 
 
 def test_a_flush_ends_when_its_time_is_over(sending: Callable[..., Sending]) -> None:

@@ -182,8 +182,11 @@ class Counters:
         """So many of the lost ones were logged with the reason, and need no second line."""
         self._said += spans
 
-    def say_losses(self, *, at_end: bool = False) -> None:
-        """Logs what was lost since it was last said; at most once a minute, and at the end."""
+    def say_losses(self, *, because: str = "", at_end: bool = False) -> None:
+        """Logs what was lost since the last time; at most once a minute, and at the end.
+
+        `because` is what went wrong just now, in a word.
+        """
         lost = self.lost()
         now = time.monotonic()
         is_soon = now - self._said_at < _SECONDS_BETWEEN_LINES
@@ -192,7 +195,9 @@ class Counters:
         new, self._said, self._said_at = lost - self._said, lost, now
         reasons = self.stats().dropped
         told = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
-        advice = "".join(f"; {ADVICE[reason]}" for reason in ADVICE if reason in reasons)
+        known = [because] if because else []
+        known += [ADVICE[reason] for reason in ADVICE if reason in reasons]
+        advice = "".join(f"; {text}" for text in known)
         _logger.warning(
             "%s did not reach %s (in all %s)%s",
             number_of_spans(new),
