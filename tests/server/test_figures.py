@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from server.conftest import call, event, get, request, send
+from server.conftest import Clock, call, event, get, request, send
 
 from agentpulse.server import LocalServer
 
@@ -211,7 +211,10 @@ def run(ts: float, job: str, status: str, **data: Any) -> dict[str, Any]:
     return event("cron", ts, data={"job": job, "status": status, **data})
 
 
-def test_the_health_of_crons_counts_by_status_and_tells_the_last_of_the_job(server: LocalServer):
+def test_the_health_of_crons_counts_by_status_and_tells_the_last_of_the_job(
+    server: LocalServer, clock: Clock
+):
+    clock.now = NOON + 60  # a day later, what only started is lost
     send(
         server,
         run(NOON + 2, "cleanup", "ok", duration_ms=1500.0),
