@@ -214,6 +214,18 @@ def test_an_address_that_is_none_stays_or_is_left_out() -> None:
 def test_what_was_cut_off_counts() -> None:
     assert without_bodies(URL[:100], beyond=len(URL) - 100) == PNG
     assert without_bodies(LONG[:300], beyond=len(LONG) - 300) == "<864 bytes>"
+    assert without_bodies(f"It is {LONG[:80]}", beyond=len(LONG) - 80) == "It is <864 bytes>"
+    assert without_bodies({"type": "Buffer", "data": [*range(99), "…"]}) == {
+        "type": "Buffer",
+        "data": "<more than 99 bytes>",
+    }
+
+
+def test_the_end_of_a_text_that_goes_on_may_be_a_long_word() -> None:
+    text = f"See {'a' * 90}"
+    assert without_bodies(text, beyond=1000) == text
+    word = f"It is {'aB' * 30}"
+    assert without_bodies(word, beyond=1000) == word
 
 
 @pytest.mark.parametrize(

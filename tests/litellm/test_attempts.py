@@ -182,11 +182,23 @@ def test_a_hit_of_the_cache_is_marked_and_costs_nothing(
     assert len(provider.requests) == 1
 
 
-def test_a_stream_that_breaks_is_an_error(at: Any, provider: Any, recorded: Any) -> None:
+def read_stream(**given: Any) -> list[Any]:
+    return list(litellm.completion(**given, stream=True))
+
+
+def read_async_stream(**given: Any) -> list[Any]:
+    async def read() -> list[Any]:
+        return [chunk async for chunk in await litellm.acompletion(**given, stream=True)]
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize("read", [read_stream, read_async_stream])
+def test_a_stream_that_breaks_is_an_error(read: Any, at: Any, provider: Any, recorded: Any) -> None:
     spans = recorded()
     provider.script(broken(4))
     with pytest.raises(Exception, match=r"[Oo]verloaded"):
-        list(litellm.completion(**at["anthropic"], messages=HELLO, stream=True))
+        read(**at["anthropic"], messages=HELLO)
     (span,) = spans()
     assert span["status"] == "ERROR"
     assert span["attributes"]["gen_ai.response.finish_reasons"] == ["error"]
@@ -215,6 +227,19 @@ def test_an_error_in_an_answer_is_an_error(
     for span in (of_choice, of_answer):
         assert span.status.status_code.name == "ERROR"
         assert "canary-13" not in span.to_json()
+
+
+def test_an_error_that_the_messages_api_answers_is_an_error(
+    at: Any, provider: Any, recorded: Any
+) -> None:
+    spans = recorded()
+    provider.script(answers({"type": "error", "error": {"type": "overloaded_error"}}))
+    answer = asyncio.run(
+        litellm.anthropic.messages.acreate(**at["anthropic"], messages=HELLO, max_tokens=50)
+    )
+    (span,) = spans()
+    assert answer["type"] == "error"
+    assert (span["status"], span["attributes"]["error.type"]) == ("ERROR", "overloaded_error")
 
 
 def test_a_stream_that_is_left_is_told_of(at: Any, recorded: Any) -> None:

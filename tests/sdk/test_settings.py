@@ -195,6 +195,15 @@ def test_prices_that_make_no_sense_are_refused_with_the_reason(tmp_path: Path):
     assert problem.startswith(f"AGENTPULSE_PRICES can't be used: The price file {missing}")
 
 
+def test_a_price_file_that_is_nested_without_end_is_refused_with_the_reason(tmp_path: Path):
+    file = tmp_path / "prices.json"
+    file.write_text("[" * 200_000)
+
+    (problem,) = resolve({}, {"AGENTPULSE_PRICES": str(file)}).problems
+
+    assert f"The price file {file} isn't JSON" in problem
+
+
 def test_plain_http_to_another_machine_is_allowed_on_demand():
     settings = resolve({"endpoint": "http://pulse.example", "allow_insecure": True}, {})
 

@@ -37,6 +37,8 @@ _RUN = re.compile(
     rf"(?<![{_ALPHABET}])(?:[{_ALPHABET}]{{{_SHORTEST_RUN},}}={{0,2}}"
     r"|(?:[A-Za-z0-9+/]{60,76}(?:\r?\n|\\r\\n|\\n)){3,}[A-Za-z0-9+/]*={0,2})"
 )
+_CUT_RUN = re.compile(rf"(?<![{_ALPHABET}])[{_ALPHABET}]{{{_SHORTEST_UNPADDED},}}\Z")
+"""The start of a run, at the end of a text that goes on."""
 _PART_OF_RUN = re.compile(rf"[{_ALPHABET}\r\n\\]{{64}}")
 _BASE64 = re.compile(rf"[{_ALPHABET}\s]+={{0,2}}\s*")
 _CAPITAL, _SMALL = re.compile("[A-Z]"), re.compile("[a-z]")
@@ -77,6 +79,8 @@ _ADDRESSES = frozenset(
         *("file_url", "file_uri", "fileUri"),
     }
 )
+_LEFT_OUT = "…"
+"""The last item of a list that was cut."""
 _HINTS = sorted({*_BODIES, *_BODIES_OF_PARTS, *_ADDRESSES, _PICTURES, _GENERATED, _CONTENT})
 
 
@@ -137,6 +141,8 @@ def _text(text: str, beyond: int) -> str:
         text = _without_bodies_in_json(text)
     if _may_have_runs(text):
         text = _RUN.sub(lambda found: _marked_run(found, beyond), text)
+    if beyond >= _SHORTEST_RUN:
+        text = _CUT_RUN.sub(lambda found: _marked_run(found, beyond), text)
     return text
 
 
@@ -219,10 +225,12 @@ def _body(value: Any, media_type: str | None, name: str) -> Any:
     if isinstance(value, str) and _is_base64(value):
         return _mark(media_type, size_of_base64(value))
     if isinstance(value, list):
-        numbers = cast("list[Any]", value)
+        items = cast("list[Any]", value)
+        numbers = items[:-1] if items[-1:] == [_LEFT_OUT] else items
         if numbers and all(isinstance(each, int) and 0 <= each < 256 for each in numbers):
-            return _mark(media_type, len(numbers))
-        return [_body(each, media_type, name) for each in numbers]
+            more = "more than " if len(numbers) < len(items) else ""
+            return _mark(media_type, f"{more}{len(numbers)}")
+        return [_body(each, media_type, name) for each in items]
     return _without(value, name)
 
 
@@ -246,5 +254,5 @@ def _characters(base64: str) -> int:
     return sum(map(len, base64.split()))
 
 
-def _mark(media_type: str | None, size: int) -> str:
+def _mark(media_type: str | None, size: int | str) -> str:
     return f"<{size} bytes>" if media_type is None else f"<{media_type}, {size} bytes>"

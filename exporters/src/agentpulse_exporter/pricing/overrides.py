@@ -85,7 +85,7 @@ def _read(path: Path) -> Mapping[str, object]:
         reason = error.strerror
         message = f"The price file {path} can't be read ({reason}); expected JSON like {_EXAMPLE}."
         raise ValueError(message) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"The price file {path} isn't JSON ({error}); expected something like {_EXAMPLE}."
         raise ValueError(message) from error
     if not isinstance(content, dict):

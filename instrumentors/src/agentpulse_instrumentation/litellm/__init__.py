@@ -25,7 +25,7 @@ from agentpulse_instrumentation.shield import shield
 _OBSERVE = shield("observe a call of LiteLLM")
 Step = Callable[[Observer, Any, tuple[Any, ...], dict[str, Any]], None]
 
-# `litellm/litellm_core_utils/litellm_logging.py` of 1.80 to 1.109.
+# `litellm/litellm_core_utils/litellm_logging.py` of 1.80 to 1.110.
 # Most of them tell of the same end; the first to be called is the one in the caller's own task.
 _STEPS: Mapping[str, Step] = {
     "pre_call": Observer.sending,
@@ -34,11 +34,16 @@ _STEPS: Mapping[str, Step] = {
     "dispatch_success_handlers": Observer.answered,
     "async_success_handler": Observer.answered,
     "success_handler": Observer.answered,
+    "dispatch_attempt_failure_handlers": Observer.failed,
     "dispatch_failure_handlers": Observer.failed,
     "async_failure_handler": Observer.failed,
     "failure_handler": Observer.failed,
 }
-_SINCE = {"dispatch_success_handlers": "1.88.0", "dispatch_failure_handlers": "1.95.0"}
+_SINCE = {
+    "dispatch_success_handlers": "1.88.0",
+    "dispatch_failure_handlers": "1.95.0",
+    "dispatch_attempt_failure_handlers": "1.109.0",
+}
 """The versions in which the steps came that are younger than what is supported."""
 
 

@@ -91,7 +91,7 @@ def read_answer(
     result = get(result, "response") or result
     shape = _shape_of(result)
     # LiteLLM makes a finish reason that it doesn't know, `error` too, the most usual one.
-    answer = Answer(failure=reported_error(said))
+    answer = Answer(failure=reported_error(said) or reported_error(result))
     if shape is None:
         return answer
     attributes = answer.attributes
