@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import Reply
+from agentpulse.demo.provider._reply import Reply
 
 MODEL = "gpt-4o-mini"
 PROMPT, ANSWER = 2_000, 1_000

@@ -48,7 +48,7 @@ UNITS = {
     "storage_searches_kcount": "storage_searches",
     "requests_kcount": "requests",
 }
-"""Our name of a unit (`agentpulse_exporter.pricing.units`) by the package's."""
+"""Our name of a unit (`agentpulse_exporter._pricing.tariff`) by the package's."""
 
 UNCOUNTED = {
     "input_annotated_document_kpages",

@@ -153,7 +153,7 @@ def instrument(dialect: str, tracers: Any, processor: Any) -> None:
 
 def calls(dialect: str, provider: Any) -> Iterator[Any]:
     """The calls, one after the other."""
-    from agentpulse.demo.provider import reply
+    from agentpulse.demo.provider import _reply as reply
 
     if dialect == "pydantic_ai":
         yield lambda: run_agent(provider)

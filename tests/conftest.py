@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from agentpulse_exporter import shield as exporter_shield
-from agentpulse_instrumentation import instrument, instrumentor, shield, uninstrument
+from agentpulse_exporter import _shield as exporter_shield
+from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation import instrument, uninstrument
+from agentpulse_instrumentation._engine import instrumentor
 from fakes import ports
 from fakes.logs import Logs
 from opentelemetry import trace
@@ -18,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from agentpulse import provider as agentpulse_provider
+from agentpulse._otel import provider as agentpulse_provider
 
 pytest_plugins = ("conventions", "grouping", "leftovers", "pytester")
 

@@ -7,10 +7,10 @@ import inspect
 import json
 from typing import Any
 
-import agentpulse_exporter.bodies
-import agentpulse_instrumentation.bodies
+import agentpulse_exporter._wire.media
+import agentpulse_instrumentation._media
 import pytest
-from agentpulse_instrumentation.bodies import bare_address, without_bodies
+from agentpulse_instrumentation._media import bare_address, without_bodies
 
 BYTES = b"the pixels of a passport" * 4
 BODY = base64.b64encode(BYTES).decode()
@@ -239,5 +239,5 @@ def test_no_text_takes_longer_than_its_length_asks_for(text: str) -> None:
 
 
 def test_both_distributions_have_one_rule() -> None:
-    ours, theirs = agentpulse_instrumentation.bodies, agentpulse_exporter.bodies
+    ours, theirs = agentpulse_instrumentation._media, agentpulse_exporter._wire.media
     assert inspect.getsource(ours) == inspect.getsource(theirs)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from agentpulse_exporter import content, names
+from agentpulse_exporter import _semconv as semconv
+from agentpulse_exporter._wire import privacy
 from fakes.pages import ROOT
 
 TEXT = (ROOT / "docs" / "collector.yaml").read_text(encoding="utf-8")
@@ -94,11 +95,11 @@ def test_each_policy_has_the_settings_of_its_type(policy: dict[str, Any]) -> Non
 def test_sessions_are_kept_whole_and_expensive_calls_are_found_by_our_words() -> None:
     policies = {p["name"]: p for p in settings("processors", "tail_sampling")["policies"]}
     sessions = policies["sessions-and-cron-runs"]["string_attribute"]
-    assert sessions["key"] == names.SESSION_ID
+    assert sessions["key"] == semconv.SESSION_ID
     assert re.search(sessions["values"][0], "daily-email:3f9a12cd")
     (condition,) = policies["expensive-calls"]["ottl_condition"]["span"]
-    assert set(re.findall(r'attributes\["([^"]+)"\]', condition)) == {names.COST_TOTAL}
-    assert policies["told-by-name"]["string_attribute"]["key"] == names.SPAN_KIND
+    assert set(re.findall(r'attributes\["([^"]+)"\]', condition)) == {semconv.COST_TOTAL}
+    assert policies["told-by-name"]["string_attribute"]["key"] == semconv.SPAN_KIND
 
 
 def test_spans_are_balanced_by_trace_to_the_pipeline_that_samples() -> None:
@@ -133,14 +134,17 @@ def is_removed(attribute: str) -> bool:
 
 
 def test_all_that_may_be_content_is_removed() -> None:
-    may_be = [*content._NAMES, *content._PREFIXES, *(f"{p}more" for p in content._PREFIXES)]
+    may_be = [*privacy._NAMES, *privacy._PREFIXES, *(f"{p}more" for p in privacy._PREFIXES)]
     assert [name for name in may_be if not is_removed(name)] == []
 
 
 def test_of_our_own_words_only_content_is_removed() -> None:
-    words = {value for name, value in vars(names).items() if name.isupper()}
+    words = {value for value in vars(semconv).values() if isinstance(value, str)}
     removed = {word for word in words if is_removed(word)}
-    assert removed == {w for w in words if content.is_content(w)} | {names.ARGUMENTS, names.RESULT}
+    assert removed == {w for w in words if privacy.is_content(w)} | {
+        semconv.ARGUMENTS,
+        semconv.RESULT,
+    }
 
 
 STATEMENTS = settings("processors", "transform/without_content")["trace_statements"]
@@ -156,7 +160,7 @@ def removed_from(where: str) -> str:
 def test_how_a_program_was_started_is_removed_from_its_resource() -> None:
     pattern = removed_from("resource")
     told = ["process.command", "process.command_args", "process.command_line"]
-    assert all(content.is_content(name) and re.search(pattern, name) for name in told)
+    assert all(privacy.is_content(name) and re.search(pattern, name) for name in told)
     stay = ["process.pid", "process.executable.name", "service.name", "host.name"]
     assert not any(re.search(pattern, name) for name in stay)
 
@@ -166,5 +170,5 @@ def test_texts_of_errors_are_removed_and_lines_of_a_sessions_log_stay() -> None:
     pattern = removed_from("spanevent")
     told = ["exception.message", "exception.stacktrace", "gen_ai.input.messages", "content"]
     assert all(re.search(pattern, name) for name in told)
-    assert not re.search(pattern, names.SESSION_LOG_MESSAGE)
+    assert not re.search(pattern, semconv.SESSION_LOG_MESSAGE)
     assert not re.search(pattern, "exception.type")

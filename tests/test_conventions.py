@@ -43,7 +43,7 @@ def test_late(late):
     pass
 
 def test_an_event():
-    from agentpulse_instrumentation.events import EventLogger
+    from agentpulse_instrumentation._engine.events import EventLogger
     from opentelemetry.context import Context
     from opentelemetry.sdk._logs import LoggerProvider
 

@@ -19,7 +19,7 @@ import opentelemetry.environment_variables
 import opentelemetry.instrumentation.environment_variables
 import opentelemetry.sdk.environment_variables
 import pytest
-from agentpulse_instrumentation import policy
+from agentpulse_instrumentation._engine import content
 from fakes.pages import PAGES, ROOT, VENDORS, Block, blocks, prose
 from opentelemetry.util.re import parse_env_headers
 from packaging.requirements import Requirement
@@ -144,7 +144,7 @@ def test_variables_that_are_named_exist(page: Path) -> None:
         if name.startswith("OTEL_")
     }
     ours = {row.environment for row in ROWS.values()}
-    assert named <= ours | standard | {policy.CONTENT_VARIABLE, policy.EVENT_VARIABLE}
+    assert named <= ours | standard | {content.CONTENT_VARIABLE, content.EVENT_VARIABLE}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -15,13 +15,8 @@ from agentpulse_exporter import (
     CostEnrichingExporter,
     Stats,
 )
-from agentpulse_instrumentation import (
-    INSTRUMENTORS,
-    OpenAIInstrumentor,
-    instrument,
-    kill_switch,
-    uninstrument,
-)
+from agentpulse_instrumentation import INSTRUMENTORS, OpenAIInstrumentor, instrument, uninstrument
+from agentpulse_instrumentation._engine import instrumentor
 from fakes.pipe import CALL, KEY
 from fakes.receiver import Receiver
 from openai._base_client import SyncAPIClient
@@ -30,7 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import agentpulse
-from agentpulse import logs
+from agentpulse import _logs as logs
 from agentpulse.demo.provider import FakeProvider
 from agentpulse.settings import resolve
 
@@ -57,7 +52,7 @@ REQUEST = vars(SyncAPIClient)["request"]
 @pytest.fixture(autouse=True)
 def clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logs._said.clear()
-    monkeypatch.setattr(kill_switch, "_warned", set[str]())
+    monkeypatch.setattr(instrumentor, "_warned", set[str]())
     yield
     agentpulse.shutdown(timeout=0)
     uninstrument()
@@ -264,6 +259,6 @@ def test_all_readers_of_the_switch_agree(
     set_variables(monkeypatch, variables)
     is_on = variables in ON
     assert AgentPulseSpanExporter(KEY).is_on is is_on
-    assert kill_switch.is_enabled(None) is is_on
+    assert instrumentor.is_enabled(None) is is_on
     if "OTEL_SDK_DISABLED" not in variables:
         assert resolve({}).enabled is is_on

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
 
-import agentpulse_exporter.names
-import agentpulse_instrumentation.semconv
+import agentpulse_exporter._semconv
+import agentpulse_instrumentation._semconv
 import pytest
 from agentpulse_instrumentation._version import VERSION
 from packaging.requirements import Requirement
@@ -98,8 +98,8 @@ def constants(module: object) -> dict[str, str]:
 
 
 def test_the_two_modules_of_names_agree_on_what_both_name():
-    reading = constants(agentpulse_exporter.names)
-    writing = constants(agentpulse_instrumentation.semconv)
+    reading = constants(agentpulse_exporter._semconv)
+    writing = constants(agentpulse_instrumentation._semconv)
 
     both = reading.keys() & writing.keys()
     assert len(both) > 30

@@ -9,9 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from agentpulse.client import AgentPulse
-from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
-from agentpulse.events import (
+from agentpulse._tracing.api import agent, cron, session, task, tool, trace
+from agentpulse._tracing.events import (
     alert,
     event,
     heartbeat,
@@ -20,9 +19,10 @@ from agentpulse.events import (
     set_metadata,
     set_user,
 )
+from agentpulse._tracing.handles import Block, Cron, Session
+from agentpulse.client import AgentPulse
+from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
 from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats
-from agentpulse.tracing.api import agent, cron, session, task, tool, trace
-from agentpulse.tracing.handles import Block, Cron, Session
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats, calculate_cost

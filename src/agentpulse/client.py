@@ -6,7 +6,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from agentpulse.events import (
+from agentpulse._tracing.api import agent, cron, session, task, tool, trace
+from agentpulse._tracing.events import (
     alert,
     event,
     heartbeat,
@@ -15,13 +16,12 @@ from agentpulse.events import (
     set_metadata,
     set_user,
 )
-from agentpulse.tracing.api import agent, cron, session, task, tool, trace
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
 
-    from agentpulse.joined import Joined
-    from agentpulse.pipeline import Pipeline
+    from agentpulse._otel.joining import Joined
+    from agentpulse._otel.pipeline import Pipeline
     from agentpulse.settings import Settings
 
 lifecycle = threading.RLock()

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agentpulse import client
-from agentpulse.activation import obstacle
+from agentpulse._logs import log_to_stderr, logger, warn_once
+from agentpulse._otel.environment import obstacle
 from agentpulse.client import AgentPulse, nothing_recorded
-from agentpulse.logs import log_to_stderr, logger, warn_once
 from agentpulse.settings import ROWS, Settings, resolve, verify
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
-    from agentpulse_exporter.api_key import ApiKey
+    from agentpulse_exporter.settings import ApiKey
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import TracerProvider
 
@@ -62,7 +62,7 @@ def init(
     if api_key is not None:
         # Only here, so that nothing of it is loaded without one. From here on no traceback that
         # shows local variables has the key.
-        from agentpulse_exporter.api_key import ApiKey
+        from agentpulse_exporter.settings import ApiKey
 
         api_key = ApiKey.of(api_key)
     given = verify({name: value for name, value in locals().items() if name in ROWS})
@@ -120,7 +120,7 @@ def get_client() -> AgentPulse | None:
 
 def _verified(provider: TracerProvider) -> SdkTracerProvider:
     # Only here, for it loads the SDK of OpenTelemetry, which whoever passes a provider has loaded.
-    from agentpulse.provider import verify_provider
+    from agentpulse._otel.provider import verify_provider
 
     return verify_provider(provider)
 
@@ -135,7 +135,7 @@ def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse
         return AgentPulse(settings, None)
     try:
         # Only here, so that nothing of it is loaded where AgentPulse is off.
-        from agentpulse.pipeline import Pipeline
+        from agentpulse._otel.pipeline import Pipeline
 
         pipeline = Pipeline(settings, provider)
     except Exception as error:  # noqa: BLE001  # whatever it is, the user's program runs on without us

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import agentpulse
-from agentpulse.demo.agent import NightShift
+from agentpulse.demo._agent import NightShift
 from agentpulse.demo.provider import FakeProvider
 
 FOUND = find_spec("rotel")

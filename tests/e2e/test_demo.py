@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from fakes import processes
 
-from agentpulse.demo import summary
-from agentpulse.demo.agent import NightShift
+from agentpulse.demo import _summary as summary
+from agentpulse.demo._agent import NightShift
 from agentpulse.demo.provider import Charge, FakeProvider
 
 COMMAND = [sys.executable, "-m", "agentpulse", "demo"]

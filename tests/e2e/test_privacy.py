@@ -14,7 +14,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from agentpulse_instrumentation import shield
+from agentpulse_instrumentation import _shield as shield
 from fakes.canaries import MARK, Canaries, Watched
 
 import agentpulse
@@ -376,8 +376,8 @@ def test_what_goes_wrong_with_us_says_nothing_either(
         raise ValueError(*map(str, _given), str(_more))
 
     with Watched(caplog, capture_messages=True) as watched:
-        monkeypatch.setattr("agentpulse_instrumentation.openai.chat.output_type_of", broken)
-        monkeypatch.setattr("agentpulse_exporter.mapping.conversation", broken)
+        monkeypatch.setattr("agentpulse_instrumentation.openai._chat.output_type_of", broken)
+        monkeypatch.setattr("agentpulse_exporter._wire.events.conversation", broken)
         with openai_client(watched) as client:
             client.chat.completions.create(**chat(watched.canaries))
         agentpulse.flush()

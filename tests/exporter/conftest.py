@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from agentpulse_exporter import delivery
+from agentpulse_exporter._delivery import upload
 from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(delivery, "FIRST_LOOK", 0.01)
+    monkeypatch.setattr(upload, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(upload, "FIRST_LOOK", 0.01)
 
 
 def ended(number: int) -> list[ReadableSpan]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agentpulse_exporter import AgentPulseSpanExporter, ancestry
+from agentpulse_exporter import AgentPulseSpanExporter
+from agentpulse_exporter._ledger import tree
 from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -115,7 +116,7 @@ def test_behind_the_stock_processor_it_is_known_of_what_comes_in_one_batch(recei
 def test_what_is_passed_over_is_bounded(
     pipe: Callable[..., Pipe], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(ancestry, "MOST_PASSED_OVER", 10)
+    monkeypatch.setattr(tree, "MOST_PASSED_OVER", 10)
     sending = pipe()
     for _ in range(1000):
         nested(sending.tracer, WEB, WEB)

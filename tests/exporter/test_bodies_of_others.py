@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from agentpulse_exporter.mapping import Mapper
-from agentpulse_exporter.private import PrivateExporter
+from agentpulse_exporter._wire.events import Mapper
+from agentpulse_exporter._wire.redaction import PrivateExporter
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope

@@ -7,7 +7,8 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from agentpulse_exporter import AgentPulseSpanExporter, answers, compression, delivery
+from agentpulse_exporter import AgentPulseSpanExporter
+from agentpulse_exporter._delivery import answers, upload
 from exporter.conftest import ended
 from fakes.pipe import KEY, Pipe
 from fakes.receiver import HANG_UP, Receiver
@@ -21,9 +22,9 @@ def codings(receiver: Receiver) -> list[str | None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(delivery, "FIRST_LOOK", 0.001)
-    monkeypatch.setattr(delivery, "LAST_LOOK", 0.01)
+    monkeypatch.setattr(upload, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(upload, "FIRST_LOOK", 0.001)
+    monkeypatch.setattr(upload, "LAST_LOOK", 0.01)
     monkeypatch.setattr(answers, "PAUSE", 0.01)
 
 
@@ -55,7 +56,7 @@ def test_no_order_of_faults_at_first_contact_leaves_what_can_not_be_read(
 def test_a_fault_at_a_later_look_leaves_nothing_that_can_not_be_read(
     fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compression, "_SECONDS_UNTIL_ASKED_AGAIN", 0.0)
+    monkeypatch.setattr(answers, "_SECONDS_UNTIL_ASKED_AGAIN", 0.0)
     with Receiver(reads_gzip=False) as receiver:
         exporter = AgentPulseSpanExporter(KEY, receiver.url)
         for after in range(6):
@@ -72,7 +73,7 @@ def test_a_fault_at_a_later_look_leaves_nothing_that_can_not_be_read(
 def test_a_receiver_with_gzip_that_fails_at_first_goes_on_with_gzip_in_time(
     receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compression, "_SECONDS_UNTIL_ASKED_AGAIN", 0.0)
+    monkeypatch.setattr(answers, "_SECONDS_UNTIL_ASKED_AGAIN", 0.0)
     receiver.script.extend([500, 503, HANG_UP])
     sending = pipe()
     for _ in range(4):

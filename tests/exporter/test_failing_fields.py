@@ -10,22 +10,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from agentpulse_exporter import (
-    AgentPulseSpanExporter,
-    CostEnrichingExporter,
-    Stats,
-    batching,
-    calculate_cost,
-    mapping,
-    redaction,
-    shield,
-)
-from agentpulse_exporter.ancestry import Ancestry
-from agentpulse_exporter.dialects import said
-from agentpulse_exporter.ledger import Ledger
-from agentpulse_exporter.mapping import Mapper
-from agentpulse_exporter.pricing import PriceOverrides, calculate, table
-from agentpulse_exporter.sessions import Sessions
+from agentpulse_exporter import AgentPulseSpanExporter, CostEnrichingExporter, Stats, calculate_cost
+from agentpulse_exporter import _shield as shield
+from agentpulse_exporter._dialects import messages
+from agentpulse_exporter._ledger.ledger import Ledger
+from agentpulse_exporter._ledger.tree import Ancestry
+from agentpulse_exporter._pricing import PriceOverrides, calculate, table
+from agentpulse_exporter._wire import batches, events, redaction
+from agentpulse_exporter._wire.events import Mapper
+from agentpulse_exporter._wire.sessions import Sessions
 from fakes.pipe import CALL, KEY, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import ReadableSpan
@@ -169,14 +162,14 @@ def fails(*_given: Any, **_more: Any) -> Any:
 
 STEPS: dict[str, tuple[Any, str, set[str]]] = {
     # What fails, and the fields of the call that are not known, or left out, then.
-    "price": (mapping, "cost_of", {"cost_usd"}),
+    "price": (events, "cost_of", {"cost_usd"}),
     "usage": (calculate, "counts_of", {"cost_usd"}),
-    "messages": (mapping, "conversation", {"messages"}),
-    "session": (mapping, "carried", {"user", "metadata"}),
+    "messages": (events, "conversation", {"messages"}),
+    "session": (events, "carried", {"user", "metadata"}),
     "sum of the session": (Sessions, "add", set()),
     "repeats": (Ledger, "enter", set()),
     "place": (Ancestry, "placed", set()),
-    "sum of the upload": (batching._RollUp, "event", set()),
+    "sum of the upload": (batches._RollUp, "event", set()),
 }
 
 
@@ -241,7 +234,7 @@ def test_content_of_others_that_cannot_be_read_costs_the_messages_alone(
         instrumentation_scope=InstrumentationScope("openinference.instrumentation.openai"),
     )
     exported(receiver, others)
-    monkeypatch.setattr(said, "_messages", fails)
+    monkeypatch.setattr(messages, "_messages", fails)
     stats = exported(receiver, others)
 
     whole, call = (event["data"] for event in receiver.of_kind("llm_call"))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from agentpulse_exporter import AgentPulseSpanExporter, CostEnrichingExporter, ledger
+from agentpulse_exporter import AgentPulseSpanExporter, CostEnrichingExporter
+from agentpulse_exporter._ledger import ledger
 from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider

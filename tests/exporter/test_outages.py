@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agentpulse_exporter import AgentPulseSpanExporter, delivery
+from agentpulse_exporter import AgentPulseSpanExporter
 from agentpulse_exporter import exporter as exporters
+from agentpulse_exporter._delivery import upload
 from exporter.conftest import ended
 from fakes.pipe import KEY, Pipe, adds_up, becomes_true
 from fakes.receiver import HANG_UP, Receiver
@@ -60,7 +61,7 @@ def test_an_outage_is_logged_in_a_line_when_it_lasts_and_in_one_when_it_is_over(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(delivery, "_SAID_AFTER", 0.0)
+    monkeypatch.setattr(upload, "_SAID_AFTER", 0.0)
     receiver.script.extend([503] * 9)
     sending = pipe(flush_interval=0.01)
     for _ in range(3):
@@ -85,7 +86,7 @@ def test_a_short_outage_is_not_logged(
 def test_a_flush_looks_at_once_for_a_receiver_that_is_back(
     port: int, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "FIRST_LOOK", 40.0)
+    monkeypatch.setattr(upload, "FIRST_LOOK", 40.0)
     sending = pipe(f"http://127.0.0.1:{port}")
     sending.call()
     assert not sending.processor.flush(timeout=1)
@@ -111,7 +112,7 @@ def test_the_end_of_an_outage_that_outlasts_the_program_is_counted_as_such(
 def test_the_end_looks_once_more_for_a_receiver_that_was_away(
     port: int, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "FIRST_LOOK", 40.0)
+    monkeypatch.setattr(upload, "FIRST_LOOK", 40.0)
     sending = pipe(f"http://127.0.0.1:{port}")
     for _ in range(250):
         sending.call()
@@ -140,7 +141,7 @@ def test_what_waits_too_long_gives_way_oldest_first(port: int, pipe: Callable[..
 def test_no_look_for_a_receiver_that_is_away_takes_more_than_the_queue_may_hold(
     port: int, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "LAST_LOOK", 0.02)
+    monkeypatch.setattr(upload, "LAST_LOOK", 0.02)
     sending = pipe(f"http://127.0.0.1:{port}", max_queue_size=300)
     for look in range(10):
         for _ in range(100):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, sessions
+from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
+from agentpulse_exporter._wire import sessions
 from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider

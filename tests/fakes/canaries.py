@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import agentpulse
 from agentpulse.demo.provider import FakeProvider, Reply
-from agentpulse.demo.provider.reply import Change
+from agentpulse.demo.provider._reply import Change
 
 MARK = "canary"
 

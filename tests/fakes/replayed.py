@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import EVENTS, Reply
+from agentpulse.demo.provider._reply import EVENTS, Reply
 
 
 class Replayed(FakeProvider):

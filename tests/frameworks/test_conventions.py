@@ -11,7 +11,8 @@ from fakes.stacks import MODES, QUESTION, asked, chat_anthropic, chat_openai, cl
 from langchain_core.language_models import FakeListLLM
 from langchain_core.prompts import ChatPromptTemplate
 
-from agentpulse.demo.provider import FakeProvider, reply
+from agentpulse.demo.provider import FakeProvider
+from agentpulse.demo.provider import _reply as reply
 
 pytestmark = [
     pytest.mark.skipif(not recordings.is_present(), reason=recordings.WHY_ABSENT),

@@ -20,7 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import answers
+from agentpulse.demo.provider._reply import answers
 
 USAGE: Any = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
 

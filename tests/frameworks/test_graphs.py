@@ -196,7 +196,7 @@ def test_runs_that_are_left_in_the_middle_are_forgotten(recorded: Any, provider:
 
 
 def test_runs_that_never_end_are_given_up(recorded: Any, monkeypatch: pytest.MonkeyPatch):
-    from agentpulse_instrumentation.langchain import runs  # its bound
+    from agentpulse_instrumentation.langchain import _runs as runs  # its bound
 
     monkeypatch.setattr(runs, "MOST_RUNS", 3)
     (handler,) = [
@@ -233,7 +233,7 @@ def test_taking_it_back_leaves_everything_as_it_was(recorded: Any):
 
 PROGRAM = """
 import sys
-from agentpulse_instrumentation import instrument, shield
+from agentpulse_instrumentation import _shield as shield, instrument
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 shield.strict = True

@@ -17,7 +17,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from opentelemetry import trace
 
-from agentpulse.demo.provider import FakeProvider, reply
+from agentpulse.demo.provider import FakeProvider
+from agentpulse.demo.provider import _reply as reply
 
 
 def usage(span: Any) -> tuple[int, int]:

@@ -19,9 +19,9 @@ from agentpulse_instrumentation import (
     LangChainInstrumentor,
     instrument,
     not_recorded,
-    patching,
     uninstrument,
 )
+from agentpulse_instrumentation._engine import patching
 from fakes import moved, processes
 from fakes.moved import MOVING, WAYS, Name
 from langchain_core.runnables import RunnableLambda

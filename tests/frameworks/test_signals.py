@@ -15,7 +15,8 @@ from langchain_core.runnables import RunnableLambda
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from agentpulse.demo.provider import FakeProvider, reply
+from agentpulse.demo.provider import FakeProvider
+from agentpulse.demo.provider import _reply as reply
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 DETAILS = "gen_ai.client.inference.operation.details"

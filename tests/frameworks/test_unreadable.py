@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import instrument, shield
+from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation import instrument
 from fakes.stacks import QUESTION, open_runs
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentpulse.demo.provider.reply import answers, fails
-from agentpulse.demo.provider.words import TEXT
+from agentpulse.demo.provider._reply import TEXT, answers, fails
 
 SECRET = "canary-7f3a"
 PARAMETERS = {"type": "object", "properties": {"query": {"type": "string"}}}

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import shield
-from agentpulse_instrumentation.events import Events
-from agentpulse_instrumentation.fields import Table, integer, text
-from agentpulse_instrumentation.instrumentor import Wanted
-from agentpulse_instrumentation.metrics import Metrics
-from agentpulse_instrumentation.operation import Operation, Routes
-from agentpulse_instrumentation.policy import ContentPolicy
-from agentpulse_instrumentation.seam import Family, Seam, awrapped, wrapped
+from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation._engine.client import Family, Seam, awrapped, wrapped
+from agentpulse_instrumentation._engine.content import ContentPolicy
+from agentpulse_instrumentation._engine.events import Events
+from agentpulse_instrumentation._engine.instrumentor import Wanted
+from agentpulse_instrumentation._engine.metrics import Metrics
+from agentpulse_instrumentation._engine.operation import Operation, Routes, Table, integer, text
 
 
 @dataclass

@@ -8,7 +8,8 @@ import logging
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import instrument, shield
+from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation import instrument
 from fakes.logs import Logs
 from modes import EVERY, PLAIN, Mode, has_helper
 from opentelemetry import trace
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import answers, cut, fails
+from agentpulse.demo.provider._reply import answers, cut, fails
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EMIT = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import answers, cut, fails
+from agentpulse.demo.provider._reply import answers, cut, fails
 
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 40}]}
 NAME = "gen_ai.client.inference"

@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import instrument, measures
-from agentpulse_instrumentation.measures import Measure
+from agentpulse_instrumentation import instrument
+from agentpulse_instrumentation._engine import metrics
+from agentpulse_instrumentation._engine.metrics import Measure
 from fakes.measured import Measured
 from fakes.recordings import REGISTRY
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import fails
+from agentpulse.demo.provider._reply import fails
 
 pytestmark = pytest.mark.skipif(
     not REGISTRY.is_file(), reason="the registry of the conventions is not on this machine"
@@ -36,7 +37,7 @@ def registry() -> dict[str, Any]:
 
 def ours() -> dict[str, Measure]:
     found: list[Measure] = []
-    for value in vars(measures).values():
+    for value in vars(metrics).values():
         entries = value.values() if isinstance(value, dict) else [value]
         found += [each for each in entries if isinstance(each, Measure)]
     return {measure.name: measure for measure in found}
@@ -50,7 +51,7 @@ def test_every_metric_of_the_registry_is_measured_as_it_says(registry: dict[str,
         assert (measure.buckets is None) is (entry["instrument"] == "counter"), name
         assert list(measure.buckets or ()) == entry.get("buckets", []), name
         # The modality is no attribute of a span, so it is added when tokens are counted.
-        added = {"gen_ai.token.modality"} if measure in measures.USAGE.values() else set()
+        added = {"gen_ai.token.modality"} if measure in metrics.USAGE.values() else set()
         left_out = {attribute for metric, attribute in NOT_KNOWN if metric == name}
         assert {*measure.attributes} | added | left_out == entry["attributes"].keys(), name
 

@@ -21,12 +21,11 @@ from agentpulse_instrumentation import (
     OpenAIInstrumentor,
     instrument,
     not_recorded,
-    patching,
-    shield,
     uninstrument,
 )
-from agentpulse_instrumentation.imports import is_missing, when_imported
-from agentpulse_instrumentation.patching import Library, Patches
+from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation._engine import patching
+from agentpulse_instrumentation._engine.patching import Library, Patches, is_missing, when_imported
 from fakes import moved, processes
 from fakes.moved import MOVING, WAYS, Name
 

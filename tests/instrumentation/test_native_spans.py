@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import cut, fails
+from agentpulse.demo.provider._reply import cut, fails
 
 pytestmark = pytest.mark.skipif(
     not hasattr(anthropic._base_client.BaseClient, "_set_open_telemetry"),

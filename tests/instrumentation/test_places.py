@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import places
-from agentpulse_instrumentation.places import Place
+from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine.nesting import Place
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import get_current_span
@@ -20,14 +20,14 @@ def entered() -> Iterator[list[Place]]:
     places_of_the_test: list[Place] = []
     yield places_of_the_test
     for place in reversed(places_of_the_test):
-        places.leave(place)
+        nesting.leave(place)
 
 
 @pytest.fixture
 def enter(entered: list[Place]) -> Any:
     def enter(place: Place) -> Place:
         entered.append(place)
-        places.enter(place)
+        nesting.enter(place)
         return place
 
     return enter
@@ -35,7 +35,7 @@ def enter(entered: list[Place]) -> Any:
 
 def begun(operation: str = "chat", **more: Any) -> tuple[Any, dict[str, Any]]:
     attributes = {**CHAT, **more}
-    return places.begin_call(operation, get_current(), attributes).context, attributes
+    return nesting.begin_call(operation, get_current(), attributes).context, attributes
 
 
 def test_a_call_takes_the_facts_and_the_parent_of_the_layer_above(enter: Any) -> None:

@@ -11,7 +11,7 @@ import openai
 import pytest
 from fakes.measured import Measured
 
-from agentpulse.demo.provider.openai import chat
+from agentpulse.demo.provider._openai import chat
 
 HELLO: Any = [{"role": "user", "content": "What is new?"}]
 HOSTS = {

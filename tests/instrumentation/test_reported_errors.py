@@ -13,7 +13,7 @@ import anthropic
 import openai
 import pytest
 
-from agentpulse.demo.provider.reply import EVENTS, Change, Reply, answers, sse
+from agentpulse.demo.provider._reply import EVENTS, Change, Reply, answers, sse
 
 HELLO: Any = [{"role": "user", "content": "What is new?"}]
 SECRET = "canary-51d0"

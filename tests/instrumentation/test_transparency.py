@@ -23,7 +23,7 @@ from agentpulse_instrumentation import uninstrument
 from pydantic import BaseModel
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import (
+from agentpulse.demo.provider._reply import (
     Change,
     Reply,
     broken,

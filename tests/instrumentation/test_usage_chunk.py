@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 
-from agentpulse.demo.provider.openai import chat
-from agentpulse.demo.provider.reply import sse
+from agentpulse.demo.provider._openai import chat
+from agentpulse.demo.provider._reply import sse
 
 BODY: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "?"}], "stream": True}
 ASKED = {"stream_options": {"include_usage": True}}

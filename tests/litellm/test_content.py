@@ -8,11 +8,10 @@ import logging
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import shield
+from agentpulse_instrumentation import _shield as shield
 from fakes import lite
 
-from agentpulse.demo.provider.reply import fails
-from agentpulse.demo.provider.words import TEXT
+from agentpulse.demo.provider._reply import TEXT, fails
 
 litellm = lite.imported()
 

@@ -10,8 +10,9 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from agentpulse_instrumentation import INSTRUMENTORS, places
-from agentpulse_instrumentation.places import Place
+from agentpulse_instrumentation import INSTRUMENTORS
+from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine.nesting import Place
 from fakes import lite
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -105,7 +106,7 @@ def test_a_layer_above_gives_its_facts_and_makes_no_span(
     async def acall() -> None:
         await litellm.acompletion(**at[api], messages=HELLO)
 
-    places.enter(place)
+    nesting.enter(place)
     try:
         if asynchronous:
             asyncio.run(acall())
@@ -114,7 +115,7 @@ def test_a_layer_above_gives_its_facts_and_makes_no_span(
         # Known as soon as the call was made, whenever LiteLLM tells of it.
         assert place.told
     finally:
-        places.leave(place)
+        nesting.leave(place)
     parent.end()
     call, _ = sorted(spans.finished(), key=lambda span: span.kind.name)
     assert call.attributes["chain.name"] == "mail"

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider.reply import fails
+from agentpulse.demo.provider._reply import fails
 
 litellm = lite.imported()
 

@@ -24,7 +24,7 @@ from fakes.protocol import complaints
 from opentelemetry.sdk.trace import TracerProvider
 
 import agentpulse
-from agentpulse import logs
+from agentpulse import _logs as logs
 
 KEY = "ap_0123456789abcdef"
 

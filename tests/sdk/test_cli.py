@@ -55,7 +55,7 @@ def test_a_command_that_needs_more_than_is_installed_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(cli.EXTRAS, "costs", "prices")
-    monkeypatch.setitem(sys.modules, "agentpulse.cli.costs", None)
+    monkeypatch.setitem(sys.modules, "agentpulse.cli._costs", None)
 
     with pytest.raises(ModuleNotFoundError):  # ours is missing, which no installing helps
         main(["costs"])

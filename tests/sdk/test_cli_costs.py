@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentpulse_exporter.pricing import calculate_cost, table
-from agentpulse_exporter.pricing.table import price_table
+from agentpulse_exporter._pricing import calculate_cost, table
+from agentpulse_exporter._pricing.table import price_table
 from fakes import processes
 
 from agentpulse.cli import main

@@ -21,8 +21,9 @@ from fakes import processes
 from openai._base_client import SyncAPIClient
 from sdk.conftest import KEY, Receiver, Run
 
-from agentpulse import announcement
-from agentpulse.cli import libraries, main
+from agentpulse._otel import pipeline
+from agentpulse.cli import _findings as findings
+from agentpulse.cli import main
 from agentpulse.server import LocalServer
 from agentpulse.settings import ROWS
 
@@ -170,7 +171,7 @@ def test_a_library_that_is_left_alone_is_told_with_the_reason(
 
 
 def test_a_library_that_is_absent_is_no_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(libraries, "installed_version", lambda _name: None)
+    monkeypatch.setattr(findings, "installed_version", lambda _name: None)
 
     finding = report(0)["findings"]["anthropic"]
 
@@ -179,7 +180,7 @@ def test_a_library_that_is_absent_is_no_fault(report: Any, monkeypatch: pytest.M
 
 
 def test_a_version_that_is_not_supported_is_a_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(libraries, "installed_version", lambda _name: "0.1")
+    monkeypatch.setattr(findings, "installed_version", lambda _name: "0.1")
 
     finding = report(1)["findings"]["openai"]
 
@@ -357,14 +358,14 @@ def test_another_backend_without_its_exporter_is_a_fault(
 
 
 def test_the_version_of_what_is_not_installed_is_none():
-    assert announcement.installed_version("no-such-distribution") is None
+    assert pipeline.installed_version("no-such-distribution") is None
     assert "no_such_distribution" not in sys.modules
 
 
 def test_debug_logs_on_stderr(run_program: Run, receiver: Receiver):
     code = """
 import sys
-from agentpulse import logs
+from agentpulse import _logs as logs
 from agentpulse.cli import main
 status = main(["status"])
 logs.logger.debug("a detail")

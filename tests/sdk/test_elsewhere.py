@@ -20,8 +20,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from sdk.conftest import Run
 
 import agentpulse
-from agentpulse.bounded import BoundedBatchProcessor
-from agentpulse.elsewhere import lasting
+from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.otlp import lasting
 
 SAID = {"gen_ai.input.messages": '[{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]'}
 

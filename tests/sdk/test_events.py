@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import shield
+from agentpulse_instrumentation import _shield as shield
 from fakes.pipe import becomes_true
 from fakes.program import Init
 from fakes.receiver import Receiver

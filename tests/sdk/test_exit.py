@@ -15,7 +15,8 @@ import os, signal, sys, threading, time
 {ending}
 """
 PATIENT = (
-    "from agentpulse_exporter import delivery as d; d.ATTEMPT += 600; d.ATTEMPT_AT_EXIT += 600"
+    "from agentpulse_exporter._delivery import upload as u; "
+    "u.ATTEMPT += 600; u.ATTEMPT_AT_EXIT += 600"
 )
 """A request may take longer than a program of a test: one that waits for it is one that hangs."""
 BEGIN = f"{PATIENT}; import agentpulse; agentpulse.init(); make_call()"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
-from agentpulse_exporter.origins import Origins, origins
+from agentpulse_exporter._ledger.ownership import Origins, origins
 from fakes.collector import Collector
 from opentelemetry.sdk.trace import TracerProvider
 from sdk.conftest import KEY, Receiver, Run

@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace.sampling import (
 from sdk.conftest import KEY, Receiver
 
 import agentpulse
-from agentpulse.joined import describe, sampling_in_words
+from agentpulse._otel.joining import describe, sampling_in_words
 
 SDK = "(opentelemetry.sdk.trace.TracerProvider)"
 OURS = (
@@ -51,7 +51,7 @@ def init(receiver: Receiver) -> Callable[..., Any]:
 
 def test_a_provider_that_init_makes_is_our_own(init: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # It is one for the process, and of no use to other tests.
-    monkeypatch.setattr("agentpulse.provider._own", None)
+    monkeypatch.setattr("agentpulse._otel.provider._own", None)
     joined = init().joined
     assert joined.provider == f"AgentPulse's own {SDK}"
     assert joined.processors == OURS
@@ -201,7 +201,7 @@ def test_a_sampler_that_fails_to_tell_of_itself_stops_nothing(
         def get_description(self) -> str:
             raise LookupError
 
-    monkeypatch.setattr("agentpulse_instrumentation.shield.strict", False)
+    monkeypatch.setattr("agentpulse_instrumentation._shield.strict", False)
     client = init(tracer_provider=TracerProvider(sampler=Broken(), shutdown_on_exit=False))
     assert client.is_on
     assert client.joined is None

@@ -12,7 +12,7 @@ from typing import Any
 import anthropic._base_client
 import openai
 import pytest
-from agentpulse_instrumentation import instrumentor
+from agentpulse_instrumentation._engine import instrumentor
 from fakes.moved import Name, moved
 from opentelemetry.sdk.trace import TracerProvider
 from sdk.conftest import Receiver

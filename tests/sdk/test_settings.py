@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter
-from agentpulse_exporter.api_key import ApiKey
+from agentpulse_exporter.settings import ApiKey
 
 import agentpulse
 from agentpulse.settings import ROWS, resolve

@@ -13,8 +13,8 @@ from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 import agentpulse
+from agentpulse._tracing.scope import MOST_METADATA
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.tracing.scope import MOST_METADATA
 
 LIMIT = 128
 """Attributes of a span, by OpenTelemetry's default."""

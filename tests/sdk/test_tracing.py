@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import shield
+from agentpulse_instrumentation import _shield as shield
 from fakes.program import Init
 from fakes.receiver import Receiver
 from opentelemetry import trace

@@ -17,7 +17,7 @@ import pytest
 from fakes.program import Init
 
 import agentpulse
-from agentpulse.values import MAX_JSON, attribute, json_text
+from agentpulse._tracing.values import MAX_JSON, attribute, json_text
 
 
 def refuse(*_given: object) -> NoReturn:

@@ -121,6 +121,6 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(NOW)
-    for module in ("app", "page", "storage"):
+    for module in ("_app", "_pages", "_storage"):
         monkeypatch.setattr(f"agentpulse.server.{module}.time", clock)
     return clock

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from server.conftest import NOW, batch, call, event, get, post, request, send
 
-from agentpulse.server import FREE, LocalServer, Plan, body
-from agentpulse.server.body import MAX_BODY
+from agentpulse.server import FREE, LocalServer, Plan, _requests
+from agentpulse.server._requests import MAX_BODY
 
 DAY = 86_400.0
 
@@ -354,14 +354,14 @@ def test_a_sender_that_stops_in_the_middle_leaves_nothing(server: LocalServer):
 def test_a_sender_that_takes_too_long_is_told_so(
     empty_server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(body, "SECONDS", 0.1)
+    monkeypatch.setattr(_requests, "SECONDS", 0.1)
 
     with sending_slowly(empty_server) as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_server_that_stops_does_not_wait_for_a_slow_sender(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(body, "SECONDS", 1000.0)
+    monkeypatch.setattr(_requests, "SECONDS", 1000.0)
 
     with LocalServer() as server, sending_slowly(server):
         server.__exit__(None, None, None)

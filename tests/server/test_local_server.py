@@ -18,8 +18,9 @@ import pytest
 from fakes import ports, processes
 from server.conftest import call, event, get, send
 
-from agentpulse.server import DatabaseError, LocalServer, PortError, schema
-from agentpulse.server.paths import default_database
+from agentpulse.server import DatabaseError, LocalServer, PortError
+from agentpulse.server import _schema as schema
+from agentpulse.server._local import default_database
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 

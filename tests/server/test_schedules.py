@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from agentpulse.server.schedules import (
+from agentpulse.server._schedules import (
     MOST_DUE,
     Punctuality,
     Schedule,

@@ -21,8 +21,7 @@ from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.cli import main
-from agentpulse.cli.following import LOOK_BACK, Following, MalformedAnswerError
-from agentpulse.cli.lines import line, said_of
+from agentpulse.cli._lines import LOOK_BACK, Following, MalformedAnswerError, line, said_of
 from agentpulse.server import LocalServer
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals are POSIX's")
@@ -438,7 +437,7 @@ def test_what_is_there_but_no_api_is_said_to_be(
 def test_it_needs_nothing_but_the_sdk_itself():
     code = """
 import sys
-import agentpulse.cli.tail
+import agentpulse.cli._tail
 loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"starlette", "uvicorn", "jinja2", "rich", "cronsim"}
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from agentpulse.demo.agent import NightShift
+from agentpulse.demo._agent import NightShift
 from agentpulse.demo.provider import FakeProvider
 
 

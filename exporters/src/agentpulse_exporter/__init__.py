@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from agentpulse_exporter.version import VERSION
 
 if TYPE_CHECKING:
-    from agentpulse_exporter.counters import Stats
+    from agentpulse_exporter._delivery.stats import Stats
+    from agentpulse_exporter._pricing import calculate_cost
     from agentpulse_exporter.enriching import CostEnrichingExporter
     from agentpulse_exporter.exporter import AgentPulseSpanExporter
-    from agentpulse_exporter.pricing import calculate_cost
     from agentpulse_exporter.processor import AgentPulseSpanProcessor
     from agentpulse_exporter.settings import ConfigurationError
 
@@ -35,8 +35,8 @@ _LOADED_ON_USE = {
     "AgentPulseSpanProcessor": "processor",
     "ConfigurationError": "settings",
     "CostEnrichingExporter": "enriching",
-    "Stats": "counters",
-    "calculate_cost": "pricing",
+    "Stats": "_delivery.stats",
+    "calculate_cost": "_pricing",
 }
 
 

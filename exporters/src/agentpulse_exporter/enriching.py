@@ -9,13 +9,13 @@ from pathlib import Path
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter import names
-from agentpulse_exporter.cost import cost_of, is_model_call
-from agentpulse_exporter.dialects import current_attributes
-from agentpulse_exporter.ledger import Ledger
-from agentpulse_exporter.pricing import PriceOverrides
+from agentpulse_exporter import _semconv as semconv
+from agentpulse_exporter._dialects.normalize import current_attributes
+from agentpulse_exporter._ledger.ledger import Ledger
+from agentpulse_exporter._pricing import PriceOverrides
+from agentpulse_exporter._pricing.cost import cost_of, is_model_call
+from agentpulse_exporter._wire.span_copy import SpanCopy
 from agentpulse_exporter.settings import is_enabled
-from agentpulse_exporter.span_copy import SpanCopy
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -71,7 +71,7 @@ class CostEnrichingExporter(SpanExporter):
     def _priced(self, span: ReadableSpan) -> ReadableSpan:
         try:
             attributes = current_attributes(span)
-            if names.COST_TOTAL in attributes or self._ledger.is_repeat(span):
+            if semconv.COST_TOTAL in attributes or self._ledger.is_repeat(span):
                 return span
             at = None if span.start_time is None else span.start_time / 1e9
             cost = cost_of(attributes, at, self._overrides)

@@ -21,21 +21,17 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from agentpulse_exporter._delivery.http import Transport, proxy_for
+from agentpulse_exporter._delivery.stats import Counters, Stats
+from agentpulse_exporter._delivery.upload import Delivery
 from agentpulse_exporter._delivery.waits import Turn
-from agentpulse_exporter.api_key import ApiKey
-from agentpulse_exporter.batching import Batch, Packer, without_superseded
-from agentpulse_exporter.claims import Claimant
-from agentpulse_exporter.counters import Counters, Stats
-from agentpulse_exporter.cut_short import is_cut_short
-from agentpulse_exporter.delivery import Delivery
-from agentpulse_exporter.dialects import concerns_agents
-from agentpulse_exporter.events import Event
-from agentpulse_exporter.mapping import Mapper
-from agentpulse_exporter.origins import origins
-from agentpulse_exporter.proxies import proxy_for
-from agentpulse_exporter.redaction import RedactionFailed
-from agentpulse_exporter.settings import resolve
-from agentpulse_exporter.transport import Transport
+from agentpulse_exporter._dialects.normalize import concerns_agents
+from agentpulse_exporter._ledger.ownership import Claimant, origins
+from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
+from agentpulse_exporter._wire.event import Event
+from agentpulse_exporter._wire.events import Mapper, is_cut_short
+from agentpulse_exporter._wire.redaction import RedactionFailed
+from agentpulse_exporter.settings import ApiKey, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import BatchQueue
-from agentpulse_exporter.counters import Stats
-from agentpulse_exporter.dialects import concerns_agents
+from agentpulse_exporter._delivery.stats import Stats
+from agentpulse_exporter._dialects.normalize import concerns_agents
+from agentpulse_exporter._ledger.tree import as_started, is_told_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.lifetime import at_end_of_child, at_exit
 from agentpulse_exporter.settings import ConfigurationError
-from agentpulse_exporter.starting import as_started, is_told_at_start
 
 _logger = logging.getLogger("agentpulse.exporter")
 

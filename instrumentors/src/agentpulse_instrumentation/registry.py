@@ -9,13 +9,12 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, is_enabled
+from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
-from agentpulse_instrumentation.instrumentor import LibraryInstrumentor
-from agentpulse_instrumentation.kill_switch import is_enabled
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
-from agentpulse_instrumentation.shield import shield
 
 _UNINSTRUMENT = shield("uninstrument a library")
 

@@ -60,7 +60,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in COMMANDS.items():
         if name == chosen:
-            import_module(f"agentpulse.cli.{name}").add_parser(subparsers)
+            import_module(f"agentpulse.cli._{name}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
     return parser

@@ -4,8 +4,8 @@ Needs the extra `server`. `agentpulse dev` runs it in the foreground; tests and 
 `LocalServer`. It listens on 127.0.0.1 alone.
 """
 
-from agentpulse.server.local import LocalServer, PortError
-from agentpulse.server.protocol import FREE, LOCAL, PRO, Plan
-from agentpulse.server.schema import DatabaseError
+from agentpulse.server._local import LocalServer, PortError
+from agentpulse.server._protocol import FREE, LOCAL, PRO, Plan
+from agentpulse.server._schema import DatabaseError
 
 __all__ = ["FREE", "LOCAL", "PRO", "DatabaseError", "LocalServer", "Plan", "PortError"]

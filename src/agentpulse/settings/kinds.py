@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from agentpulse.errors import SettingError
 
 if TYPE_CHECKING:
-    from agentpulse_exporter.api_key import ApiKey
+    from agentpulse_exporter.settings import ApiKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _text(value: object) -> str:
 
 
 def _key(value: object) -> ApiKey:
-    from agentpulse_exporter.api_key import ApiKey
+    from agentpulse_exporter.settings import ApiKey
 
     key = ApiKey.of(value)
     if not isinstance(key, ApiKey):
@@ -139,7 +139,7 @@ def _path(value: object) -> Path:
 
 def _prices(value: object) -> Mapping[str, object] | Path:
     # Only here, so that nothing of it is loaded where the user has no prices of their own.
-    from agentpulse_exporter.pricing import PriceOverrides
+    from agentpulse_exporter._pricing import PriceOverrides
 
     prices = cast("Mapping[str, object]", value) if isinstance(value, Mapping) else _path(value)
     try:

@@ -18,7 +18,7 @@ from agentpulse.settings import kinds
 from agentpulse.settings.kinds import Kind
 
 if TYPE_CHECKING:
-    from agentpulse_exporter.api_key import ApiKey
+    from agentpulse_exporter.settings import ApiKey
 
 DEFAULT = "default"
 """The source of a value that nobody gave."""

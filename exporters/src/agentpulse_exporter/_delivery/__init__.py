@@ -1,1 +1,1 @@
-"""The way of ended spans: they wait in a bounded queue, and one worker has them sent."""
+"""The batch queue and its worker, and the upload of events with its retries."""

@@ -9,7 +9,7 @@ from sys import getsizeof
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from agentpulse_exporter.counters import Tally
+from agentpulse_exporter._delivery.stats import Tally
 
 MOST_TEXT = 32 * 2**20
 """Bytes of text that wait, at most."""

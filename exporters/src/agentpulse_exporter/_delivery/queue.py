@@ -16,9 +16,9 @@ from typing import Protocol
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter._delivery.memory import Waiting
+from agentpulse_exporter._delivery.process import after_fork
+from agentpulse_exporter._delivery.stats import Counters
 from agentpulse_exporter._delivery.waits import Alarm, Flag, bounded, wait_until
-from agentpulse_exporter.counters import Counters
-from agentpulse_exporter.lifetime import after_fork
 
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""

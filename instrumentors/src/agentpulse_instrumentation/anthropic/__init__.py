@@ -10,13 +10,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from agentpulse_instrumentation.anthropic import native
-from agentpulse_instrumentation.anthropic.messages import COMPLETION, CREATE_BATCH, MESSAGE
-from agentpulse_instrumentation.client import ClientInstrumentor
-from agentpulse_instrumentation.hosts import Host, class_provider
-from agentpulse_instrumentation.operation import Routes
-from agentpulse_instrumentation.patching import Patches
-from agentpulse_instrumentation.seam import Family
+from agentpulse_instrumentation._engine.client import ClientInstrumentor, Family
+from agentpulse_instrumentation._engine.hosts import Host, class_provider
+from agentpulse_instrumentation._engine.operation import Routes
+from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation.anthropic import _native as native
+from agentpulse_instrumentation.anthropic._messages import COMPLETION, CREATE_BATCH, MESSAGE
 
 ROUTES = Routes(
     (

@@ -13,12 +13,12 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
-from agentpulse_instrumentation.langchain import watching
-from agentpulse_instrumentation.langchain.handler import make_handler
-from agentpulse_instrumentation.langchain.runs import Runs
-from agentpulse_instrumentation.patching import Library, Patches
-from agentpulse_instrumentation.shield import shield
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation._engine.patching import Library, Patches
+from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation.langchain import _watching as watching
+from agentpulse_instrumentation.langchain._handler import make_handler
+from agentpulse_instrumentation.langchain._runs import Runs
 
 _ENTER = shield("make a run's span current")
 _HOOKS = "langchain_core.tracers.context"

@@ -17,10 +17,10 @@ from typing import Any
 
 import wrapt
 
-from agentpulse_instrumentation.instrumentor import LibraryInstrumentor, Wanted
-from agentpulse_instrumentation.litellm.observer import Observer
-from agentpulse_instrumentation.patching import Patches
-from agentpulse_instrumentation.shield import shield
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation.litellm._observer import Observer
 
 _OBSERVE = shield("observe a call of LiteLLM")
 Step = Callable[[Observer, Any, tuple[Any, ...], dict[str, Any]], None]

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentpulse_instrumentation.client import ClientInstrumentor
-from agentpulse_instrumentation.hosts import Host, class_provider
-from agentpulse_instrumentation.openai.chat import CHAT, COMPLETION
-from agentpulse_instrumentation.openai.media import (
+from agentpulse_instrumentation._engine.client import ClientInstrumentor, Family
+from agentpulse_instrumentation._engine.hosts import Host, class_provider
+from agentpulse_instrumentation._engine.operation import Routes
+from agentpulse_instrumentation.openai._chat import CHAT, COMPLETION
+from agentpulse_instrumentation.openai._media import (
     EMBEDDINGS,
     IMAGE,
     MODERATION,
     SPEECH,
     TRANSCRIPTION,
 )
-from agentpulse_instrumentation.openai.responses import COMPACTION, FETCH_RESPONSE, RESPONSE
-from agentpulse_instrumentation.operation import Routes
-from agentpulse_instrumentation.seam import Family
+from agentpulse_instrumentation.openai._responses import COMPACTION, FETCH_RESPONSE, RESPONSE
 
 ROUTES = Routes(
     (

@@ -1,0 +1,165 @@
+"""The span attributes that this distribution reads and writes.
+
+The packaged constants of the GenAI conventions are marked deprecated since the conventions moved
+(https://github.com/open-telemetry/semantic-conventions-genai), so the names are spelt out here,
+once. `agentpulse_instrumentation._semconv` spells the same names for the writing side; a test
+compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+OPERATION_NAME = "gen_ai.operation.name"
+PROVIDER_NAME = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+RESPONSE_ID = "gen_ai.response.id"
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+"""Seconds from the request to the first chunk of a stream."""
+
+USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+"""All input tokens, the cached ones included."""
+USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+"""All output tokens, reasoning included."""
+USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.usage.cache_write.input_tokens"
+USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+USAGE_TEXT_INPUT_TOKENS = "gen_ai.usage.text.input_tokens"
+USAGE_TEXT_OUTPUT_TOKENS = "gen_ai.usage.text.output_tokens"
+USAGE_IMAGE_INPUT_TOKENS = "gen_ai.usage.image.input_tokens"
+USAGE_IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens"
+USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
+USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
+USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens"
+
+# Anthropic's own spans use these names (anthropic 2.12, `_tracing.py`), which the conventions have
+# no words for.
+ANTHROPIC_CACHE_WRITE_5M_TOKENS = "anthropic.usage.cache_creation.ephemeral_5m_input_tokens"
+ANTHROPIC_CACHE_WRITE_1H_TOKENS = "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"
+ANTHROPIC_RESPONSE_SERVICE_TIER = "anthropic.response.service_tier"
+ANTHROPIC_STOP_REASON = "anthropic.message.stop_reason"
+ANTHROPIC_COMPACTION_INPUT_TOKENS = "anthropic.usage.compaction.input_tokens"
+ANTHROPIC_COMPACTION_OUTPUT_TOKENS = "anthropic.usage.compaction.output_tokens"
+"""Compaction is billed on top of the call's own tokens."""
+
+OPENAI_REQUEST_SERVICE_TIER = "openai.request.service_tier"
+OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier"
+
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
+TOOL_DEFINITIONS = "gen_ai.tool.definitions"
+TOOL_CALL_ARGUMENTS = "gen_ai.tool.call.arguments"
+TOOL_CALL_RESULT = "gen_ai.tool.call.result"
+
+ERROR_TYPE = "error.type"
+HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+SESSION_ID = "session.id"
+USER_ID = "user.id"
+
+AGENT_NAME = "gen_ai.agent.name"
+TOOL_NAME = "gen_ai.tool.name"
+
+SPAN_KIND = "agentpulse.span.kind"
+"""session, cron, agent, task, trace, tool, event, metric, alert, heartbeat, sdk_init, …"""
+SESSION_NAME = "agentpulse.session.name"
+SESSION_ANCESTORS = "agentpulse.session.ancestors"
+"""The ids of the sessions around this one, the innermost first; only where there are any."""
+SESSION_RESULT = "agentpulse.session.result"
+SESSION_LOG = "agentpulse.session.log"
+"""The name of the span events that a session's log lines are."""
+SESSION_LOG_MESSAGE = "message"
+METADATA_PREFIX = "agentpulse.metadata."
+CRON_SCHEDULE = "agentpulse.cron.schedule"
+"""The cron expression, five fields."""
+CRON_TIMEZONE = "agentpulse.cron.timezone"
+CRON_MAX_RUNTIME = "agentpulse.cron.max_runtime"
+"""Seconds."""
+CRON_SUMMARY = "agentpulse.cron.summary"
+EXIT_CODE = "agentpulse.exit_code"
+"""What a program that ended by `sys.exit` in the middle of a span wanted to end with."""
+CALLED_IN_AGENT = "agentpulse.agent.name"
+"""The agent around a span that is none itself."""
+ARGUMENTS = "agentpulse.args"
+"""The arguments of a decorated function, as JSON."""
+RESULT = "agentpulse.result"
+"""What a decorated function returned, as JSON."""
+CODE_FUNCTION = "code.function.name"
+CAPTURED = "agentpulse.captured"
+"""True where the program asked for this function's arguments or result by name, so that they
+travel without message capture."""
+ANSWERED_BY = "agentpulse.response.answered_by"
+"""`cache` or `mock`, where a framework answered in place of a model: nothing was billed."""
+RUN_NAME = "agentpulse.run.name"
+"""The name that a framework's user gave to the run that a call belongs to."""
+RUN_TAGS = "agentpulse.run.tags"
+JSON_PREFIX = "agentpulse.json."
+"""Before the names of an event's fields that are lists or objects, as JSON."""
+DATA_PREFIX = "agentpulse.data."
+"""Before the names of an event's fields, for the kinds whose data is spelt out on the span."""
+USAGE_ESTIMATED = "agentpulse.usage.estimated"
+"""True where the provider reported no usage, so that tokens were estimated from what came."""
+COST_REPORTED = "agentpulse.cost.reported"
+"""USD, the provider's own figure for the call (OpenRouter's `usage.cost`, for example)."""
+COST_FALLBACK = "agentpulse.cost.fallback"
+"""USD, what the layer that made the call thinks it cost: counts where no price is known."""
+COST_TOTAL = "agentpulse.cost.total"
+COST_INPUT = "agentpulse.cost.input"
+COST_OUTPUT = "agentpulse.cost.output"
+COST_SOURCE = "agentpulse.cost.source"
+"""`provider` (its own figure), `override` (the user's prices), `genai-prices <version>`, or
+`instrumentation` (what the layer that made the call thinks, where none of these knows)."""
+COST_ESTIMATED = "agentpulse.cost.estimated"
+"""True where the cost rests on estimated tokens."""
+SPEED = "agentpulse.request.speed"
+"""The speed mode served, where it changes the price (Anthropic's `speed: fast`)."""
+INFERENCE_GEO = "agentpulse.request.inference_geo"
+"""Where the inference ran, where it changes the price (Anthropic's `inference_geo`)."""
+
+
+# Values of span attributes by the type that is expected of them.
+#
+# Spans come from anybody: a token count may be a text and a model a number. What is not of its type
+# is treated as not being there.
+
+Attributes = Mapping[str, object]
+
+_MAX_WHOLE = 2**63
+"""Receivers read whole numbers as 64 bits."""
+
+
+def text(attributes: Attributes, name: str) -> str | None:
+    """A text that says something, or None."""
+    value = attributes.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def number(attributes: Attributes, name: str) -> float | None:
+    """A finite number, or None."""
+    value = attributes.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < _MAX_WHOLE else None
+    return value if math.isfinite(value) else None
+
+
+def count(attributes: Attributes, name: str) -> int | None:
+    """A whole number of at least 0, or None."""
+    value = number(attributes, name)
+    return int(value) if value is not None and 0 <= value < _MAX_WHOLE else None
+
+
+def texts(attributes: Attributes, name: str) -> list[str] | None:
+    """A list of texts, or None."""
+    value = attributes.get(name)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return None
+    return [item for item in cast("Sequence[object]", value) if isinstance(item, str)]

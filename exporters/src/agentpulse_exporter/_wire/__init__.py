@@ -1,0 +1,1 @@
+"""Spans as events of the ingest protocol: their fields, their limits and their privacy."""

@@ -1,0 +1,1 @@
+"""What instrumentors are made with: operations as tables, streams in place, one end a span."""

@@ -1,0 +1,366 @@
+"""The seam: `request` of a generated client, through which every call of every resource goes.
+
+openai and anthropic clients are made by the same generator. Each resource method, in each variant,
+ends in `SyncAPIClient.request` or `AsyncAPIClient.request` with the method, the path and the JSON
+body. What is no operation of ours passes straight through.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import Span, SpanKind, TracerProvider, set_span_in_context
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine.body import observe_body
+from agentpulse_instrumentation._engine.content import NOTHING_SAID, Said
+from agentpulse_instrumentation._engine.hosts import Host, Servers
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation._engine.invocation import Invocation
+from agentpulse_instrumentation._engine.metrics import INFERENCE
+from agentpulse_instrumentation._engine.operation import Attributes, Operation, Routes
+from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation._engine.stream import json_object, observe_stream
+from agentpulse_instrumentation._engine.usage import UsageChunk, asking_for_usage
+from agentpulse_instrumentation._shield import shield
+
+# One call on its way through the seam: its context while it is under way, its answer observed.
+
+_OBSERVE = shield("observe an answer")
+
+
+class Call:
+    """A call on its way through the seam: its arguments, its context and its invocation."""
+
+    __slots__ = ("_entered", "_hidden", "_invocation", "_previous", "_streams", "args", "kwargs")
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        invocation: Invocation | None,
+        hidden: UsageChunk | None,
+        *,
+        streams: bool,
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self._invocation = invocation
+        self._hidden = hidden
+        self._streams = streams
+
+    def enter(self, context: Context, span: Span) -> None:
+        """Makes the span current while the client works, so that spans of its HTTP library nest."""
+        self._previous = context
+        self._entered = set_span_in_context(span, context)
+        context_api.attach(self._entered)
+
+    def leave(self) -> None:
+        """Makes the caller's context current again.
+
+        Not by `detach`: a coroutine that is closed in another context would have it log an error.
+        There our context isn't the current one, and nothing is to be undone.
+        """
+        if context_api.get_current() is self._entered:
+            context_api.attach(self._previous)
+
+    def failed(self, error: BaseException) -> None:
+        """The call raised."""
+        if self._invocation is not None:
+            self._invocation.failed(error)
+
+    def returned(self, result: object) -> None:
+        """The call returned: reads its answer, or observes the caller reading it. Never raises."""
+        invocation = self._invocation
+        if invocation is None:
+            return
+        # Pydantic models, the plain answers, are known by this without a look at their class.
+        if hasattr(result, "__pydantic_fields_set__"):
+            invocation.answered(result)
+            return
+        watched = False
+        with _OBSERVE:
+            observe = _OBSERVERS[_kind_of(result)]
+            if observe is None:
+                invocation.answered(result)
+            else:
+                observe(self, result, invocation)
+            watched = True
+        if not watched:
+            invocation.ended_unread()
+
+    def observe_stream(self, stream: Any, invocation: Invocation) -> None:
+        """A stream of chunks."""
+        observe_stream(stream, invocation, self._hidden)
+
+    def observe_raw(self, raw: Any, invocation: Invocation) -> None:
+        """The client's wrapper of a raw response."""
+        observe_body(raw.http_response, invocation, stream=self._streams)
+
+    def observe_binary(self, answer: Any, invocation: Invocation) -> None:
+        """The client's wrapper of an answer that is a file."""
+        observe_body(answer.response, invocation, stream=False)
+
+    def observe_text(self, answer: str, invocation: Invocation) -> None:
+        """A text: what was asked for, or JSON that has the type of one."""
+        invocation.answered(json_object(answer))
+
+    def observe_http(self, response: Any, invocation: Invocation) -> None:
+        """The HTTP library's response itself (`cast_to=httpx.Response`)."""
+        observe_body(response, invocation, stream=self._streams)
+
+
+_OBSERVERS: dict[str, Callable[[Call, Any, Invocation], None] | None] = {
+    "answer": None,
+    "stream": Call.observe_stream,
+    "raw": Call.observe_raw,
+    "http": Call.observe_http,
+    "binary": Call.observe_binary,
+    "text": Call.observe_text,
+}
+_kinds: WeakKeyDictionary[type[object], str] = WeakKeyDictionary()
+
+
+def _kind_of(result: object) -> str:
+    # Remembered, because a pydantic class takes a microsecond to say that it lacks an attribute.
+    answer = type(result)
+    kind = _kinds.get(answer)
+    if kind is None:
+        kind = _kinds[answer] = _look_at(answer)
+    return kind
+
+
+def _look_at(answer: type[object]) -> str:
+    if hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
+        return "stream"
+    if hasattr(answer, "parse") and hasattr(answer, "http_request"):
+        return "raw"
+    if hasattr(answer, "iter_raw") and hasattr(answer, "http_version"):
+        return "http"
+    if hasattr(answer, "iter_raw") and hasattr(answer, "write_to_file"):
+        return "binary"
+    return "text" if issubclass(answer, str) else "answer"
+
+
+_BEGIN = shield("begin a span")
+_UNCHANGED: dict[str, Any] = {}
+
+
+def _never_changed(_client: Any, _options: Any, _provider: TracerProvider | None) -> dict[str, Any]:
+    return _UNCHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of clients made by one generator."""
+
+    routes: Routes
+    provider: Callable[[Any, Host], str]
+    """The provider's name for a client at a host."""
+    changes: Callable[[Any, Any, TracerProvider | None], dict[str, Any] | None] = _never_changed
+    """Fields of a request's options that must be otherwise for the call to be recorded; None for a
+    client that records itself. Given the client, the options and the provider of our spans."""
+
+
+class Seam:
+    """Begins a call for the requests of one client family."""
+
+    __slots__ = ("_family", "_policy", "_servers", "_tracer", "_wanted")
+
+    def __init__(self, family: Family, wanted: Wanted) -> None:
+        self._family = family
+        self._servers = Servers(family.provider)
+        self._tracer = wanted.tracer
+        self._policy = wanted.policy
+        self._wanted = wanted
+
+    def begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """The call, its span current; None for a request that isn't ours to see. Never raises."""
+        if not self._wanted.active:
+            return None
+        with _BEGIN:
+            options = kwargs["options"] if "options" in kwargs else args[1]
+            found = self._family.routes.find(options.method, options.url)
+            if found is None:
+                return None
+            # Asked for once and handed on: each look at the current context costs 0.3 µs.
+            context = context_api.get_current()
+            if context and not is_instrumentation_enabled():
+                return None
+            changes = self._family.changes(client, options, self._wanted.provider)
+            if changes is not None:
+                return self._begin(client, args, kwargs, options, found, context, changes)
+        return None
+
+    def _begin(
+        self,
+        client: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Any,
+        found: tuple[Operation, str | None],
+        context: Context,
+        changes: dict[str, Any],
+    ) -> Call:
+        operation, resource = found
+        body = _body(options)
+        server = self._servers.of(client, options.url)
+        streams = kwargs.get("stream") is True
+        attributes = _request_attributes(operation, resource, body, server.attributes)
+        if streams:
+            attributes[semconv.REQUEST_STREAM] = True
+        logger = self._wanted.event_logger()
+        keeps_content = self._wanted.keeps_content(logger)
+        said: Said = NOTHING_SAID
+        if keeps_content:
+            with _BEGIN:
+                said = self._policy.input_said(operation.input_content(body))
+        model = attributes.get(semconv.REQUEST_MODEL)
+        begun = nesting.begin_call(operation.name, context, attributes)
+        span = self._tracer.start_span(
+            operation.name if model is None else f"{operation.name} {model}",
+            begun.context,
+            SpanKind.CLIENT,
+            {**attributes, **self._policy.span_attributes(said)} if said else attributes,
+        )
+        begun.by(span)
+        if operation.name in INFERENCE:
+            nesting.count_inference(begun.context)
+        invocation = hidden = None
+        # Samplers thin out traces, and neither metrics nor events.
+        if span.is_recording() or logger is not None or self._wanted.metrics.is_on:
+            invocation = Invocation(
+                operation,
+                self._wanted,
+                span,
+                body,
+                attributes,
+                logger,
+                said if keeps_content else None,
+            )
+            asks = operation.usage_on_request and server.host.reports_usage_on_request
+            if streams and asks and body.get("stream") is True:
+                cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
+                asking = asking_for_usage(client, options, (cast_to, kwargs.get("stream_cls")))
+                if asking:
+                    changes = {**changes, **asking}
+                    hidden = UsageChunk()
+            if changes:
+                args, kwargs = _with_options(args, kwargs, _copied(options, changes))
+        call = Call(args, kwargs, invocation, hidden, streams=streams)
+        call.enter(context, span)
+        return call
+
+
+def _request_attributes(
+    operation: Operation, resource: str | None, body: Mapping[str, Any], server: Attributes
+) -> Attributes:
+    attributes: Attributes = {
+        semconv.OPERATION_NAME: operation.name,
+        **server,
+        **operation.constants,
+    }
+    if resource is not None and operation.resource_attribute is not None:
+        attributes[operation.resource_attribute] = resource
+    operation.request.read(body, attributes)
+    operation.more_from_request(body, attributes)
+    return attributes
+
+
+def _body(options: Any) -> Mapping[str, Any]:
+    body = options.json_data
+    if not isinstance(body, dict):
+        return {}
+    extra = getattr(options, "extra_json", None)
+    return {**body, **extra} if extra else cast("dict[str, Any]", body)
+
+
+def _copied(options: Any, changes: dict[str, Any]) -> Any:
+    # The caller's options may be used again, so they stay as they are. `copy` is the name before
+    # pydantic 2.
+    copy = getattr(options, "model_copy", None) or options.copy
+    return copy(update=changes)
+
+
+def _with_options(
+    args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if "options" in kwargs:
+        return args, {**kwargs, "options": options}
+    return (args[0], options, *args[2:]), kwargs
+
+
+def wrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
+    """`request` of a sync client, observed."""
+
+    @functools.wraps(original)
+    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = seam.begin(self, args, kwargs)
+        if call is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *call.args, **call.kwargs)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        finally:
+            call.leave()
+        call.returned(result)
+        return result
+
+    return request
+
+
+def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
+    """`request` of an async client, observed: the same with one `await`."""
+
+    @functools.wraps(original)
+    async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = seam.begin(self, args, kwargs)
+        if call is None:
+            return await original(self, *args, **kwargs)
+        try:
+            result = await original(self, *call.args, **call.kwargs)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        finally:
+            call.leave()
+        call.returned(result)
+        return result
+
+    return request
+
+
+# Instrumentors of the client libraries that are made by one generator, patched at their seam.
+
+_SEAMS = {"SyncAPIClient": wrapped, "AsyncAPIClient": awrapped}
+
+
+class ClientInstrumentor(LibraryInstrumentor):
+    """Instruments one client library of the generated kind; `defining` holds its seam."""
+
+    family: Family
+
+    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
+        """Patches `request` of the sync and the async client."""
+        seam = Seam(self.family, wanted)
+        for class_name, observed in _SEAMS.items():
+            patches.replace(
+                module,
+                f"{class_name}.request",
+                lambda original, observed=observed: observed(original, seam),
+            )
+        self.patch_more(module, patches)
+
+    def patch_more(self, module: ModuleType, patches: Patches) -> None:
+        """Further patches that a library needs beside the seam."""

@@ -1,0 +1,313 @@
+"""The one place that decides on recording content, and where: on spans, on log events, or nowhere.
+
+Content is messages, system instructions, tool definitions, arguments, results, and the texts of
+exceptions; bodies of files and images in them are recorded nowhere (`bodies.py`).
+
+*Said* is content at the moment when it was read, as JSON by the name of its attribute:
+what the program does with its objects afterwards doesn't change it. Spans carry that JSON, events
+the structure that it stands for.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get
+from agentpulse_instrumentation._media import without_bodies
+
+# Content in the JSON of the GenAI conventions: messages and their parts, instructions, tools.
+#
+# Providers describe how their requests and answers read as messages (`openai/content.py`,
+# `anthropic/content.py`); nothing of that runs unless the policy (`policy.py`) has a use for it.
+
+
+def text_part(content: str) -> Part:
+    """A part that is text."""
+    return {"type": "text", "content": content}
+
+
+def tool_call_part(name: str, call_id: Any, arguments: Any) -> Part:
+    """A tool call that the model asks for; arguments in JSON text are told as their object."""
+    part: Part = {"type": "tool_call", "name": name}
+    if isinstance(call_id, str):
+        part["id"] = call_id
+    if arguments is not None:
+        part["arguments"] = parsed(arguments)
+    return part
+
+
+def tool_response_part(call_id: Any, response: Any) -> Part:
+    """A tool's answer that goes back to the model."""
+    part: Part = {"type": "tool_call_response", "response": response}
+    if isinstance(call_id, str):
+        part["id"] = call_id
+    return part
+
+
+_MODALITIES = {
+    "image": "image",
+    "image_url": "image",
+    "input_image": "image",
+    "computer_screenshot": "image",
+    "audio": "audio",
+    "audio_url": "audio",
+    "input_audio": "audio",
+    "video": "video",
+    "video_url": "video",
+    "input_video": "video",
+    "document": "document",
+    "document_url": "document",
+    "file": "document",
+    "input_file": "document",
+    "media": "document",
+}
+"""By the type of a part, in the forms of OpenAI, Anthropic, Mistral, Gemini and LangChain."""
+_UNTYPED = ("image", "document", "video", "audio", "inline_data", "inlineData")
+"""Fields by which Bedrock's and Gemini's parts are known, which have no type."""
+_DATA = ("data", "base64", "file_data", "bytes")
+_ADDRESSES = (
+    *("url", "image_url", "file_url", "audio_url", "video_url", "document_url"),
+    *("uri", "file_uri"),
+)
+_FILES = ("file_id", "id")
+_MEDIA_TYPES = ("mime_type", "media_type", "mimeType")
+
+
+def media_part(block: Any) -> Part | None:
+    """An image, sound, video or document: its data, its address, or a file of the provider's.
+
+    None for a part of another type. The data leaves before anything is recorded (`bodies.py`).
+    """
+    kind = get(block, "type")
+    if kind is None:
+        kind = next((name for name in _UNTYPED if get(block, name) is not None), None)
+    if not isinstance(kind, str) or (kind not in _MODALITIES and kind not in _UNTYPED):
+        return None
+    inner = get(block, kind)
+    nodes = [node for node in (inner, get(inner, "source"), get(block, "source"), block) if node]
+    data, address = _first(nodes, _DATA, (str, bytes)), _first(nodes, _ADDRESSES)
+    if isinstance(inner, str):
+        # Some hosts have either in the same place.
+        is_address = kind.endswith("_url") or _IS_ADDRESS.match(inner)
+        data, address = (data, inner) if is_address else (inner, address)
+    data_url = next((each for each in (data, address) if _is_data_url(each)), None)
+    if data_url is not None:
+        data = data_url.partition(",")[2]
+    media_type = _media_type(nodes, data_url, kind)
+    part: Part = {"type": kind}
+    if data is not None:
+        part = {"type": "blob", "content": data}
+    elif address is not None:
+        part = {"type": "uri", "uri": address}
+    elif (file_id := _first(nodes, _FILES)) is not None:
+        part = {"type": "file", "file_id": file_id}
+    part["modality"] = _modality(kind, media_type)
+    return {**part, "mime_type": media_type} if media_type is not None else part
+
+
+_IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:data):")
+
+
+def _is_data_url(value: Any) -> bool:
+    return isinstance(value, str) and value[:5].lower() == "data:"
+
+
+def _media_type(nodes: list[Any], data_url: str | None, kind: str) -> str | None:
+    of_url = data_url[len("data:") :].partition(",")[0].partition(";")[0] if data_url else None
+    found = of_url or _first(nodes, _MEDIA_TYPES)
+    if found is None and (name := _first(nodes, ("format",))) is not None:
+        # `wav`, `png`, `pdf`, or LiteLLM's `application/pdf`.
+        family = _MODALITIES.get(kind, kind).replace("document", "application")
+        found = name if "/" in name else f"{family}/{name}"
+    return found
+
+
+def _modality(kind: str, media_type: str | None) -> str:
+    modality, family = _MODALITIES.get(kind, "document"), (media_type or "").partition("/")[0]
+    is_better = modality == "document" and family in ("image", "audio", "video")
+    return family if is_better else modality
+
+
+def _first(nodes: list[Any], names: tuple[str, ...], kind: Any = str) -> Any:
+    found = (get(node, name) for node in nodes for name in names)
+    return next((value for value in found if value and isinstance(value, kind)), None)
+
+
+def parsed(value: Any) -> Any:
+    """JSON text as what it stands for; anything else, and text that is no JSON, as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A function tool, flat: `{type, name, description, parameters}`."""
+    known = ("type", "name", "description", "parameters")
+    return {key: tool[key] for key in known if tool.get(key) is not None}
+
+
+_T = TypeVar("_T")
+Said = Mapping[str, str]
+
+CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+EVENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
+NOTHING_SAID: Said = {}
+
+_logger = logging.getLogger("agentpulse.instrumentation")
+_MODES = {
+    "NO_CONTENT": (False, False),
+    "SPAN_ONLY": (True, False),
+    "EVENT_ONLY": (False, True),
+    "SPAN_AND_EVENT": (True, True),
+}
+"""By mode: whether spans carry content, and whether events do."""
+_SWITCH = {"TRUE": True, "FALSE": False}
+_CONTENT = frozenset(
+    {
+        semconv.INPUT_MESSAGES,
+        semconv.OUTPUT_MESSAGES,
+        semconv.SYSTEM_INSTRUCTIONS,
+        semconv.TOOL_DEFINITIONS,
+    }
+)
+_INTEGERS = range(-(2**63), 2**63)
+"""What OTLP can send as a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPolicy:
+    """Where content may go. Every attribute with content is made here.
+
+    Attributes:
+        on_spans: Whether spans carry it.
+        on_events: Whether log events do, which only are emitted where `emits_events` is true.
+        emits_events: Whether the events of the conventions are wanted.
+    """
+
+    on_spans: bool = False
+    on_events: bool = False
+    emits_events: bool = False
+
+    @classmethod
+    def resolve(cls, capture_messages: bool | None) -> ContentPolicy:
+        """Content on spans or not, as asked for; where nothing is, what the standard variable says.
+
+        What a variable says that it can't mean is logged once in a process, and counts as unset.
+        """
+        on_spans, on_events = capture_messages is True, False
+        if capture_messages is None:
+            on_spans, on_events = _read(CONTENT_VARIABLE, _MODES) or _MODES["NO_CONTENT"]
+        wanted = _read(EVENT_VARIABLE, _SWITCH)
+        emits_events = on_events if wanted is None else wanted
+        return cls(on_spans, on_events and emits_events, emits_events)
+
+    def silenced(self) -> ContentPolicy:
+        """The same without any content."""
+        return replace(self, on_spans=False, on_events=False)
+
+    def input_said(self, content: InputContent) -> Said:
+        """The request's content; empty where no content may go anywhere."""
+        values = {
+            semconv.INPUT_MESSAGES: content.messages,
+            semconv.SYSTEM_INSTRUCTIONS: content.system,
+            semconv.TOOL_DEFINITIONS: content.tools,
+        }
+        return {name: _dumps(value) for name, value in values.items() if value and self._captures}
+
+    def output_said(self, messages: list[Message]) -> Said:
+        """The answer's content; empty where no content may go anywhere."""
+        return {semconv.OUTPUT_MESSAGES: _dumps(messages)} if messages and self._captures else {}
+
+    def span_attributes(self, said: Said) -> Said:
+        """What of it spans carry."""
+        return said if self.on_spans else NOTHING_SAID
+
+    def span_attribute(self, name: str, value: object) -> Said:
+        """A span's attribute that holds content as JSON; none where the policy forbids it."""
+        return {name: _dumps(value)} if self.on_spans else NOTHING_SAID
+
+    def span_text(self, name: str, text: str) -> Said:
+        """A span's attribute that is content as it is; none where the policy forbids it."""
+        return {name: without_bodies(text)} if self.on_spans else NOTHING_SAID
+
+    def span_error_text(self, error: BaseException) -> str | None:
+        """What the exception says. APIs echo prompts in their errors, so it is content too."""
+        return _text_of(error) if self.on_spans else None
+
+    def event_attributes(self, of_span: Mapping[str, Any], said: Said) -> dict[str, Any]:
+        """The attributes of an event that says what a span does; content in its structure."""
+        attributes = {name: value for name, value in of_span.items() if name not in _CONTENT}
+        if not self.on_events:
+            # The program's own words, though the conventions have them among the parameters.
+            attributes.pop(semconv.REQUEST_STOP_SEQUENCES, None)
+        else:
+            for name, text in said.items():
+                attributes[name] = json.loads(text, parse_int=_integer)
+        return attributes
+
+    def exception_attributes(self, error: BaseException) -> dict[str, Any]:
+        """The attributes of an event that tells of an exception."""
+        kind = type(error)
+        is_builtin = kind.__module__ == "builtins"
+        name = kind.__qualname__ if is_builtin else f"{kind.__module__}.{kind.__qualname__}"
+        if not self.on_events:
+            return {semconv.EXCEPTION_TYPE: name}
+        return {
+            semconv.EXCEPTION_TYPE: name,
+            semconv.EXCEPTION_MESSAGE: _text_of(error),
+            semconv.EXCEPTION_STACKTRACE: without_bodies(
+                "".join(traceback.format_exception(error))
+            ),
+        }
+
+    @property
+    def _captures(self) -> bool:
+        return self.on_spans or self.on_events
+
+
+def _read(variable: str, words: Mapping[str, _T]) -> _T | None:
+    text = os.environ.get(variable, "").strip()
+    if text and text.upper() not in words:
+        _say_once(variable, text, ", ".join(words))
+    return words.get(text.upper())
+
+
+@functools.cache
+def _say_once(variable: str, text: str, words: str) -> None:
+    _logger.warning("%s is %r, which has no effect; it takes one of %s.", variable, text, words)
+
+
+def _text_of(error: BaseException) -> str:
+    # Its class may be the user's, whose `__str__` may raise.
+    try:
+        return without_bodies(str(error))
+    except Exception:  # noqa: BLE001  # the call is told of all the same
+        return f"<{type(error).__name__}>"
+
+
+def _dumps(value: object) -> str:
+    # Values come from JSON; what is none of it (a file handle in a hand-made body) is told by its
+    # type alone.
+    return json.dumps(
+        without_bodies(value),
+        ensure_ascii=False,
+        separators=(",", ":"),
+        default=lambda odd: type(odd).__name__,
+    )
+
+
+def _integer(text: str) -> int | str:
+    number = int(text)
+    return number if number in _INTEGERS else text

@@ -1,0 +1,147 @@
+"""Who answers at an address: the provider's name, and whether its streams report usage when asked.
+
+OpenAI-compatible hosts are reached with the openai client, and some offer Anthropic's API too, so
+the address says more than the client library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from agentpulse_instrumentation import _semconv as semconv
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The server side of a client. `provider` is None where the address doesn't tell."""
+
+    address: str | None
+    port: int | None
+    provider: str | None
+    reports_usage_on_request: bool
+
+
+class Server:
+    """What a client's calls have in common: where they go, and what that is called on a span."""
+
+    __slots__ = ("attributes", "base_url", "host")
+
+    def __init__(self, base_url: object, host: Host, provider: str) -> None:
+        self.base_url = base_url
+        self.host = host
+        self.attributes: dict[str, str | int] = {semconv.PROVIDER_NAME: provider}
+        if host.address is not None and host.port is not None:
+            self.attributes[semconv.SERVER_ADDRESS] = host.address
+            self.attributes[semconv.SERVER_PORT] = host.port
+
+
+class Servers:
+    """The servers of the clients seen so far."""
+
+    __slots__ = ("_known", "_provider")
+
+    def __init__(self, provider: Callable[[Any, Host], str]) -> None:
+        """`provider` names the provider of a client at a host."""
+        self._provider = provider
+        self._known: WeakKeyDictionary[object, Server] = WeakKeyDictionary()
+
+    def of(self, client: Any, url: str) -> Server:
+        """The server that a request of `client` to `url` goes to."""
+        if url.startswith(("http://", "https://")):
+            host = host_at(url)
+            return Server(url, host, self._provider(client, host))
+        base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
+        server = self._known.get(client)
+        # A client's base URL can be set anew; then the object is another one.
+        if server is None or server.base_url is not base_url:
+            host = host_at(str(base_url))
+            server = Server(base_url, host, self._provider(client, host))
+            self._known[client] = server
+        return server
+
+
+# By the end of the host name: (provider, whether chat streams report their usage when asked by
+# `stream_options.include_usage`). The flag is set only where the provider's API reference documents
+# it, as an unknown parameter could be refused, and never where the usage comes by itself
+# (OpenRouter, Together): that is the caller's to see.
+_PROVIDERS: dict[str, tuple[str, bool]] = {
+    "api.openai.com": ("openai", True),
+    "chatgpt.com": ("openai", False),
+    "openai.azure.com": ("azure.ai.openai", False),
+    "cognitiveservices.azure.com": ("azure.ai.openai", False),
+    "services.ai.azure.com": ("azure.ai.openai", False),
+    "inference.ai.azure.com": ("azure.ai.inference", False),
+    "api.anthropic.com": ("anthropic", False),
+    "api.deepseek.com": ("deepseek", True),
+    "api.groq.com": ("groq", True),
+    "api.mistral.ai": ("mistral_ai", False),
+    "api.x.ai": ("x_ai", True),
+    "api.perplexity.ai": ("perplexity", False),
+    "openrouter.ai": ("openrouter", False),
+    "api.together.xyz": ("together", False),
+    "api.together.ai": ("together", False),
+    "api.fireworks.ai": ("fireworks", True),
+    "api.cerebras.ai": ("cerebras", True),
+    "api.moonshot.ai": ("moonshot_ai", True),
+    "api.moonshot.cn": ("moonshot_ai", True),
+    "api.cohere.com": ("cohere", False),
+    "api.cohere.ai": ("cohere", False),
+    "generativelanguage.googleapis.com": ("gcp.gemini", False),
+    "aiplatform.googleapis.com": ("gcp.vertex_ai", False),
+    "amazonaws.com": ("aws.bedrock", False),
+    "api.aws": ("aws.bedrock", False),
+    "ml.cloud.ibm.com": ("ibm.watsonx.ai", False),
+    "ollama.com": ("ollama", False),
+    "router.huggingface.co": ("huggingface", False),
+    "azuredatabricks.net": ("databricks", False),
+    "cloud.databricks.com": ("databricks", False),
+    "snowflakecomputing.com": ("snowflake", False),
+    "api.cloudflare.com": ("cloudflare", False),
+    "integrate.api.nvidia.com": ("nvidia", False),
+    "models.github.ai": ("github", False),
+    "api.z.ai": ("zai", False),
+    "api.writer.com": ("writer", False),
+    "api.voyageai.com": ("voyageai", False),
+    "inference.crusoecloud.com": ("crusoe", False),
+}
+_OLLAMA_PORT = 11434
+_UNKNOWN = Host(None, None, None, reports_usage_on_request=False)
+
+
+def host_at(url: str) -> Host:
+    """The host of an address."""
+    parts = urlsplit(url)
+    name = parts.hostname
+    if name is None:
+        return _UNKNOWN
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    provider, reports_usage = _provider(name, port, parts.path)
+    return Host(name, port, provider, reports_usage)
+
+
+def _provider(name: str, port: int, path: str) -> tuple[str | None, bool]:
+    if name.endswith("services.ai.azure.com") and path.startswith("/models"):
+        return "azure.ai.inference", False
+    if name.endswith(".openai.azure.com") and path.startswith("/openai/v1"):
+        # The versionless API has the parameter; the dated ones got it at dates of their own.
+        return "azure.ai.openai", True
+    labels = name.split(".")
+    for first in range(len(labels)):
+        found = _PROVIDERS.get(".".join(labels[first:]))
+        if found is not None:
+            return found
+    return ("ollama" if port == _OLLAMA_PORT else None), False
+
+
+def class_provider(client: object, by_class_name: dict[str, str], default: str) -> str:
+    """The provider that a client's class stands for, where its address doesn't tell."""
+    for base in type(client).__mro__:
+        found = by_class_name.get(base.__name__)
+        if found is not None:
+            return found
+    declared = getattr(type(client), "_gen_ai_provider_name", None)
+    return declared if isinstance(declared, str) else default

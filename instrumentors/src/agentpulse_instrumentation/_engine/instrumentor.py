@@ -1,0 +1,323 @@
+"""Instrumentors that patch a library when it is imported, and take every patch back.
+
+Nothing is imported for the user: a library that is loaded already is patched at once, any other by
+an import hook on the module that defines what is patched (`import openai` alone loads no resource
+modules). Hooks can't be unregistered, so each asks whether it is still wanted.
+
+A library that can't be patched as a whole isn't patched at all, and raises into nobody: neither
+into the user's import nor into `instrument()`. It is warned of once, and is in `not_recorded`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any, Protocol, cast
+from weakref import ReferenceType, ref
+
+from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import Tracer, TracerProvider
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.content import ContentPolicy
+from agentpulse_instrumentation._engine.events import EventLogger, Events
+from agentpulse_instrumentation._engine.metrics import Metrics
+from agentpulse_instrumentation._engine.patching import (
+    Library,
+    Patches,
+    is_imported,
+    is_missing,
+    when_imported,
+)
+from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._version import VERSION
+
+# The kill switch: AGENTPULSE_ENABLED, and OTEL_SDK_DISABLED, which is OpenTelemetry's own.
+
+ENABLED_VARIABLE = "AGENTPULSE_ENABLED"
+OTEL_SDK_DISABLED = "OTEL_SDK_DISABLED"
+
+_logger = logging.getLogger("agentpulse.instrumentation")
+_ON = ("true", "1", "yes", "on", "")
+_OFF = ("false", "0", "no", "off")
+_warned: set[str] = set()
+
+
+def is_enabled(argument: bool | None) -> bool:
+    """Whether anything may be instrumented: by this argument, else by AGENTPULSE_ENABLED, else yes.
+
+    OTEL_SDK_DISABLED always counts. A variable that can't be read switches off, and is logged once.
+    """
+    if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+        return False
+    if argument is not None:
+        return argument
+    given = os.environ.get(ENABLED_VARIABLE, "").strip().lower()
+    if given not in (*_ON, *_OFF) and given not in _warned:
+        _warned.add(given)
+        _logger.warning(
+            "Nothing is instrumented: %s is %r; expected true or false.", ENABLED_VARIABLE, given
+        )
+    return given in _ON
+
+
+# What is still open when recording stops: answers that nobody read to their end, or closed.
+#
+# Their spans end then, with what came until then, so that no call is lost with the process.
+
+_LEAVE = shield("end what is unfinished")
+
+
+class Leavable(Protocol):
+    """Something whose span ends when it is left."""
+
+    def left(self) -> None:
+        """Nobody will go on with it."""
+
+
+class Unfinished:
+    """The open answers of one `instrument()`, held weakly. Any thread may add and discard."""
+
+    __slots__ = ("_things",)
+
+    def __init__(self) -> None:
+        self._things: dict[int, ReferenceType[Leavable]] = {}
+
+    def add(self, thing: Leavable) -> None:
+        """Notes a thing that is open from now on, until it is discarded."""
+        self._things[id(thing)] = ref(thing)
+
+    def discard(self, thing: Leavable) -> None:
+        """Forgets it, as whoever adds must do no later than when it is finalized."""
+        self._things.pop(id(thing), None)
+
+    def leave(self) -> None:
+        """Leaves all of them. In a forked child, those of its parent end nothing by that."""
+        for reference in list(self._things.values()):
+            thing = reference()
+            if thing is not None:
+                # One that can't be ended keeps no other open.
+                with _LEAVE:
+                    thing.left()
+
+
+_PATCH = shield("patch a library")
+
+
+class Wanted:
+    """One `instrument()` that holds: what is recorded for it, until it is taken back."""
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        provider: TracerProvider | None,
+        policy: ContentPolicy,
+        metrics: Metrics,
+        events: Events,
+    ) -> None:
+        self.tracer = tracer
+        self.provider = provider
+        """Where the spans go, as given; None for the global provider."""
+        self.policy = policy
+        self.metrics = metrics
+        self._events = events if policy.emits_events else None
+        self.patches: dict[str, Patches] = {}
+        """By the name of the library, in the order in which they are put on."""
+        self.unfinished = Unfinished()
+        self.active = True
+        """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
+
+    def event_logger(self) -> EventLogger | None:
+        """Where the events of a call that begins now go; None where none are wanted or taken."""
+        return None if self._events is None else self._events.logger()
+
+    def keeps_content(self, logger: EventLogger | None) -> bool:
+        """Whether there is a use for the content of a call whose events go to that logger."""
+        return self.policy.on_spans or (self.policy.on_events and logger is not None)
+
+
+class LibraryInstrumentor(BaseInstrumentor):
+    """Instruments one library.
+
+    `instrument()` takes `tracer_provider`, `meter_provider` and `logger_provider` (default: the
+    global ones, where there are any, also those that are set later) and `capture_messages`, which
+    is about spans (default: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says what spans and
+    events carry, else nothing). Switched off, by `enabled=False`, AGENTPULSE_ENABLED or
+    OTEL_SDK_DISABLED, it does nothing.
+    """
+
+    library: str
+    """The name of the library that is instrumented."""
+    supported: str
+    """Its package and the versions that are tested, as a requirement."""
+    defining: str
+    """The module whose import is waited for."""
+    also: tuple[str, ...] = ()
+    """Further modules that are patched, each when it is imported, if ever."""
+    companions: tuple[Library, ...] = ()
+    """What is patched beside the library, where it is installed. One that can't be patched costs
+    itself alone, and none is patched without the library."""
+
+    _wanted: Wanted | None = None
+    _hooked: frozenset[str] = frozenset()
+    _problems: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether calls are recorded now, and all of them as they should be.
+
+        The library is imported, and each of its patches is on, also those of its companions.
+        """
+        wanted = self._wanted
+        return (
+            wanted is not None
+            and wanted.active
+            and bool(wanted.patches.get(self.library))
+            and not self._problems
+        )
+
+    @property
+    def not_recorded(self) -> Mapping[str, str]:
+        """What the last `instrument()` could not patch, and why, by the name of the library.
+
+        For example `{"langgraph": "1.4.0 is not recorded: 0 of 1 patches could be put on, because
+        …"}`. A library that isn't installed is no fault, and isn't in it.
+        """
+        return MappingProxyType(dict(self._problems))
+
+    @classmethod
+    def libraries(cls) -> tuple[Library, ...]:
+        """What is patched: the library, and its companions."""
+        itself = Library(cls.library, cls.supported, (cls.defining, *cls.also))
+        return (itself, *cls.companions)
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """The library and the versions that are supported.
+
+        Without the companions, for the library is recorded whatever becomes of these.
+        """
+        return (self.supported,)
+
+    @abstractmethod
+    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
+        """Patches one of the modules, by way of `patches`."""
+
+    def instrument_if_installed(self, **kwargs: Any) -> None:
+        """As `instrument`, but passes over a library that isn't installed, without logging it.
+
+        Another version than those supported is warned of, once, and is in `not_recorded`.
+        """
+        itself = self.libraries()[0]
+        if self.is_instrumented_by_opentelemetry or itself.installed() is None:
+            return
+        self._problems = {}
+        if not self._is_unsupported(itself):
+            self.instrument(skip_dep_check=True, **kwargs)
+
+    def instrument(self, **kwargs: Any) -> None:
+        """As every `BaseInstrumentor`, unless AgentPulse is switched off now.
+
+        Where nothing could be patched, it may be tried again.
+        """
+        if is_enabled(kwargs.pop("enabled", None)):
+            super().instrument(**kwargs)
+            wanted = self._wanted
+            self._is_instrumented_by_opentelemetry = wanted is not None and wanted.active
+
+    def _instrument(self, **kwargs: Any) -> None:
+        provider = cast("TracerProvider | None", kwargs.get("tracer_provider"))
+        scope = f"agentpulse_instrumentation.{self.library}"
+        tracer = trace.get_tracer(
+            scope, VERSION, tracer_provider=provider, schema_url=semconv.SCHEMA_URL
+        )
+        policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
+        metrics = Metrics(scope, cast("MeterProvider | None", kwargs.get("meter_provider")))
+        events = Events(scope, cast("LoggerProvider | None", kwargs.get("logger_provider")))
+        wanted = self._wanted = Wanted(tracer, provider, policy, metrics, events)
+        self._problems = {}
+        atexit.register(wanted.unfinished.leave)
+        for library in self.libraries():
+            with _PATCH:
+                # The version of the library itself was checked, or is wanted whatever it is.
+                if library.name == self.library or not self._is_unsupported(library):
+                    self._patch_when_imported(library, wanted)
+
+    def _patch_when_imported(self, library: Library, wanted: Wanted) -> None:
+        wanted.patches[library.name] = Patches(library)
+        for name in library.modules:
+            if is_missing(name):
+                self._fail(library, f"{name} is missing")
+            # Once per process: a later instrument() finds the hook still waiting.
+            elif name not in self._hooked or is_imported(name):
+                self._hook(library, name)
+
+    def _hook(self, library: Library, name: str) -> None:
+        self._hooked |= {name}
+
+        def imported(module: ModuleType) -> None:
+            self._hooked -= {name}
+            with _PATCH:
+                self._patch(library, module)
+
+        when_imported(name, imported)
+
+    def _patch(self, library: Library, module: ModuleType) -> None:
+        wanted = self._wanted
+        if wanted is None or not wanted.active or library.name in self._problems:
+            return
+        patches = wanted.patches[library.name]
+        problem = patches.put_on(module, lambda: self.patch(module, patches, wanted))
+        if problem is not None:
+            self._fail(library, problem)
+
+    def _is_unsupported(self, library: Library) -> bool:
+        installed = library.installed()
+        if installed is None or library.supports(installed):
+            return False
+        self._fail(library, f"{library.specifier} is supported")
+        return True
+
+    def _fail(self, library: Library, problem: str) -> None:
+        """Leaves a library as it was, and says so once."""
+        if library.name in self._problems:
+            return
+        problems = {**self._problems, library.name: _not_recorded(library, problem)}
+        if library.name != self.library:
+            if self._wanted is not None and library.name in self._wanted.patches:
+                self._wanted.patches[library.name].undo()
+        else:
+            for each in self.companions:
+                if each.installed() is not None:
+                    text = _not_recorded(each, f"it needs {self.library}, which isn't")
+                    problems.setdefault(each.name, text)
+            if self._wanted is not None:
+                self._end(self._wanted)
+            self._is_instrumented_by_opentelemetry = False
+        self._problems = problems
+        warning = f"{library.package} {problems[library.name]}."
+        if warning not in _warned:
+            _warned.add(warning)
+            _logger.warning("%s Install another version of it, or update agentpulse.", warning)
+
+    def _uninstrument(self, **_kwargs: Any) -> None:
+        if self._wanted is not None:
+            self._end(self._wanted)
+
+    def _end(self, wanted: Wanted) -> None:
+        for patches in wanted.patches.values():
+            patches.undo()
+        wanted.unfinished.leave()
+        # Whoever still holds a wrapper passes through it.
+        wanted.active = False
+        atexit.unregister(wanted.unfinished.leave)
+
+
+def _not_recorded(library: Library, problem: str) -> str:
+    return f"{library.installed() or 'of an unknown version'} is not recorded: {problem}"

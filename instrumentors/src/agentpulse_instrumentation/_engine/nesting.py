@@ -1,0 +1,215 @@
+"""Which layer of a stack tells of a call of a model: the innermost one that is instrumented.
+
+Frameworks run a provider's client underneath. Such an outer layer says where it is at work by
+entering a `Place`; a recorded call that begins there takes the place's parent and facts, and marks
+it as told of. The outer layer then makes no span for the call of its own, so one call is one span.
+
+Places live in a context variable of their own. They are closed rather than taken off it, because
+frameworks tell of the end of an asynchronous run in another task, where taking off has no effect:
+a closed place is passed over, and forgotten with the next that is entered.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, get_current_span, set_span_in_context
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.operation import Attributes
+
+# How many models and tools a run of an agent calls: itself, and not by another agent inside it.
+#
+# The count travels in OpenTelemetry's context. What a tool calls by itself is the tool's doing:
+# calls of models in there are still the agent's, other tools are not.
+
+_KEY = context_api.create_key("agentpulse-agent")
+
+
+class AgentCalls:
+    """The calls of one run, failed ones included. Threads and signal handlers may add to it."""
+
+    __slots__ = ("_inference", "_tools")
+
+    def __init__(self) -> None:
+        # Taking the next number is one step, so there is no lock that a handler could wait for.
+        self._inference, self._tools = itertools.count(), itertools.count()
+
+    def count_inference(self) -> None:
+        """A model is called."""
+        next(self._inference)
+
+    def count_tool(self) -> None:
+        """A tool is called."""
+        next(self._tools)
+
+    def totals(self) -> tuple[int, int]:
+        """How many models and how many tools; to be asked once, when the run is over."""
+        return next(self._inference), next(self._tools)
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Where something happens: in an agent's run, and maybe in a tool that it called."""
+
+    calls: AgentCalls
+    is_in_tool: bool = False
+
+    def in_tool(self) -> Inside:
+        """A tool is called here: counts it, unless another one called it."""
+        if not self.is_in_tool:
+            self.calls.count_tool()
+        return replace(self, is_in_tool=True)
+
+
+def inside(context: Context) -> Inside | None:
+    """Where what happens in a context happens; None where that is in no agent."""
+    found = context.get(_KEY)
+    return found if isinstance(found, Inside) else None
+
+
+def within(place: Inside | None, context: Context) -> Context:
+    """The context for what happens there."""
+    return context if place is None else context_api.set_value(_KEY, place, context)
+
+
+def count_inference(context: Context) -> None:
+    """A model is called in a context."""
+    place = inside(context)
+    if place is not None:
+        place.calls.count_inference()
+
+
+class Place:
+    """Where an outer layer is at work.
+
+    Args:
+        ambient: The context in which the layer began.
+        parent: The span that calls made here belong to; None for the current one of `ambient`.
+        facts: Attributes that a recorded call made here takes over, where it has none of the name.
+        operation: Where the layer's work is a call of a model: its operation. It is told of by a
+            recorded call of that kind.
+        model: The one model whose call this is. A call of another one has nothing to do with it,
+            and only one call is made here.
+    """
+
+    __slots__ = (
+        *("_ambient", "_seen", "around", "facts", "model"),
+        *("open", "operation", "tellers", "told"),
+    )
+
+    def __init__(
+        self,
+        ambient: Context,
+        parent: Span | None = None,
+        facts: Attributes | None = None,
+        *,
+        operation: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        self._seen = get_current_span(ambient)
+        self._ambient = ambient if parent is None else set_span_in_context(parent, ambient)
+        self.facts: Attributes = facts or {}
+        self.operation = operation
+        self.model = model
+        self.around: Place | None = None
+        self.open = True
+        self.told = False
+        """Whether a recorded call underneath tells of the layer's call."""
+        self.tellers: list[Span] = []
+        """The spans of those calls, as far as they have one from their start on."""
+
+    @property
+    def context(self) -> Context:
+        """The context of the layer's own span."""
+        return self._ambient
+
+    def context_in(self, ambient: Context) -> Context:
+        """The context of a call that is made here while `ambient` is the current one."""
+        # A span that was started since is nearer to the call than the layer's parent.
+        return self._ambient if get_current_span(ambient) is self._seen else ambient
+
+
+_current: ContextVar[Place | None] = ContextVar("agentpulse_place", default=None)
+
+
+def innermost() -> Place | None:
+    """The innermost place that is open here."""
+    place = _current.get()
+    while place is not None and not place.open:
+        place = place.around
+    return place
+
+
+def enter(place: Place) -> None:
+    """Makes it the innermost place of this thread or task, until it is closed."""
+    place.around = innermost()
+    _current.set(place)
+
+
+def leave(place: Place) -> None:
+    """Closes it, wherever this is called."""
+    place.open = False
+    if _current.get() is place:
+        _current.set(place.around)
+
+
+class Begun(NamedTuple):
+    """Where a recorded call is made: its parent context, and the layers whose call it is."""
+
+    context: Context
+    told: Sequence[Place] = ()
+
+    def by(self, span: Span) -> None:
+        """Lets these layers know the span that tells of the call."""
+        for place in self.told:
+            place.tellers.append(span)
+
+
+def begin_call(operation: str, context: Context, attributes: Attributes) -> Begun:
+    """A recorded call begins now, in the current `context`.
+
+    Adds what outer layers know of the call to its attributes. The layers whose call this is will
+    make no span of it.
+    """
+    place = innermost()
+    model = attributes.get(semconv.REQUEST_MODEL)
+    while place is not None and not (place.open and place.model in (None, model)):
+        place = place.around
+    if place is None:
+        return Begun(context)
+    for name, value in place.facts.items():
+        attributes.setdefault(name, value)
+    told = told_here(place, operation)
+    if place.model is not None:
+        place.open = False
+    return Begun(place.context_in(context), told)
+
+
+def told_here(place: Place | None, operation: str) -> list[Place]:
+    """Notes that there is a span of a call made here, which tells of the layers around it too.
+
+    Returns:
+        The layers that it tells of.
+    """
+    told: list[Place] = []
+    while place is not None and place.operation is not None:
+        if _tells_of(operation, place.operation):
+            place.told = True
+            told.append(place)
+        place = place.around
+    return told
+
+
+_GENERATES = ("chat", "text_completion", "generate_content")
+
+
+def _tells_of(operation: str, outer: str) -> bool:
+    # A chat model may embed its prompt to look it up in a cache; that is another call.
+    return operation == outer or (operation in _GENERATES and outer in _GENERATES)

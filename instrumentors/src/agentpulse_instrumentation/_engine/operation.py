@@ -1,0 +1,346 @@
+"""What a provider describes: an operation of its API, once, for every way to call it.
+
+*Operation*: one kind of call (chat, embeddings, …): which request fields and which answer fields
+become which attributes, and functions for what a path can't say.
+*Accumulator*: rebuilds from the chunks of a stream what the plain call would have answered, so
+that one description of the answer serves both.
+*Routes*: which operation an HTTP method and path stand for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+# Reading requests and answers by tables of paths.
+#
+# A node is a JSON object: a dict, or the pydantic model a client library made of one. Paths are
+# read from the `__dict__` of a model, because asking a model for an attribute it lacks costs 3 µs
+# and dumping it more.
+
+Value = str | bool | int | float | list[str]
+Convert = Callable[[Any], Value | None]
+
+
+def text(value: Any) -> str | None:
+    """A non-empty string."""
+    return value if isinstance(value, str) and value else None
+
+
+def integer(value: Any) -> int | None:
+    """A whole number that is not a bool."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def count(value: Any) -> int | None:
+    """A whole number above zero: some parts of the usage are reported as 0 where none apply."""
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def double(value: Any) -> float | None:
+    """A number as a float, as the conventions ask for: `temperature=1` is 1.0."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def texts(value: Any) -> list[str] | None:
+    """A list of strings, or one string as a list."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        found = [item for item in cast("list[Any]", value) if isinstance(item, str)]
+        return found or None
+    return None
+
+
+# Values of exactly this type are what these conversions make of them (but for the empty text).
+_AS_IT_IS: Mapping[Convert, type] = {text: str, integer: int, double: float}
+
+
+class Table:
+    """Span attributes, each with the path it is read from and the conversion to its type.
+
+    A value of another type than the conversion expects sets nothing, so that an answer of a later
+    API version gives no attribute rather than a wrong one. Of two paths for one attribute the
+    later one wins.
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Mapping[str, tuple[str, Convert]]) -> None:
+        """Takes `{"usage.prompt_tokens": (attribute, conversion), …}`."""
+        own: dict[str, Any] = {}
+        for path, row in rows.items():
+            parent, _, rest = path.partition(".")
+            if rest:
+                own.setdefault(parent, {})[rest] = row
+            else:
+                own[parent] = row
+        self._rows: tuple[tuple[str, str, type | None, Any], ...] = tuple(
+            (name, "", None, Table(cast("dict[str, Any]", row)).read)
+            if isinstance(row, dict)
+            else (name, row[0], _AS_IT_IS.get(row[1]), row[1])
+            for name, row in own.items()
+        )
+
+    def read(self, node: Any, into: dict[str, Any]) -> None:
+        """Adds the attributes that `node` gives to `into`.
+
+        This runs for every object in every answer, so nothing is called for a field that has its
+        attribute's type already.
+        """
+        fields, extra = (node, None) if node.__class__ is dict else _fields(node)
+        for name, attribute, kind, convert in self._rows:
+            value = fields.get(name)
+            if value is None and extra:
+                value = extra.get(name)
+            if value.__class__ is kind:
+                if value != "":
+                    into[attribute] = value
+            elif value is None:
+                continue
+            elif not attribute:
+                convert(value, into)
+            elif (converted := convert(value)) is not None:
+                into[attribute] = converted
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def _fields(node: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    # Pydantic keeps the fields that a model does not declare apart: a compatible host's own
+    # figures are there.
+    try:
+        return node.__dict__, node.__pydantic_extra__
+    except AttributeError:
+        if isinstance(node, dict):
+            return cast("dict[str, Any]", node), None
+        return getattr(node, "__dict__", _NOTHING), None
+
+
+def get(node: Any, name: str) -> Any:
+    """The field `name` of a node, or None."""
+    fields, extra = (node, None) if node.__class__ is dict else _fields(node)
+    value = fields.get(name)
+    if value is None and extra:
+        return extra.get(name)
+    return value
+
+
+def items(node: Any, name: str) -> list[Any]:
+    """The list in the field `name` of a node; empty where there is none."""
+    value = get(node, name)
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+# What the conventions ask to know of an error, without its text.
+#
+# An error is an exception, or an answer with HTTP status 200 that reports one: a server that has
+# begun to answer has no other way to say that it failed.
+
+# A provider's code becomes an attribute as it is, so it must look like one and not like a sentence.
+_PROVIDERS = frozenset({"openai", "anthropic", "litellm"})
+"""Packages whose exceptions carry the provider's code."""
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_STATUSES = range(400, 600)
+UNKNOWN = "_OTHER"
+"""The conventions' word for an error that has no code."""
+
+
+def error_type(error: BaseException) -> str:
+    """`error.type` by the conventions: the provider's own code, else the exception's class name.
+
+    openai puts the code on the exception (`code`, `type`), anthropic the type of its error
+    envelope (`type`, older versions only in the body). The same fields of anybody else's exception
+    may hold what was said.
+    """
+    if not any(each.__module__.partition(".")[0] in _PROVIDERS for each in type(error).__mro__):
+        return type(error).__name__
+    code = _code(_own(error, "code"), _own(error, "type"), _body_type(error))
+    if code is None and http_status(error) is None:
+        # What a stream reports after its start.
+        code = _status(_own(error, "code"))
+    return code or type(error).__name__
+
+
+def reported_error(answer: Any) -> str | None:
+    """The `error.type` of an answer, or of an event of one, that reports an error; else None.
+
+    OpenAI and Anthropic have an object `error`, vLLM is one itself; OpenRouter reports an error of
+    the provider behind it in the choice that it ended.
+    """
+    error = get(answer, "error")
+    if error:
+        return _reported(error)
+    if "error" in (get(answer, "type"), get(answer, "object")):
+        return _reported(answer)
+    for choice in items(answer, "choices"):
+        error = get(choice, "error")
+        if error or get(choice, "finish_reason") == "error":
+            return _reported(error)
+    return None
+
+
+def _reported(error: Any) -> str:
+    code, kind = get(error, "code"), get(error, "type")
+    return _code(code, None if kind == "error" else kind) or _status(code) or UNKNOWN
+
+
+def _code(*candidates: Any) -> str | None:
+    for candidate in candidates:
+        if isinstance(candidate, str) and _CODE.fullmatch(candidate):
+            return candidate
+    return None
+
+
+def _status(code: Any) -> str | None:
+    """The HTTP status that some have as the code of an error."""
+    return str(code) if str(code).isdecimal() and int(code) in _STATUSES else None
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status of an API error, or None for one without (connection errors, time-outs)."""
+    status = _own(error, "status_code")
+    return status if isinstance(status, int) and status >= 400 else None
+
+
+def _own(error: BaseException, name: str) -> Any:
+    # Only the exception's own data: a property of a stranger's class could do anything.
+    return getattr(error, "__dict__", {}).get(name)
+
+
+def _body_type(error: BaseException) -> Any:
+    body = _own(error, "body")
+    if not isinstance(body, dict):
+        return None
+    envelope = cast("dict[str, Any]", body).get("error")
+    return cast("dict[str, Any]", envelope).get("type") if isinstance(envelope, dict) else None
+
+
+Attributes = dict[str, Any]
+Part = dict[str, Any]
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class InputContent:
+    """What a request says, in the order in which it was sent."""
+
+    messages: list[Message] = field(default_factory=list[Message])
+    system: list[Part] = field(default_factory=list[Part])
+    tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+class Accumulator(Protocol):
+    """The state of one stream. Called from one thread or task at a time."""
+
+    def __init__(self, keeps_content: bool) -> None:
+        """`keeps_content`: whether the text that passes is to be kept."""
+        ...
+
+    def add(self, chunk: Any) -> None:
+        """Takes one chunk, a model or a dict. Microseconds count here."""
+        ...
+
+    def answer(self) -> Mapping[str, Any] | Any | None:
+        """What the plain call would have returned, so far; None before the first chunk."""
+        ...
+
+    def is_complete(self) -> bool:
+        """Whether the provider said that the answer is over; usage alone says nothing of that."""
+        ...
+
+    def reported_usage(self) -> bool:
+        """Whether the provider said how many tokens the whole answer took."""
+        ...
+
+    def received_characters(self) -> int:
+        """How much text came, for the estimate of an answer whose usage never came."""
+        ...
+
+
+def _nothing(_body: Mapping[str, Any], _into: Attributes) -> None:
+    return None
+
+
+def _no_more(_answer: Any, _into: Attributes) -> None:
+    return None
+
+
+def _no_choices(_answer: Any) -> list[str | None]:
+    return []
+
+
+def _no_input(_body: Mapping[str, Any]) -> InputContent:
+    return InputContent()
+
+
+def _no_output(_answer: Any) -> list[Message]:
+    return []
+
+
+_EMPTY = Table({})
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of a provider's API. Functions read; they never change what they are given."""
+
+    name: str
+    """`gen_ai.operation.name`."""
+    request: Table = _EMPTY
+    """Attributes from the JSON body."""
+    more_from_request: Callable[[Mapping[str, Any], Attributes], None] = _nothing
+    answer: Table = _EMPTY
+    """Attributes from the answer."""
+    more_from_answer: Callable[[Any, Attributes], None] = _no_more
+    finish_reasons: Callable[[Any], list[str | None]] = _no_choices
+    """One per choice, in order; None for a choice that was never finished."""
+    failure: Callable[[Any], str | None] = reported_error
+    """The `error.type` of an answer that says, with HTTP status 200, that the call failed."""
+    constants: Mapping[str, str | bool] = field(default_factory=dict[str, "str | bool"])
+    """Attributes that every call of this operation has."""
+    accumulator: type[Accumulator] | None = None
+    """For operations that stream; a stream without one is timed and nothing more."""
+    input_content: Callable[[Mapping[str, Any]], InputContent] = _no_input
+    output_content: Callable[[Any], list[Message]] = _no_output
+    usage_on_request: bool = False
+    """Streams report their usage only when asked by `stream_options.include_usage`."""
+    resource_attribute: str | None = None
+    """The attribute that the id in the path becomes, for operations on one resource."""
+    estimates_usage: bool = False
+    """Whether text in and out is what is billed, so that missing usage can be estimated."""
+
+
+class Routes:
+    """Finds the operation of a request by its HTTP method and path.
+
+    Paths are written as the client library's resources write them (`/chat/completions`), with
+    `{id}` for a resource. A request may come with a query, without the leading slash, or as a full
+    URL (`client.post(...)`).
+    """
+
+    __slots__ = ("_exact", "_loose")
+
+    def __init__(self, operations: Iterable[tuple[str, str, Operation]]) -> None:
+        self._exact: dict[tuple[str, str], tuple[Operation, None]] = {}
+        self._loose: list[tuple[str, re.Pattern[str], Operation]] = []
+        for method, path, operation in operations:
+            self._exact[method, path] = operation, None
+            pattern = re.escape(path).replace(r"\{id\}", r"([A-Za-z0-9_.:-]+)")
+            self._loose.append(
+                (method, re.compile(rf"^(?:https?://[^?]*)?/?{pattern[1:]}/?$"), operation)
+            )
+
+    def find(self, method: str, url: str) -> tuple[Operation, str | None] | None:
+        """The operation and the resource's id in the path; None for a request that isn't ours."""
+        found = self._exact.get((method, url))
+        if found is not None:
+            return found
+        method, path = method.lower(), url.partition("?")[0]
+        for wanted, pattern, operation in self._loose:
+            if wanted == method and (match := pattern.match(path)):
+                return operation, match[1] if match.lastindex else None
+        return None

@@ -1,0 +1,315 @@
+"""The patches of a library: all of them are on, or none.
+
+A name that moved costs the one library that it was in. What was patched of that library until then
+is put back, and `Patches.problem` says which name it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, all_suffixes
+from importlib.metadata import PackageNotFoundError, version
+from os.path import exists, isdir, join
+from types import FunctionType, ModuleType
+from typing import Any, cast
+
+import wrapt
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+
+from agentpulse_instrumentation._shield import shield
+
+_UNDO = shield("take a patch back")
+_UNKNOWN = "an unknown version"
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A package that is patched as a whole, or not at all."""
+
+    name: str
+    supported: str
+    """The package and the versions that are tested, as a requirement."""
+    modules: tuple[str, ...]
+    """Those that are patched, each when it is imported."""
+
+    @property
+    def package(self) -> str:
+        """What is installed, by its name in a registry of packages."""
+        return Requirement(self.supported).name
+
+    @property
+    def specifier(self) -> str:
+        """The supported versions alone, such as `<2,>=1.0.0`."""
+        return str(Requirement(self.supported).specifier)
+
+    def installed(self) -> str | None:
+        """The version that is installed, without importing it; None where none is known."""
+        try:
+            return version(self.package) or _UNKNOWN
+        except PackageNotFoundError:
+            return None
+        except Exception:  # noqa: BLE001  # whatever reading a damaged installation raises
+            return _UNKNOWN
+
+    def supports(self, installed: str) -> bool:
+        """Whether a version is among those that are tested, or is none that can be compared."""
+        found = _parsed(installed)
+        specifier = Requirement(self.supported).specifier
+        return found is None or specifier.contains(found, prereleases=True)
+
+
+class _UnfitError(Exception):
+    """Something of the library isn't what it was."""
+
+
+class Patches:
+    """The patches of one library."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._on: list[Callable[[], None]] = []
+        """What takes each patch back that is on, oldest first."""
+        self._failures: list[str] = []
+        self._modules: dict[str, object] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._on)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the library can't be patched as a whole; None where all went well so far."""
+        if not self._failures:
+            return None
+        done, first = len(self._on), self._failures[0]
+        text = f"{done} of {done + len(self._failures)} patches could be put on"
+        # A class that moved takes all its methods with it.
+        others = len(set(self._failures)) - 1
+        more = f", and so on ({others} more)" if others else ""
+        return f"{text}{' and were taken back' if done else ''}, because {first}{more}"
+
+    def put_on(self, module: ModuleType, patch: Callable[[], None]) -> str | None:
+        """Patches a module, once; returns what kept it from being patched as a whole."""
+        this = object()
+        if self._modules.setdefault(module.__name__, this) is this:
+            with self._attempt(module.__name__):
+                patch()
+        return self.problem
+
+    def add(self, module: ModuleType, name: str, register: Callable[[], object]) -> None:
+        """Has the library itself put something into that list of its own."""
+        with self._attempt(f"{module.__name__}.{name}"):
+            listed = cast("list[object]", _attribute(module, name, module.__name__))
+            if not isinstance(cast("object", listed), list):
+                message = f"{module.__name__}.{name} is no list"
+                raise _UnfitError(message)
+            before = [*listed]
+            register()
+            added = [item for item in listed if not _holds(before, item)]
+            self._on.append(functools.partial(_take_out, listed, added))
+
+    def replace(
+        self,
+        module: ModuleType,
+        path: str,
+        make: Callable[[Any], Any],
+        *,
+        since: str | None = None,
+    ) -> None:
+        """Replaces a function, or the method of a class, by what `make` makes of it.
+
+        Args:
+            module: Where it is.
+            path: Its name there, such as `Client.request`.
+            make: Given the function, which takes the instance first where it is a method.
+            since: The version in which it came; before that, it is replaced where it is there.
+        """
+        with self._attempt(f"{module.__name__}.{path}"):
+            owner, known = cast("Any", module), module.__name__
+            *classes, name = path.split(".")
+            for each in classes:
+                owner, known = getattr(owner, each, None), f"{known}.{each}"
+                if not isinstance(owner, type):
+                    message = f"{known} is {'missing' if owner is None else 'no class'}"
+                    raise _UnfitError(message)
+            if since is not None and name not in vars(owner) and not self._is_from(since):
+                return
+            original = _attribute(owner, name, known)
+            replacement = make(_method(original) if isinstance(owner, type) else original)
+            _verify_kind(original, replacement, f"{known}.{name}")
+            setattr(owner, name, replacement)
+            self._on.append(functools.partial(_put_back, owner, name, original, replacement))
+
+    def undo(self) -> None:
+        """Puts the originals back, newest first; what somebody else replaced since is theirs."""
+        while self._on:
+            take_back = self._on.pop()
+            with _UNDO:
+                take_back()
+
+    def _is_from(self, since: str) -> bool:
+        installed = self._library.installed()
+        found = None if installed is None else _parsed(installed)
+        return found is not None and found >= Version(since)
+
+    @contextmanager
+    def _attempt(self, name: str) -> Generator[None]:
+        """Notes what goes wrong, and goes on: what can't be patched is named as far as known."""
+        try:
+            yield
+        except _UnfitError as error:
+            self._failures.append(str(error))
+        except Exception as error:  # noqa: BLE001  # whatever a library that changed raises
+            self._failures.append(f"{name} can't be patched ({type(error).__name__}: {error})")
+
+
+def _parsed(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def _attribute(owner: Any, name: str, known: str) -> Any:
+    """What stands in the owner itself by that name, unbound."""
+    if name not in vars(owner):
+        message = f"{known}.{name} is missing"
+        raise _UnfitError(message)
+    return cast("Any", vars(owner)[name])
+
+
+def _verify_kind(original: Any, replacement: Any, name: str) -> None:
+    """Fails where the replacement would be called in another way than the original was."""
+    if isinstance(original, staticmethod | classmethod | type) or not callable(original):
+        message = f"{name} is no function"
+        raise _UnfitError(message)
+    # Decorators of async functions are often sync, so only the innermost function tells. What is
+    # no function at all may be anything.
+    innermost = inspect.unwrap(original)
+    is_async = inspect.iscoroutinefunction(replacement)
+    if (
+        isinstance(innermost, FunctionType)
+        and inspect.iscoroutinefunction(innermost) is not is_async
+        and inspect.iscoroutinefunction(original) is not is_async
+    ):
+        message = f"{name} is {'not async any more' if is_async else 'async now'}"
+        raise _UnfitError(message)
+
+
+def _put_back(owner: Any, name: str, original: Any, replacement: Any) -> None:
+    if name in vars(owner) and vars(owner)[name] is replacement:
+        setattr(owner, name, original)
+
+
+def _take_out(listed: list[object], added: list[object]) -> None:
+    listed[:] = [item for item in listed if not _holds(added, item)]
+
+
+def _holds(items: list[object], item: object) -> bool:
+    """Whether that very object is one of the items."""
+    return any(each is item for each in items)
+
+
+def _method(original: Any) -> Callable[..., Any]:
+    """What is called with the instance first, whatever stands in the class.
+
+    Somebody else's wrapper may learn the instance only where it is bound.
+    """
+    if type(original) is FunctionType:
+        return original
+
+    @functools.wraps(original)
+    def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return original.__get__(instance, type(instance))(*args, **kwargs)
+
+    @functools.wraps(original)
+    async def acall(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return await original.__get__(instance, type(instance))(*args, **kwargs)
+
+    return acall if inspect.iscoroutinefunction(original) else call
+
+
+# Waits for modules: nothing is imported for the user.
+
+Then = Callable[[ModuleType], object]
+_WAITING = "_agentpulse_waiting"
+
+
+def when_imported(name: str, then: Then) -> None:
+    """Calls `then` with the module when it has been imported, now if it has been already.
+
+    This can't be taken back, so `then` asks whether it is still wanted. What it raises would fail
+    the user's import.
+    """
+    module = sys.modules.get(name)
+    if module is None:
+        # wrapt has no types for it.
+        wrapt.register_post_import_hook(then, name)  # pyright: ignore[reportUnknownMemberType]
+    elif not is_imported(name) and type(module.__spec__) in {ModuleSpec, _Importing}:
+        _wait_for(cast("ModuleSpec", module.__spec__), then)
+    else:
+        then(module)
+
+
+def is_imported(name: str) -> bool:
+    """Whether the module has been run: one that is being imported lacks some of its names."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return module is not None and not getattr(spec, "_initializing", False)
+
+
+def is_missing(name: str) -> bool:
+    """Whether the module's package is installed and has no such module; imports nothing.
+
+    False where that can't be known: only packages of plain files are looked through.
+    """
+    if name in sys.modules or not isinstance(__loader__, SourceFileLoader):
+        # Where this module is in an archive or compiled, so may be others, in ways of their own.
+        return False
+    package, *inside = name.split(".")
+    spec = PathFinder.find_spec(package)
+    folders = list((spec and spec.submodule_search_locations) or ())
+    if not folders or not all(map(isdir, folders)):
+        return False
+    # The empty one is that of a package.
+    endings = ("", *all_suffixes())
+    paths = [join(folder, *inside) for folder in folders]  # noqa: PTH118  # as below
+    return not any(exists(path + end) for path in paths for end in endings)  # noqa: PTH110  # pathlib's raises
+
+
+class _Importing(ModuleSpec):
+    """The spec of a module that is being imported: when that is over, the import notes it here.
+
+    An import hook would come too late, for the loader is at work.
+    """
+
+    @property
+    def _initializing(self) -> bool:
+        return vars(self)["_initializing"]
+
+    @_initializing.setter
+    def _initializing(self, value: bool) -> None:
+        vars(self)["_initializing"] = value
+        if not value:
+            _go_on(self)
+
+
+def _wait_for(spec: ModuleSpec, then: Then) -> None:
+    vars(spec).setdefault(_WAITING, []).append(then)
+    cast("Any", spec).__class__ = _Importing
+    if not vars(spec)["_initializing"]:
+        # Another thread was faster.
+        _go_on(spec)
+
+
+def _go_on(spec: ModuleSpec) -> None:
+    waiting: list[Then] = vars(spec).pop(_WAITING, [])
+    cast("Any", spec).__class__ = ModuleSpec
+    for then in waiting:
+        # An import that failed may be tried again.
+        when_imported(spec.name, then)

@@ -1,0 +1,194 @@
+"""How requests and answers of Anthropic's APIs read as messages of the GenAI conventions.
+
+Runs only where content is captured. Requests may hold dicts or the models of earlier answers;
+one-shot iterators are left alone, because reading them would take them from the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from agentpulse_instrumentation._engine.content import (
+    media_part,
+    parsed,
+    text_part,
+    tool_call_part,
+    tool_definition,
+    tool_response_part,
+)
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+
+_DELTA_TEXT = ("text", "thinking", "partial_json")
+
+
+def delta_characters(delta: Any) -> int:
+    """How much text a delta of a content block carries."""
+    return sum(len(said) for name in _DELTA_TEXT if isinstance(said := get(delta, name), str))
+
+
+def messages_input(body: Mapping[str, Any]) -> InputContent:
+    """The messages, the system prompt (apart from the history in this API) and the tools."""
+    system = body.get("system")
+    blocks = (
+        [system]
+        if isinstance(system, str)
+        else cast("list[Any]", system)
+        if isinstance(system, list)
+        else []
+    )
+    return InputContent(
+        [_message(message) for message in items(body, "messages")],
+        [
+            text_part(block if isinstance(block, str) else str(get(block, "text") or ""))
+            for block in blocks
+        ],
+        [_tool(tool) for tool in items(body, "tools")],
+    )
+
+
+def messages_output(answer: Any) -> list[Message]:
+    """The one message of the answer."""
+    parts = [_block(block) for block in items(answer, "content")]
+    return [{"role": "assistant", "parts": parts}] if parts else []
+
+
+def completion_input(body: Mapping[str, Any]) -> InputContent:
+    """The prompt of a legacy completion."""
+    prompt = body.get("prompt")
+    return InputContent(
+        [{"role": "user", "parts": [text_part(prompt)]}] if isinstance(prompt, str) else []
+    )
+
+
+def completion_output(answer: Any) -> list[Message]:
+    """The text of a legacy completion."""
+    said = get(answer, "completion")
+    return [{"role": "assistant", "parts": [text_part(said)]}] if isinstance(said, str) else []
+
+
+def _message(message: Any) -> Message:
+    content = get(message, "content")
+    if isinstance(content, str):
+        parts = [text_part(content)]
+    else:
+        parts = (
+            [_block(block) for block in cast("list[Any]", content)]
+            if isinstance(content, list)
+            else []
+        )
+    answers = parts and all(part["type"] == "tool_call_response" for part in parts)
+    return {"role": "tool" if answers else str(get(message, "role") or "user"), "parts": parts}
+
+
+def _tool(definition: Any) -> dict[str, Any]:
+    tool = cast("dict[str, Any]", definition) if isinstance(definition, dict) else {}
+    schema = {"parameters": tool["input_schema"]} if "input_schema" in tool else {}
+    kind = tool.get("type") or "function"
+    flat = tool_definition({**tool, **schema, "type": "function" if kind == "custom" else kind})
+    return {**flat, "name": flat.get("name") or str(kind)}
+
+
+def _block(block: Any) -> Part:
+    kind = get(block, "type")
+    read = _BLOCKS.get(kind) if isinstance(kind, str) else None
+    if read is not None:
+        return read(block)
+    if isinstance(kind, str) and kind.endswith("_tool_result"):
+        # The answer of a tool that the provider ran: web search, code execution, …
+        part: Part = {
+            "type": "server_tool_call_response",
+            "server_tool_call_response": {"type": kind},
+        }
+        return (
+            {**part, "id": get(block, "tool_use_id")}
+            if isinstance(get(block, "tool_use_id"), str)
+            else part
+        )
+    return media_part(block) or {"type": str(kind or "unknown")}
+
+
+def _text(block: Any) -> Part:
+    return text_part(str(get(block, "text") or ""))
+
+
+def _thinking(block: Any) -> Part:
+    return {"type": "reasoning", "content": str(get(block, "thinking") or "")}
+
+
+def _tool_use(block: Any) -> Part:
+    return tool_call_part(str(get(block, "name") or ""), get(block, "id"), get(block, "input"))
+
+
+def _tool_result(block: Any) -> Part:
+    content = get(block, "content")
+    if isinstance(content, list):
+        blocks = cast("list[Any]", content)
+        is_text = all(get(block, "type") == "text" for block in blocks)
+        content = _joined(blocks) if is_text else [_block(block) for block in blocks]
+    return tool_response_part(get(block, "tool_use_id"), content)
+
+
+def _server_tool_use(block: Any) -> Part:
+    name = str(get(block, "name") or "")
+    call = {"type": name, "input": parsed(get(block, "input"))}
+    part: Part = {"type": "server_tool_call", "name": name, "server_tool_call": call}
+    return {**part, "id": get(block, "id")} if isinstance(get(block, "id"), str) else part
+
+
+def _document(block: Any) -> Part:
+    source = get(block, "source")
+    content = get(source, "content")
+    if isinstance(content, str):
+        return text_part(content)
+    if isinstance(content, list):
+        return text_part(_joined(cast("list[Any]", content)))
+    return media_part(block) or {"type": "document"}
+
+
+def _joined(blocks: list[Any]) -> str:
+    return "".join(str(get(block, "text") or "") for block in blocks)
+
+
+_BLOCKS = {
+    "text": _text,
+    "thinking": _thinking,
+    "tool_use": _tool_use,
+    "tool_result": _tool_result,
+    "server_tool_use": _server_tool_use,
+    "document": _document,
+}
+
+
+class BlockBuilder:
+    """Puts the content blocks of a stream together."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, dict[str, Any]] = {}
+
+    def start(self, index: Any, block: Any) -> None:
+        """A block begins."""
+        known = {
+            name: get(block, name)
+            for name in ("type", "id", "name", "text", "thinking", "input", "tool_use_id")
+        }
+        self._blocks[index] = {name: value for name, value in known.items() if value is not None}
+
+    def grow(self, index: Any, delta: Any) -> None:
+        """A delta of a block; the input of tools comes as pieces of JSON text."""
+        block = self._blocks.setdefault(index, {})
+        for source, target in (
+            ("text", "text"),
+            ("thinking", "thinking"),
+            ("partial_json", "json"),
+        ):
+            said = get(delta, source)
+            if isinstance(said, str):
+                block[target] = block.get(target, "") + said
+
+    def blocks(self) -> list[dict[str, Any]]:
+        """The blocks in order."""
+        return [
+            {**block, "input": parsed(block["json"])} if block.get("json") else block
+            for _, block in sorted(self._blocks.items())
+        ]

@@ -1,0 +1,215 @@
+"""Anthropic's Messages API, its batches, and the legacy completions.
+
+Fields: https://docs.anthropic.com/en/api/messages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.operation import (
+    Attributes,
+    Operation,
+    Table,
+    count,
+    double,
+    get,
+    integer,
+    text,
+    texts,
+)
+from agentpulse_instrumentation.anthropic import _content as content
+
+_REQUEST = Table(
+    {
+        "model": (semconv.REQUEST_MODEL, text),
+        "max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+        "max_tokens_to_sample": (semconv.REQUEST_MAX_TOKENS, integer),
+        "temperature": (semconv.REQUEST_TEMPERATURE, double),
+        "top_p": (semconv.REQUEST_TOP_P, double),
+        "top_k": (semconv.REQUEST_TOP_K, integer),
+        "stop_sequences": (semconv.REQUEST_STOP_SEQUENCES, texts),
+        "output_config.effort": (semconv.REQUEST_REASONING_LEVEL, text),
+    }
+)
+_ANSWER = Table(
+    {
+        "id": (semconv.RESPONSE_ID, text),
+        "model": (semconv.RESPONSE_MODEL, text),
+        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
+        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        "usage.cache_read_input_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
+        "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
+        "usage.cache_creation.ephemeral_5m_input_tokens": (
+            semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS,
+            count,
+        ),
+        "usage.cache_creation.ephemeral_1h_input_tokens": (
+            semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS,
+            count,
+        ),
+        "usage.output_tokens_details.thinking_tokens": (
+            semconv.USAGE_REASONING_OUTPUT_TOKENS,
+            integer,
+        ),
+        "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, text),
+        "usage.speed": (semconv.SPEED, text),
+        "usage.inference_geo": (semconv.INFERENCE_GEO, text),
+    }
+)
+_USAGE_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation",
+    "output_tokens_details",
+    "service_tier",
+    "speed",
+    "inference_geo",
+)
+
+
+def _more_from_answer(_answer: Any, into: Attributes) -> None:
+    """Anthropic counts cached input beside the input; the conventions' total includes it."""
+    if semconv.USAGE_INPUT_TOKENS in into:
+        into[semconv.USAGE_INPUT_TOKENS] += into.get(
+            semconv.USAGE_CACHE_READ_INPUT_TOKENS, 0
+        ) + into.get(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, 0)
+
+
+def _finish_reasons(answer: Any) -> list[str | None]:
+    return [text(get(answer, "stop_reason"))]
+
+
+class MessageAccumulator:
+    """Rebuilds a message from its events.
+
+    Every event may be the last: a server can cut the stream anywhere. The usage of `message_start`
+    holds the input and a first figure for the output; `message_delta` brings cumulative figures,
+    which replace it.
+    """
+
+    def __init__(self, keeps_content: bool) -> None:
+        self._blocks = content.BlockBuilder() if keeps_content else None
+        self._message: Any = None
+        self._usage: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+        self._stopped = False
+        self._has_usage = False
+        self._characters = 0
+
+    def add(self, chunk: Any) -> None:
+        """Takes one event."""
+        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
+        kind = fields.get("type")
+        if kind == "content_block_delta":
+            delta = fields["delta"]
+            said = getattr(delta, "__dict__", delta).get("text")
+            self._characters += len(said) if said else content.delta_characters(delta)
+            if self._blocks is not None:
+                self._blocks.grow(fields.get("index"), delta)
+        elif kind == "content_block_start":
+            if self._blocks is not None:
+                self._blocks.start(fields.get("index"), fields.get("content_block"))
+        elif kind == "message_start":
+            self._message = fields.get("message")
+            self._take_usage(get(self._message, "usage"))
+        elif kind == "message_delta":
+            self._stop_reason = text(get(fields.get("delta"), "stop_reason"))
+            self._has_usage = get(fields.get("usage"), "output_tokens") is not None
+            self._take_usage(fields.get("usage"))
+        elif kind == "message_stop":
+            self._stopped = True
+
+    def _take_usage(self, usage: Any) -> None:
+        for name in _USAGE_FIELDS:
+            value = get(usage, name)
+            if value is not None:
+                self._usage[name] = value
+
+    def answer(self) -> dict[str, Any] | None:
+        """The message as far as it got."""
+        if self._message is None:
+            return None
+        return {
+            "id": get(self._message, "id"),
+            "model": get(self._message, "model"),
+            "role": "assistant",
+            "stop_reason": self._stop_reason or text(get(self._message, "stop_reason")),
+            "usage": self._usage,
+            "content": self._blocks.blocks() if self._blocks is not None else [],
+        }
+
+    def is_complete(self) -> bool:
+        """Whether the message was given its reason to stop, which the last events bring."""
+        return self._stopped or self._stop_reason is not None
+
+    def reported_usage(self) -> bool:
+        """Whether the final figures came; those of the start are placeholders."""
+        return self._has_usage
+
+    def received_characters(self) -> int:
+        """Text, thinking and tool input."""
+        return self._characters
+
+
+class CompletionAccumulator:
+    """Legacy text completions: each event carries a piece of the text."""
+
+    def __init__(self, keeps_content: bool) -> None:
+        self._last: Any = None
+        self._kept: list[str] | None = [] if keeps_content else None
+        self._characters = 0
+
+    def add(self, chunk: Any) -> None:
+        """Takes one event."""
+        self._last = chunk
+        piece = get(chunk, "completion") or ""
+        self._characters += len(piece)
+        if self._kept is not None:
+            self._kept.append(piece)
+
+    def answer(self) -> dict[str, Any] | None:
+        """The completion as far as it got."""
+        if self._last is None:
+            return None
+        known = {name: get(self._last, name) for name in ("id", "model", "stop_reason")}
+        return {**known, "completion": "".join(self._kept or ())}
+
+    def is_complete(self) -> bool:
+        """Whether the reason to stop came."""
+        return get(self._last, "stop_reason") is not None
+
+    def reported_usage(self) -> bool:
+        """This API never reports any."""
+        return False
+
+    def received_characters(self) -> int:
+        """The text."""
+        return self._characters
+
+
+MESSAGE = Operation(
+    name="chat",
+    request=_REQUEST,
+    answer=_ANSWER,
+    more_from_answer=_more_from_answer,
+    finish_reasons=_finish_reasons,
+    accumulator=MessageAccumulator,
+    input_content=content.messages_input,
+    output_content=content.messages_output,
+    estimates_usage=True,
+)
+COMPLETION = Operation(
+    name="text_completion",
+    request=_REQUEST,
+    answer=_ANSWER,
+    finish_reasons=_finish_reasons,
+    accumulator=CompletionAccumulator,
+    input_content=content.completion_input,
+    output_content=content.completion_output,
+    estimates_usage=True,
+)
+CREATE_BATCH = Operation(name="create_batch")

@@ -1,0 +1,138 @@
+"""What runs of LangChain said, as messages of the GenAI conventions and as JSON.
+
+Runs only where content is captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from agentpulse_instrumentation._engine.content import (
+    NOTHING_SAID,
+    Said,
+    media_part,
+    text_part,
+    tool_call_part,
+    tool_definition,
+    tool_response_part,
+)
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation.langchain._answers import generations
+
+_READ = shield("read what was said")
+_ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
+_REASONING = {"reasoning": "reasoning", "thinking": "thinking"}
+_MOST = 200
+_DEEP = 6
+
+
+def read(said: Callable[..., Said], *given: Any) -> Said:
+    """What `said` makes of content; nothing where it can't be read, which costs no run its span."""
+    with _READ:
+        return said(*given)
+    return NOTHING_SAID
+
+
+def model_input(said: Any, about: dict[str, Any]) -> InputContent:
+    """The messages, or the prompts, that a model is asked with, and its tools."""
+    told: list[Message] = []
+    for each in cast("list[Any]", said) if isinstance(said, list) else []:
+        if isinstance(each, str):
+            told.append({"role": "user", "parts": [text_part(each)]})
+        elif isinstance(each, list):
+            told += [message(one) for one in cast("list[Any]", each)]
+    tools = items(about.get("invocation_params"), "tools")
+    return InputContent(told, [], [_tool(tool) for tool in tools])
+
+
+def model_output(response: Any) -> list[Message]:
+    """One message a generation."""
+    told: list[Message] = []
+    for generation in generations(response):
+        answer = get(generation, "message")
+        if answer is not None:
+            told.append(message(answer))
+        elif isinstance(text := get(generation, "text"), str):
+            told.append({"role": "assistant", "parts": [text_part(text)]})
+    return told
+
+
+def message(said: Any) -> Message:
+    """A message of LangChain's."""
+    kind = get(said, "type")
+    role = _ROLES.get(kind, kind) if isinstance(kind, str) else "user"
+    content = get(said, "content")
+    if role == "tool":
+        return {
+            "role": "tool",
+            "parts": [tool_response_part(get(said, "tool_call_id"), plain(content))],
+        }
+    parts: list[Part] = [text_part(content)] if isinstance(content, str) and content else []
+    parts += [part for block in items(said, "content") if (part := _part(block)) is not None]
+    for call in items(said, "tool_calls"):
+        arguments = plain(get(call, "args"))
+        parts.append(tool_call_part(str(get(call, "name") or ""), get(call, "id"), arguments))
+    return {"role": role, "parts": parts}
+
+
+def messages(values: Any) -> list[Message] | None:
+    """The messages of a graph's state, or None where it is no such state."""
+    found = get(values, "messages") if isinstance(values, dict) else values
+    listed = cast("list[Any]", found) if isinstance(found, list) else [found]
+    if listed and all(_is_message(each) for each in listed):
+        return [message(each) for each in listed]
+    return None
+
+
+def plain(value: Any, deep: int = _DEEP) -> Any:
+    """The value as JSON can tell it; what JSON has no word for is told by its type."""
+    if value is None or isinstance(value, str | bool | int | float | bytes | bytearray):
+        return value
+    if deep == 0:
+        return "…"
+    if isinstance(value, dict):
+        pairs = list(cast("dict[Any, Any]", value).items())[:_MOST]
+        return {name: plain(each, deep - 1) for name, each in pairs if isinstance(name, str)}
+    if isinstance(value, list | tuple | set | frozenset):
+        listed = list(cast("list[Any]", value))[:_MOST]
+        return [plain(each, deep - 1) for each in listed]
+    return message(value) if _is_message(value) else _object(value, deep)
+
+
+def _object(value: Any, deep: int) -> Any:
+    page = get(value, "page_content")
+    if isinstance(page, str):
+        return {"content": page, "metadata": plain(get(value, "metadata"), deep - 1)}
+    for name in ("messages", "update"):
+        # A prompt, and a graph's command.
+        if (held := get(value, name)) is not None:
+            return {name: plain(held, deep - 1)}
+    return f"<{type(value).__name__}>"
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(get(value, "type"), str) and "additional_kwargs" in getattr(
+        value, "__dict__", {}
+    )
+
+
+def _part(block: Any) -> Part | None:
+    if isinstance(block, str):
+        return text_part(block)
+    kind = get(block, "type")
+    if isinstance(text := get(block, "text"), str):
+        return text_part(text)
+    if kind in _REASONING:
+        return {"type": "reasoning", "content": str(get(block, _REASONING[kind]) or "")}
+    # Calls of tools stand in `tool_calls` too, and what is no media is left out.
+    return media_part(block)
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    function = get(tool, "function")
+    given = tool if function is None else function
+    told = {name: plain(get(given, name)) for name in ("name", "description", "parameters")}
+    told["parameters"] = told["parameters"] or plain(get(given, "input_schema"))
+    return tool_definition({"type": "function", **told})

@@ -1,0 +1,248 @@
+"""The spans of LiteLLM's own calls: each is made when the call is over, with the times it had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import time_ns
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import nesting, usage
+from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
+from agentpulse_instrumentation._engine.events import EventLogger
+from agentpulse_instrumentation._engine.instrumentor import Wanted
+from agentpulse_instrumentation._engine.invocation import end_call
+from agentpulse_instrumentation._engine.metrics import INFERENCE
+from agentpulse_instrumentation._engine.operation import Attributes, error_type, get, http_status
+from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation.litellm._answers import parsed_body, read_answer
+from agentpulse_instrumentation.litellm._calls import Attempt
+from agentpulse_instrumentation.litellm._requests import hides_content, request_body, streams
+
+_READ = shield("read what was said")
+_NANOSECONDS = 1_000_000_000
+_IDENTITY = (semconv.RESPONSE_ID, semconv.RESPONSE_MODEL)
+_NEVER_ANSWERED = "_OTHER"
+# LiteLLM gives every exception a status, also where no server sent one; what it made the exception
+# of tells. Base classes of httpx, aiohttp, openai and Python itself.
+_ANSWERS = {"HTTPStatusError", "ClientResponseError", "APIStatusError"}
+_NO_ANSWERS = {"TransportError", "ClientConnectionError", "ConnectionError", "TimeoutError"}
+_DEEPEST = 8
+
+
+@dataclass(slots=True)
+class _Telling:
+    """A call that is over, its span begun."""
+
+    attempt: Attempt
+    span: Span
+    policy: ContentPolicy
+    logger: EventLogger | None
+    keeps_content: bool
+    said: Said
+    attributes: Attributes = field(default_factory=dict[str, Any])
+    """What is known beside what the span began with."""
+
+
+class Spans:
+    """Makes the spans of one `instrument()`."""
+
+    __slots__ = ("_wanted",)
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+
+    def answered(
+        self, attempt: Attempt, context: Context, logging: Any, result: Any, end: object
+    ) -> None:
+        """The span of a call that was answered, by a provider, a cache or a mock."""
+        telling = self._start(attempt, context, logging)
+        failure = None
+        try:
+            if (
+                telling.span.is_recording()
+                or telling.logger is not None
+                or self._wanted.metrics.is_on
+            ):
+                failure = _read(telling, logging, result)
+        finally:
+            self._end(telling, failure, end)
+
+    def failed(
+        self,
+        attempt: Attempt,
+        context: Context,
+        logging: Any,
+        error: BaseException,
+        end: object = None,
+    ) -> None:
+        """The span of a call that raised."""
+        telling = self._start(attempt, context, logging)
+        # What breaks a stream is wrapped for the router, which goes on with another model.
+        error = getattr(error, "original_exception", None) or error
+        status = http_status(error) if attempt.is_billed else None
+        if status is not None and _was_answered(error):
+            telling.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+        if semconv.REQUEST_STREAM in attempt.attributes and _first_chunk(logging) is not None:
+            with _READ:
+                _cut_short(telling)
+        self._end(telling, error_type(error), end, error)
+
+    def unfinished(self, attempt: Attempt, context: Context) -> None:
+        """The span of a call whose end nobody told: cancelled, a stream left early, or answered.
+
+        LiteLLM is silent about the last of several async tries that it makes by itself.
+        """
+        telling = self._start(attempt, context, None)
+        failure = None
+        try:
+            said = parsed_body(attempt.said)
+            if semconv.REQUEST_STREAM in attempt.attributes:
+                _cut_short(telling)
+            elif said and "error" not in said:
+                failure = _read_answer(telling, said)
+            else:
+                failure = _NEVER_ANSWERED
+        finally:
+            self._end(telling, failure, attempt.answered_at)
+
+    def _start(self, attempt: Attempt, context: Context, logging: Any | None) -> _Telling:
+        attributes, operation, wanted = attempt.attributes, attempt.operation, self._wanted
+        if attempt.answered_by is not None:
+            attributes[semconv.ANSWERED_BY] = attempt.answered_by
+        elif operation.name in INFERENCE:
+            nesting.count_inference(context)
+        logger, hides = wanted.event_logger(), hides_content()
+        policy = wanted.policy.silenced() if hides else wanted.policy
+        keeps_content = not hides and wanted.keeps_content(logger)
+        said: Said = NOTHING_SAID
+        if logging is not None and keeps_content:
+            with _READ:
+                said = policy.input_said(operation.input_content(request_body(logging)))
+        model = attributes.get(semconv.REQUEST_MODEL)
+        span = wanted.tracer.start_span(
+            operation.name if model is None else f"{operation.name} {model}",
+            context,
+            SpanKind.CLIENT,
+            {**attributes, **policy.span_attributes(said)},
+            start_time=attempt.started,
+        )
+        return _Telling(attempt, span, policy, logger, keeps_content, said)
+
+    def _end(
+        self,
+        telling: _Telling,
+        failure: str | None,
+        end: object = None,
+        error: BaseException | None = None,
+    ) -> None:
+        span, attempt, attributes = telling.span, telling.attempt, telling.attributes
+        try:
+            if failure is not None:
+                attributes[semconv.ERROR_TYPE] = failure
+                text = None if error is None else telling.policy.span_error_text(error)
+                span.set_status(Status(StatusCode.ERROR, text))
+            if attributes:
+                span.set_attributes(attributes)
+        finally:
+            at = max(_nanoseconds(end) or time_ns(), attempt.started)
+            end_call(
+                span,
+                {**attempt.attributes, **attributes},
+                (at - attempt.started) / _NANOSECONDS,
+                policy=telling.policy,
+                metrics=self._wanted.metrics,
+                logger=telling.logger,
+                said=telling.said,
+                error=error,
+                at=at,
+            )
+
+
+def _read(telling: _Telling, logging: Any, result: Any) -> str | None:
+    attempt, attributes = telling.attempt, telling.attributes
+    failure = _read_answer(telling, result)
+    cost = _cost(result, logging) if attempt.answered_by is None else None
+    if cost is not None:
+        attributes[semconv.COST_FALLBACK] = cost
+    first = _first_chunk(logging) if streams(logging) else None
+    if first is not None and first >= attempt.started:
+        waited = (first - attempt.started) / _NANOSECONDS
+        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = waited
+    return failure
+
+
+def _read_answer(telling: _Telling, result: Any) -> str | None:
+    attempt, attributes = telling.attempt, telling.attributes
+    is_stream = semconv.REQUEST_STREAM in attempt.attributes
+    # A stream's body was never told, and vectors are much to read for nothing.
+    knows_body = not is_stream and attempt.operation.name != "embeddings"
+    answer = read_answer(
+        result,
+        parsed_body(attempt.said) if knows_body else {},
+        provider=attempt.attributes.get(semconv.PROVIDER_NAME),
+        with_content=telling.keeps_content,
+    )
+    for name, value in answer.attributes.items():
+        # Where no provider was asked, no tokens were used and nothing is billed.
+        if attempt.answered_by is None or name in _IDENTITY:
+            attributes[name] = value
+    reasons = [reason for reason in answer.reasons if reason]
+    if reasons:
+        attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
+    if telling.keeps_content:
+        said = telling.policy.output_said(answer.messages)
+        telling.said = {**telling.said, **said}
+        telling.span.set_attributes(telling.policy.span_attributes(said))
+    return answer.failure
+
+
+def _cut_short(telling: _Telling) -> None:
+    attempt, attributes = telling.attempt, telling.attributes
+    attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
+    if attempt.operation.estimates_usage and attempt.is_billed:
+        body = {"messages": attempt.messages}
+        attributes[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens(body)
+        attributes[semconv.USAGE_ESTIMATED] = True
+        if attempt.characters:
+            tokens = usage.tokens(attempt.characters)
+            attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens
+
+
+def _nanoseconds(moment: object) -> int | None:
+    """Since 1970. LiteLLM's times are local ones without a zone."""
+    if isinstance(moment, int):
+        return moment
+    return int(moment.timestamp() * _NANOSECONDS) if isinstance(moment, datetime) else None
+
+
+def _was_answered(error: BaseException) -> bool:
+    """Whether a server answered the request, with an error."""
+    cause: BaseException | None = error
+    for _ in range(_DEEPEST):
+        cause = cause and (cause.__cause__ or cause.__context__)
+        # The exceptions of LiteLLM are openai's, whatever they were made of.
+        if cause is not None and not type(cause).__module__.startswith("litellm.exceptions"):
+            names = {base.__name__ for base in type(cause).__mro__}
+            if names & _ANSWERS:
+                return True
+            if names & _NO_ANSWERS:
+                return False
+    return type(error).__name__ not in ("APIConnectionError", "Timeout")
+
+
+def _first_chunk(logging: Any) -> int | None:
+    return _nanoseconds(getattr(logging, "completion_start_time", None))
+
+
+def _cost(result: Any, logging: Any) -> float | None:
+    """What LiteLLM thinks the call cost, in USD; None where it has no idea (it says 0 then too)."""
+    hidden = getattr(result, "_hidden_params", None)
+    for cost in (get(hidden, "response_cost"), logging.model_call_details.get("response_cost")):
+        if isinstance(cost, int | float) and cost > 0:
+            return float(cost)
+    return None

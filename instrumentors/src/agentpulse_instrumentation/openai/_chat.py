@@ -1,0 +1,232 @@
+"""Chat completions, and the legacy completions beside them.
+
+Fields: https://platform.openai.com/docs/api-reference/chat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.operation import (
+    Attributes,
+    Operation,
+    Table,
+    count,
+    double,
+    get,
+    integer,
+    items,
+    text,
+    texts,
+)
+from agentpulse_instrumentation.openai import _content as content
+from agentpulse_instrumentation.openai._content import merge_delta
+
+# What OpenAI-compatible hosts report otherwise than OpenAI, made to hold to the conventions.
+
+_INPUT_PARTS = (
+    (semconv.USAGE_CACHE_READ_INPUT_TOKENS, semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),
+    (semconv.USAGE_AUDIO_INPUT_TOKENS, semconv.USAGE_IMAGE_INPUT_TOKENS),
+)
+_XAI_TICKS_PER_USD = 10_000_000_000
+
+
+def within_totals(_answer: Any, into: Attributes) -> None:
+    """Makes the totals include their parts, as the conventions define them.
+
+    Some hosts count parts beside the total: cached input (Grok on Azure), audio input (Mistral),
+    reasoning (xAI's chat API). A part that is larger than its total shows it.
+    """
+    total = into.get(semconv.USAGE_INPUT_TOKENS)
+    if total is not None:
+        for first, second in _INPUT_PARTS:
+            beside = into.get(first, 0) + into.get(second, 0)
+            if beside > total:
+                into[semconv.USAGE_INPUT_TOKENS] = total = total + beside
+    output = into.get(semconv.USAGE_OUTPUT_TOKENS)
+    reasoning = into.get(semconv.USAGE_REASONING_OUTPUT_TOKENS, 0)
+    if output is not None and reasoning > output:
+        into[semconv.USAGE_OUTPUT_TOKENS] = output + reasoning
+
+
+def dollars_of_ticks(value: Any) -> float | None:
+    """US dollars of xAI's own figure for a call, tools included: 10^10 ticks are one dollar."""
+    return value / _XAI_TICKS_PER_USD if isinstance(value, int) and value > 0 else None
+
+
+REQUEST = Table(
+    {
+        "model": (semconv.REQUEST_MODEL, text),
+        "temperature": (semconv.REQUEST_TEMPERATURE, double),
+        "top_p": (semconv.REQUEST_TOP_P, double),
+        "max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+        "max_completion_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+        "frequency_penalty": (semconv.REQUEST_FREQUENCY_PENALTY, double),
+        "presence_penalty": (semconv.REQUEST_PRESENCE_PENALTY, double),
+        "seed": (semconv.REQUEST_SEED, integer),
+        "stop": (semconv.REQUEST_STOP_SEQUENCES, texts),
+        "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, text),
+        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, text),
+    }
+)
+ANSWER = Table(
+    {
+        "id": (semconv.RESPONSE_ID, text),
+        "model": (semconv.RESPONSE_MODEL, text),
+        "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, text),
+        "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, text),
+        "usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
+        "usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        # DeepSeek's own name, which its older answers have alone.
+        "usage.prompt_cache_hit_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
+        "usage.prompt_tokens_details.cached_tokens": (
+            semconv.USAGE_CACHE_READ_INPUT_TOKENS,
+            integer,
+        ),
+        "usage.prompt_tokens_details.cache_write_tokens": (
+            semconv.USAGE_CACHE_WRITE_INPUT_TOKENS,
+            integer,
+        ),
+        "usage.prompt_tokens_details.audio_tokens": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
+        "usage.prompt_tokens_details.image_tokens": (semconv.USAGE_IMAGE_INPUT_TOKENS, count),
+        "usage.completion_tokens_details.reasoning_tokens": (
+            semconv.USAGE_REASONING_OUTPUT_TOKENS,
+            integer,
+        ),
+        "usage.completion_tokens_details.audio_tokens": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
+        # Hugging Face and Together put it beside the counts.
+        "usage.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
+        "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, dollars_of_ticks),
+        # OpenRouter bills in US dollars (https://openrouter.ai/docs/use-cases/usage-accounting).
+        "usage.cost": (semconv.COST_REPORTED, double),
+    }
+)
+_HEAD = ("id", "model", "service_tier", "system_fingerprint")
+_OUTPUT_TYPES = {"text": "text", "json_object": "json", "json_schema": "json"}
+
+
+def more_from_request(body: Mapping[str, Any], into: Attributes) -> None:
+    """The choice count, the output type, and a tier only if it is more than the default."""
+    choices = body.get("n")
+    if isinstance(choices, int) and choices != 1:
+        into[semconv.REQUEST_CHOICE_COUNT] = choices
+    output_type = output_type_of(body.get("response_format"))
+    if output_type is not None:
+        into[semconv.OUTPUT_TYPE] = output_type
+    if into.get(semconv.OPENAI_REQUEST_SERVICE_TIER) == "auto":
+        del into[semconv.OPENAI_REQUEST_SERVICE_TIER]
+
+
+def output_type_of(output_format: Any) -> str | None:
+    """`gen_ai.output.type` of a response format object."""
+    return _OUTPUT_TYPES.get(get(output_format, "type")) if output_format is not None else None
+
+
+def finish_reasons(answer: Any) -> list[str | None]:
+    """One per choice."""
+    return [text(get(choice, "finish_reason")) for choice in items(answer, "choices")]
+
+
+class ChatAccumulator:
+    """Rebuilds a chat completion, or a legacy completion, from its chunks."""
+
+    def __init__(self, keeps_content: bool) -> None:
+        self._keeps_content = keeps_content
+        self._head: dict[str, Any] = {}
+        self._usage: Any = None
+        self._last: Any = None
+        self._finished: dict[int, str | None] = {}
+        self._error: Any = None
+        self._messages: dict[int, dict[str, Any]] = {}
+        self._characters = 0
+
+    def add(self, chunk: Any) -> None:
+        """Takes one chunk: a model or, without a `__dict__`, a dict. On the path of every token."""
+        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
+        if self._last is None or not self._head:
+            self._head = fields if fields.get("id") or fields.get("model") else self._head
+        self._last = chunk
+        for choice in fields.get("choices") or ():
+            self._add_choice(choice, getattr(choice, "__dict__", choice))
+        if fields.get("usage") is not None:
+            self._usage = fields["usage"]
+            # The tier that served the call is told last.
+            self._head = fields if fields.get("id") else self._head
+
+    def _add_choice(self, node: Any, choice: dict[str, Any]) -> None:
+        index: int = choice.get("index") or 0
+        reason = choice.get("finish_reason")
+        if reason is not None or index not in self._finished:
+            self._finished[index] = reason
+        if reason == "error":
+            self._error = get(node, "error")
+        delta: Any = choice.get("delta")
+        if delta is None:
+            delta = {"text": choice.get("text")}
+        said = getattr(delta, "__dict__", delta).get("content")
+        if said and said.__class__ is str:
+            self._characters += len(said)
+        else:
+            self._characters += content.delta_characters(delta)
+        if self._keeps_content:
+            merge_delta(self._messages.setdefault(index, {}), delta)
+
+    def _reported(self) -> Any:
+        # Groq tells the usage in the last chunk, under a name of its own.
+        return self._usage or get(get(self._last, "x_groq"), "usage")
+
+    def answer(self) -> dict[str, Any] | None:
+        """The completion as far as it got."""
+        if self._last is None:
+            return None
+        choices: list[dict[str, Any]] = []
+        for index in sorted(self._finished):
+            message = self._messages.get(index, {})
+            choice = {"index": index, "finish_reason": self._finished[index], "message": message}
+            choices.append({**choice, "text": message["text"]} if "text" in message else choice)
+        head = {name: self._head.get(name) for name in _HEAD}
+        error = self._error or get(self._last, "error")
+        return {**head, "usage": self._reported(), "choices": choices, "error": error}
+
+    def is_complete(self) -> bool:
+        """Every choice was given its reason. Some hosts report the usage in every chunk."""
+        return bool(self._finished) and all(self._finished.values())
+
+    def reported_usage(self) -> bool:
+        """Whether a usage report came."""
+        return self._reported() is not None
+
+    def received_characters(self) -> int:
+        """Text, refusals, reasoning and tool arguments."""
+        return self._characters
+
+
+CHAT = Operation(
+    name="chat",
+    request=REQUEST,
+    more_from_request=more_from_request,
+    answer=ANSWER,
+    more_from_answer=within_totals,
+    finish_reasons=finish_reasons,
+    constants={semconv.OPENAI_API_TYPE: "chat_completions"},
+    accumulator=ChatAccumulator,
+    input_content=content.chat_input,
+    output_content=content.chat_output,
+    usage_on_request=True,
+    estimates_usage=True,
+)
+COMPLETION = Operation(
+    name="text_completion",
+    request=REQUEST,
+    more_from_request=more_from_request,
+    answer=ANSWER,
+    more_from_answer=within_totals,
+    finish_reasons=finish_reasons,
+    accumulator=ChatAccumulator,
+    input_content=content.completion_input,
+    output_content=content.completion_output,
+    usage_on_request=True,
+    estimates_usage=True,
+)

@@ -1,0 +1,283 @@
+"""How requests and answers of OpenAI's APIs read as messages of the GenAI conventions.
+
+Runs only where content is captured. Requests may hold dicts or the models of earlier answers;
+one-shot iterators are left alone, because reading them would take them from the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from agentpulse_instrumentation._engine.content import (
+    media_part,
+    text_part,
+    tool_call_part,
+    tool_definition,
+    tool_response_part,
+)
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._media import size_of_base64
+
+# Puts the deltas of a chat stream together into the message they make up.
+#
+# Runs only where content is captured. Text grows, lists grow by their `index`, everything else is
+# replaced.
+
+_SOUND = "data"
+"""Pieces of what a model says aloud, which are counted and not kept."""
+_GROWING = frozenset(
+    {
+        *("content", "refusal", "reasoning_content", "reasoning", "arguments", "text"),
+        *("transcript", _SOUND),
+    }
+)
+
+
+def merge_delta(message: dict[str, Any], delta: Any) -> None:
+    """Adds one delta, a model or a dict, to the message."""
+    for name, value in _plain(delta).items():
+        if value is None:
+            continue
+        if name in _GROWING and isinstance(value, str):
+            _grow(message, name, value)
+        elif isinstance(value, list):
+            said = message.get(name)
+            if not isinstance(said, list):
+                # Mistral's thinking models go from text to a list of parts within one message.
+                message[name] = [{"type": "text", "text": said}] if said else []
+            _merge_list(message[name], cast("list[Any]", value))
+        elif isinstance(value, dict) or hasattr(value, "__pydantic_fields_set__"):
+            merge_delta(message.setdefault(name, {}), value)
+        else:
+            message[name] = value
+
+
+def _grow(message: dict[str, Any], name: str, piece: str) -> None:
+    said = message.get(name)
+    if name == _SOUND:
+        message["size"] = message.get("size", 0) + size_of_base64(piece)
+    elif isinstance(said, list):
+        cast("list[Any]", said).append({"type": "text", "text": piece})
+    else:
+        message[name] = (said or "") + piece
+
+
+def _merge_list(entries: list[dict[str, Any]], deltas: list[Any]) -> None:
+    for delta in deltas:
+        fields = _plain(delta)
+        index = fields.get("index")
+        at = index if isinstance(index, int) and 0 <= index <= len(entries) else len(entries)
+        if at == len(entries):
+            entries.append({})
+        merge_delta(entries[at], fields)
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    if isinstance(node, dict):
+        return cast("dict[str, Any]", node)
+    return {**getattr(node, "__dict__", {}), **(getattr(node, "__pydantic_extra__", None) or {})}
+
+
+_TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
+_DELTA_TEXT = ("text", "refusal", "reasoning_content", "reasoning")
+
+
+def delta_characters(delta: Any) -> int:
+    """How much text a delta of a chat stream carries beside its `content`."""
+    total = sum(len(said) for name in _DELTA_TEXT if isinstance(said := get(delta, name), str))
+    for call in items(delta, "tool_calls"):
+        function = get(call, "function")
+        total += len(get(function, "name") or "") + len(get(function, "arguments") or "")
+    return total
+
+
+def chat_input(body: Mapping[str, Any]) -> InputContent:
+    """The messages and tools of a chat completion. System messages are part of the history here."""
+    return InputContent(
+        [_chat_message(message) for message in items(body, "messages")], [], _tools(body)
+    )
+
+
+def chat_output(answer: Any) -> list[Message]:
+    """One message per choice."""
+    return [_chat_message(get(choice, "message")) for choice in items(answer, "choices")]
+
+
+def _chat_message(message: Any) -> Message:
+    role = get(message, "role") or "assistant"
+    if role == "tool":
+        return {
+            "role": "tool",
+            "parts": [tool_response_part(get(message, "tool_call_id"), _flat(message))],
+        }
+    parts: list[Part] = []
+    for name in ("reasoning_content", "reasoning"):
+        if isinstance(said := get(message, name), str) and said:
+            parts.append({"type": "reasoning", "content": said})
+            break
+    parts += _content_parts(get(message, "content"))
+    parts += _beside(message)
+    if isinstance(refusal := get(message, "refusal"), str) and refusal:
+        parts.append(text_part(refusal))
+    for call in items(message, "tool_calls"):
+        function = get(call, "function") or get(call, "custom")
+        arguments = get(function, "arguments") or get(function, "input")
+        parts.append(tool_call_part(str(get(function, "name") or ""), get(call, "id"), arguments))
+    if (function := get(message, "function_call")) is not None:
+        # What `tool_calls` was before it had its name.
+        name, arguments = str(get(function, "name") or ""), get(function, "arguments")
+        parts.append(tool_call_part(name, None, arguments))
+    told: Message = {"role": "system" if role == "developer" else role, "parts": parts}
+    if isinstance(name := get(message, "name"), str):
+        told["name"] = name
+    return told
+
+
+def _beside(message: Any) -> list[Part]:
+    """What stands beside the content: the images that a model makes, and what it says aloud."""
+    parts = [part for image in items(message, "images") if (part := media_part(image))]
+    # Of an earlier answer, requests have the id alone.
+    audio = get(message, "audio")
+    if audio is None:
+        return parts
+    sound = media_part({"type": "audio", "audio": audio})
+    if isinstance(size := get(audio, "size"), int):
+        # Of a stream, the pieces were counted.
+        sound = {"type": "blob", "modality": "audio", "content": "", "size": size}
+    transcript = get(audio, "transcript")
+    if isinstance(transcript, str) and transcript:
+        parts.append(text_part(transcript))
+    return [*parts, sound] if sound is not None else parts
+
+
+def _flat(message: Any) -> Any:
+    content = get(message, "content")
+    parts = _content_parts(content) if isinstance(content, list) else []
+    if any(part["type"] != "text" for part in parts):
+        return parts
+    return "".join(part["content"] for part in parts) if isinstance(content, list) else content
+
+
+def _content_parts(content: Any) -> list[Part]:
+    if isinstance(content, str):
+        return [text_part(content)] if content else []
+    return (
+        [_content_part(part) for part in cast("list[Any]", content)]
+        if isinstance(content, list)
+        else []
+    )
+
+
+def _content_part(part: Any) -> Part:
+    kind = get(part, "type")
+    said = get(part, "text") or get(part, "refusal")
+    if isinstance(said, str) or kind in _TEXT_PARTS:
+        return text_part(str(said or ""))
+    if kind == "thinking":
+        # Mistral's form of reasoning: a list of text parts.
+        thought = "".join(str(get(entry, "text") or "") for entry in items(part, "thinking"))
+        return {"type": "reasoning", "content": thought}
+    return media_part(part) or {"type": str(kind or "unknown")}
+
+
+def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tools: list[dict[str, Any]] = []
+    for tool in items(body, "tools"):
+        function = get(tool, "function")
+        flat = (
+            {**cast("dict[str, Any]", function), "type": get(tool, "type")}
+            if isinstance(function, dict)
+            else tool
+        )
+        if isinstance(flat, dict):
+            known = tool_definition(cast("dict[str, Any]", flat))
+            kind = str(known.get("type") or "function")
+            tools.append({**known, "type": kind, "name": known.get("name") or kind})
+    return tools
+
+
+def completion_input(body: Mapping[str, Any]) -> InputContent:
+    """The prompts of a legacy completion."""
+    prompt = body.get("prompt")
+    prompts = (
+        [prompt]
+        if isinstance(prompt, str)
+        else cast("list[Any]", prompt)
+        if isinstance(prompt, list)
+        else []
+    )
+    return InputContent(
+        [{"role": "user", "parts": [text_part(p)]} for p in prompts if isinstance(p, str)]
+    )
+
+
+def completion_output(answer: Any) -> list[Message]:
+    """One message per choice of a legacy completion."""
+    return [
+        {"role": "assistant", "parts": [text_part(str(get(choice, "text") or ""))]}
+        for choice in items(answer, "choices")
+    ]
+
+
+def responses_input(body: Mapping[str, Any]) -> InputContent:
+    """The input items, instructions and tools of a response."""
+    given, instructions = body.get("input"), body.get("instructions")
+    if isinstance(given, str):
+        messages: list[Message] = [{"role": "user", "parts": [text_part(given)]}]
+    else:
+        messages = (
+            [_item_message(item) for item in cast("list[Any]", given)]
+            if isinstance(given, list)
+            else []
+        )
+    system = [text_part(instructions)] if isinstance(instructions, str) else []
+    return InputContent(messages, system, _tools(body))
+
+
+def responses_output(answer: Any) -> list[Message]:
+    """The output items of a response, as the one message that they are."""
+    parts = [part for item in items(answer, "output") for part in _item_parts(item)]
+    return [{"role": "assistant", "parts": parts}] if parts else []
+
+
+def _item_message(item: Any) -> Message:
+    kind = get(item, "type")
+    role = get(item, "role")
+    if isinstance(kind, str) and kind.endswith("_call_output"):
+        role = "tool"
+    elif role == "developer":
+        role = "system"
+    return {"role": role or "assistant", "parts": _item_parts(item)}
+
+
+def _item_parts(item: Any) -> list[Part]:
+    kind = get(item, "type")
+    if kind in (None, "message"):
+        return _content_parts(get(item, "content"))
+    if kind == "reasoning":
+        return [
+            {"type": "reasoning", "content": get(entry, "text") or ""}
+            for entry in items(item, "summary")
+        ]
+    if kind in ("function_call", "custom_tool_call"):
+        arguments = get(item, "arguments") or get(item, "input")
+        return [tool_call_part(str(get(item, "name") or ""), get(item, "call_id"), arguments)]
+    if isinstance(kind, str) and kind.endswith("_call_output"):
+        return [tool_response_part(get(item, "call_id"), get(item, "output"))]
+    if kind == "compaction":
+        return [{"type": "compaction"}]
+    if isinstance(kind, str) and kind.endswith("_call"):
+        # A tool that the provider runs by itself: web search, file search, code interpreter, …
+        call: Part = {
+            "type": "server_tool_call",
+            "name": kind.removesuffix("_call"),
+            "server_tool_call": {"type": kind},
+        }
+        told = [{**call, "id": get(item, "id")} if isinstance(get(item, "id"), str) else call]
+        made = get(item, "result") if kind == "image_generation_call" else None
+        if isinstance(made, str):
+            image = {"type": "image", "data": made, "format": get(item, "output_format")}
+            told += [part for part in [media_part(image)] if part is not None]
+        return told
+    return [{"type": str(kind)}]

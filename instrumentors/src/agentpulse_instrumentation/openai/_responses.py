@@ -1,0 +1,178 @@
+"""The Responses API: create, parse, stream, compact, retrieve.
+
+Fields: https://platform.openai.com/docs/api-reference/responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.operation import (
+    UNKNOWN,
+    Attributes,
+    Operation,
+    Table,
+    double,
+    get,
+    integer,
+    reported_error,
+    text,
+)
+from agentpulse_instrumentation.openai import _content as content
+from agentpulse_instrumentation.openai._chat import dollars_of_ticks, output_type_of, within_totals
+
+_REQUEST = Table(
+    {
+        "model": (semconv.REQUEST_MODEL, text),
+        "temperature": (semconv.REQUEST_TEMPERATURE, double),
+        "top_p": (semconv.REQUEST_TOP_P, double),
+        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+        "reasoning.effort": (semconv.REQUEST_REASONING_LEVEL, text),
+        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, text),
+        "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, text),
+        "conversation": (semconv.CONVERSATION_ID, text),
+        "prompt.id": (semconv.PROMPT_NAME, text),
+        "prompt.version": (semconv.PROMPT_VERSION, text),
+    }
+)
+_USAGE = {
+    "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
+    "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+    "usage.input_tokens_details.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
+    "usage.input_tokens_details.cache_write_tokens": (
+        semconv.USAGE_CACHE_WRITE_INPUT_TOKENS,
+        integer,
+    ),
+    "usage.output_tokens_details.reasoning_tokens": (
+        semconv.USAGE_REASONING_OUTPUT_TOKENS,
+        integer,
+    ),
+    "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, dollars_of_ticks),
+    "usage.cost": (semconv.COST_REPORTED, double),
+}
+_IDENTITY = {
+    "id": (semconv.RESPONSE_ID, text),
+    "model": (semconv.RESPONSE_MODEL, text),
+    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, text),
+}
+_CONVERSATION = {"conversation.id": (semconv.CONVERSATION_ID, text)}
+_UNFINISHED = ("queued", "in_progress")
+
+
+def _more_from_request(body: Mapping[str, Any], into: Attributes) -> None:
+    conversation = body.get("conversation")
+    if conversation is not None and (conversation_id := text(get(conversation, "id"))):
+        into[semconv.CONVERSATION_ID] = conversation_id
+    output_type = output_type_of(get(body.get("text"), "format"))
+    if output_type is not None:
+        into[semconv.OUTPUT_TYPE] = output_type
+    if into.get(semconv.OPENAI_REQUEST_SERVICE_TIER) == "auto":
+        del into[semconv.OPENAI_REQUEST_SERVICE_TIER]
+
+
+def _finish_reasons(answer: Any) -> list[str | None]:
+    """The status, or why the response is incomplete; nothing while it goes on in the background."""
+    status = text(get(answer, "status"))
+    reason = text(get(get(answer, "incomplete_details"), "reason"))
+    if status in _UNFINISHED:
+        return []
+    return [reason or status] if reason or status else []
+
+
+def _failure(answer: Any) -> str | None:
+    failure = reported_error(answer)
+    return failure or (UNKNOWN if get(answer, "status") == "failed" else None)
+
+
+def _failure_to_fetch(answer: Any) -> str | None:
+    """A response that failed, and is fetched, was fetched."""
+    return reported_error(answer) if get(answer, "id") is None else None
+
+
+class ResponseAccumulator:
+    """Keeps the response that the last event told of: the first and the last carry all of it."""
+
+    def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # the end carries it all
+        # The text needn't be put together: the event of the end carries the whole output.
+        self._response: Any = None
+        self._ended = False
+        self._failure: str | None = None
+        self._characters = 0
+
+    def add(self, chunk: Any) -> None:
+        """Takes one event."""
+        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
+        delta = fields.get("delta")
+        if delta is not None:
+            if isinstance(delta, str):
+                self._characters += len(delta)
+            return
+        # An event that an old client doesn't know is a model of some other event, and its fields
+        # are extras of that.
+        response = get(chunk, "response")
+        if response is not None:
+            self._response = response
+            self._ended = fields.get("type") in _ENDS
+        elif fields.get("type") == "error":
+            self._failure = reported_error(chunk)
+            self._ended = True
+
+    def answer(self) -> Any:
+        """The response as the last event told it."""
+        if self._failure is not None:
+            known = {name: get(self._response, name) for name in ("id", "model", "usage", "output")}
+            return {**known, "status": "failed", "error": {"code": self._failure}}
+        return self._response
+
+    def is_complete(self) -> bool:
+        """Whether one of the events came that end a response."""
+        return self._ended
+
+    def reported_usage(self) -> bool:
+        """Whether the response that ended carries its usage."""
+        return self._ended and get(self._response, "usage") is not None
+
+    def received_characters(self) -> int:
+        """Everything that came in deltas."""
+        return self._characters
+
+
+_ENDS = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
+)
+
+RESPONSE = Operation(
+    name="chat",
+    request=_REQUEST,
+    more_from_request=_more_from_request,
+    answer=Table({**_IDENTITY, **_CONVERSATION, **_USAGE}),
+    more_from_answer=within_totals,
+    finish_reasons=_finish_reasons,
+    failure=_failure,
+    constants={semconv.OPENAI_API_TYPE: "responses"},
+    accumulator=ResponseAccumulator,
+    input_content=content.responses_input,
+    output_content=content.responses_output,
+    estimates_usage=True,
+)
+COMPACTION = Operation(
+    name="chat",
+    request=_REQUEST,
+    answer=Table({**_IDENTITY, **_USAGE}),
+    constants={semconv.OPENAI_API_TYPE: "responses", semconv.CONVERSATION_COMPACTED: True},
+    input_content=content.responses_input,
+    output_content=content.responses_output,
+)
+# The conventions: fetching a response is no inference, and never carries usage (it was billed when
+# it was made).
+FETCH_RESPONSE = Operation(
+    name="fetch_response",
+    answer=Table({**_IDENTITY, **_CONVERSATION, "status": (semconv.RESPONSE_STATUS, text)}),
+    constants={semconv.OPENAI_API_TYPE: "responses"},
+    failure=_failure_to_fetch,
+    accumulator=ResponseAccumulator,
+    resource_attribute=semconv.RESPONSE_ID,
+    output_content=content.responses_output,
+)

@@ -1,0 +1,1 @@
+"""The tracer provider, its processors and exporters, and the variables of OpenTelemetry."""

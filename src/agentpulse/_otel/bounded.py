@@ -1,0 +1,194 @@
+"""`BoundedBatchProcessor`: our batch queue before an exporter of somebody else's.
+
+OpenTelemetry's batch processor waits for 30 seconds at the end of the process, flushes without a
+timeout, reports success where its exporter failed, logs on the caller's thread when its queue is
+full, starts a thread in every forked child, and has no bound in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from agentpulse_exporter import Stats
+from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
+from agentpulse_exporter._delivery.queue import BatchQueue
+from agentpulse_exporter._delivery.stats import Counters
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_BSP_MAX_QUEUE_SIZE,
+    OTEL_BSP_SCHEDULE_DELAY,
+)
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from agentpulse._logs import logger
+
+_QUEUE_SIZE, _BATCH_SIZE, _DELAY_MILLIS = 2048, 512, 5000
+"""OpenTelemetry's defaults."""
+
+
+class BoundedBatchProcessor(SpanProcessor):
+    """Batches spans for an exporter. What has to wait for it waits as long as it says, at most.
+
+    Args:
+        exporter: Where the spans go.
+        destination: What the log calls it.
+        takes: Which spans go there; by default all that are sampled. Others count for nothing.
+        counters: The counts, where the exporter leaves spans out and counts these by itself.
+        max_queue_size: Spans that wait, at most; the oldest are dropped, and counted. By default
+            what OTEL_BSP_MAX_QUEUE_SIZE says, as the other `OTEL_BSP_` variables count too.
+        shutdown_timeout: Seconds that `shutdown` may take; where nothing is accepted meanwhile it
+            gives up after 2.2 seconds. What is lost by then is logged, in one line.
+    """
+
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        destination: str,
+        *,
+        takes: Callable[[ReadableSpan], bool] | None = None,
+        counters: Counters | None = None,
+        max_queue_size: int | None = None,
+        shutdown_timeout: float = 5.0,
+    ) -> None:
+        self.destination = destination
+        self._exporter = exporter
+        self._takes = takes
+        self._shutdown_timeout = shutdown_timeout
+        self._counters = counters or Counters(destination)
+        size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
+        self._queue = BatchQueue(
+            _ExporterSender(exporter, self._counters),
+            self._counters,
+            flush_interval=_standard(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MILLIS) / 1000,
+            max_queue_size=size,
+            max_batch_size=min(_standard(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _BATCH_SIZE), size),
+            at_end=self._shut_exporter_down,
+            starts_now=True,
+        )
+        at_exit(self.begin_shutdown)
+        at_end_of_child(self.finish, begin=self.begin_shutdown)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Does nothing."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queues a span that is sampled. No waiting, no logging."""
+        context = span.context
+        if context is None or not context.trace_flags.sampled:
+            return
+        if self._takes is None or self._takes(span):
+            self._queue.add(span)
+
+    def stats(self) -> Stats:
+        """What became of the spans; those that wait when it gives up are lost by `shutdown`."""
+        return self._counters.stats()
+
+    @property
+    def has_begun_to_end(self) -> bool:
+        """Whether it takes no spans any more."""
+        return self._queue.is_stopped
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Sends what has ended until now, and says whether all of it was accepted in that time."""
+        return self._queue.flush(timeout_millis / 1000)
+
+    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
+        """Has what has ended until now sent in the background, within so many seconds.
+
+        Returns:
+            Waits for that, so many seconds at most, and says whether all of it was accepted.
+        """
+        return self._queue.begin_flush(timeout)
+
+    def begin_shutdown(self) -> None:
+        """Has what is left sent in the background; `stop` waits for it. Once."""
+        self._queue.begin_stop(self._shutdown_timeout)
+
+    def shutdown(self) -> None:
+        """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""
+        if not self.outlasts():
+            self.finish()
+
+    def finish(self) -> None:
+        """Stops within `shutdown_timeout`, from where the end has begun."""
+        self._queue.stop(self._shutdown_timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
+
+        Returns:
+            True only if all that ever ended was accepted.
+        """
+        return self._queue.stop(timeout)
+
+    def _shut_exporter_down(self) -> None:
+        try:
+            self._exporter.shutdown()
+        except Exception as error:  # noqa: BLE001  # somebody else's exporter may raise anything
+            logger.debug("An exporter could not be shut down: %s", type(error).__name__)
+
+
+class _ExporterSender:
+    """Has an exporter send what leaves the queue, and counts what becomes of it."""
+
+    has_kept = has_put_off = gave_up = False
+
+    def __init__(self, exporter: SpanExporter, counters: Counters) -> None:
+        self._exporter = exporter
+        self._counters = counters
+
+    def belong_to_this_thread(self) -> None:
+        """An exporter waits as it does."""
+
+    def pause(self) -> float:
+        """It has none: what waits for its receiver is the exporter itself."""
+        return 0.0
+
+    def look_again(self) -> None:
+        """Nothing was put off."""
+
+    def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
+        """Exports them. What the exporter leaves out, it has counted itself."""
+        del leaves_rest  # every batch is sent as it is
+        if not spans:
+            return
+        counters = self._counters
+        lost = counters.lost_by_exporter
+        result, error_type = SpanExportResult.FAILURE, ""
+        try:
+            with suppress_instrumentation():
+                result = self._exporter.export(spans)
+        except BaseException as error:  # noqa: BLE001  # a worker that ends sends nothing more
+            error_type = type(error).__name__
+        passed_on = len(spans) - (counters.lost_by_exporter - lost)
+        if result is SpanExportResult.SUCCESS:
+            counters.accepted(passed_on)
+        else:
+            counters.dropped("not_accepted", passed_on)
+        counters.say_losses(because=error_type)
+
+    def finish_by(self, deadline: float) -> None:
+        """An exporter takes the time that it takes; whoever waits for it gives up."""
+
+    def abort(self) -> None:
+        """As `finish_by`."""
+
+    def close(self) -> None:
+        """Counts what is left as lost, and logs it."""
+        self._counters.abandon()
+        self._counters.say_losses(at_end=True)
+
+
+def _standard(variable: str, default: int) -> int:
+    try:
+        size = int(os.environ.get(variable, ""))
+    except ValueError:
+        return default
+    return size if size > 0 else default

@@ -1,0 +1,185 @@
+"""The same spans, priced, to another backend by OTLP, beside our own upload."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agentpulse_exporter import CostEnrichingExporter
+from agentpulse_exporter._delivery.stats import Counters
+from agentpulse_exporter._dialects.normalize import concerns_agents
+from agentpulse_exporter._ledger.ownership import origins
+from agentpulse_exporter._wire.redaction import PrivateExporter
+
+from agentpulse._logs import warn_once
+from agentpulse._otel.bounded import BoundedBatchProcessor
+
+if TYPE_CHECKING:
+    from agentpulse.settings import Settings
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable
+
+from agentpulse_exporter import Stats
+from agentpulse_exporter._delivery.process import after_fork
+
+from agentpulse.settings import Settings
+
+_PATH = "/v1/traces"
+_PATIENCE = 2.0
+"""Seconds that a sending may take."""
+
+
+def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
+    """What sends by OTLP over HTTP, where the settings say to; the extra `otlp` has the exporter.
+
+    Headers, certificates and time-outs are those of OpenTelemetry's own variables
+    (`OTEL_EXPORTER_OTLP_HEADERS` and its kin).
+    """
+    endpoint = settings.otlp_endpoint
+    if endpoint is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        warn_once(
+            "Nothing is sent by OTLP, because its exporter is not installed: "
+            'pip install "agentpulse-sdk[otlp]".'
+        )
+        return None
+    address = endpoint if endpoint.endswith(_PATH) else endpoint + _PATH
+    destination = settings.shown("otlp_endpoint").strip("'")
+    counters = Counters(destination)
+    private = PrivateExporter(
+        OTLPSpanExporter(endpoint=address, timeout=_timeout()),
+        capture_messages=settings.capture_messages,
+        redact=settings.redact,
+        on_drop=counters.dropped,
+    )
+    priced = CostEnrichingExporter(private, prices=settings.prices, enabled=settings.enabled)
+    return BoundedBatchProcessor(
+        priced,
+        destination,
+        takes=lambda span: (
+            (settings.export_all_spans or concerns_agents(span)) and not origins.is_inherited(span)
+        ),
+        counters=counters,
+        max_queue_size=settings.max_queue_size,
+        shutdown_timeout=settings.shutdown_timeout,
+    )
+
+
+def _timeout() -> float | None:
+    """Seconds for one sending, where OpenTelemetry's variables don't say."""
+    named = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+    return None if any(os.environ.get(name) for name in named) else _PATIENCE
+
+
+# Where spans go beside AgentPulse, and what became of them while a pipeline ran.
+#
+# `otlp_endpoint` is the pipeline's own, and ends with it. The exporters that OTEL_TRACES_EXPORTER
+# names were there before it, and go on.
+
+lasting: weakref.WeakSet[BoundedBatchProcessor] = weakref.WeakSet()
+"""Those of OTEL_TRACES_EXPORTER."""
+
+
+class Elsewhere:
+    """Counts from when it is made until `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lasting = [each for each in lasting if not each.has_begun_to_end]
+        self.own = _own(settings)
+        """What sends by OTLP; for a provider to have."""
+        self._before = {each: each.stats() for each in self._lasting}
+        self._final: dict[str, Stats] | None = None
+        after_fork(self._start_over)
+
+    def stats(self) -> dict[str, Stats]:
+        """By destination, what became of the spans, those of one name together."""
+        if self._final is not None:
+            return dict(self._final)
+        told: dict[str, Stats] = {}
+        for each in self._all():
+            since = _since(self._before.get(each, Stats()), each.stats())
+            told[each.destination] = _sum(told.get(each.destination, Stats()), since)
+        return told
+
+    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
+        """Has what has ended until now sent in the background, to all of them.
+
+        Returns:
+            Waits for that until a monotonic time, and says whether all of it was accepted.
+        """
+        waits = [each.begin_flush(timeout) for each in self._all()]
+
+        def are_sent(deadline: float) -> bool:
+            sent = [wait(deadline - time.monotonic()) for wait in waits]
+            return all(sent)
+
+        return are_sent
+
+    def begin_to_end(self) -> None:
+        """Has what is left for all of them sent in the background, as the process ends."""
+        for each in self._all():
+            each.begin_shutdown()
+
+    def finish(self) -> None:
+        """Waits for our own; who waits for the others is their provider."""
+        for each in self.own:
+            each.finish()
+
+    def begin_to_close(self) -> None:
+        """Has what is left for our own sent in the background."""
+        for each in self.own:
+            each.begin_shutdown()
+
+    def close(self, timeout: float) -> bool:
+        """Ends our own within so many seconds, and fixes the figures; the others go on.
+
+        Returns:
+            True only if all that was left of our own was accepted.
+        """
+        try:
+            sent = [each.stop(timeout) for each in self.own]
+            return all(sent)
+        finally:
+            self._final = self.stats()
+
+    def _all(self) -> list[BoundedBatchProcessor]:
+        return [*self.own, *self._lasting]
+
+    def _start_over(self) -> None:
+        # All processors start from zero in a child process.
+        self._before.clear()
+        if self._final is not None:
+            self._final = dict.fromkeys(self._final, Stats())
+
+
+def _own(settings: Settings) -> tuple[BoundedBatchProcessor, ...]:
+    try:
+        processor = otlp_processor(settings)
+    except Exception as error:  # noqa: BLE001  # it takes variables of OpenTelemetry's, too
+        warn_once(f"Nothing is sent by OTLP: {type(error).__name__}: {error}")
+        return ()
+    return () if processor is None else (processor,)
+
+
+def _since(before: Stats, now: Stats) -> Stats:
+    """What became of all that waited before or ended since."""
+    return Stats(
+        ended=now.ended - before.ended + before.queued,
+        accepted=now.accepted - before.accepted,
+        queued=now.queued,
+        dropped=dict(Counter(now.dropped) - Counter(before.dropped)),
+    )
+
+
+def _sum(one: Stats, other: Stats) -> Stats:
+    return Stats(
+        ended=one.ended + other.ended,
+        accepted=one.accepted + other.accepted,
+        queued=one.queued + other.queued,
+        dropped=dict(Counter(one.dropped) + Counter(other.dropped)),
+    )

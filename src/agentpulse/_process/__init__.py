@@ -1,0 +1,1 @@
+"""What the process does: threads, crashes, signals, forked workers."""

@@ -1,0 +1,254 @@
+"""A request's JSON as valid events: the limits of the hosted API, with its statuses.
+
+One bad event refuses its whole batch. Unknown fields are ignored, and so are the id and the spans
+of an event where they are no text, for the hosted API doesn't read them. Every text that is stored
+has a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from agentpulse.server._requests import Refusal
+
+MAX_DATA = 16_384
+"""Characters of an event's data as JSON, escaped to ASCII, which no other way to count exceeds."""
+MAX_SESSION = 256
+"""UTF-16 units."""
+MAX_NAME = 256
+"""Characters of an agent's name, which is stored with each event, and of each id of an event."""
+
+_KIND = re.compile(r"[A-Za-z0-9_]{1,64}")
+_EARLIEST = 1_577_836_800.0  # 2020-01-01
+_DAY = 86_400.0
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+Data = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the hosted API limits by plan."""
+
+    events_in_request: int
+    events_in_a_day: int | None
+    """None: as many as the disk has room for."""
+
+
+FREE = Plan(events_in_request=100, events_in_a_day=5_000)
+PRO = Plan(events_in_request=500, events_in_a_day=100_000)
+LOCAL = Plan(events_in_request=500, events_in_a_day=None)
+"""What the local server takes unless told otherwise: requests of either plan, without an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One valid event."""
+
+    agent: str
+    kind: str
+    ts: float
+    """Seconds since 1970."""
+    data: Data
+    json: str
+    """The data as JSON, in ASCII."""
+    id: str | None = None
+    session: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+
+
+def read_batch(body: object, plan: Plan) -> list[Event]:
+    """The events of an ingest request.
+
+    Raises:
+        Refusal: 400 or 413, for the whole batch, naming the first event that is wrong.
+    """
+    batch = _object(body, "The body")
+    agent = batch.get("agent", "unknown")
+    if not isinstance(agent, str) or len(agent) > MAX_NAME:
+        raise Refusal(400, f"agent is not a string of at most {MAX_NAME} characters.")
+    events = batch.get("events")
+    if not isinstance(events, list):
+        raise Refusal(400, "events is not a list.")
+    events = cast("list[object]", events)
+    if not events:
+        raise Refusal(400, "events is empty.")
+    if len(events) > plan.events_in_request:
+        most = plan.events_in_request
+        raise Refusal(413, f"There are {len(events)} events; at most {most} go in a request.")
+    latest = time.time() + _DAY
+    return [
+        _event(_object(event, f"events[{place}]"), f"events[{place}]", clean(agent), latest)
+        for place, event in enumerate(events)
+    ]
+
+
+def read_heartbeat(body: object) -> Event:
+    """The event of a heartbeat request: `agent`, and the data beside it.
+
+    Raises:
+        Refusal: 400 or 413.
+    """
+    data = dict(_object(body, "The body"))
+    agent = data.pop("agent", "unknown")
+    now = time.time()
+    (event,) = read_batch(
+        {"agent": agent, "events": [{"kind": "heartbeat", "ts": now, "data": data}]}, LOCAL
+    )
+    return event
+
+
+def clean(text: str) -> str:
+    """The text without half surrogate pairs, which JSON can spell and UTF-8 can't."""
+    return _HALF_PAIR.sub("\ufffd", text)
+
+
+def _event(event: Data, place: str, agent: str, latest: float) -> Event:
+    kind, ts, session = event.get("kind"), event.get("ts"), event.get("session")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        raise Refusal(400, f"{place}.kind is not of the form [A-Za-z0-9_]{{1,64}}.")
+    if isinstance(ts, bool) or not isinstance(ts, (int, float)) or not _EARLIEST <= ts <= latest:
+        raise Refusal(
+            400, f"{place}.ts is not a time in seconds since 1970, from 2020 to a day from now."
+        )
+    if session is not None and not (
+        isinstance(session, str) and _utf16_length(session) <= MAX_SESSION
+    ):
+        raise Refusal(400, f"{place}.session is not a string of at most {MAX_SESSION} characters.")
+    data = _object(event.get("data"), f"{place}.data")
+    text = json.dumps(data, separators=(",", ":"))
+    if len(text) > MAX_DATA:
+        raise Refusal(413, f"{place}.data is longer than {MAX_DATA} characters of JSON.")
+    return Event(
+        agent=agent,
+        kind=kind,
+        ts=float(ts),
+        data=data,
+        json=text,
+        id=_id(event, "id", place),
+        session=clean(session) if session else None,
+        trace_id=_id(event, "trace_id", place),
+        span_id=_id(event, "span_id", place),
+        parent_span_id=_id(event, "parent_span_id", place),
+    )
+
+
+def _object(value: object, what: str) -> Data:
+    if not isinstance(value, dict):
+        raise Refusal(400, f"{what} is not an object.")
+    return cast("Data", value)
+
+
+def _utf16_length(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _id(event: Data, name: str, place: str) -> str | None:
+    value = event.get(name)
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value) > MAX_NAME:
+        raise Refusal(400, f"{place}.{name} is longer than {MAX_NAME} characters.")
+    return clean(value)
+
+
+# Reads the data of an event, which may be anything, as what it should be. Pure.
+
+_TOO_MUCH = 1e12  # above it there is no usage, and sums would leave what a database can hold
+_LATEST = 253_402_300_799.0  # the last second of the year 9999
+
+Column = str | int | float | None
+
+
+def number(data: Data, name: str) -> float | None:
+    """An amount from 0 to what is sensible; None for everything else, which is unknown."""
+    value = data.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value <= _TOO_MUCH else None
+
+
+def instant(data: Data, name: str) -> float | None:
+    """A time in seconds since 1970, as far as calendars go; None for everything else."""
+    seconds = number(data, name)
+    return seconds if seconds is not None and seconds <= _LATEST else None
+
+
+def count(data: Data, name: str) -> int | None:
+    """As `number`, a whole one."""
+    value = number(data, name)
+    return None if value is None else int(value)
+
+
+def text(data: Data, name: str) -> str | None:
+    """A text that isn't empty; None for everything else."""
+    value = data.get(name)
+    return clean(value) if isinstance(value, str) and value else None
+
+
+def call_columns(data: Data) -> tuple[Column, ...]:
+    """What is computed with of a call, in the order of the table `calls`."""
+    used_in, used_out = count(data, "input_tokens"), count(data, "output_tokens")
+    tokens = count(data, "tokens")
+    if tokens is None and (used_in, used_out) != (None, None):
+        tokens = (used_in or 0) + (used_out or 0)
+    return (
+        text(data, "provider"),
+        text(data, "model") or text(data, "request_model"),
+        used_in,
+        count(data, "cache_read_tokens"),
+        used_out,
+        tokens,
+        number(data, "cost_usd"),
+        number(data, "latency_ms"),
+        number(data, "ttft_ms"),
+        int(data.get("status") == "error"),
+    )
+
+
+def session_columns(data: Data, session: str) -> dict[str, Column]:
+    """What the start or the end of a session says of it, by the names of the table `sessions`."""
+    parent = text(data, "parent_session")
+    return {
+        "label": text(data, "label"),
+        "type": text(data, "type"),
+        "job_name": text(data, "job_name"),
+        "parent": parent if parent != session else None,
+        "status": text(data, "status"),
+        "error_type": text(data, "error_type"),
+        "error": text(data, "error"),
+        "duration_ms": number(data, "duration_ms"),
+        "metadata": _json(data, "metadata"),
+        "result": _json(data, "result"),
+    }
+
+
+def run_columns(data: Data) -> dict[str, Column]:
+    """What the start or the end of a cron run says of it, by the names of the table `runs`."""
+    return {
+        "job": text(data, "job") or "unknown",
+        "run_id": text(data, "run_id"),
+        "started_at": instant(data, "started_at"),
+        "status": text(data, "status"),
+        "duration_ms": number(data, "duration_ms"),
+        "cost_usd": number(data, "cost_usd"),
+        "tokens": count(data, "tokens"),
+        "calls": count(data, "calls"),
+        "summary": text(data, "summary"),
+        "error_type": text(data, "error_type"),
+        "error": text(data, "error"),
+        "schedule": text(data, "schedule"),
+        "timezone": text(data, "timezone"),
+        "max_runtime_s": number(data, "max_runtime_s"),
+    }
+
+
+def _json(data: Data, name: str) -> str | None:
+    value = data.get(name)
+    return None if value is None else json.dumps(value, separators=(",", ":"))
