@@ -73,6 +73,9 @@ def lint(session: nox.Session) -> None:
     sync(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    for folder in (ROOT, ROOT / "exporters", ROOT / "instrumentors"):
+        session.chdir(folder)
+        session.run("deptry", "src")
 
 
 @nox.session
