@@ -83,7 +83,7 @@ def test_a_receiver_with_gzip_that_fails_at_first_goes_on_with_gzip_in_time(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("answer_to_gzip", [500, 503, 429, HANG_UP])
+@pytest.mark.parametrize("answer_to_gzip", [415, 500, 503, 429, HANG_UP])
 def test_a_receiver_that_another_without_gzip_replaces_loses_nothing(
     answer_to_gzip: int, receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:

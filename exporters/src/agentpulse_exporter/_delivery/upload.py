@@ -251,7 +251,7 @@ class Delivery:
         if compressed and judgement.verdict is Verdict.ACCEPTED:
             compression.accepted()
         elif compressed and (ended or is_refusal(status or 0)):
-            if compression.is_in_doubt:
+            if compression.is_in_doubt or judgement.verdict is Verdict.DROP:
                 self._counters.requested(again=True)
                 judgement, plain, _ = self._request(batch, body, compressed=False)
                 compression.compare(status, plain)
