@@ -219,6 +219,9 @@ def _body_type(error: BaseException) -> Any:
     return cast("dict[str, Any]", envelope).get("type") if isinstance(envelope, dict) else None
 
 
+INFERENCE = frozenset({"chat", "text_completion", "generate_content"})
+"""The operations that are inferences."""
+
 Attributes = dict[str, Any]
 Part = dict[str, Any]
 Message = dict[str, Any]
