@@ -20,7 +20,15 @@ from agentpulse_instrumentation._engine.body import observe_body
 from agentpulse_instrumentation._engine.hosts import Host, Servers
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
-from agentpulse_instrumentation._engine.operation import Operation, Routes
+from agentpulse_instrumentation._engine.operation import (
+    Operation,
+    Routes,
+    code_of,
+    get,
+    http_status,
+    own,
+    status_of,
+)
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.stream import json_object, observe_stream
 from agentpulse_instrumentation._engine.usage import UsageChunk, asking_for_usage
@@ -256,6 +264,22 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
 
 # Instrumentors of the client libraries that are made by one generator, patched at their seam.
 
+
+def api_error(error: BaseException) -> str | None:
+    """The code of an exception of these clients, as the provider's answer has it.
+
+    openai puts it on the exception (`code`, `type`), anthropic the type of its error envelope
+    (`type`, older versions only in the body).
+    """
+    body = own(error, "body")
+    envelope = get(body, "error") if isinstance(body, dict) else None
+    code = code_of(own(error, "code"), own(error, "type"), get(envelope, "type"))
+    if code is None and http_status(error) is None:
+        # What a stream reports after its start.
+        code = status_of(own(error, "code"))
+    return code
+
+
 _SEAMS = {"SyncAPIClient": wrapped, "AsyncAPIClient": awrapped}
 
 
@@ -263,6 +287,7 @@ class ClientInstrumentor(LibraryInstrumentor):
     """Instruments one client library of the generated kind; `defining` holds its seam."""
 
     family: Family
+    read_error = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""

@@ -29,6 +29,7 @@ from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.events import EventLogger, Events
 from agentpulse_instrumentation._engine.metrics import Metrics
+from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
 from agentpulse_instrumentation._engine.patching import (
     Library,
     Patches,
@@ -162,6 +163,8 @@ class LibraryInstrumentor(BaseInstrumentor):
     """Its package and the versions that are tested, as a requirement."""
     defining: str
     """The module whose import is waited for."""
+    read_error: ErrorReader | None = None
+    """What reads the provider's code from an exception of the library."""
     also: tuple[str, ...] = ()
     """Further modules that are patched, each when it is imported, if ever."""
     companions: tuple[Library, ...] = ()
@@ -171,6 +174,12 @@ class LibraryInstrumentor(BaseInstrumentor):
     _recording: Recording | None = None
     _hooked: frozenset[str] = frozenset()
     _problems: Mapping[str, str] = MappingProxyType({})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Has the exceptions of the library read, whichever layer they reach."""
+        super().__init_subclass__(**kwargs)
+        if cls.read_error is not None and hasattr(cls, "defining"):
+            error_readers[cls.defining.partition(".")[0]] = cls.read_error
 
     @property
     def is_patched(self) -> bool:
