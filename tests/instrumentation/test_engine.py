@@ -14,6 +14,7 @@ from agentpulse_instrumentation._engine.events import Events
 from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import Operation, Routes, Table, integer, text
+from agentpulse_instrumentation._engine.stream import LONGEST_EVENT, EventDecoder
 
 
 @dataclass
@@ -246,3 +247,10 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
     coroutine.close()
     assert spans() == []
     assert await awrapped(request, seam)(client, object, ASKED) == {}
+
+
+def test_an_event_too_long_to_be_held_costs_itself_alone():
+    decoder = EventDecoder()
+    too_long = b'data: {"x": "' + b"a" * LONGEST_EVENT + b'"}\n\n'
+    assert list(decoder.feed(too_long)) == []
+    assert list(decoder.feed(b'data: {"toys": 3}\n\n')) == [{"toys": 3}]

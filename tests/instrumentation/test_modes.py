@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -417,3 +418,27 @@ def test_an_image_of_whatever_model_is_a_span_without_one(clients: Any, instrume
     (span,) = spans()
     assert span["name"] == "generate_content"
     assert "gen_ai.request.model" not in span["attributes"]
+
+
+@pytest.mark.parametrize(
+    ("library", "path", "case"),
+    [("openai", "/chat/completions", CHAT), ("anthropic", "/v1/messages", MESSAGE)],
+)
+def test_fields_that_a_model_does_not_declare_count_in_streams_as_in_plain_answers(
+    library: str, path: str, case: Case, clients: Any, instrumented: Any
+) -> None:
+    spans, client = instrumented(), getattr(clients, library)
+    module = importlib.import_module(library)
+    # A client of another version, or of another host, declares other fields: this one has none.
+    bare = type("Bare", (module.BaseModel,), {})
+    client.post(path, cast_to=bare, body=case.body)
+    body = {**body_of(case, modes.STREAM), "stream": True}
+    list(client.post(path, cast_to=bare, body=body, stream=True, stream_cls=module.Stream[bare]))
+
+    plain, streamed = spans()
+    assert streamed["attributes"].pop("gen_ai.request.stream") is True
+    for span in (plain, streamed):
+        # Each answer has its own.
+        del span["attributes"]["gen_ai.response.id"]
+        span["attributes"].pop("gen_ai.response.time_to_first_chunk", None)
+    assert plain == streamed

@@ -90,9 +90,9 @@ class Table:
         This runs for every object in every answer, so nothing is called for a field that has its
         attribute's type already.
         """
-        fields, extra = (node, None) if node.__class__ is dict else _fields(node)
+        declared, extra = (node, None) if node.__class__ is dict else _fields(node)
         for name, attribute, kind, convert in self._rows:
-            value = fields.get(name)
+            value = declared.get(name)
             if value is None and extra:
                 value = extra.get(name)
             if value.__class__ is kind:
@@ -120,10 +120,16 @@ def _fields(node: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
         return getattr(node, "__dict__", _NOTHING), None
 
 
+def fields(node: Any) -> Mapping[str, Any]:
+    """All fields of a node, also those that its model does not declare."""
+    declared, extra = (node, None) if node.__class__ is dict else _fields(node)
+    return {**declared, **extra} if extra else declared
+
+
 def get(node: Any, name: str) -> Any:
     """The field `name` of a node, or None."""
-    fields, extra = (node, None) if node.__class__ is dict else _fields(node)
-    value = fields.get(name)
+    declared, extra = (node, None) if node.__class__ is dict else _fields(node)
+    value = declared.get(name)
     if value is None and extra:
         return extra.get(name)
     return value

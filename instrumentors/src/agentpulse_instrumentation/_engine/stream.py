@@ -137,9 +137,12 @@ class EventDecoder:
             if self._size <= LONGEST_EVENT:
                 self._data.append(line[5:].lstrip(b" "))
             return None
-        if line or not self._data:
+        if line:
             return None
-        data, self._data, self._size = b"\n".join(self._data), [], 0
+        data, size = b"\n".join(self._data), self._size
+        self._data, self._size = [], 0
+        if not data or size > LONGEST_EVENT:
+            return None
         self.is_done = self.is_done or data.startswith(_DONE)
         try:
             event = json.loads(data)
