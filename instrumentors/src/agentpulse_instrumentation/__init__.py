@@ -11,6 +11,7 @@ from agentpulse_instrumentation._engine.invocation import Invocation, begin
 from agentpulse_instrumentation._engine.operation import Operation
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
+from agentpulse_instrumentation.groq import GroqInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
@@ -24,6 +25,7 @@ from agentpulse_instrumentation.registry import (
 __all__ = [
     "INSTRUMENTORS",
     "AnthropicInstrumentor",
+    "GroqInstrumentor",
     "Invocation",
     "LangChainInstrumentor",
     "LibraryInstrumentor",

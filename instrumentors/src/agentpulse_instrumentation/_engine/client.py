@@ -268,14 +268,17 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
 def api_error(error: BaseException) -> str | None:
     """The code of an exception of these clients, as the provider's answer has it.
 
-    openai puts it on the exception (`code`, `type`), anthropic the type of its error envelope
-    (`type`, older versions only in the body).
+    openai puts it on the exception (`code`, `type`), so does anthropic (`type`); groq, and older
+    versions of anthropic, have it in the body alone: in its envelope, or bare for an error that a
+    stream reports after its start.
     """
     body = own(error, "body")
-    envelope = get(body, "error") if isinstance(body, dict) else None
-    code = code_of(own(error, "code"), own(error, "type"), get(envelope, "type"))
+    envelope = get(body, "error") or body
+    code = code_of(
+        *(own(error, "code"), own(error, "type")),
+        *(get(envelope, "code"), get(envelope, "type")),
+    )
     if code is None and http_status(error) is None:
-        # What a stream reports after its start.
         code = status_of(own(error, "code"))
     return code
 

@@ -175,7 +175,7 @@ class ChatAccumulator:
             merge_delta(self._messages.setdefault(index, {}), delta)
 
     def _reported(self) -> Any:
-        # Groq tells the usage in the last chunk, under a name of its own.
+        # Groq reports the usage in the last chunk, under a name of its own.
         return self._usage or get(get(self._last, "x_groq"), "usage")
 
     def answer(self) -> dict[str, Any] | None:
@@ -188,7 +188,7 @@ class ChatAccumulator:
             choice = {"index": index, "finish_reason": self._finished[index], "message": message}
             choices.append({**choice, "text": message["text"]} if "text" in message else choice)
         head = {name: self._head.get(name) for name in _HEAD}
-        error = self._error or get(self._last, "error")
+        error = self._error or get(self._last, "error") or get(get(self._last, "x_groq"), "error")
         return {**head, "usage": self._reported(), "choices": choices, "error": error}
 
     def is_complete(self) -> bool:
