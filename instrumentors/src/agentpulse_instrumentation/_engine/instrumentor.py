@@ -171,7 +171,8 @@ class LibraryInstrumentor(BaseInstrumentor):
     """What is patched beside the library, where it is installed. One that can't be patched costs
     itself alone, and none is patched without the library."""
 
-    _recording: Recording | None = None
+    recording: Recording | None = None
+    """Of the last `instrument()`."""
     _hooked: frozenset[str] = frozenset()
     _problems: Mapping[str, str] = MappingProxyType({})
 
@@ -187,7 +188,7 @@ class LibraryInstrumentor(BaseInstrumentor):
 
         The library is imported, and each of its patches is on, also those of its companions.
         """
-        recording = self._recording
+        recording = self.recording
         return (
             recording is not None
             and recording.active
@@ -240,7 +241,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         """
         if is_enabled(kwargs.pop("enabled", None)):
             super().instrument(**kwargs)
-            recording = self._recording
+            recording = self.recording
             self._is_instrumented_by_opentelemetry = recording is not None and recording.active
 
     def _instrument(self, **kwargs: Any) -> None:
@@ -252,7 +253,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
         metrics = Metrics(scope, cast("MeterProvider | None", kwargs.get("meter_provider")))
         events = Events(scope, cast("LoggerProvider | None", kwargs.get("logger_provider")))
-        recording = self._recording = Recording(tracer, provider, policy, metrics, events)
+        recording = self.recording = Recording(tracer, provider, policy, metrics, events)
         self._problems = {}
         atexit.register(recording.unfinished.leave)
         for library in self.libraries():
@@ -281,7 +282,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         when_imported(name, imported)
 
     def _patch(self, library: Library, module: ModuleType) -> None:
-        recording = self._recording
+        recording = self.recording
         if recording is None or not recording.active or library.name in self._problems:
             return
         patches = recording.patches[library.name]
@@ -302,15 +303,15 @@ class LibraryInstrumentor(BaseInstrumentor):
             return
         problems = {**self._problems, library.name: _not_recorded(library, problem)}
         if library.name != self.library:
-            if self._recording is not None and library.name in self._recording.patches:
-                self._recording.patches[library.name].undo()
+            if self.recording is not None and library.name in self.recording.patches:
+                self.recording.patches[library.name].undo()
         else:
             for each in self.companions:
                 if each.installed() is not None:
                     text = _not_recorded(each, f"it needs {self.library}, which isn't")
                     problems.setdefault(each.name, text)
-            if self._recording is not None:
-                self._end(self._recording)
+            if self.recording is not None:
+                self._end(self.recording)
             self._is_instrumented_by_opentelemetry = False
         self._problems = problems
         warning = f"{library.package} {problems[library.name]}."
@@ -319,8 +320,8 @@ class LibraryInstrumentor(BaseInstrumentor):
             _logger.warning("%s Install another version of it, or update agentpulse.", warning)
 
     def _uninstrument(self, **_kwargs: Any) -> None:
-        if self._recording is not None:
-            self._end(self._recording)
+        if self.recording is not None:
+            self._end(self.recording)
 
     def _end(self, recording: Recording) -> None:
         for patches in recording.patches.values():

@@ -200,15 +200,15 @@ class Observer:
     def __init__(
         self,
         invocation: Invocation,
-        ending: EventDecoder | Ending,
+        ending: EventDecoder | Ending | None = None,
         hidden: UsageChunk | None = None,
     ) -> None:
-        """`ending` knows whether the server said that the stream is over.
+        """`ending` knows whether the server said so at the end of the stream, where it does.
 
         `hidden` knows the chunk that the caller will not see.
         """
         self._invocation = invocation
-        self._ending = ending
+        self._ending = ending or Ending()
         self._hidden = hidden
         self._last: Any = None
         make = invocation.operation.accumulator
