@@ -9,8 +9,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-
-from agentpulse.demo.provider import FakeProvider
+from fakes.provider import FakeProvider
 
 
 @pytest.fixture

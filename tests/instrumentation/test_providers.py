@@ -10,8 +10,7 @@ import anthropic
 import openai
 import pytest
 from fakes.measured import Measured
-
-from agentpulse.demo.provider._openai import chat
+from fakes.provider import chat
 
 HELLO: Any = [{"role": "user", "content": "What is new?"}]
 HOSTS = {
