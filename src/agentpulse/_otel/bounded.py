@@ -88,6 +88,11 @@ class BoundedBatchProcessor(SpanProcessor):
         if self._takes is None or self._takes(span):
             self._queue.add(span)
 
+    @property
+    def span_exporter(self) -> SpanExporter:
+        """What the spans go to."""
+        return self._sender.exporter
+
     def stats(self) -> Stats:
         """What became of the spans; those that wait when it gives up are lost by `shutdown`."""
         return self._counters.stats()

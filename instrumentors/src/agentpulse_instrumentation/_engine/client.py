@@ -16,10 +16,11 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import TracerProvider
 
+from agentpulse_instrumentation._engine.begin import begin
 from agentpulse_instrumentation._engine.body import observe_body
 from agentpulse_instrumentation._engine.hosts import Host, Servers
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
-from agentpulse_instrumentation._engine.invocation import Invocation, begin
+from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.operation import (
     Operation,
     Routes,

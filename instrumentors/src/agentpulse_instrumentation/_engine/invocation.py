@@ -1,8 +1,4 @@
-"""One operation under way and its span: begun once, by `begin`, and ended exactly once.
-
-Every layer begins its spans here: the clients of one request method, frameworks that learn of a
-call when it is over, and instrumentors that are written by hand.
-"""
+"""One operation under way and its span: begun once, by `begin`, and ended exactly once."""
 
 from __future__ import annotations
 
@@ -13,12 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from opentelemetry import context as context_api
-from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 from opentelemetry.trace import (
     INVALID_SPAN,
     Span,
-    SpanKind,
     Status,
     StatusCode,
     set_span_in_context,
@@ -27,9 +20,9 @@ from opentelemetry.trace import (
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting, usage
 from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
-from agentpulse_instrumentation._engine.events import EventLogger
+from agentpulse_instrumentation._engine.events import EventLogger, end_call
 from agentpulse_instrumentation._engine.instrumentor import Recording, Unfinished
-from agentpulse_instrumentation._engine.metrics import ChunkTimes, Metrics
+from agentpulse_instrumentation._engine.metrics import ChunkTimes
 from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,
@@ -42,81 +35,6 @@ from agentpulse_instrumentation._engine.operation import (
 )
 from agentpulse_instrumentation._shield import shield
 
-# The end of a call: its log events, its span and its metrics, which say the same.
-
-_EMIT = shield("emit an event")
-_STAMP = (
-    *("session.id", "user.id", "agentpulse.session.", "agentpulse.metadata."),
-    semconv.CALLED_IN_AGENT,
-)
-"""How the names of attributes begin that tell of a session."""
-
-
-def end_call(
-    span: Span,
-    attributes: Attributes,
-    seconds: float,
-    *,
-    policy: ContentPolicy,
-    metrics: Metrics,
-    logger: EventLogger | None = None,
-    said: Said = NOTHING_SAID,
-    error: BaseException | None = None,
-    at: int | None = None,
-    calls: AgentCalls | None = None,
-) -> None:
-    """Emits the events of a call, ends its span, and measures it.
-
-    That runs the processors of other people, so whoever calls this is inside a shield.
-
-    Args:
-        span: The span, which has all its attributes.
-        attributes: What the span was given, but for content.
-        seconds: How long the call took, where the span itself doesn't tell.
-        policy: What of the content events may have.
-        metrics: What measures the call.
-        logger: Where events go; None for nowhere.
-        said: The content.
-        error: What the call raised.
-        at: When it ended, in nanoseconds since 1970; None for now.
-        calls: Those that it made, where it is an agent's run.
-    """
-    try:
-        if logger is not None:
-            # What takes the events may take its time, which is none of the call's.
-            at = time_ns() if at is None else at
-            # What takes them may ask a model itself, which would be told by events again.
-            with _EMIT, suppress_instrumentation():
-                _emit(logger, span, attributes, policy, said, error, at)
-    finally:
-        span.end(at)
-        metrics.record(span, attributes, seconds, calls)
-
-
-def _emit(
-    logger: EventLogger,
-    span: Span,
-    attributes: Attributes,
-    policy: ContentPolicy,
-    said: Said,
-    error: BaseException | None,
-    at: int,
-) -> None:
-    # While the span is open, for whoever puts events onto it.
-    context = set_span_in_context(span)
-    if error is not None:
-        logger.emit_exception(context, policy.exception_attributes(error), at)
-    if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
-        of_span = {**_stamped(span), **attributes}
-        logger.emit_details(context, policy.event_attributes(of_span, said), at)
-
-
-def _stamped(span: Span) -> Attributes:
-    """What tells of the session around the span. Other things that others put there are theirs."""
-    found: Any = getattr(span, "attributes", None) or {}
-    return {name: value for name, value in found.items() if name.startswith(_STAMP)}
-
-
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
 
@@ -124,105 +42,9 @@ _MOST_CHOICES = 128
 """As many as OpenAI takes."""
 _NOTHING: Mapping[str, Any] = {}
 _NANOSECONDS = 1_000_000_000
-_BEGIN = shield("begin a span")
+
 _READ_ANSWER = shield("read the answer")
 _END_SPAN = shield("end the span")
-
-
-def begin(
-    recording: Recording,
-    operation: Operation,
-    request: Mapping[str, Any] = _NOTHING,
-    attributes: Mapping[str, Any] = _NOTHING,
-    *,
-    stream: bool = False,
-    name: str | None = None,
-    kind: SpanKind = SpanKind.CLIENT,
-    parent: Context | None = None,
-    start_time: int | None = None,
-    content: Said | None = None,
-    captures: bool = True,
-) -> Invocation:
-    """Begins an operation: starts its span, with all that is known of the request.
-
-    The span belongs to the layer above, where one is under way (a chain, an agent), and is counted
-    as one call of the agent around it. Content is captured only where the user asked for it.
-
-    Never raises. Where nothing is recorded (instrumentation was taken back, or is suppressed here),
-    the invocation that it returns does nothing.
-
-    Args:
-        recording: What `LibraryInstrumentor.patch` was given.
-        operation: What is being done; its tables read the request and the answer.
-        request: The request as JSON, which is read and never changed.
-        attributes: Attributes of the span that are no part of the request: the provider's name, the
-            address of its server.
-        stream: Whether the answer comes in pieces.
-        name: The span's name; None for the operation and its model.
-        kind: Of the span. Only the spans of a client (`CLIENT`) have log events.
-        parent: The context that the span belongs to, for layers that learn of a call when it is
-            over; None for the current one, or that of the layer above.
-        start_time: When it began, in nanoseconds since 1970; None for now.
-        content: The content of the request, as the policy captured it earlier; None to read it from
-            the request now.
-        captures: False where content must not be captured, whatever the user's settings are.
-    """
-    with _BEGIN:
-        around = context_api.get_current()
-        if recording.active and (
-            not around or start_time is not None or is_instrumentation_enabled()
-        ):
-            known: Attributes = {
-                semconv.OPERATION_NAME: operation.name,
-                **attributes,
-                **operation.constants,
-            }
-            operation.request.read(request, known)
-            operation.more_from_request(request, known)
-            if stream:
-                known[semconv.REQUEST_STREAM] = True
-            logger = recording.event_logger() if kind is SpanKind.CLIENT else None
-            policy = recording.policy if captures else recording.policy.silenced()
-            keeps_content = captures and recording.keeps_content(logger)
-            if not keeps_content:
-                content = None
-            elif content is None:
-                content = NOTHING_SAID
-                with _BEGIN:
-                    content = policy.input_said(operation.input_content(request))
-            begun = nesting.begun_in(parent, operation.name, around, known)
-            model = known.get(semconv.REQUEST_MODEL)
-            span = recording.tracer.start_span(
-                name or (operation.name if model is None else f"{operation.name} {model}"),
-                begun.context,
-                kind,
-                {**known, **policy.span_attributes(content)} if content else known,
-                start_time=start_time,
-            )
-            begun.by(span)
-            is_measured = recording.metrics.is_on
-            inside = calls = None
-            # An answer of a cache is no call.
-            if semconv.ANSWERED_BY not in known:
-                inside, calls = nesting.count(
-                    operation.name, begun.context, is_measured=is_measured
-                )
-            return Invocation(
-                operation,
-                recording,
-                span,
-                request=request,
-                attributes=known,
-                logger=logger,
-                policy=policy,
-                content=content,
-                inside=inside,
-                calls=calls,
-                start_time=start_time,
-                # Samplers thin out traces, and neither metrics nor events.
-                is_observed=span.is_recording() or logger is not None or is_measured,
-            )
-    return Invocation(operation, recording, INVALID_SPAN, is_observed=False)
 
 
 class Invocation:

@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
-from agentpulse_instrumentation._engine.invocation import end_call
+from agentpulse_instrumentation._engine.events import end_call
 from agentpulse_instrumentation._engine.nesting import Place
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,

@@ -21,8 +21,8 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NOTHING_SAID, Said
+from agentpulse_instrumentation._engine.events import end_call
 from agentpulse_instrumentation._engine.instrumentor import Wanted
-from agentpulse_instrumentation._engine.invocation import end_call
 from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside, Place
 from agentpulse_instrumentation._engine.operation import Attributes
 

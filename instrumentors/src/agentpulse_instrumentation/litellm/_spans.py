@@ -13,9 +13,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting, usage
 from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
-from agentpulse_instrumentation._engine.events import EventLogger
+from agentpulse_instrumentation._engine.events import EventLogger, end_call
 from agentpulse_instrumentation._engine.instrumentor import Wanted
-from agentpulse_instrumentation._engine.invocation import end_call
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,
     Attributes,
