@@ -51,20 +51,39 @@ def watch_close(response: Any, closed: Callable[[], None]) -> None:
     response.close, response.aclose = close, aclose
 
 
-def watch_bytes(response: Any, take: Callable[[bytes], None]) -> None:
-    """Calls `take`, which raises nothing, with the bytes of the body as they are read."""
+def _nothing() -> None:
+    return None
+
+
+def watch_bytes(
+    response: Any, take: Callable[[bytes], None], ended: Callable[[], None] = _nothing
+) -> None:
+    """Calls `take` with the bytes of the body as they are read, and `ended` when no more come.
+
+    The body ended well or broke; one that the caller left has not ended. Both raise nothing.
+    """
     weak = ref(response)
     kind = cast("Any", type(response))
 
     def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
-        for chunk in kind.iter_bytes(weak(), chunk_size):
-            take(chunk)
-            yield chunk
+        try:
+            for chunk in kind.iter_bytes(weak(), chunk_size):
+                take(chunk)
+                yield chunk
+        except Exception:
+            ended()
+            raise
+        ended()
 
     async def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        async for chunk in kind.aiter_bytes(weak(), chunk_size):
-            take(chunk)
-            yield chunk
+        try:
+            async for chunk in kind.aiter_bytes(weak(), chunk_size):
+                take(chunk)
+                yield chunk
+        except Exception:
+            ended()
+            raise
+        ended()
 
     response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
 
