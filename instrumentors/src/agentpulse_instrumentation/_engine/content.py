@@ -159,11 +159,13 @@ def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _T = TypeVar("_T")
-Said = Mapping[str, str]
+Content = Mapping[str, str]
+Said = Content  # until the frameworks use the new name
 
 CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EVENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
-NOTHING_SAID: Said = {}
+NO_CONTENT: Content = {}
+NOTHING_SAID = NO_CONTENT
 
 _logger = logging.getLogger("agentpulse.instrumentation")
 _MODES = {

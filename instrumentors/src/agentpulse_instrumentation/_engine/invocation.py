@@ -26,9 +26,9 @@ from opentelemetry.trace import (
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting, usage
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
+from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
 from agentpulse_instrumentation._engine.events import EventLogger
-from agentpulse_instrumentation._engine.instrumentor import Recording, Unfinished
+from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.metrics import ChunkTimes, Metrics
 from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
 from agentpulse_instrumentation._engine.operation import (
@@ -42,14 +42,12 @@ from agentpulse_instrumentation._engine.operation import (
 )
 from agentpulse_instrumentation._shield import shield
 
-# The end of a call: its log events, its span and its metrics, which say the same.
-
 _EMIT = shield("emit an event")
-_STAMP = (
+_SESSION = (
     *("session.id", "user.id", "agentpulse.session.", "agentpulse.metadata."),
     semconv.CALLED_IN_AGENT,
 )
-"""How the names of attributes begin that tell of a session."""
+"""The beginnings of the names of a session's attributes."""
 
 
 def end_call(
@@ -60,7 +58,7 @@ def end_call(
     policy: ContentPolicy,
     metrics: Metrics,
     logger: EventLogger | None = None,
-    said: Said = NOTHING_SAID,
+    said: Content = NO_CONTENT,
     error: BaseException | None = None,
     at: int | None = None,
     calls: AgentCalls | None = None,
@@ -87,34 +85,19 @@ def end_call(
             at = time_ns() if at is None else at
             # What takes them may ask a model itself, which would be told by events again.
             with _EMIT, suppress_instrumentation():
-                _emit(logger, span, attributes, policy, said, error, at)
+                # While the span is open, for whoever puts events onto it.
+                context = set_span_in_context(span)
+                if error is not None:
+                    logger.emit_exception(context, policy.exception_attributes(error), at)
+                if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
+                    # Of what others put onto the span, the events have the session.
+                    found: Any = getattr(span, "attributes", None) or {}
+                    session = {n: value for n, value in found.items() if n.startswith(_SESSION)}
+                    of_span = policy.event_attributes({**session, **attributes}, said)
+                    logger.emit_details(context, of_span, at)
     finally:
         span.end(at)
         metrics.record(span, attributes, seconds, calls)
-
-
-def _emit(
-    logger: EventLogger,
-    span: Span,
-    attributes: Attributes,
-    policy: ContentPolicy,
-    said: Said,
-    error: BaseException | None,
-    at: int,
-) -> None:
-    # While the span is open, for whoever puts events onto it.
-    context = set_span_in_context(span)
-    if error is not None:
-        logger.emit_exception(context, policy.exception_attributes(error), at)
-    if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
-        of_span = {**_stamped(span), **attributes}
-        logger.emit_details(context, policy.event_attributes(of_span, said), at)
-
-
-def _stamped(span: Span) -> Attributes:
-    """What tells of the session around the span. Other things that others put there are theirs."""
-    found: Any = getattr(span, "attributes", None) or {}
-    return {name: value for name, value in found.items() if name.startswith(_STAMP)}
 
 
 STREAM_CUT = "stream_cut"
@@ -140,7 +123,7 @@ def begin(
     kind: SpanKind = SpanKind.CLIENT,
     parent: Context | None = None,
     start_time: int | None = None,
-    content: Said | None = None,
+    content: Content | None = None,
     captures: bool = True,
 ) -> Invocation:
     """Begins an operation: starts its span, with all that is known of the request.
@@ -167,62 +150,23 @@ def begin(
             the request now.
         captures: False where content must not be captured, whatever the user's settings are.
     """
+    invocation = Invocation(recording, operation)
     with _BEGIN:
         around = context_api.get_current()
-        if recording.active and (
-            not around or start_time is not None or is_instrumentation_enabled()
-        ):
+        is_late = start_time is not None
+        if recording.active and (not around or is_late or is_instrumentation_enabled()):
+            if not captures:
+                invocation.policy = recording.policy.silenced()
             known: Attributes = {
                 semconv.OPERATION_NAME: operation.name,
                 **attributes,
                 **operation.constants,
             }
-            operation.request.read(request, known)
-            operation.more_from_request(request, known)
             if stream:
                 known[semconv.REQUEST_STREAM] = True
-            logger = recording.event_logger() if kind is SpanKind.CLIENT else None
-            policy = recording.policy if captures else recording.policy.silenced()
-            keeps_content = captures and recording.keeps_content(logger)
-            if not keeps_content:
-                content = None
-            elif content is None:
-                content = NOTHING_SAID
-                with _BEGIN:
-                    content = policy.input_said(operation.input_content(request))
-            begun = nesting.begun_in(parent, operation.name, around, known)
-            model = known.get(semconv.REQUEST_MODEL)
-            span = recording.tracer.start_span(
-                name or (operation.name if model is None else f"{operation.name} {model}"),
-                begun.context,
-                kind,
-                {**known, **policy.span_attributes(content)} if content else known,
-                start_time=start_time,
-            )
-            begun.by(span)
-            is_measured = recording.metrics.is_on
-            inside = calls = None
-            # An answer of a cache is no call.
-            if semconv.ANSWERED_BY not in known:
-                inside, calls = nesting.count(
-                    operation.name, begun.context, is_measured=is_measured
-                )
-            return Invocation(
-                operation,
-                recording,
-                span,
-                request=request,
-                attributes=known,
-                logger=logger,
-                policy=policy,
-                content=content,
-                inside=inside,
-                calls=calls,
-                start_time=start_time,
-                # Samplers thin out traces, and neither metrics nor events.
-                is_observed=span.is_recording() or logger is not None or is_measured,
-            )
-    return Invocation(operation, recording, INVALID_SPAN, is_observed=False)
+            invocation.read(request, known, content, is_client=kind is SpanKind.CLIENT)
+            invocation.start(name, kind, around, parent, start_time)
+    return invocation
 
 
 class Invocation:
@@ -233,54 +177,82 @@ class Invocation:
     """
 
     __slots__ = (
-        *(
-            "_attributes",
-            "_calls",
-            "_entered",
-            "_first_chunk",
-            "_logger",
-            "_open",
-            "_operation",
-            "_policy",
-        ),
-        *("_previous", "_request", "_said", "_start_time", "_started", "_recording"),
-        *("inside", "span"),
+        *("_attributes", "_calls", "_content", "_entered", "_first_chunk", "_logger", "_open"),
+        *("_previous", "_request", "_start_time", "_started"),
+        *("inside", "operation", "policy", "recording", "span"),
     )
 
-    def __init__(
-        self,
-        operation: Operation,
-        recording: Recording,
-        span: Span,
-        *,
-        request: Mapping[str, Any] = _NOTHING,
-        attributes: Attributes | None = None,
-        logger: EventLogger | None = None,
-        policy: ContentPolicy | None = None,
-        content: Said | None = None,
-        inside: Inside | None = None,
-        calls: AgentCalls | None = None,
-        start_time: int | None = None,
-        is_observed: bool,
-    ) -> None:
-        self._operation = operation
-        self._recording = recording
-        self.span = span
-        """Its span."""
-        self._request = request
-        self._attributes: Attributes = {} if attributes is None else attributes
-        self._logger = logger
-        self._policy = policy or recording.policy
-        self._said = content
-        self.inside = inside
+    def __init__(self, recording: Recording, operation: Operation) -> None:
+        self.recording = recording
+        self.operation = operation
+        """What is being done."""
+        self.policy: ContentPolicy = recording.policy
+        """What of the content is captured."""
+        self.span: Span = INVALID_SPAN
+        self.inside: Inside | None = None
         """The agent for whose run the calls inside this operation count."""
-        self._calls = calls
-        self._start_time = start_time
+        self._request: Mapping[str, Any] = _NOTHING
+        self._attributes: Attributes = {}
+        self._content: Content | None = None
+        self._logger: EventLogger | None = None
+        self._calls: AgentCalls | None = None
+        self._start_time: int | None = None
         self._started = perf_counter()
         self._first_chunk: float | None = None
         # A list that is emptied once: popping is atomic, so two threads can't both end the span. It
         # holds the process that does: a forked child leaves the calls of its parent to that.
-        self._open = [os.getpid()] if is_observed else []
+        self._open: list[int] = []
+
+    def read(
+        self,
+        request: Mapping[str, Any],
+        attributes: Attributes,
+        content: Content | None,
+        *,
+        is_client: bool,
+    ) -> None:
+        """Reads the request, as `begin` does first."""
+        operation, recording, policy = self.operation, self.recording, self.policy
+        operation.request.read(request, attributes)
+        operation.more_from_request(request, attributes)
+        self._request, self._attributes = request, attributes
+        self._logger = recording.event_logger() if is_client else None
+        if policy.on_spans or (policy.on_events and self._logger is not None):
+            self._content = content or NO_CONTENT
+            if content is None:
+                with _BEGIN:
+                    self._content = policy.input_said(operation.input_content(request))
+
+    def start(
+        self,
+        name: str | None,
+        kind: SpanKind,
+        around: Context,
+        parent: Context | None,
+        start_time: int | None,
+    ) -> None:
+        """Starts the span, where the layers above have it, as `begin` does then."""
+        operation, metrics, known = self.operation.name, self.recording.metrics, self._attributes
+        begun = nesting.begun_in(parent, operation, around, known)
+        model = known.get(semconv.REQUEST_MODEL)
+        content = self.policy.span_attributes(self._content) if self._content else NO_CONTENT
+        self.span = self.recording.tracer.start_span(
+            name or (operation if model is None else f"{operation} {model}"),
+            begun.context,
+            kind,
+            {**known, **content} if content else known,
+            start_time=start_time,
+        )
+        begun.by(self.span)
+        is_measured = metrics.is_on
+        # An answer of a cache is no call.
+        if semconv.ANSWERED_BY not in known:
+            counted = nesting.count(operation, begun.context, is_measured=is_measured)
+            self.inside, self._calls = counted
+        self._start_time = start_time
+        # Samplers thin out traces, and neither metrics nor events.
+        if self.span.is_recording() or self._logger is not None or is_measured:
+            self._open.append(os.getpid())
 
     def __enter__(self) -> Self:
         """Makes the span current, so that the spans of an HTTP library nest in it."""
@@ -310,19 +282,9 @@ class Invocation:
             context_api.attach(self._previous)
 
     @property
-    def operation(self) -> Operation:
-        """What is being called."""
-        return self._operation
-
-    @property
     def keeps_content(self) -> bool:
-        """Whether what passes is to be kept, for the span or an event."""
-        return self._said is not None
-
-    @property
-    def unfinished(self) -> Unfinished:
-        """Where whoever observes the answer says that it is open."""
-        return self._recording.unfinished
+        """Whether the content of the answer is captured, for the span or an event."""
+        return self._content is not None
 
     @property
     def is_open(self) -> bool:
@@ -336,7 +298,7 @@ class Invocation:
 
     def chunk_times(self) -> ChunkTimes | None:
         """What times the chunks of its stream; None where nobody measures them."""
-        metrics, operation = self._recording.metrics, self._operation
+        metrics, operation = self.recording.metrics, self.operation
         if not metrics.is_on or operation.name not in INFERENCE:
             return None
         return ChunkTimes(metrics, operation, self._attributes)
@@ -390,7 +352,7 @@ class Invocation:
                     if not complete and not left:
                         failure = failure or STREAM_CUT
             finally:
-                self._end(attributes, failure, error)
+                self._end(attributes, None if error else failure, error)
 
     def failed(self, error: BaseException) -> None:
         """Ends the span of a call that raised."""
@@ -410,7 +372,8 @@ class Invocation:
         Args:
             attributes: What the answer told.
             messages: The answer's content, in the form of the conventions.
-            failure: The `error.type` of a call that failed without an exception.
+            failure: The `error.type` of a call that failed; None to read it, and the HTTP status,
+                from the error.
             error: What the call raised.
             end_time: When it ended, in nanoseconds since 1970; None for now.
         """
@@ -428,7 +391,7 @@ class Invocation:
             return False
 
     def _read(self, answer: Any, attributes: Attributes, *, finished: bool) -> str | None:
-        operation = self._operation
+        operation = self.operation
         operation.answer.read(answer, attributes)
         operation.more_from_answer(answer, attributes)
         self._name_model(attributes)
@@ -442,15 +405,15 @@ class Invocation:
             # entry a choice.
             reasons += [None] * (self._choices - len(reasons))
             attributes[semconv.RESPONSE_FINISH_REASONS] = [reason or "error" for reason in reasons]
-        if self._said is not None:
+        if self._content is not None:
             self._capture(operation.output_content(answer))
         return operation.failure(answer)
 
     def _capture(self, messages: Sequence[Message]) -> None:
-        if self._said is not None and messages:
-            said = self._policy.output_said(messages)
-            self._said = {**self._said, **said}
-            self.span.set_attributes(self._policy.span_attributes(said))
+        if self._content is not None and messages:
+            captured = self.policy.output_said(messages)
+            self._content = {**self._content, **captured}
+            self.span.set_attributes(self.policy.span_attributes(captured))
 
     @property
     def _choices(self) -> int:
@@ -459,19 +422,19 @@ class Invocation:
 
     def _lacks_choices(self, answer: Any) -> bool:
         """Whether a choice never began."""
-        return 0 < len(self._operation.finish_reasons(answer)) < self._choices
+        return 0 < len(self.operation.finish_reasons(answer)) < self._choices
 
     def _name_model(self, attributes: Attributes) -> None:
         """A request can name a stored prompt or a deployment; then the answer tells the model."""
         # What fetches an answer asks no model.
-        if self._operation.resource_attribute is None and (
+        if self.operation.resource_attribute is None and (
             semconv.RESPONSE_MODEL in attributes and semconv.REQUEST_MODEL not in self._attributes
         ):
             model = attributes[semconv.REQUEST_MODEL] = attributes[semconv.RESPONSE_MODEL]
-            self.span.update_name(f"{self._operation.name} {model}")
+            self.span.update_name(f"{self.operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
-        if not self._operation.estimates_usage:
+        if not self.operation.estimates_usage:
             return
         if semconv.USAGE_INPUT_TOKENS not in attributes:
             attributes[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens(self._request)
@@ -485,34 +448,34 @@ class Invocation:
         error: BaseException | None = None,
         end_time: int | None = None,
     ) -> None:
-        span, said = self.span, self._said
+        span, said = self.span, self._content
         # What is kept for a call ends with the call.
-        self._request, self._said = _NOTHING, None
+        self._request, self._content = _NOTHING, None
         try:
-            if error is not None:
+            if error is not None and failure is None:
                 failure = error_type(error)
                 status = http_status(error)
                 if status is not None:
                     attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
-                description = self._policy.span_error_text(error) if error is not None else None
+                description = self.policy.span_error_text(error) if error is not None else None
                 span.set_status(Status(StatusCode.ERROR, description))
             if attributes:
                 span.set_attributes(attributes)
         finally:
             # Runs the processors of other people, so this is inside a shield too.
-            if self._logger is None and not self._recording.metrics.is_on:
+            if self._logger is None and not self.recording.metrics.is_on:
                 span.end(end_time)
             else:
                 end_call(
                     span,
                     {**self._attributes, **attributes},
                     self._seconds(end_time),
-                    policy=self._policy,
-                    metrics=self._recording.metrics,
+                    policy=self.policy,
+                    metrics=self.recording.metrics,
                     logger=self._logger,
-                    said=said or NOTHING_SAID,
+                    said=said or NO_CONTENT,
                     error=error,
                     at=end_time,
                     calls=self._calls,

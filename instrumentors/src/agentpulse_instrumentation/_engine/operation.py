@@ -141,6 +141,13 @@ def items(node: Any, name: str) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
+def listed(value: Any) -> list[Any]:
+    """A list as it is; one text as a list of it; nothing for anything else."""
+    if isinstance(value, str):
+        return [value]
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
 # What the conventions ask to know of an error, without its text.
 #
 # An error is an exception, or an answer with HTTP status 200 that reports one: a server that has

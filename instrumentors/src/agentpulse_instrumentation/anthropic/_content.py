@@ -17,7 +17,14 @@ from agentpulse_instrumentation._engine.content import (
     tool_definition,
     tool_response_part,
 )
-from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._engine.operation import (
+    InputContent,
+    Message,
+    Part,
+    get,
+    items,
+    listed,
+)
 
 _DELTA_TEXT = ("text", "thinking", "partial_json")
 
@@ -29,14 +36,7 @@ def delta_characters(delta: Any) -> int:
 
 def messages_input(body: Mapping[str, Any]) -> InputContent:
     """The messages, the system prompt (apart from the history in this API) and the tools."""
-    system = body.get("system")
-    blocks = (
-        [system]
-        if isinstance(system, str)
-        else cast("list[Any]", system)
-        if isinstance(system, list)
-        else []
-    )
+    blocks = listed(body.get("system"))
     return InputContent(
         [_message(message) for message in items(body, "messages")],
         [
@@ -69,14 +69,7 @@ def completion_output(answer: Any) -> list[Message]:
 
 def _message(message: Any) -> Message:
     content = get(message, "content")
-    if isinstance(content, str):
-        parts = [text_part(content)]
-    else:
-        parts = (
-            [_block(block) for block in cast("list[Any]", content)]
-            if isinstance(content, list)
-            else []
-        )
+    parts = [text_part(content) if block is content else _block(block) for block in listed(content)]
     answers = parts and all(part["type"] == "tool_call_response" for part in parts)
     return {"role": "tool" if answers else str(get(message, "role") or "user"), "parts": parts}
 

@@ -16,7 +16,14 @@ from agentpulse_instrumentation._engine.content import (
     tool_definition,
     tool_response_part,
 )
-from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._engine.operation import (
+    InputContent,
+    Message,
+    Part,
+    get,
+    items,
+    listed,
+)
 from agentpulse_instrumentation._media import size_of_base64
 
 # Puts the deltas of a chat stream together into the message they make up.
@@ -160,13 +167,8 @@ def _flat(message: Any) -> Any:
 
 
 def _content_parts(content: Any) -> list[Part]:
-    if isinstance(content, str):
-        return [text_part(content)] if content else []
-    return (
-        [_content_part(part) for part in cast("list[Any]", content)]
-        if isinstance(content, list)
-        else []
-    )
+    parts = [part for part in listed(content) if part != ""]
+    return [text_part(part) if part is content else _content_part(part) for part in parts]
 
 
 def _content_part(part: Any) -> Part:
@@ -199,17 +201,8 @@ def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def completion_input(body: Mapping[str, Any]) -> InputContent:
     """The prompts of a legacy completion."""
-    prompt = body.get("prompt")
-    prompts = (
-        [prompt]
-        if isinstance(prompt, str)
-        else cast("list[Any]", prompt)
-        if isinstance(prompt, list)
-        else []
-    )
-    return InputContent(
-        [{"role": "user", "parts": [text_part(p)]} for p in prompts if isinstance(p, str)]
-    )
+    prompts = [prompt for prompt in listed(body.get("prompt")) if isinstance(prompt, str)]
+    return InputContent([{"role": "user", "parts": [text_part(prompt)]} for prompt in prompts])
 
 
 def completion_output(answer: Any) -> list[Message]:
@@ -223,14 +216,10 @@ def completion_output(answer: Any) -> list[Message]:
 def responses_input(body: Mapping[str, Any]) -> InputContent:
     """The input items, instructions and tools of a response."""
     given, instructions = body.get("input"), body.get("instructions")
-    if isinstance(given, str):
-        messages: list[Message] = [{"role": "user", "parts": [text_part(given)]}]
-    else:
-        messages = (
-            [_item_message(item) for item in cast("list[Any]", given)]
-            if isinstance(given, list)
-            else []
-        )
+    messages = [
+        {"role": "user", "parts": [text_part(item)]} if item is given else _item_message(item)
+        for item in listed(given)
+    ]
     system = [text_part(instructions)] if isinstance(instructions, str) else []
     return InputContent(messages, system, _tools(body))
 
