@@ -30,7 +30,7 @@ _READ_BODY = shield("read a body")
 
 
 def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None:
-    """Ends the invocation with what an HTTP response says: at once, or as its body is read."""
+    """Ends the invocation with the answer in an HTTP response: at once, or as its body is read."""
     content = response.__dict__.get("_content")
     if content is not None:
         invocation.answered(json_object(content))

@@ -1,4 +1,4 @@
-"""The seam: `request` of a generated client, through which every call of every resource goes.
+"""The request seam: the one method of a generated client that every call of every resource calls.
 
 openai and anthropic clients are made by the same generator. Each resource method, in each variant,
 ends in `SyncAPIClient.request` or `AsyncAPIClient.request` with the method, the path and the JSON
@@ -33,13 +33,11 @@ from agentpulse_instrumentation._engine.stream import json_object, observe_strea
 from agentpulse_instrumentation._engine.usage import UsageChunk, asking_for_usage
 from agentpulse_instrumentation._shield import shield
 
-# One call on its way through the seam: its context while it is under way, its answer observed.
-
 _OBSERVE = shield("observe an answer")
 
 
 class Call:
-    """A call on its way through the seam: its arguments and its invocation."""
+    """A call under way: its arguments and its invocation."""
 
     __slots__ = ("_hidden", "_streams", "args", "invocation", "kwargs")
 
@@ -75,7 +73,7 @@ class Call:
             invocation.ended()
 
     def _observe(self, result: Any, invocation: Invocation) -> None:
-        match _kind_of(type(result)):
+        match _kind_of(cast("type[object]", type(result))):
             case "stream":
                 observe_stream(result, invocation, self._hidden)
             case "raw":
@@ -160,15 +158,14 @@ class Seam:
     ) -> Call:
         operation, resource = found
         body = _body(options)
-        server = self._servers.of(client, options.url)
+        host, attributes = self._servers.of(client, options.url)
         streams = kwargs.get("stream") is True
-        attributes = server.attributes
         if resource is not None and operation.resource_attribute is not None:
             attributes = {**attributes, operation.resource_attribute: resource}
         invocation = begin(self._recording, operation, body, attributes, stream=streams)
         hidden = None
         if invocation.is_open:
-            asks = operation.usage_on_request and server.host.reports_usage_on_request
+            asks = operation.usage_on_request and host.reports_usage_on_request
             if streams and asks and body.get("stream") is True:
                 cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
                 asking = asking_for_usage(client, options, (cast_to, kwargs.get("stream_cls")))
@@ -233,9 +230,6 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
         return result
 
     return request
-
-
-# Instrumentors of the client libraries that are made by one generator, patched at their seam.
 
 
 def api_error(error: BaseException) -> str | None:

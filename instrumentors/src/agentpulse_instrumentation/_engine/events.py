@@ -48,13 +48,13 @@ class EventLogger:
         return enabled is None or enabled(severity_number=SeverityNumber.DEBUG, event_name=DETAILS)
 
     def emit_details(self, context: Context, attributes: Mapping[str, Any], timestamp: int) -> None:
-        """Tells what an inference was that ended at `timestamp`, in nanoseconds since 1970."""
+        """Describes an inference that ended at `timestamp`, in nanoseconds since 1970."""
         self._emit(DETAILS, SeverityNumber.DEBUG, context, attributes, timestamp)
 
     def emit_exception(
         self, context: Context, attributes: Mapping[str, Any], timestamp: int
     ) -> None:
-        """Tells of the exception that ended a call."""
+        """Records the exception that ended a call."""
         self._emit(EXCEPTION, SeverityNumber.WARN, context, attributes, timestamp)
 
     def _emit(
@@ -110,7 +110,7 @@ class Events:
 def _record_type(logger: Logger) -> Callable[..., LogRecord]:
     module = type(logger).__module__
     is_sdk = module.startswith("opentelemetry.sdk.")
-    # By what it says itself: in a packaged program its metadata may be missing.
+    # By its own module: in a packaged program its metadata may be missing.
     if is_sdk and import_module("opentelemetry.sdk.version").__version__.startswith(_OWN_RECORDS):
         # The SDK of 1.36 takes only records of its own class, which hold the resource; that of 1.37
         # makes such a record of any other, and warns of how it does that.

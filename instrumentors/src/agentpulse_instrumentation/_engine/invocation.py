@@ -70,10 +70,10 @@ def end_call(
     Args:
         span: The span, which has all its attributes.
         attributes: What the span was given, but for content.
-        seconds: How long the call took, where the span itself doesn't tell.
-        policy: What of the content events may have.
+        seconds: How long the call took, where the span has no times of its own.
+        policy: The policy of content.
         metrics: What measures the call.
-        logger: Where events go; None for nowhere.
+        logger: Takes the events; None for none.
         said: The content.
         error: What the call raised.
         at: When it ended, in nanoseconds since 1970; None for now.
@@ -83,7 +83,7 @@ def end_call(
         if logger is not None:
             # What takes the events may take its time, which is none of the call's.
             at = time_ns() if at is None else at
-            # What takes them may ask a model itself, which would be told by events again.
+            # What takes them may ask a model itself, which would be events again.
             with _EMIT, suppress_instrumentation():
                 # While the span is open, for whoever puts events onto it.
                 context = set_span_in_context(span)
@@ -324,12 +324,12 @@ class Invocation:
         failure: str | None = None,
         error: BaseException | None = None,
     ) -> None:
-        """Ends the span of a stream: read to its end, `left` by the caller, or broken.
+        """Ends the span of a stream: read to its end, closed early (`left`), or broken.
 
         Args:
             accumulator: What the stream brought.
-            is_done: Whether the server said that the stream is over, whatever it brought.
-            left: Whether the caller left it.
+            is_done: Whether the server declared the stream over, whatever it brought.
+            left: Whether the caller closed or dropped it.
             failure: The `error.type` of an error that the server reported in the stream.
             error: What reading raised.
         """
@@ -370,7 +370,7 @@ class Invocation:
         """Ends the span of a call whose answer somebody else has read, or nobody.
 
         Args:
-            attributes: What the answer told.
+            attributes: Those of the answer.
             messages: The answer's content, in the form of the conventions.
             failure: The `error.type` of a call that failed; None to read it, and the HTTP status,
                 from the error.
@@ -425,7 +425,7 @@ class Invocation:
         return 0 < len(self.operation.finish_reasons(answer)) < self._choices
 
     def _name_model(self, attributes: Attributes) -> None:
-        """A request can name a stored prompt or a deployment; then the answer tells the model."""
+        """A request can name a stored prompt or a deployment; then the answer has the model."""
         # What fetches an answer asks no model.
         if self.operation.resource_attribute is None and (
             semconv.RESPONSE_MODEL in attributes and semconv.REQUEST_MODEL not in self._attributes

@@ -167,7 +167,7 @@ class EventDecoder:
 
     Attributes:
         first: The bytes that came first: all of them, where the body is no stream but small.
-        is_done: Whether the server said that the stream is over (`data: [DONE]`).
+        is_done: Whether the server declared the stream over (`data: [DONE]`).
     """
 
     __slots__ = ("_data", "_rest", "_size", "first", "is_done")
@@ -271,7 +271,7 @@ class Observer:
         ending: EventDecoder | Ending | None = None,
         hidden: UsageChunk | None = None,
     ) -> None:
-        """`ending` knows whether the server said so at the end of the stream, where it does.
+        """`ending` knows whether the server declared the stream over.
 
         `hidden` knows the chunk that the caller will not see.
         """
@@ -287,7 +287,7 @@ class Observer:
 
     @property
     def add(self) -> Callable[[Any], bool]:
-        """What takes each chunk and says whether the caller sees it. To be asked for once a stream.
+        """Takes each chunk, and returns whether the caller sees it. To be asked for once a stream.
 
         Never raises.
         """

@@ -31,7 +31,7 @@ _DELTA_TEXT = ("text", "thinking", "partial_json")
 
 def delta_characters(delta: Any) -> int:
     """How much text a delta of a content block carries."""
-    return sum(len(said) for name in _DELTA_TEXT if isinstance(said := get(delta, name), str))
+    return sum(len(piece) for name in _DELTA_TEXT if isinstance(piece := get(delta, name), str))
 
 
 def messages_input(body: Mapping[str, Any]) -> InputContent:
@@ -63,8 +63,12 @@ def completion_input(body: Mapping[str, Any]) -> InputContent:
 
 def completion_output(answer: Any) -> list[Message]:
     """The text of a legacy completion."""
-    said = get(answer, "completion")
-    return [{"role": "assistant", "parts": [text_part(said)]}] if isinstance(said, str) else []
+    completion = get(answer, "completion")
+    return (
+        [{"role": "assistant", "parts": [text_part(completion)]}]
+        if isinstance(completion, str)
+        else []
+    )
 
 
 def _message(message: Any) -> Message:
@@ -175,9 +179,9 @@ class BlockBuilder:
             ("thinking", "thinking"),
             ("partial_json", "json"),
         ):
-            said = get(delta, source)
-            if isinstance(said, str):
-                block[target] = block.get(target, "") + said
+            piece = get(delta, source)
+            if isinstance(piece, str):
+                block[target] = block.get(target, "") + piece
 
     def blocks(self) -> list[dict[str, Any]]:
         """The blocks in order."""

@@ -107,8 +107,8 @@ class MessageAccumulator:
         kind = known.get("type")
         if kind == "content_block_delta":
             delta = known["delta"]
-            said = fields(delta).get("text")
-            self._characters += len(said) if said else content.delta_characters(delta)
+            piece = fields(delta).get("text")
+            self._characters += len(piece) if piece else content.delta_characters(delta)
             if self._blocks is not None:
                 self._blocks.grow(known.get("index"), delta)
         elif kind == "content_block_start":

@@ -167,9 +167,9 @@ class ChatAccumulator:
         delta: Any = choice.get("delta")
         if delta is None:
             delta = {"text": choice.get("text")}
-        said = fields(delta).get("content")
-        if said and said.__class__ is str:
-            self._characters += len(said)
+        piece = fields(delta).get("content")
+        if piece and piece.__class__ is str:
+            self._characters += len(piece)
         else:
             self._characters += content.delta_characters(delta)
         if self._keeps_content:
