@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, nullcontext
 from time import perf_counter
 from typing import Any, Protocol, cast
 from weakref import ref
@@ -55,11 +55,11 @@ def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
     watcher.exhausted()
 
 
-async def aobserved(iterator: AsyncGenerator[Any], watcher: Watcher) -> AsyncIterator[Any]:
-    """The async twin, for a generator, which is closed with it."""
+async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
+    """The async twin. A generator is closed with it, in the task that closes it."""
     add = watcher.add
     try:
-        async with aclosing(iterator):
+        async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
             async for chunk in iterator:
                 if add(chunk):
                     yield chunk
