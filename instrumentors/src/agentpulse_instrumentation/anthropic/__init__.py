@@ -53,5 +53,5 @@ class AnthropicInstrumentor(ClientInstrumentor):
     family = Family(ROUTES, _provider, native.without_native_span)
 
     def patch_more(self, module: ModuleType, patches: Patches) -> None:
-        """Learns which clients were told to trace themselves."""
+        """Notes which clients trace themselves by their user's wish."""
         native.watch_options(module, patches)
