@@ -30,7 +30,7 @@ class LangChainInstrumentor(LibraryInstrumentor):
     """Records runs of LangChain and LangGraph; a call of a model that its client tells of, once."""
 
     library = "langchain"
-    supported = "langchain-core >= 0.3.67, < 2"
+    supported = "langchain-core >= 1.0.0, < 2"
     defining = _HOOKS
     also = (_BODIES, *watching.METHODS)
     companions = (Library("langgraph", "langgraph >= 1.0.0, < 2", (_NODES,)),)

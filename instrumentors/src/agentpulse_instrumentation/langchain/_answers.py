@@ -89,7 +89,7 @@ def attributes(response: Any) -> Attributes:
 
 
 def is_from_cache(response: Any) -> bool:
-    """Whether LangChain's cache answered. Later versions of core 0.3 mark that by a cost of 0."""
+    """Whether LangChain's cache answered, which LangChain marks by a cost of 0."""
     usages = [get(get(each, "message"), _USAGE) for each in generations(response)]
     return bool(usages) and all(get(usage, "total_cost") == 0 for usage in usages)
 

@@ -24,7 +24,6 @@ from agentpulse_instrumentation._engine.nesting import Place
 from agentpulse_instrumentation._engine.operation import Attributes, error_type, get, http_status
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.langchain import _answers as answers
-from agentpulse_instrumentation.langchain import _caching as caching
 from agentpulse_instrumentation.langchain import _content as content
 from agentpulse_instrumentation.langchain import _requests as requests
 from agentpulse_instrumentation.langchain._runs import Run, Runs, inherited_from
@@ -44,8 +43,6 @@ class ModelCall:
     started: int
     said: Said
     first_chunk: float | None = None
-    has_cache: bool = False
-    """Whether a cache may answer in place of the model."""
 
 
 def begin(runs: Runs, operation: str, said: Any, about: dict[str, Any]) -> None:
@@ -80,13 +77,6 @@ def chunk_arrived(runs: Runs, about: dict[str, Any]) -> None:
         nesting.leave(run.place)
 
 
-def may_be_cached(runs: Runs, manager: Any, model: Any) -> None:
-    """The run that a manager stands for is about to be done, or answered by a cache."""
-    run = runs.get(get(manager, "run_id"))
-    if run is not None and run.call is not None:
-        run.call.has_cache = caching.has_cache(model)
-
-
 def goes_on_here(runs: Runs, managers: Any) -> None:
     """The runs were told to begin in other tasks than this one, in which they are done."""
     for manager in managers:
@@ -107,7 +97,7 @@ def end(
     is_cached = False
     with _READ:
         answer = answers.attributes(response)
-        is_cached = error is None and call.has_cache and caching.answered(runs, run.id, response)
+        is_cached = error is None and answers.is_from_cache(response)
     if run.place.told and not is_another(run.place.tellers, call.about, answer):
         return
     if runs.wanted.active:

@@ -32,22 +32,6 @@ MOST_RUNS = 10_000
 _BODY = context_api.create_key("agentpulse-langchain-run")
 
 
-class Seen:
-    """The last things that were seen."""
-
-    def __init__(self) -> None:
-        self._things: OrderedDict[Any, None] = OrderedDict()
-
-    def __contains__(self, thing: object) -> bool:
-        return thing in self._things
-
-    def add(self, thing: object) -> None:
-        """Remembers it, and forgets the oldest where there are too many."""
-        self._things[thing] = None
-        while len(self._things) > MOST_RUNS:
-            self._things.popitem(last=False)
-
-
 @dataclass(eq=False, slots=True)
 class Run:
     """A run under way.
@@ -99,8 +83,6 @@ class Runs:
         self.wanted = wanted
         self._open: OrderedDict[Any, Run] = OrderedDict()
         self._orphans: deque[Any] = deque()
-        self.answered = Seen()
-        """The ids of answers that a cache may give again."""
 
     @property
     def is_recording(self) -> bool:

@@ -1,8 +1,8 @@
 """What is put round methods of LangChain's models, where callbacks don't tell enough.
 
-Chat models ask a cache for each of their prompts in methods of their own, and where a task that
-awaits `agenerate` is cancelled, nobody is told. Models that complete text tell in tasks of their
-own that they begin, out of sight of what they then call.
+Where a task that awaits `agenerate` is cancelled, or a time-out ends it, LangChain (1.8 too) calls
+no callback. Models that complete text call theirs in tasks of their own, out of sight of what they
+then call.
 """
 
 from __future__ import annotations
@@ -16,28 +16,8 @@ from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.langchain import _models as models
 from agentpulse_instrumentation.langchain._runs import Runs
 
-_LOOK = shield("see whether a model has a cache")
+_LOOK = shield("continue a run")
 _END = shield("end a run")
-
-
-def _watched(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def _generate_with_cache(model: Any, *args: Any, **kwargs: Any) -> Any:
-        with _LOOK:
-            models.may_be_cached(runs, kwargs.get("run_manager"), model)
-        return original(model, *args, **kwargs)
-
-    return _generate_with_cache
-
-
-def _awatched(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
-    @functools.wraps(original)
-    async def _agenerate_with_cache(model: Any, *args: Any, **kwargs: Any) -> Any:
-        with _LOOK:
-            models.may_be_cached(runs, kwargs.get("run_manager"), model)
-        return await original(model, *args, **kwargs)
-
-    return _agenerate_with_cache
 
 
 def _until_cancelled(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
@@ -74,8 +54,6 @@ METHODS: dict[str, tuple[str, dict[str, Callable[[Callable[..., Any], Runs], Any
     f"{_LANGUAGE_MODELS}.chat_models": (
         "BaseChatModel",
         {
-            "_generate_with_cache": _watched,
-            "_agenerate_with_cache": _awatched,
             "agenerate": _until_cancelled,
         },
     ),
