@@ -154,12 +154,10 @@ def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 _T = TypeVar("_T")
 Content = Mapping[str, str]
-Said = Content  # until the frameworks use the new name
 
 CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EVENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
 NO_CONTENT: Content = {}
-NOTHING_SAID = NO_CONTENT
 
 _logger = logging.getLogger("agentpulse.instrumentation")
 _MODES = {
