@@ -21,6 +21,7 @@ from agentpulse_instrumentation._engine.hosts import Host, Servers
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
 from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.operation import (
+    ErrorReader,
     Operation,
     Routes,
     code_of,
@@ -258,7 +259,7 @@ class ClientInstrumentor(LibraryInstrumentor):
     """Instruments one client library of the generated kind; `defining` holds its seam."""
 
     family: Family
-    read_error = staticmethod(api_error)
+    read_error: ErrorReader | None = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""

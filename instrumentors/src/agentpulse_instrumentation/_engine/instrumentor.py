@@ -131,7 +131,7 @@ class Recording:
         self._events = events if policy.emits_events else None
         self.patches: dict[str, Patches] = {}
         """By the name of the library, in the order in which they are put on."""
-        self.unfinished = Unfinished()
+        self.unfinished: Unfinished = Unfinished()
         self.active = True
         """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
 

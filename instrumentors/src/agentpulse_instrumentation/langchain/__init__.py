@@ -37,8 +37,8 @@ class LangChainInstrumentor(LibraryInstrumentor):
     library = "langchain"
     supported = "langchain-core >= 1.0.0, < 2"
     defining = _HOOKS
-    also = (_BODIES, *_METHODS)
-    companions = (Library("langgraph", "langgraph >= 1.0.0, < 2", (_NODES,)),)
+    also: tuple[str, ...] = (_BODIES, *_METHODS)
+    companions: tuple[Library, ...] = (Library("langgraph", "langgraph >= 1.0.0, < 2", (_NODES,)),)
 
     _runs: Runs | None = None
 
