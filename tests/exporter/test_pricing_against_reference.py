@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter._pricing import Usage, price
-from agentpulse_exporter._pricing.match import matches
-from agentpulse_exporter._pricing.table import price_table
+from agentpulse_exporter._pricing.table import matches, price_table
 from genai_prices import Usage as ReferenceUsage
 from genai_prices import types
 from genai_prices.data import providers
