@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -127,6 +128,38 @@ SPEED = "agentpulse.request.speed"
 INFERENCE_GEO = "agentpulse.request.inference_geo"
 """Where the inference ran, where it changes the price (Anthropic's `inference_geo`)."""
 
+_PROVIDERS = {
+    "ai21": ("ai21_chat",),
+    "anthropic": ("anthropic_text",),
+    "aws.bedrock": ("amazon", "amazon_bedrock", "aws", "bedrock", "bedrock_converse"),
+    "aws.sagemaker": ("amazon_sagemaker", "sagemaker", "sagemaker_chat"),
+    "azure.ai.inference": ("az_ai_inference", "azure_ai"),
+    "azure.ai.openai": ("az_ai_openai", "azure", "azure_openai", "azure_text"),
+    "cohere": ("cohere_ai", "cohere_chat"),
+    "fireworks": ("fireworks_ai",),
+    "gcp.gemini": ("gemini", "google", "google_ai", "google_gemini", "google_genai", "google_gla"),
+    "gcp.gen_ai": ("gcp", "palm"),
+    "gcp.vertex_ai": (
+        *("google_vertex", "google_vertex_ai", "google_vertexai"),
+        *("vertex", "vertex_ai", "vertex_ai_beta", "vertexai"),
+    ),
+    "huggingface": ("hugging_face",),
+    "ibm.watsonx.ai": ("ibm", "watsonx", "watsonx_ai", "watsonx_text"),
+    "mistral_ai": ("codestral", "mistral", "mistralai", "text_completion_codestral"),
+    "moonshot_ai": ("moonshot", "moonshotai"),
+    "nvidia": ("nvidia_nim",),
+    "ollama": ("ollama_chat",),
+    "perplexity": ("perplexity_ai",),
+    "together": ("together_ai", "togetherai"),
+    "voyageai": ("voyage", "voyage_ai"),
+    "x_ai": ("xai",),
+    "zai": ("z_ai",),
+    "zhipuai": ("zhipu",),
+}
+"""The names of providers in the conventions, or else in AgentPulse's instrumentors, and their other
+spellings: in lower case; dots, blanks and dashes as underscores."""
+_SEPARATORS = re.compile(r"[\s./-]+")
+
 MODEL_OPERATIONS = frozenset(
     {"chat", "text_completion", "generate_content", "embeddings", "moderation"}
 )
@@ -136,6 +169,12 @@ Attributes = Mapping[str, object]
 
 _MAX_WHOLE = 2**63
 """Receivers read whole numbers as 64 bits."""
+
+_PROVIDER_NAMES = {
+    _SEPARATORS.sub("_", each): name
+    for name, others in _PROVIDERS.items()
+    for each in (name, *others)
+}
 
 
 def is_model_call(attributes: Attributes) -> bool:
@@ -193,3 +232,9 @@ def items_of(value: object) -> list[object]:
     """A list, or that of JSON text; an empty one for anything else."""
     value = decoded(value, value)
     return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def provider_name(spelling: str) -> str:
+    """The one name of a provider; one that isn't in the table keeps its own, in lower case."""
+    spelling = spelling.strip().lower()
+    return _PROVIDER_NAMES.get(_SEPARATORS.sub("_", spelling), spelling)

@@ -7,9 +7,7 @@ stay here and are sent with the next spans.
 from __future__ import annotations
 
 import logging
-import os
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agentpulse_exporter._delivery.http import Transport, proxy_for
+from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_exporter._delivery.stats import Counters, Stats
 from agentpulse_exporter._delivery.upload import Delivery
 from agentpulse_exporter._delivery.waits import Turn
@@ -29,8 +28,8 @@ from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import Owner, origins
 from agentpulse_exporter._pricing.overrides import use
 from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
-from agentpulse_exporter._wire.event import Event
 from agentpulse_exporter._wire.events import Mapper, is_cut_short
+from agentpulse_exporter._wire.json import Event
 from agentpulse_exporter._wire.redaction import RedactionFailed
 from agentpulse_exporter.settings import ApiKey, resolve
 
@@ -122,7 +121,12 @@ class AgentPulseSpanExporter(SpanExporter):
         self._has_own_thread = False
         self._reported = 0
         """Losses that a flush has reported."""
-        _renewed_in_children(self)
+        after_fork(self.start_over)
+        # For the queue of our own processor.
+        self.pause = self.delivery.pause
+        self.look_again = self.delivery.look_again
+        self.finish_by = self.delivery.finish_by
+        self.abort = self._transport.abort
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends the spans that concern agents. Never raises.
@@ -219,14 +223,6 @@ class AgentPulseSpanExporter(SpanExporter):
         self._has_own_thread = True
         self._transport.belong_to_this_thread()
 
-    def pause(self) -> float:
-        """Seconds for which nothing is sent, as the receiver asks, or because it is away."""
-        return self.delivery.pause()
-
-    def look_again(self) -> None:
-        """Ends the pause where the receiver was away, because somebody waits for the outcome."""
-        self.delivery.look_again()
-
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Sends spans that are counted already, and the events kept before them. Never raises.
 
@@ -244,14 +240,6 @@ class AgentPulseSpanExporter(SpanExporter):
         if not self.delivery.hurry.is_set():
             self.counters.say_losses()
             self.log_absence()
-
-    def finish_by(self, deadline: float) -> None:
-        """Hurries: short tries, and none after one that failed. `deadline` is monotonic."""
-        self.delivery.finish_by(deadline)
-
-    def abort(self) -> None:
-        """Ends the request that another thread waits for."""
-        self._transport.abort()
 
     def close(self) -> None:
         """Counts the rest as lost, and closes the connection."""
@@ -337,15 +325,3 @@ class AgentPulseSpanExporter(SpanExporter):
             reason = "queue_full" if spans > MOST_KEPT else "memory_full"
             spans, size = spans - oldest.spans, size - oldest.size
             self.counters.dropped(reason, oldest.spans)
-
-
-def _renewed_in_children(exporter: AgentPulseSpanExporter) -> None:
-    if hasattr(os, "register_at_fork"):
-        weak = weakref.ref(exporter)
-
-        def renew() -> None:
-            alive = weak()
-            if alive is not None:
-                alive.start_over()
-
-        os.register_at_fork(after_in_child=renew)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._dialects.providers import provider_name
-from agentpulse_exporter._semconv import Attributes, count, decoded, text
+from agentpulse_exporter._semconv import Attributes, count, decoded, provider_name, text
 
 Fields = dict[str, object]
 """The attributes by their current names, while they are being put together."""

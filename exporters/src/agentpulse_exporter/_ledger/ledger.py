@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.normalize import current_attributes
-from agentpulse_exporter._ledger.recent import Recent
+from agentpulse_exporter._ledger.tree import Recent
 from agentpulse_exporter._semconv import Attributes, count, is_model_call, text
 
 MOST_CALLS = 5_000

@@ -17,7 +17,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from agentpulse_exporter._ledger.recent import Recent
+from agentpulse_exporter._ledger.tree import Recent
 from agentpulse_exporter.settings import Settings
 
 MOST_OWNED = 16_384

@@ -1,4 +1,4 @@
-"""The tree of the spans that are sent, where spans around them aren't.
+"""The tree of the spans that are sent, where spans around them aren't, and recent ids as such.
 
 Web and database spans of the same provider aren't sent, so a span inside one of them is sent as a
 child of the nearest span around it that is. Sessions, cron runs and agents are sent when they
@@ -7,18 +7,43 @@ start, too, so that a receiver sees what runs now.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._ledger.recent import Recent
 from agentpulse_exporter._semconv import Attributes
 from agentpulse_exporter._wire.span_copy import SpanCopy
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
 
 MOST_UNSENT = 16_384
 """Spans that are known not to be sent, the last ones."""
 _MOST_STEPS = 256
 _SPAN_KINDS = frozenset({"session", "cron", "agent"})
+
+
+class Recent(OrderedDict[_K, _V]):
+    """Holds at most so many entries, the last ones that were set.
+
+    Any thread may use it without a lock: each step on it is one of the interpreter's own.
+    """
+
+    def __init__(self, most: int, forget: Callable[[_V], Any] = id) -> None:
+        """Empty, for `most` entries; `forget` is given each value that had to go."""
+        super().__init__()
+        self._most = most
+        self._forget = forget
+
+    def __setitem__(self, key: _K, value: _V) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        while len(self) > self._most:
+            self._forget(self.popitem(last=False)[1])
 
 
 class Tree:

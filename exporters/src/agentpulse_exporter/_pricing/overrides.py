@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import cast
 from weakref import WeakKeyDictionary
 
-from agentpulse_exporter._dialects.providers import provider_name
 from agentpulse_exporter._pricing.tariff import UNITS, Tariff
+from agentpulse_exporter._semconv import provider_name
 from agentpulse_exporter._shield import shielded
 
 _EXAMPLE = '{"my-model": {"input": 2.5, "output": 10}}'

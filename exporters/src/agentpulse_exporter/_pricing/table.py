@@ -19,8 +19,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple, TypedDict, cast
 
-from agentpulse_exporter._dialects.providers import provider_name
 from agentpulse_exporter._pricing.tariff import Clause, Model, Record
+from agentpulse_exporter._semconv import provider_name
 
 _logger = logging.getLogger("agentpulse.exporter")
 

@@ -12,7 +12,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.normalize import current_attributes, is_ours, shown_attributes
-from agentpulse_exporter._dialects.providers import provider_name
 from agentpulse_exporter._ledger.ledger import Ledger
 from agentpulse_exporter._ledger.tree import Tree
 from agentpulse_exporter._pricing import PriceOverrides
@@ -23,15 +22,18 @@ from agentpulse_exporter._semconv import (
     count,
     is_model_call,
     number,
+    provider_name,
     text,
     texts,
 )
 from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.event import (
+from agentpulse_exporter._wire.json import (
+    MAX_LABEL,
     Data,
     Event,
     Head,
     carried,
+    clean,
     data_fields,
     event,
     head,
@@ -41,9 +43,11 @@ from agentpulse_exporter._wire.event import (
     milliseconds,
     outcome,
     parsed,
+    plain,
     times,
+    timestamp,
+    total,
 )
-from agentpulse_exporter._wire.json import MAX_LABEL, clean, plain, timestamp, total
 from agentpulse_exporter._wire.messages import conversation
 from agentpulse_exporter._wire.privacy import is_content
 from agentpulse_exporter._wire.redaction import Redact, redacted

@@ -11,7 +11,7 @@ from opentelemetry.trace import Status
 from opentelemetry.util.types import Attributes
 
 from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.json import CUT
+from agentpulse_exporter._wire.json import CUT, clean
 from agentpulse_exporter._wire.media import without_bodies
 
 _COPIED = (
@@ -78,4 +78,11 @@ def _without_bodies(value: object) -> object:
         return value
     # A text that can't be searched is not sent.
     shown = shielded("look for files in a text", partial(without_bodies, value), CUT)
-    return tuple(cast("list[object]", shown)) if isinstance(shown, list) else shown
+    if isinstance(shown, list):
+        return tuple(_sendable(item) for item in cast("list[object]", shown))
+    return _sendable(shown)
+
+
+def _sendable(value: object) -> object:
+    # Half a character, as models write by mistake, would cost other exporters the whole attribute.
+    return clean(value, len(value)) if isinstance(value, str) else value
