@@ -104,8 +104,8 @@ class AgentPulseSpanExporter(SpanExporter):
             _logger.warning(
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
             )
-        self.counters = Counters()
-        self.owner = Owner(settings)
+        self.counters: Counters = Counters()
+        self.owner: Owner = Owner(settings)
         if settings.enabled:
             use(self, settings.overrides)
         self._mapper = Mapper(
@@ -113,7 +113,7 @@ class AgentPulseSpanExporter(SpanExporter):
         )
         proxy = proxy_for(settings.endpoint) if settings.enabled else None
         self._transport = Transport(settings.endpoint, proxy)
-        self.delivery = Delivery(settings, self._transport, self.counters)
+        self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
         self._packer = Packer(settings.max_batch_size)
         self._kept: deque[Batch] = deque()
         self._sending = Turn()
@@ -123,10 +123,10 @@ class AgentPulseSpanExporter(SpanExporter):
         """Losses that a flush has reported."""
         after_fork(self.start_over)
         # For the queue of our own processor.
-        self.pause = self.delivery.pause
-        self.look_again = self.delivery.look_again
-        self.finish_by = self.delivery.finish_by
-        self.abort = self._transport.abort
+        self.pause: Callable[[], float] = self.delivery.pause
+        self.look_again: Callable[[], None] = self.delivery.look_again
+        self.finish_by: Callable[[float], None] = self.delivery.finish_by
+        self.abort: Callable[[], None] = self._transport.abort
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends the spans that concern agents. Never raises.

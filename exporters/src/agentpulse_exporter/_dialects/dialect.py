@@ -1,6 +1,6 @@
 """A dialect: the names by which one family of instrumentations records a call.
 
-A dialect is a table of names, and a small function (a quirk) for each thing that names can't say.
+A dialect is a table of names, and a small function (a quirk) for the rest.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Destination:
 
     def __init__(self) -> None:
         self.exporters: WeakSet[Owner] = WeakSet()
-        self.owners = Recent[_Key, int](MOST_OWNED)
+        self.owners: Recent[_Key, int] = Recent(MOST_OWNED)
 
 
 class Owner:
@@ -44,7 +44,7 @@ class Owner:
         """For the endpoint and the key of these settings."""
         self._number = next(_numbers)
         key = settings.endpoint, settings.api_key
-        self.destination = _by_destination.setdefault(key, Destination())
+        self.destination: Destination = _by_destination.setdefault(key, Destination())
         self._is_on = settings.enabled
         if self._is_on:
             self.destination.exporters.add(self)

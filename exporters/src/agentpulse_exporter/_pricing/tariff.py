@@ -120,7 +120,7 @@ class Tariff:
 
     def __init__(self, prices: Prices, least: Counts | None = None) -> None:
         """`least` are the counts that are billed at least (Groq: ten seconds of audio)."""
-        self.prices = prices
+        self.prices: Prices = prices
         self._least = least or {}
         # A unit that this version doesn't know can't be counted, so its price is no use.
         names = sorted(

@@ -39,7 +39,7 @@ _WORDS = (
 _ERROR_TEXT = f"{semconv.DATA_PREFIX}error"
 
 
-class RedactionFailed(Exception):  # noqa: N818  # it says what happened
+class RedactionFailed(Exception):  # noqa: N818  # an event of its own, not an error of ours
     """The function raised, or returned no text, so that its argument must not be sent."""
 
 
