@@ -21,7 +21,7 @@ from agentpulse_exporter._delivery.http import (
 )
 from agentpulse_exporter._delivery.local_key import Keys
 from agentpulse_exporter._wire.batches import Batch
-from agentpulse_exporter._wire.json import Event
+from agentpulse_exporter._wire.event import Event
 from agentpulse_exporter.settings import ConfigurationError, Endpoint
 from agentpulse_exporter.settings import Settings as ExporterSettings
 from agentpulse_exporter.settings import resolve as resolve_exporter

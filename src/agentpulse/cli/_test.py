@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from agentpulse_exporter._delivery.answers import refused_events
 from agentpulse_exporter._delivery.http import Answer
-from agentpulse_exporter._wire.json import Event, Head, event
+from agentpulse_exporter._wire.event import Event, Head, event
 
 from agentpulse._logs import log_to_stderr
 from agentpulse._otel.environment import obstacle

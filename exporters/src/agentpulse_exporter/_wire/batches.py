@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.json import Event, Head, event, total
+from agentpulse_exporter._wire.event import Event, Head, event
+from agentpulse_exporter._wire.json import total
 
 MAX_BODY = 256 * 1024 - 1024
 """Bytes of a request before compression, the envelope around the events included."""

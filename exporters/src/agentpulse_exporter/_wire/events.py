@@ -27,13 +27,11 @@ from agentpulse_exporter._semconv import (
     texts,
 )
 from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.json import (
-    MAX_LABEL,
+from agentpulse_exporter._wire.event import (
     Data,
     Event,
     Head,
     carried,
-    clean,
     data_fields,
     event,
     head,
@@ -43,11 +41,9 @@ from agentpulse_exporter._wire.json import (
     milliseconds,
     outcome,
     parsed,
-    plain,
     times,
-    timestamp,
-    total,
 )
+from agentpulse_exporter._wire.json import MAX_LABEL, clean, plain, timestamp, total
 from agentpulse_exporter._wire.messages import conversation
 from agentpulse_exporter._wire.privacy import is_content
 from agentpulse_exporter._wire.redaction import Redact, redacted

@@ -9,24 +9,19 @@ from opentelemetry.sdk.trace import ReadableSpan
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._ledger.tree import Recent
 from agentpulse_exporter._semconv import Attributes, number, text, texts
-from agentpulse_exporter._wire.json import (
-    MAX_LABEL,
+from agentpulse_exporter._wire.event import (
     Data,
     Head,
-    clean,
     data_fields,
     head,
     label,
     length,
     outcome,
     parsed,
-    plain,
-    session_key,
     times,
-    timestamp,
-    total,
     with_prefix,
 )
+from agentpulse_exporter._wire.json import MAX_LABEL, clean, plain, session_key, timestamp, total
 
 SESSION_KINDS = ("session", "cron")
 MOST_SESSIONS = 10_000
