@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -13,28 +14,30 @@ from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.normalize import current_attributes
 from agentpulse_exporter._ledger.ledger import Ledger
 from agentpulse_exporter._pricing import PriceOverrides
-from agentpulse_exporter._pricing.cost import cost_of, is_model_call
+from agentpulse_exporter._pricing.cost import cost_of
+from agentpulse_exporter._pricing.overrides import own_prices
+from agentpulse_exporter._shield import shielded
 from agentpulse_exporter._wire.span_copy import SpanCopy
 from agentpulse_exporter.settings import is_enabled
 
-_logger = logging.getLogger("agentpulse.exporter")
-
 
 class CostEnrichingExporter(SpanExporter):
-    """Passes spans on to another exporter, each call of a model with what it cost.
+    """Passes spans on to another exporter, each model call with its cost.
 
-    Other exporters get the same span objects as before: the cost is on copies. A span that already
-    has a cost, one that is no call of a model, one that tells of a call that another span told of,
-    and one whose model has no known price pass as they are. All do so where it was switched off
-    when it was made, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED.
+    Other exporters get the same span objects as before: the cost is on copies. A span passes as it
+    is that already has a cost, that is no model call, that records the call of another span, or
+    whose model has no known price. All do so where it was switched off when it was made, by
+    `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED.
 
     Args:
         inner: The exporter that gets the spans, whose results and timeouts are those of this one.
-        prices: The user's own prices, as a mapping or the path of a JSON file.
+        prices: The user's own prices, as a mapping or the path of a JSON file; by default those of
+            the `AgentPulseSpanExporter` that runs, else `AGENTPULSE_PRICES`.
         enabled: Whether it adds anything; by default as `AGENTPULSE_ENABLED` says, else it does.
 
     Raises:
-        ValueError: `prices` can't be read, or `AGENTPULSE_ENABLED` can't.
+        ValueError: `prices`, or the file that `AGENTPULSE_PRICES` names, can't be read, or
+            `AGENTPULSE_ENABLED` can't be used.
     """
 
     def __init__(
@@ -47,18 +50,19 @@ class CostEnrichingExporter(SpanExporter):
         self._inner = inner
         self._is_on = is_enabled(enabled)
         self._overrides = PriceOverrides.load(prices)
+        if self._is_on and prices is None:
+            # A file that can't be read is an error here, before any span is priced.
+            PriceOverrides.load(os.environ.get("AGENTPULSE_PRICES"))
         self._ledger = Ledger()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Exports the spans, with cost where it is known."""
         if not self._is_on:
             return self._inner.export(spans)
-        try:
-            told = ((span, current_attributes(span)) for span in spans)
-            self._ledger.enter((span, said) for span, said in told if is_model_call(said))
-        except Exception as error:  # noqa: BLE001  # spans that can't be read must still arrive
-            _logger.debug("Spans could not be read: %s", type(error).__name__)
-        return self._inner.export([self._priced(span) for span in spans])
+        shielded("find calls that are recorded twice", lambda: self._ledger.enter(spans), None)
+        return self._inner.export(
+            [shielded("price a span", partial(self._priced, span), span) for span in spans]
+        )
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Asks the inner exporter."""
@@ -69,15 +73,11 @@ class CostEnrichingExporter(SpanExporter):
         self._inner.shutdown()
 
     def _priced(self, span: ReadableSpan) -> ReadableSpan:
-        try:
-            attributes = current_attributes(span)
-            if semconv.COST_TOTAL in attributes or self._ledger.is_repeat(span):
-                return span
-            at = None if span.start_time is None else span.start_time / 1e9
-            cost = cost_of(attributes, at, self._overrides)
-            if cost is None:
-                return span
-            return SpanCopy(span, {**(span.attributes or {}), **cost.attributes()})
-        except Exception as error:  # noqa: BLE001  # a span that can't be priced must still arrive
-            _logger.debug("A span could not be priced: %s", type(error).__name__)
+        attributes = current_attributes(span)
+        if semconv.COST_TOTAL in attributes or self._ledger.is_repeat(span):
             return span
+        at = None if span.start_time is None else span.start_time / 1e9
+        cost = cost_of(attributes, at, self._overrides or own_prices())
+        if cost is None:
+            return span
+        return SpanCopy(span, attributes={**(span.attributes or {}), **cost.attributes()})

@@ -15,7 +15,7 @@ from agentpulse_exporter._delivery.queue import BatchQueue
 from agentpulse_exporter._delivery.stats import Stats
 from agentpulse_exporter._delivery.waits import bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.tree import as_started, is_told_at_start
+from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
 from agentpulse_exporter.settings import ConfigurationError
 
@@ -32,8 +32,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
         flush_interval: Seconds between two sendings, above 0.
         max_queue_size: Spans that wait, at most, from 1 up; the oldest are dropped, and counted.
             32 MiB of text is a second bound.
-        max_batch_size: So many waiting spans are sent at once, from 1 up; what fills no request
-            waits on.
+        max_batch_size: So many waiting spans are sent at once, from 1 up; events that fill no
+            request wait on.
         shutdown_timeout: Seconds that `shutdown`, or the end of the process, may take.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
 
@@ -42,7 +42,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
     """
 
     outlasts: Callable[[], bool] = staticmethod(lambda: False)
-    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class AgentPulseSpanProcessor(SpanProcessor):
         span: Span,
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
-        """Queues what tells that a session, a cron run or an agent is under way."""
-        self._exporter.announce(span, travels=self._export_all_spans or concerns_agents(span))
-        if is_told_at_start(span) and self._is_taken(span):
+        """Queues the start of a session, a cron run or an agent."""
+        self._exporter.announce(span, is_sent=self._export_all_spans or concerns_agents(span))
+        if is_sent_at_start(span) and self._is_taken(span):
             self.enqueue(as_started(span))
             self._queue.send_soon()
 
@@ -86,20 +86,20 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if self._is_queued(span) and self._is_taken(span):
             self.enqueue(span)
 
-    def claim(self, span: ReadableSpan) -> None:
-        """Is told of a span before any other processor of its provider is, when it starts or ends.
+    def take_ownership(self, span: ReadableSpan) -> None:
+        """Makes a span, when it starts or ends, this processor's if it will be queued here.
 
-        What this processor will queue, no exporter with the same destination tells of then. Nobody
-        has to call it: else the one that comes first among ours has the span.
+        For whoever sees the span before all other processors of its provider: no exporter with the
+        same destination sends it then. Otherwise the first of ours that sees it has it.
         """
-        claimant = self._exporter.claimant
-        if claimant.is_alone or self._queue.is_stopped:
+        owner = self._exporter.owner
+        if owner.is_alone or self._queue.is_stopped:
             return
-        if is_told_at_start(span) if span.end_time is None else self._is_queued(span):
-            claimant.claim(span)
+        if is_sent_at_start(span) if span.end_time is None else self._is_queued(span):
+            owner.take(span)
 
     def repeat(self, make: Callable[[], ReadableSpan | None], every: float) -> None:
-        """Has the worker queue what `make` returns, each time `every` seconds have gone by.
+        """Has the worker queue the span that `make` returns, each time `every` seconds have passed.
 
         It runs on the worker's thread between two sendings, so no sooner than these.
         """
@@ -112,7 +112,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             self._queue.add(span)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
+        """Sends all that has ended until now; waits `timeout` seconds at most. Never raises.
 
         Returns:
             True only if all of it was accepted. A loss that no flush has reported so far makes it
@@ -125,12 +125,12 @@ class AgentPulseSpanProcessor(SpanProcessor):
         return self.flush(bounded(timeout_millis) / 1000)
 
     def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""
+        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
         if not self.outlasts():
             self.stop(self._shutdown_timeout)
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
+        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
 
         Returns:
             True only if all that ever ended was accepted; the same whenever it is called again.
@@ -138,15 +138,13 @@ class AgentPulseSpanProcessor(SpanProcessor):
         return self._queue.stop(timeout)
 
     def stats(self) -> Stats:
-        """What became of every span that ended and concerns agents."""
+        """The counts of spans that ended and concern agents."""
         return self._exporter.stats()
 
     def _is_taken(self, span: ReadableSpan) -> bool:
-        """Whether this one tells of it; one that has stopped leaves it to others, if there are."""
-        claimant = self._exporter.claimant
-        if self._queue.is_stopped and not claimant.is_alone:
-            return False
-        return claimant.claim(span)
+        """Whether this one sends it; one that has stopped doesn't, if there are others."""
+        owner = self._exporter.owner
+        return not (self._queue.is_stopped and not owner.is_alone) and owner.take(span)
 
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context

@@ -12,7 +12,7 @@ from typing import NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 
 from agentpulse_exporter._pricing import PriceOverrides
-from agentpulse_exporter._wire.limits import MAX_LABEL, clean
+from agentpulse_exporter._wire.json import MAX_LABEL, clean
 
 # The key of an account, as an object that doesn't show it. Loads nothing of OpenTelemetry.
 

@@ -15,7 +15,7 @@ from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor,
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import at_exit
 from agentpulse_exporter._delivery.waits import bounded
-from agentpulse_exporter._wire.limits import MAX_LABEL, clean
+from agentpulse_exporter._wire.json import MAX_LABEL, clean
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -163,7 +163,7 @@ class Pipeline:
     def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
         tracer = provider.get_tracer("agentpulse", VERSION)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
-        sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
+        sessions = SessionProcessor(lambda: recorder.defaults, self.processor.take_ownership)
         joining = Joining(provider, sessions, (self.processor, *self._elsewhere.own))
         self._surroundings.callback(joining.leave)
         joining.join()

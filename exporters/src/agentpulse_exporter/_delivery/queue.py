@@ -59,7 +59,7 @@ class Sender(Protocol):
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Sends spans, and what was kept; may keep what fills no request. Never raises."""
 
-    def finish_by(self, deadline: float) -> None:
+    def finish_by(self, deadline: float, /) -> None:
         """Hurries, for all ends at this monotonic time."""
 
     def abort(self) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agentpulse_exporter import __version__
 from agentpulse_exporter._delivery.answers import (
     PAUSE,
     Compression,
@@ -25,7 +26,6 @@ from agentpulse_exporter._delivery.stats import ADVICE, Counters, number_of_span
 from agentpulse_exporter._delivery.waits import Flag
 from agentpulse_exporter._wire.batches import Batch
 from agentpulse_exporter.settings import Settings
-from agentpulse_exporter.version import VERSION
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -225,7 +225,7 @@ class Delivery:
 
     def _try(self, batch: Batch) -> Judgement:
         """Tries until there is a last word on the batch, or nobody to say it."""
-        body = batch.body(self._settings.agent_name, VERSION)
+        body = batch.body(self._settings.agent_name, __version__)
         judgement = Judgement(Verdict.RETRY)
         for tried in range(TRIES):
             if tried and self._is_hurried(self._jittered(FIRST_WAIT * 2 ** (tried - 1))):
@@ -265,7 +265,7 @@ class Delivery:
         """What is to be done, the status that said so, and whether the receiver hung up on us."""
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": f"agentpulse-python/{VERSION}",
+            "User-Agent": f"agentpulse-python/{__version__}",
             "Idempotency-Key": batch.id,
         }
         if compressed:
