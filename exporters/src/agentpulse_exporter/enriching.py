@@ -34,7 +34,8 @@ class CostEnrichingExporter(SpanExporter):
         enabled: Whether it adds anything; by default as `AGENTPULSE_ENABLED` says, else it does.
 
     Raises:
-        ValueError: `prices` can't be read, or `AGENTPULSE_ENABLED` can't.
+        ValueError: `prices` can't be read. Where `AGENTPULSE_ENABLED` can't be, it adds nothing,
+            which is logged once.
     """
 
     def __init__(

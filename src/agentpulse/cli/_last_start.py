@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from agentpulse_exporter._delivery.http import NoAnswerError
-from agentpulse_exporter.settings import ConfigurationError
 
-from agentpulse.cli._asking import RefusedError, ask, exporter_settings
+from agentpulse.cli._asking import RefusedError, ask
 from agentpulse.cli._lines import Event, MalformedAnswerError, events_path, page, printable
 from agentpulse.settings import Settings
 
@@ -61,14 +60,13 @@ def last_start(settings: Settings, before: float) -> LastStart | None:
     """
     path = events_path({"kind": "sdk_init", "limit": str(_LOOKED_THROUGH)})
     try:
-        exporter = exporter_settings(settings)
-        events, _ = page(ask(exporter, path))
-    except (RefusedError, NoAnswerError, MalformedAnswerError, ConfigurationError):
+        events, _ = page(ask(settings, path))
+    except (RefusedError, NoAnswerError, MalformedAnswerError):
         return None
     mine = (
         event
         for event in events
-        if event.get("agent") == exporter.agent_name
+        if event.get("agent") == settings.agent_name
         and _moment(event) < before
         and _text(_data(event), "program") not in _OURS
     )

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentpulse_exporter._delivery.http import NoAnswerError
-from agentpulse_exporter.settings import ConfigurationError
 
-from agentpulse.cli._asking import RefusedError, ask, exporter_settings, in_words, is_page, quoted
+from agentpulse.cli._asking import RefusedError, ask, in_words, is_page, quoted
 from agentpulse.cli._lines import (
     Event,
     Following,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LOOKS = 1.0
 _FOR_GOOD = frozenset({400, 401, 403, 404})
 """Answers that asking again doesn't change."""
-_FAILURES = (RefusedError, NoAnswerError, MalformedAnswerError, ConfigurationError)
+_FAILURES = (RefusedError, NoAnswerError, MalformedAnswerError)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -50,14 +49,13 @@ def add_parser(subparsers: Subparsers) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     try:
         settings = resolve({"endpoint": arguments.endpoint})
-        exporter = exporter_settings(settings)
-    except (SettingError, ConfigurationError) as error:
+    except SettingError as error:
         return _fail(str(error))
     if settings.problems:
         return _fail(settings.problems[0])
     asked = {"kind": arguments.kind, "session": arguments.session}
     following = Following(
-        lambda path: ask(exporter, path),
+        lambda path: ask(settings, path),
         {name: value for name, value in asked.items() if value is not None},
     )
     try:
@@ -103,7 +101,7 @@ def _is_for_good(error: Exception) -> bool:
 
 
 def _problem(settings: Settings, error: Exception) -> str:
-    if isinstance(error, (NoAnswerError, ConfigurationError)):
+    if isinstance(error, NoAnswerError):
         return f"{settings.endpoint} can't be followed: {in_words(error)}."
     if not isinstance(error, RefusedError):
         return f"{settings.endpoint} can't be followed: {error}."

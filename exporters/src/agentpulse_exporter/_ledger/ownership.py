@@ -14,8 +14,6 @@ from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from agentpulse_exporter.settings import Settings
-
 MOST_CLAIMS = 16_384
 """Claims that are remembered; a stock processor holds 2,048 spans unless it is told otherwise."""
 _Key = tuple[int, int, bool]
@@ -54,12 +52,11 @@ class Claims:
 class Claimant:
     """One exporter among those with its destination. The start and the end of a span are two."""
 
-    def __init__(self, settings: Settings) -> None:
-        """For the endpoint and the key of these settings."""
+    def __init__(self, destination: tuple[object, object], *, is_on: bool) -> None:
+        """For a destination, which is an endpoint and a key."""
         self._number = next(_numbers)
-        destination = settings.endpoint, settings.api_key
         self._claims = _by_destination.setdefault(destination, Claims())
-        self._is_on = settings.enabled
+        self._is_on = is_on
         if self._is_on:
             self._claims.claimants.add(self)
 
