@@ -25,11 +25,23 @@ from agentpulse_exporter._delivery.kinds import (
     PRICES,
     REDACTION,
     SWITCH,
+    ApiKey,
+    ConfigurationError,
+    ConfigurationTypeError,
     Kind,
 )
-from agentpulse_exporter._delivery.kinds import ApiKey as ApiKey
-from agentpulse_exporter._delivery.kinds import ConfigurationError as ConfigurationError
-from agentpulse_exporter._delivery.kinds import ConfigurationTypeError as ConfigurationTypeError
+
+__all__ = [
+    "ROWS",
+    "ApiKey",
+    "ConfigurationError",
+    "ConfigurationTypeError",
+    "Row",
+    "Settings",
+    "documentation_rows",
+    "resolve",
+    "verify",
+]
 
 _logger = logging.getLogger("agentpulse.exporter")
 
