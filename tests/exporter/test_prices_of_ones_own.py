@@ -86,13 +86,16 @@ def test_those_of_an_argument_count_before_those_of_the_environment(receiver: Re
     exporter.shutdown()
 
 
-def test_a_file_of_the_environment_that_cannot_be_read_is_refused_by_exporters(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_file_of_the_environment_that_cannot_be_read_switches_exporters_off_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AGENTPULSE_PRICES", str(tmp_path / "none.json"))
-    with pytest.raises(ValueError, match=r"none\.json can't be read"):
-        CostEnrichingExporter(InMemorySpanExporter())
     CostEnrichingExporter(InMemorySpanExporter(), enabled=False)
+    assert caplog.messages == []
+    memory = InMemorySpanExporter()
+    assert enriched(CostEnrichingExporter(memory), memory) is None
+    (line,) = caplog.messages
+    assert line.startswith("The exporter is off until this is corrected: AGENTPULSE_PRICES can't")
 
 
 @pytest.mark.parametrize("written", ["bedrock", "aws.bedrock", "aws", "AWS.Bedrock"])

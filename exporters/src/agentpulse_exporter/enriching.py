@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,8 +35,8 @@ class CostEnrichingExporter(SpanExporter):
         enabled: Whether it adds anything; by default as `AGENTPULSE_ENABLED` says, else it does.
 
     Raises:
-        ValueError: `prices`, or the file that `AGENTPULSE_PRICES` names, can't be read, or
-            `AGENTPULSE_ENABLED` can't be used.
+        ValueError: `prices` can't be read. Where a variable can't be, it adds nothing, which is
+            logged once.
     """
 
     def __init__(
@@ -48,11 +47,8 @@ class CostEnrichingExporter(SpanExporter):
         enabled: bool | None = None,
     ) -> None:
         self._inner = inner
-        self._is_on = is_enabled(enabled)
         self._overrides = PriceOverrides.load(prices)
-        if self._is_on and prices is None:
-            # A file that can't be read is an error here, before any span is priced.
-            PriceOverrides.load(os.environ.get("AGENTPULSE_PRICES"))
+        self._is_on = is_enabled(enabled, *(("prices",) if prices is None else ()))
         self._ledger = Ledger()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

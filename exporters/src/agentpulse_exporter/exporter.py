@@ -19,19 +19,21 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter._delivery.http import Transport, proxy_for
+from agentpulse_exporter._delivery.endpoint import proxy_for
+from agentpulse_exporter._delivery.http import Transport
 from agentpulse_exporter._delivery.process import after_fork, at_exit
 from agentpulse_exporter._delivery.stats import Counters, Stats
 from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
 from agentpulse_exporter._delivery.waits import Turn, bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import Owner, origins
+from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.overrides import use
 from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
 from agentpulse_exporter._wire.event import Event
 from agentpulse_exporter._wire.events import Mapper, is_cut_short
 from agentpulse_exporter._wire.redaction import RedactionFailed
-from agentpulse_exporter.settings import ApiKey, resolve
+from agentpulse_exporter.settings import ApiKey, log_problems, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -50,7 +52,8 @@ class AgentPulseSpanExporter(SpanExporter):
     with the same key, this one sends only the spans that the other doesn't.
 
     Switched off when it is made, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED, it
-    exports nothing, which is no failure, and a processor of ours in front of it queues nothing.
+    exports nothing, which is no failure, and a processor of ours in front of it queues nothing. So
+    it is where a variable of ours can't be used, which is logged once.
 
     Args:
         api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`. At an endpoint on this machine,
@@ -70,7 +73,7 @@ class AgentPulseSpanExporter(SpanExporter):
         enabled: Whether it does anything; by default as `AGENTPULSE_ENABLED` says, else it does.
 
     Raises:
-        ConfigurationError: One of these, or of the variables, can't be used (a ValueError).
+        ConfigurationError: One of these arguments can't be used (a ValueError).
     """
 
     def __init__(
@@ -90,29 +93,37 @@ class AgentPulseSpanExporter(SpanExporter):
         # From here on no traceback that shows local variables has the key.
         api_key = ApiKey.of(api_key)
         settings = self._settings = resolve(
-            api_key=api_key,
-            endpoint=endpoint,
-            agent_name=agent_name,
-            capture_messages=capture_messages,
-            prices=prices,
-            max_batch_size=max_batch_size,
-            allow_insecure=allow_insecure,
-            export_all_spans=export_all_spans,
-            enabled=enabled,
+            {
+                "api_key": api_key,
+                "endpoint": endpoint,
+                "agent_name": agent_name,
+                "capture_messages": capture_messages,
+                "prices": prices,
+                "max_batch_size": max_batch_size,
+                "redact": redact,
+                "allow_insecure": allow_insecure,
+                "export_all_spans": export_all_spans,
+                "enabled": enabled,
+            }
         )
-        if settings.enabled and not settings.may_send:
+        self.is_on: bool = settings.enabled and not settings.problems
+        """Whether it was not switched off when it was made, nor by a mistake in the environment."""
+        if settings.enabled:
+            log_problems(settings.problems)
+        if self.is_on and not settings.may_send:
             _logger.warning(
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
             )
         self.counters: Counters = Counters()
-        self.owner: Owner = Owner(settings)
-        if settings.enabled:
-            use(self, settings.overrides)
+        self.owner: Owner = Owner((settings.address, settings.api_key), is_on=self.is_on)
+        overrides = PriceOverrides.load(settings.prices)
+        if self.is_on:
+            use(self, overrides)
         self._mapper = Mapper(
-            settings.capture_messages, settings.overrides, self.counters.unpriced, redact=redact
+            settings.capture_messages, overrides, self.counters.unpriced, redact=redact
         )
-        proxy = proxy_for(settings.endpoint) if settings.enabled else None
-        self._transport = Transport(settings.endpoint, proxy)
+        proxy = proxy_for(settings.address) if self.is_on else None
+        self._transport = Transport(settings.address, proxy)
         self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
         self._packer = Packer(settings.max_batch_size)
         self._kept: deque[Batch] = deque()
@@ -176,11 +187,6 @@ class AgentPulseSpanExporter(SpanExporter):
     def stats(self) -> Stats:
         """The counts of spans so far: ended, accepted, dropped by reason, queued."""
         return self.counters.stats()
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it was not switched off when it was made."""
-        return self._settings.enabled
 
     # All that follows is for our own processor, which counts the ended spans by itself.
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from agentpulse_exporter._delivery.kinds import (
+    BATCH_SIZE,
+    FLUSH_INTERVAL,
+    QUEUE_SIZE,
+    SHUTDOWN_TIMEOUT,
+)
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import BatchQueue
 from agentpulse_exporter._delivery.stats import Stats
@@ -17,7 +22,7 @@ from agentpulse_exporter._delivery.waits import bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.settings import ConfigurationError
+from agentpulse_exporter.settings import verify_one
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -29,10 +34,10 @@ class AgentPulseSpanProcessor(SpanProcessor):
 
     Args:
         exporter: Where the spans go.
-        flush_interval: Seconds between two sendings, above 0.
-        max_queue_size: Spans that wait, at most, from 1 up; the oldest are dropped, and counted.
-            32 MiB of text is a second bound.
-        max_batch_size: So many waiting spans are sent at once, from 1 up; events that fill no
+        flush_interval: Seconds between two sendings, from 0.01 up.
+        max_queue_size: Spans that wait, at most; the oldest are dropped, and counted. 32 MiB of
+            text is a second bound.
+        max_batch_size: So many waiting spans are sent at once, from 1 to 500; events that fill no
             request wait on.
         shutdown_timeout: Seconds that `shutdown`, or the end of the process, may take.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
@@ -56,15 +61,15 @@ class AgentPulseSpanProcessor(SpanProcessor):
     ) -> None:
         self._exporter = exporter
         self._export_all_spans = export_all_spans
-        self._shutdown_timeout = _seconds("shutdown_timeout", shutdown_timeout, from_zero=True)
+        self._shutdown_timeout = verify_one("shutdown_timeout", shutdown_timeout, SHUTDOWN_TIMEOUT)
         self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
         self._queue = BatchQueue(
             exporter,
             exporter.counters,
-            flush_interval=_seconds("flush_interval", flush_interval),
-            max_queue_size=_number("max_queue_size", max_queue_size),
-            max_batch_size=_number("max_batch_size", max_batch_size),
+            flush_interval=verify_one("flush_interval", flush_interval, FLUSH_INTERVAL),
+            max_queue_size=verify_one("max_queue_size", max_queue_size, QUEUE_SIZE),
+            max_batch_size=verify_one("max_batch_size", max_batch_size, BATCH_SIZE),
             each_round=self._each_round,
         )
         at_exit(self._at_exit)
@@ -170,21 +175,3 @@ class AgentPulseSpanProcessor(SpanProcessor):
                 self.enqueue(made)
         except Exception as error:  # noqa: BLE001  # it must not end the worker
             _logger.debug("A repeated event could not be made: %s", type(error).__name__)
-
-
-def _seconds(name: str, given: object, *, from_zero: bool = False) -> float:
-    # A bool is an int, too.
-    if isinstance(given, (int, float)) and type(given) is not bool and math.isfinite(given):
-        seconds = float(given)
-        if seconds > 0 or (from_zero and seconds == 0):
-            return seconds
-    least = "from 0 up" if from_zero else "above 0"
-    message = f"The argument {name} is {given!r}; expected seconds as a number {least}."
-    raise ConfigurationError(message)
-
-
-def _number(name: str, given: object) -> int:
-    if type(given) is int and given > 0:
-        return given
-    message = f"The argument {name} is {given!r}; expected a whole number from 1 up."
-    raise ConfigurationError(message)

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from agentpulse_exporter._delivery.endpoint import Endpoint
 from agentpulse_exporter._delivery.http import Answer
-from agentpulse_exporter.settings import ApiKey, Endpoint
+from agentpulse_exporter.settings import ApiKey
 
 _KEY = re.compile(r"ap_[!-~]{1,250}")
 _UNKNOWN_KEY = (401, 403)

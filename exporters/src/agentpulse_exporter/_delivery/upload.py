@@ -86,7 +86,7 @@ class Delivery:
 
     def __init__(self, settings: Settings, transport: Transport, counters: Counters) -> None:
         self._settings = settings
-        self._keys = Keys(settings.endpoint, settings.api_key)
+        self._keys = Keys(settings.address, settings.api_key)
         self._transport = transport
         self._counters = counters
         self._random = random.SystemRandom()
@@ -305,7 +305,7 @@ class Delivery:
             return
         self._warned = True
         advice = "check AGENTPULSE_API_KEY"
-        if self._settings.endpoint.is_loopback:
+        if self._settings.address.is_loopback:
             advice += " (a local server takes the key that is in the file that it names)"
         _logger.warning(
             "AgentPulse took none of %s, and is left alone for %d seconds: it does not take the "

@@ -18,7 +18,6 @@ from weakref import WeakSet, WeakValueDictionary
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter._ledger.tree import Recent
-from agentpulse_exporter.settings import Settings
 
 MOST_OWNED = 16_384
 """Spans whose owner is remembered; a stock processor holds 2,048 spans by default."""
@@ -40,12 +39,11 @@ class Destination:
 class Owner:
     """One exporter among those with its destination. The start and the end of a span are two."""
 
-    def __init__(self, settings: Settings) -> None:
-        """For the endpoint and the key of these settings."""
+    def __init__(self, destination: tuple[object, object], *, is_on: bool) -> None:
+        """For a destination, which is an endpoint and a key."""
         self._number = next(_numbers)
-        key = settings.endpoint, settings.api_key
-        self.destination: Destination = _by_destination.setdefault(key, Destination())
-        self._is_on = settings.enabled
+        self.destination: Destination = _by_destination.setdefault(destination, Destination())
+        self._is_on = is_on
         if self._is_on:
             self.destination.exporters.add(self)
 
