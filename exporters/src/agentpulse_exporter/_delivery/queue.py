@@ -11,9 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from agentpulse_exporter._delivery.memory import Waiting
 from agentpulse_exporter._delivery.process import after_fork
@@ -28,36 +27,29 @@ _SOON = 1.0
 """Seconds between two sendings that somebody wants soon."""
 
 
-class Sender(Protocol):
-    """What sends the spans that leave the queue. One thread at a time calls `send`."""
+class Sender:
+    """Sends the spans that leave the queue; by itself, it keeps none. One thread calls `send`."""
 
-    @property
-    def has_kept(self) -> bool:
-        """Whether it keeps something that was to be sent, for later."""
-        ...
-
-    @property
-    def has_put_off(self) -> bool:
-        """Whether some of what it keeps could not be sent so far, as the receiver was away."""
-        ...
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether it sends nothing more, because the end came and the receiver is dead."""
-        ...
+    has_kept: bool = False
+    """Whether it keeps something that was to be sent, for later."""
+    has_put_off: bool = False
+    """Whether some of what it keeps could not be sent so far, as the receiver was away."""
+    gave_up: bool = False
+    """Whether it sends nothing more, because the end came and the receiver is dead."""
 
     def belong_to_this_thread(self) -> None:
         """Waits from now on as this thread does, in which everything is sent."""
 
     def pause(self) -> float:
         """Seconds for which it sends nothing, as the receiver asks, or because it is away."""
-        ...
+        return 0.0
 
     def look_again(self) -> None:
         """Ends the pause where the receiver was away, for somebody waits for the outcome."""
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Sends spans, and what was kept; may keep what fills no request. Never raises."""
+        raise NotImplementedError
 
     def finish_by(self, deadline: float) -> None:
         """Hurries, for all ends at this monotonic time."""
@@ -360,3 +352,42 @@ class BatchQueue:
             spans = self._next()
             sender.send(spans, leaves_rest=self._waiting.left < flush.up_to)
         return False
+
+
+class QueueProcessor(SpanProcessor):
+    """A span processor with a batch queue, which flushes and stops within a time."""
+
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+    _queue: BatchQueue
+    _shutdown_timeout: float
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
+
+        Returns:
+            True only if all of it was accepted. A loss that no flush has reported so far makes it
+            False, also where it came before.
+        """
+        return self._queue.flush(timeout)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """As `flush`, in milliseconds."""
+        return self.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Stops within `shutdown_timeout`, unless `outlasts` says that the processor goes on."""
+        if not self.outlasts():
+            self.finish()
+
+    def finish(self) -> None:
+        """Stops within `shutdown_timeout`."""
+        self._queue.stop(self._shutdown_timeout)
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
+
+        Returns:
+            True only if all that ever ended was accepted; the same whenever it is called again.
+        """
+        return self._queue.stop(timeout)
