@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from agentpulse_exporter._delivery.kinds import (
     BATCH_SIZE,
@@ -16,9 +16,8 @@ from agentpulse_exporter._delivery.kinds import (
     SHUTDOWN_TIMEOUT,
 )
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
-from agentpulse_exporter._delivery.queue import BatchQueue
+from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor
 from agentpulse_exporter._delivery.stats import Stats
-from agentpulse_exporter._delivery.waits import bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
@@ -27,7 +26,7 @@ from agentpulse_exporter.settings import verify_one
 _logger = logging.getLogger("agentpulse.exporter")
 
 
-class AgentPulseSpanProcessor(SpanProcessor):
+class AgentPulseSpanProcessor(QueueProcessor):
     """Batches spans that concern agents, in bounded memory, and has them sent in the background.
 
     Its thread starts with the first span. In a forked child it starts over, with an empty queue.
@@ -45,9 +44,6 @@ class AgentPulseSpanProcessor(SpanProcessor):
     Raises:
         ConfigurationError: One of these can't be used (a ValueError).
     """
-
-    outlasts: Callable[[], bool] = staticmethod(lambda: False)
-    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
 
     def __init__(
         self,
@@ -72,8 +68,8 @@ class AgentPulseSpanProcessor(SpanProcessor):
             max_batch_size=verify_one("max_batch_size", max_batch_size, BATCH_SIZE),
             each_round=self._each_round,
         )
-        at_exit(self._at_exit)
-        at_end_of_child(self._at_exit)
+        at_exit(self._finish)
+        at_end_of_child(self._finish)
 
     def on_start(
         self,
@@ -123,24 +119,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
             True only if all of it was accepted. A loss that no flush has reported so far makes it
             False, also where it came before.
         """
-        return not self._exporter.is_on or self._queue.flush(timeout)
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """As `flush`, in milliseconds."""
-        return self.flush(bounded(timeout_millis, per_second=1000))
-
-    def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
-        if not self.outlasts():
-            self.stop(self._shutdown_timeout)
-
-    def stop(self, timeout: float = 5.0) -> bool:
-        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
-
-        Returns:
-            True only if all that ever ended was accepted; the same whenever it is called again.
-        """
-        return self._queue.stop(timeout)
+        return not self._exporter.is_on or super().flush(timeout)
 
     def stats(self) -> Stats:
         """The counts of spans that ended and concern agents."""
@@ -156,9 +135,6 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if context is None or not context.trace_flags.sampled:
             return False
         return self._export_all_spans or self._exporter.takes(span)
-
-    def _at_exit(self) -> None:
-        self._queue.stop(self._shutdown_timeout)
 
     def _each_round(self) -> None:
         self._exporter.log_absence()

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from agentpulse_exporter._delivery.memory import Waiting
 from agentpulse_exporter._delivery.process import after_fork
@@ -29,29 +29,32 @@ _SOON = 1.0
 
 
 class Sender(Protocol):
-    """What sends the spans that leave the queue. One thread at a time calls `send`."""
+    """Sends the spans that leave the queue. One thread at a time calls `send`.
+
+    The defaults are those of one that keeps no spans and never waits for its receiver.
+    """
 
     @property
     def has_kept(self) -> bool:
-        """Whether it keeps something that was to be sent, for later."""
-        ...
+        """Whether it keeps spans that were to be sent, for later."""
+        return False
 
     @property
     def has_put_off(self) -> bool:
-        """Whether some of what it keeps could not be sent so far, as the receiver was away."""
-        ...
+        """Whether some of those could not be sent so far, as the receiver was away."""
+        return False
 
     @property
     def gave_up(self) -> bool:
         """Whether it sends nothing more, because the end came and the receiver is dead."""
-        ...
+        return False
 
     def belong_to_this_thread(self) -> None:
         """Waits from now on as this thread does, in which everything is sent."""
 
     def pause(self) -> float:
         """Seconds for which it sends nothing, as the receiver asks, or because it is away."""
-        ...
+        return 0.0
 
     def look_again(self) -> None:
         """Ends the pause where the receiver was away, for somebody waits for the outcome."""
@@ -201,7 +204,7 @@ class BatchQueue:
         self._ring()
 
     def stop(self, timeout: float) -> bool:
-        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
+        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
 
         Returns:
             True only if all that ever ended was accepted; the same whenever it is called again.
@@ -360,3 +363,41 @@ class BatchQueue:
             spans = self._next()
             sender.send(spans, leaves_rest=self._waiting.left < flush.up_to)
         return False
+
+
+class QueueProcessor(SpanProcessor):
+    """A span processor with a batch queue, which flushes and stops within a time."""
+
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+    _queue: BatchQueue
+    _shutdown_timeout: float
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
+
+        Returns:
+            True only if all of it was accepted. A loss that no flush has reported so far makes it
+            False, also where it came before.
+        """
+        return self._queue.flush(timeout)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """As `flush`, in milliseconds."""
+        return self.flush(bounded(timeout_millis, per_second=1000))
+
+    def shutdown(self) -> None:
+        """Stops within `shutdown_timeout`, unless `outlasts` says that the processor goes on."""
+        if not self.outlasts():
+            self._finish()
+
+    def _finish(self) -> None:
+        self._queue.stop(self._shutdown_timeout)
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
+
+        Returns:
+            True only if all that ever ended was accepted; the same whenever it is called again.
+        """
+        return self._queue.stop(timeout)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import operator
+import sys
 import threading
 import time
 from collections import Counter
@@ -64,18 +66,17 @@ class Tally:
     """Counts one by one, without a lock, from any thread, signal handler or finalizer."""
 
     def __init__(self) -> None:
-        # Taking the next number is one step of C code, which nothing interrupts.
-        self._numbers = itertools.count()
+        # Taking the next one is a step of C code that nothing interrupts, and how many are left is
+        # read without a lock that a signal handler could wait for in vain.
+        self._left = itertools.repeat(None, sys.maxsize)
 
     def add(self) -> None:
         """Counts one more."""
-        next(self._numbers)
+        next(self._left)
 
     def value(self) -> int:
         """How many were counted."""
-        # `count(17)`: it tells the next number without taking it, and without a lock that a signal
-        # handler could wait for in vain.
-        return int(repr(self._numbers)[len("count(") : -1])
+        return sys.maxsize - operator.length_hint(self._left)
 
 
 class Counters:
