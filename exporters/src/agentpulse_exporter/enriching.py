@@ -16,11 +16,11 @@ from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.cost import cost_of
 from agentpulse_exporter._pricing.overrides import own_prices
 from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.span_copy import SpanCopy
+from agentpulse_exporter._wire.span_copy import ForwardingExporter, SpanCopy
 from agentpulse_exporter.settings import is_enabled
 
 
-class CostEnrichingExporter(SpanExporter):
+class CostEnrichingExporter(ForwardingExporter):
     """Passes spans on to another exporter, each model call with its cost.
 
     Other exporters get the same span objects as before: the cost is on copies. A span passes as it
@@ -46,7 +46,7 @@ class CostEnrichingExporter(SpanExporter):
         prices: Mapping[str, object] | str | Path | None = None,
         enabled: bool | None = None,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._overrides = PriceOverrides.load(prices)
         self._is_on = is_enabled(enabled, *(("prices",) if prices is None else ()))
         self._ledger = Ledger()
@@ -59,14 +59,6 @@ class CostEnrichingExporter(SpanExporter):
         return self._inner.export(
             [shielded("price a span", partial(self._priced, span), span) for span in spans]
         )
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Asks the inner exporter."""
-        return self._inner.force_flush(timeout_millis)
-
-    def shutdown(self) -> None:
-        """Shuts the inner exporter down."""
-        self._inner.shutdown()
 
     def _priced(self, span: ReadableSpan) -> ReadableSpan:
         attributes = current_attributes(span)

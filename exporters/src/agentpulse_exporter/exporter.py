@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from opentelemetry import context as context_api
@@ -119,9 +120,10 @@ class AgentPulseSpanExporter(SpanExporter):
         overrides = PriceOverrides.load(settings.prices)
         if self.is_on:
             use(self, overrides)
-        self._mapper = Mapper(
-            settings.capture_messages, overrides, self.counters.unpriced, redact=redact
+        self._make_mapper = partial(
+            Mapper, settings.capture_messages, overrides, self.counters.unpriced, redact=redact
         )
+        self._mapper = self._make_mapper()
         proxy = proxy_for(settings.address) if self.is_on else None
         self._transport = Transport(settings.address, proxy)
         self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
@@ -244,8 +246,8 @@ class AgentPulseSpanExporter(SpanExporter):
         finally:
             context_api.detach(token)
         # At the end, losses are logged at once, in one line.
-        if not self.delivery.hurry.is_set():
-            self.counters.say_losses()
+        if not self.delivery.is_ending:
+            self.counters.log_losses()
             self.log_absence()
 
     def close(self) -> None:
@@ -255,7 +257,7 @@ class AgentPulseSpanExporter(SpanExporter):
         use(self, None)
         absence = self.delivery.absence
         self.counters.abandon("shutdown" if absence is None else absence.reason)
-        self.counters.say_losses(at_end=True)
+        self.counters.log_losses(at_end=True)
         self._kept.clear()
         self._packer = Packer(self._settings.max_batch_size)
         # A thread that is still in the middle of a request closes the connection when it ends.
@@ -268,9 +270,7 @@ class AgentPulseSpanExporter(SpanExporter):
         self._sending = Turn()
         self._kept = deque()
         self._packer = Packer(self._settings.max_batch_size)
-        self._mapper.sessions.clear()
-        self._mapper.ledger.clear()
-        self._mapper.tree.clear()
+        self._mapper = self._make_mapper()
         self.counters.reset()
         self._has_own_thread = False
         self._reported = 0
@@ -314,7 +314,7 @@ class AgentPulseSpanExporter(SpanExporter):
     def _events(self, spans: Sequence[ReadableSpan]) -> Iterator[Event]:
         if not self._settings.may_send:
             self.counters.dropped("no_key", len(spans))
-            self.counters.told(len(spans))
+            self.counters.logged(len(spans))
             return
         self._mapper.expect(spans)
         for span in spans:

@@ -154,12 +154,12 @@ class _ExporterSender(Sender):
             counters.accepted(passed_on)
         else:
             counters.dropped("not_accepted", passed_on)
-        counters.say_losses(because=error_type)
+        counters.log_losses(because=error_type)
 
     def close(self) -> None:
         """Counts what is left as lost, and logs it."""
         self._counters.abandon()
-        self._counters.say_losses(at_end=True)
+        self._counters.log_losses(at_end=True)
 
 
 def _standard(variable: str, default: int) -> int:

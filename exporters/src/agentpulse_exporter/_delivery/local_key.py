@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agentpulse_exporter._delivery.endpoint import Endpoint
@@ -76,19 +76,15 @@ class Keys:
         It is made again with the next key where one is refused: an event must not be lost because
         the server was started anew, or because a server that is gone left its file.
         """
-        *_, answer = self._answers(request)
-        return answer
-
-    def _answers(self, request: Callable[[Mapping[str, str]], Answer]) -> Iterator[Answer]:
         tried: list[ApiKey | None] = []
-        # Read anew after each refusal: the server may have started only just now.
-        while untried := [key for key in self._known() if key not in tried]:
-            key = untried[0]
-            tried.append(key)
+        untried = self._known()
+        while True:
+            tried.append(key := untried[0])
             answer = request({} if key is None else {"Authorization": key.authorization()})
-            yield answer
-            if answer.status not in _UNKNOWN_KEY:
-                return
+            # Read anew after each refusal: the server may have started only just now.
+            untried = [key for key in self._known() if key not in tried]
+            if answer.status not in _UNKNOWN_KEY or not untried:
+                return answer
 
     def _known(self) -> list[ApiKey | None]:
         return [key for key in (self.local, self._given) if key is not None] or [None]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from agentpulse_exporter._delivery.memory import Waiting
 from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_exporter._delivery.stats import Counters
-from agentpulse_exporter._delivery.waits import Alarm, Flag, bounded, wait_until
+from agentpulse_exporter._delivery.waits import Alarm, bounded, wait_until
 
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
@@ -72,21 +73,30 @@ class Sender(Protocol):
         """Counts what is left as lost. Nothing is sent any more."""
 
 
+@dataclass(slots=True)
 class Flush:
-    """A request to send what had ended when it was made, and its outcome."""
+    """A request to send all spans that had ended when it was made.
 
-    def __init__(self, up_to: int, lost: int, deadline: float) -> None:
-        """`up_to` spans must have left the queue, and no more than `lost` may be lost by then."""
-        self.up_to = up_to
-        self.lost = lost
-        self.deadline = deadline
-        self.finished = Flag()
-        self.is_sent = False
+    Attributes:
+        up_to: So many spans must have left the queue.
+        lost: So many, and no more, may be lost by then.
+        deadline: Of the monotonic clock.
+        is_sent: The outcome; None until there is one.
+    """
 
-    def settle(self, *, is_sent: bool) -> None:
-        """All was sent, or it wasn't."""
-        self.is_sent = is_sent
-        self.finished.set()
+    up_to: int
+    lost: int
+    deadline: float
+    is_sent: bool | None = None
+
+
+def _is_first(token: list[bool]) -> bool:
+    """Whether the caller is the first of those that want the token: popping is atomic."""
+    try:
+        token.pop()
+    except IndexError:
+        return False
+    return True
 
 
 class BatchQueue:
@@ -125,7 +135,7 @@ class BatchQueue:
         self._max_batch_size = max_batch_size
         self._each_round = each_round
         self._at_end = at_end
-        # Emptied once: popping is atomic, so of several that stop it one begins, and one closes.
+        # Emptied once: of several callers that stop it one begins, and one closes.
         self._open = [True]
         self._closing = [True]
         self._start_over()
@@ -177,14 +187,14 @@ class BatchQueue:
             self._flushes.append(flush)
             self._call_for_all()
         else:
-            flush.settle(is_sent=self._drain(flush))
+            flush.is_sent = self._drain(flush)
 
         def is_complete(seconds: float) -> bool:
-            is_sent = flush.finished.wait(seconds) and flush.is_sent
+            wait_until(lambda: flush.is_sent is not None, time.monotonic() + bounded(seconds))
             lost = self._counters.lost()
             if lost != flush.lost:
                 self._reported = lost
-            return is_sent and lost == flush.lost
+            return flush.is_sent is True and lost == flush.lost
 
         return is_complete
 
@@ -195,9 +205,7 @@ class BatchQueue:
     def begin_stop(self, timeout: float) -> None:
         """Has what is left sent in the background, within so many seconds. Once."""
         self._deadline = min(self._deadline, time.monotonic() + bounded(timeout))
-        try:
-            self._open.pop()
-        except IndexError:
+        if not _is_first(self._open):
             return
         self._begun = time.monotonic()
         self._sender.finish_by(self._deadline)
@@ -213,13 +221,10 @@ class BatchQueue:
         worker = self._worker
         if worker is not None and worker.is_alive():
             self._wait_for(worker)
-        try:
-            self._closing.pop()
-        except IndexError:
-            return not self._counters.lost()
-        if worker is None or not worker.is_alive():
-            self._finish()
-        self._sender.close()
+        if _is_first(self._closing):
+            if worker is None or not worker.is_alive():
+                self._finish()
+            self._sender.close()
         return not self._counters.lost()
 
     def _wait_for(self, worker: threading.Thread) -> None:
@@ -244,7 +249,7 @@ class BatchQueue:
 
     def _start_over(self) -> None:
         self._starting = threading.RLock()
-        # Emptied while a worker is started: popping is atomic, and the lock is reentrant.
+        # Emptied while a worker is started, for the lock is reentrant.
         self._may_start = [True]
         self._waiting = Waiting(self._max_queue_size, self._counters.overflow)
         self._flushes: deque[Flush] = deque()
@@ -268,10 +273,8 @@ class BatchQueue:
     def _start_worker(self) -> bool:
         """Whether a worker runs now; near the end of the interpreter none can be started."""
         with self._starting:
-            try:
-                may_start = self._may_start.pop()
-            except IndexError:
-                # A signal handler, in the middle of what follows: the worker is on its way.
+            if not _is_first(self._may_start):
+                # A signal handler, in the middle of the start below: the worker is on its way.
                 return True
             try:
                 if self._worker is not None and self._worker.is_alive():
@@ -288,18 +291,19 @@ class BatchQueue:
             else:
                 return True
             finally:
-                self._may_start.append(may_start)
+                self._may_start.append(True)
 
     def _work(self, alarm: Alarm) -> None:
         """The life of the worker: sends every interval, at a full batch, and when asked to."""
         self._sender.belong_to_this_thread()
         while self._open:
-            has_rung = alarm.wait(self._seconds_until_next())
+            interval = self._flush_interval
+            has_rung = alarm.wait(min(interval, self._sender.pause() or interval))
             if self._each_round is not None and self._open:
                 self._each_round()
             while self._flushes and self._open:
                 flush = self._flushes.popleft()
-                flush.settle(is_sent=self._drain(flush))
+                flush.is_sent = self._drain(flush)
             least = 0 if self._is_called_for_all or not has_rung else self._max_batch_size
             is_held = self._sender.pause() > 0
             # From here on, what comes calls again; while nothing may be sent, it need not.
@@ -308,21 +312,15 @@ class BatchQueue:
                 self._send_waiting(least)
         self._finish()
         while self._flushes:
-            self._flushes.popleft().settle(is_sent=False)
+            self._flushes.popleft().is_sent = False
 
     def _finish(self) -> None:
         """Sends the last spans, in whatever thread comes here first."""
-        try:
-            self._has_ended.pop()
-        except IndexError:
+        if not _is_first(self._has_ended):
             return
         self._send_waiting(0)
         if self._at_end is not None:
             self._at_end()
-
-    def _seconds_until_next(self) -> float:
-        pause = self._sender.pause()
-        return min(self._flush_interval, pause) if pause else self._flush_interval
 
     def _next(self) -> list[ReadableSpan]:
         """What is sent next: none but what was put off, where there is such.

@@ -115,31 +115,6 @@ def wait_until(
     return True
 
 
-class Flag:
-    """Like `threading.Event`, for any kind of thread, signal handler or finalizer.
-
-    An Event has a lock that Python code holds: a handler that comes while its own thread holds it
-    waits for ever.
-    """
-
-    __slots__ = ("_is_set",)
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        """Raises the flag for good, and ends the waits."""
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        """Whether the flag is up."""
-        return self._is_set
-
-    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> bool:
-        """Waits for the flag as `wait_until` does, at most so long; says whether it is up."""
-        return wait_until(self.is_set, time.monotonic() + bounded(seconds), sleep)
-
-
 class Alarm:
     """Wakes the one thread that waits for it. Whoever starts that thread makes it.
 

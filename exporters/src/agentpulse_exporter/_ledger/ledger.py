@@ -156,10 +156,6 @@ class Ledger:
     """Remembers the last calls."""
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forgets all of them, as a child process must."""
         self._calls = Recent[_Key, Call](MOST_CALLS, self._forget)
         self._known: dict[_Key, list[Call]] = {}
         self._repeats = Recent[_Key, None](MOST_CALLS)

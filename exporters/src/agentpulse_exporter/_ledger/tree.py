@@ -73,10 +73,6 @@ class Tree:
             parent = self.unsent.get((parent.trace_id, parent.span_id))
         return span if parent is span.parent else SpanCopy(span, parent=parent)
 
-    def clear(self) -> None:
-        """Forgets all of them, as a child process must."""
-        self.unsent.clear()
-
 
 def is_sent_at_start(span: ReadableSpan) -> bool:
     """Whether it is a sampled session, cron run or agent, ours or by the conventions."""

@@ -20,7 +20,7 @@ from opentelemetry.util.types import AttributeValue
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.normalize import current_attributes, shown_attributes
 from agentpulse_exporter._wire.privacy import is_content, without_content
-from agentpulse_exporter._wire.span_copy import SpanCopy, without_bodies_of
+from agentpulse_exporter._wire.span_copy import ForwardingExporter, SpanCopy, without_bodies_of
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -116,7 +116,7 @@ def _text(text: str, redact: Redact) -> str:
     return result
 
 
-class PrivateExporter(SpanExporter):
+class PrivateExporter(ForwardingExporter):
     """Passes copies of spans on that hold no content, or redacted content where it is captured.
 
     Bodies of files and images are never passed on. Spans of other instrumentations have the current
@@ -137,7 +137,7 @@ class PrivateExporter(SpanExporter):
         redact: Redact | None = None,
         on_drop: Callable[[str], object] = lambda _reason: None,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._capture_messages = capture_messages
         self._redact = redact
         self._on_drop = on_drop
@@ -146,14 +146,6 @@ class PrivateExporter(SpanExporter):
         """Exports the copies."""
         copies = [copy for span in spans if (copy := self._copy_of(span)) is not None]
         return self._inner.export(copies) if copies else SpanExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Asks the inner exporter."""
-        return self._inner.force_flush(timeout_millis)
-
-    def shutdown(self) -> None:
-        """Shuts the inner exporter down."""
-        self._inner.shutdown()
 
     def _copy_of(self, span: ReadableSpan) -> ReadableSpan | None:
         try:

@@ -87,10 +87,6 @@ class Sessions:
         """The totals of a session that ended."""
         return self._totals.pop(text(attributes, semconv.SESSION_ID) or "", Totals())
 
-    def clear(self) -> None:
-        """Forgets all of them, as a child process must."""
-        self._totals.clear()
-
 
 def start_events(span: ReadableSpan, attributes: Attributes) -> list[tuple[Head, Data]]:
     """The events for the start of a session, a cron run or an agent."""
