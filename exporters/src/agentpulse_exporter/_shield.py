@@ -24,7 +24,7 @@ def shielded(step: str, make: Callable[[], _T], otherwise: _T) -> _T:
     """
     try:
         return make()
-    except Exception as error:  # whatever it is, the event goes on without that
+    except Exception as error:  # the event is sent without that field
         if strict:
             raise
         # The message may hold content, so only the type is logged.

@@ -32,7 +32,7 @@ class CostEnrichingExporter(ForwardingExporter):
         inner: The exporter that gets the spans, whose results and timeouts are those of this one.
         prices: The user's own prices, as a mapping or the path of a JSON file; by default those of
             the `AgentPulseSpanExporter` that runs, else `AGENTPULSE_PRICES`.
-        enabled: Whether it adds anything; by default as `AGENTPULSE_ENABLED` says, else it does.
+        enabled: Whether it adds anything; by default `AGENTPULSE_ENABLED`, else it does.
 
     Raises:
         ValueError: `prices` can't be read. Where a variable can't be, it adds nothing, which is

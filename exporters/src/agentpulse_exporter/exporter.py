@@ -71,7 +71,7 @@ class AgentPulseSpanExporter(SpanExporter):
             returns no text, the event is dropped, and counted as `redaction_failed`.
         allow_insecure: Whether plain http to another machine is allowed.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
-        enabled: Whether it does anything; by default as `AGENTPULSE_ENABLED` says, else it does.
+        enabled: Whether it does anything; by default `AGENTPULSE_ENABLED`, else it does.
 
     Raises:
         ConfigurationError: One of these arguments can't be used (a ValueError).
@@ -167,7 +167,7 @@ class AgentPulseSpanExporter(SpanExporter):
         """Sends the events that were kept for later, unless the receiver still wants nothing.
 
         Returns:
-            Whether nothing is left, and nothing was lost that no flush has reported so far.
+            Whether all was sent, and nothing was lost that no flush has reported so far.
         """
         if not self._sending.take(bounded(timeout_millis, per_second=1000)):
             return False
@@ -200,7 +200,7 @@ class AgentPulseSpanExporter(SpanExporter):
             self._mapper.tree.leave_out(span)
 
     def takes(self, span: ReadableSpan) -> bool:
-        """Whether a span that ended is to be sent; one that isn't is left out as a parent."""
+        """Whether a span that ended is to be sent; one that isn't is no parent either."""
         if self._settings.export_all_spans or concerns_agents(span):
             self._mapper.tree.include(span)
             return True
@@ -292,20 +292,20 @@ class AgentPulseSpanExporter(SpanExporter):
     def _send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool) -> None:
         try:
             events = without_superseded(self._events(spans))
-            kept = len(self._kept)
+            before = len(self._kept)
             self._kept.extend(self._packer.full(events))
-            if not leaves_rest or len(self._kept) == kept:
+            if not leaves_rest or len(self._kept) == before:
                 self._kept.extend(self._packer.rest())
             while self._kept:
                 batch = self._kept.popleft()
                 try:
-                    left = self.delivery.deliver(batch)
-                except BaseException as error:  # noqa: BLE001  # whatever it is, the batch is counted
+                    kept = self.delivery.deliver(batch)
+                except BaseException as error:  # noqa: BLE001  # the batch is counted
                     _logger.debug("A batch could not be delivered: %s", type(error).__name__)
                     self.counters.dropped("internal_error", batch.spans)
                     continue
-                if left:
-                    self._kept.extendleft(reversed(left))
+                if kept:
+                    self._kept.extendleft(reversed(kept))
                     break
             self._keep_within_bounds()
         except BaseException as error:  # noqa: BLE001  # an exporter that raises ends its thread

@@ -108,7 +108,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
         self._next_repeat = time.monotonic() + every
 
     def enqueue(self, span: ReadableSpan) -> None:
-        """Queues a span whatever it is, also one that was made outside a tracer."""
+        """Queues any span, also one that was made outside a tracer."""
         if self._exporter.is_on:
             self._queue.add(span)
 

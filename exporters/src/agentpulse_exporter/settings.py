@@ -58,7 +58,7 @@ class Row:
     kind: Kind
     sentence: str
     default_in_words: str | None = None
-    """Where the default itself doesn't say it."""
+    """Where the default itself isn't clear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +311,7 @@ def _complaint(kind: Kind, origin: str, value: object, error: ValueError) -> str
     if isinstance(error, ConfigurationError):
         return f"{origin} can't be used: {error}"
     if kind is KEY:
-        # What was given in place of a key may be another secret, so none of it is shown.
+        # A text that was given for a key may be another secret, so none of it is shown.
         return f"{origin} can't be used; expected {kind.expected}."
     return f"{origin} is {kind.show(value)}; expected {kind.expected}."
 

@@ -1,4 +1,4 @@
-"""What an answer of the receiver means for the batch it was given for. Pure."""
+"""The verdict of an answer on its batch. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAUSE = 60.0
 
 _RETRIED = frozenset({408, 425})
 _FROM_A_PROXY = frozenset({502, 503, 504})
-"""What is answered while the receiver itself is down, or about to start."""
+"""Answers while the receiver itself is down, or about to start."""
 
 
 class Verdict(enum.Enum):
@@ -30,9 +30,9 @@ class Verdict(enum.Enum):
     RETRY = "retry"
     """A refusal that may be a passing one: worth a few tries."""
     AWAY = "away"
-    """Nobody is there who could take or refuse anything. Keep it, and look again later."""
+    """No receiver is there to accept or refuse it. Keep it, and try again later."""
     HOLD = "hold"
-    """Keep it, and everything else, for as long as the answer says."""
+    """Keep it, and everything else, for as long as the answer asks."""
     SPLIT = "split"
     PAUSE = "pause"
     """Drop it, and send nothing for a while."""
@@ -57,7 +57,7 @@ _BY_STATUS = {
 
 
 def judge(answer: Answer) -> Judgement:
-    """What the answer means, by its status and a few headers."""
+    """The verdict by status and a few headers."""
     status = answer.status
     if 200 <= status < 300:  # the class of success
         # A page with status 200 is a captive portal or a wrong address, and took nothing.
@@ -79,7 +79,7 @@ def judge(answer: Answer) -> Judgement:
 
 
 def refused_events(answer: Answer) -> int:
-    """How many events of an accepted batch the receiver says it refused."""
+    """How many events of an accepted batch the receiver refused."""
     try:
         found: object = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -91,7 +91,7 @@ def refused_events(answer: Answer) -> int:
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds from 0 to the most that is waited for; None where the header says nothing."""
+    """Seconds from 0 to the most that is waited for; None where the header has none."""
     if text is None:
         return None
     try:

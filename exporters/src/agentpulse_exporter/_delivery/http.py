@@ -4,7 +4,7 @@
 here, because the ready-made clients follow redirects with the key, read `.netrc`, share
 process-wide state, and have timeouts for one read at a time: an answer that drips lasts for as long
 as it likes. Requests are written here, because Sentry, Datadog and others patch `HTTPConnection`:
-they would see uploads as requests of the program, whatever OpenTelemetry says, and have them carry
+they would see uploads as requests of the program, heed no suppression of OpenTelemetry's, and add
 their own headers.
 """
 
@@ -83,7 +83,7 @@ class Transport:
         self._endpoint = endpoint
         self._proxy = proxy
         self.primitives = Primitives()
-        """What waits for the network here."""
+        """The functions that wait for the network."""
         self._socket: socket.socket | None = None
         self._opening: socket.socket | None = None
         self._process = os.getpid()
@@ -98,7 +98,7 @@ class Transport:
         seconds: float,
         to_connect: float = math.inf,
     ) -> Answer:
-        """Posts to `/v1/ingest`. What is sent and the head of the answer take at most `seconds`.
+        """Posts to `/v1/ingest`. Sending, and the head of the answer, take at most `seconds`.
 
         Of these, a new connection may take `to_connect`.
 
@@ -176,7 +176,7 @@ class Transport:
         if self._process != os.getpid():
             self.forget()
             return None
-        # Nobody has anything to say on an idle connection: what can be read there is its end.
+        # Nothing comes on an idle connection but its end.
         if time.monotonic() - self._used_at > _SECONDS_KEPT or self.primitives.is_readable(kept):
             self.close()
             return None

@@ -1,8 +1,8 @@
 """The kinds of values that settings have: how each is read from text, checked and shown.
 
 A reader raises ValueError for text that makes no sense, a check TypeError for a wrong type and
-ValueError for a wrong value. Only where there is more to say than what was expected does a check
-raise ConfigurationError, with that text.
+ValueError for a wrong value. A check raises ConfigurationError, with a text, where the
+expectation alone doesn't explain the mistake.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class ConfigurationError(ValueError):
-    """A setting can't be used; the message says which, where it came from and what is expected."""
+    """A setting can't be used; the message names it, its origin and the expected value."""
 
 
 class ConfigurationTypeError(ConfigurationError, TypeError):
@@ -76,7 +76,7 @@ class ApiKey:
         return self
 
     def __reduce__(self) -> NoReturn:
-        message = "An API key is not pickled: it would leave the process in clear."
+        message = "An API key is not pickled: it would be readable outside the process."
         raise TypeError(message)
 
 
@@ -94,7 +94,7 @@ class Kind:
 
 
 def _switch(value: object) -> bool:
-    # Whatever isn't empty counts as true in Python, "false" too.
+    # Every text that isn't empty counts as true in Python, "false" too.
     if not isinstance(value, bool):
         raise TypeError
     return value

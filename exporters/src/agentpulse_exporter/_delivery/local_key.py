@@ -52,7 +52,7 @@ class Keys:
     """The keys that a request to one endpoint may carry.
 
     At an endpoint on this machine, the key of the local server there comes first, so that a key for
-    the hosted API doesn't leave the program; then the key that was given.
+    the hosted API isn't sent; then the key that was given.
     """
 
     def __init__(self, endpoint: Endpoint, given: ApiKey | None) -> None:
@@ -74,7 +74,7 @@ class Keys:
         """The answer to a request, which is made with the headers that it is given.
 
         It is made again with the next key where one is refused: an event must not be lost because
-        the server was started anew, or because a server that is gone left its file.
+        the server was started anew, or because a stopped server didn't remove its file.
         """
         tried: list[ApiKey | None] = []
         untried = self._known()
@@ -94,7 +94,7 @@ def _data_of_all(environ: Mapping[str, str], platform: str) -> Path:
     if platform == "win32":
         local = environ.get("LOCALAPPDATA")
         return Path(local) if local else Path.home() / "AppData" / "Local"
-    # A variable that isn't an absolute path is to be ignored, says the XDG specification.
+    # By the XDG specification, a variable that isn't an absolute path is to be ignored.
     chosen = environ.get("XDG_DATA_HOME", "")
     if Path(chosen).is_absolute():
         return Path(chosen)

@@ -61,7 +61,7 @@ class Sender(Protocol):
         """Ends the pause where the receiver was away, for somebody waits for the outcome."""
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
-        """Sends spans, and what was kept; may keep what fills no request. Never raises."""
+        """Sends spans, and those kept; may keep some that fill no request. Never raises."""
 
     def finish_by(self, deadline: float, /) -> None:
         """Hurries, for all ends at this monotonic time."""
@@ -70,7 +70,7 @@ class Sender(Protocol):
         """Ends the request that another thread waits for."""
 
     def close(self) -> None:
-        """Counts what is left as lost. Nothing is sent any more."""
+        """Counts the rest as lost. Nothing is sent any more."""
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class BatchQueue:
         counters: What becomes of them.
         flush_interval: Seconds between two sendings.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
-        max_batch_size: So many waiting spans are sent at once; what fills no request waits on.
+        max_batch_size: So many waiting spans are sent at once; fewer wait on.
         each_round: Is called by the worker between two sendings.
         at_end: Is called after the last sending by the thread that made it.
         starts_now: Whether the worker starts at once, since none can be started at the end of the
@@ -163,18 +163,18 @@ class BatchQueue:
             self._ring()
 
     def send_soon(self) -> None:
-        """Has what waits sent at once, but for what comes within a second of another such."""
+        """Has all that waits sent at once; not again within a second."""
         now = time.monotonic()
         if now - self._sent_soon >= _SOON and self._worker is not None:
             self._sent_soon = now
             self._call_for_all()
 
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
-        """Has what has ended until now sent in the background, within so many seconds.
+        """Has all spans that have ended sent in the background, within so many seconds.
 
         Returns:
-            Waits for that, so many seconds at most, and says whether all of it was accepted. A loss
-            that no flush has reported so far makes it False, too.
+            Waits for that, so many seconds at most; returns whether all were accepted, and no loss
+            is left that no flush has reported.
         """
         if not self._open:
             return lambda _seconds: False
@@ -199,11 +199,11 @@ class BatchQueue:
         return is_complete
 
     def flush(self, timeout: float) -> bool:
-        """Sends what has ended until now; says whether all of it was accepted in that time."""
+        """Sends all spans that have ended; returns whether all were accepted in that time."""
         return self.begin_flush(timeout)(timeout)
 
     def begin_stop(self, timeout: float) -> None:
-        """Has what is left sent in the background, within so many seconds. Once."""
+        """Has the rest sent in the background, within so many seconds. Once."""
         self._deadline = min(self._deadline, time.monotonic() + bounded(timeout))
         if not _is_first(self._open):
             return
@@ -279,7 +279,7 @@ class BatchQueue:
             try:
                 if self._worker is not None and self._worker.is_alive():
                     return True
-                # Of one kind with the thread, whatever was replaced since this was made.
+                # Of one kind with the thread, also where these were replaced since.
                 self._alarm = Alarm()
                 worker = threading.Thread(
                     target=self._work, args=(self._alarm,), name="agentpulse", daemon=True
@@ -306,7 +306,7 @@ class BatchQueue:
                 flush.is_sent = self._drain(flush)
             least = 0 if self._is_called_for_all or not has_rung else self._max_batch_size
             is_held = self._sender.pause() > 0
-            # From here on, what comes calls again; while nothing may be sent, it need not.
+            # From here on a new span calls again; while nothing may be sent, it need not.
             self._is_called, self._is_called_for_all = is_held, False
             if self._open and not is_held:
                 self._send_waiting(least)
@@ -315,7 +315,7 @@ class BatchQueue:
             self._flushes.popleft().is_sent = False
 
     def _finish(self) -> None:
-        """Sends the last spans, in whatever thread comes here first."""
+        """Sends the last spans, in the thread that comes here first."""
         if not _is_first(self._has_ended):
             return
         self._send_waiting(0)
@@ -323,14 +323,14 @@ class BatchQueue:
             self._at_end()
 
     def _next(self) -> list[ReadableSpan]:
-        """What is sent next: none but what was put off, where there is such.
+        """The spans to send next: none where some were put off.
 
-        Else each look for a receiver that is away would take more out of the bounds of the queue.
+        Else each try of a receiver that is away would take more out of the bounds of the queue.
         """
         return [] if self._sender.has_put_off else self._waiting.take(self._max_batch_size)
 
     def _send_waiting(self, least: int) -> None:
-        """Sends as long as so many wait, and with 0 also what was kept."""
+        """Sends as long as so many wait, and with 0 also those kept."""
         sender = self._sender
         if not least and not len(self._waiting) and not sender.has_kept:
             return
@@ -347,7 +347,7 @@ class BatchQueue:
         return not self._open
 
     def _drain(self, flush: Flush) -> bool:
-        """Sends until what the flush is about has left; whether it has, in time."""
+        """Sends until the spans of the flush have left the queue; whether they have, in time."""
         sender = self._sender
         sender.look_again()
         while self._open and not sender.gave_up:
@@ -372,11 +372,10 @@ class QueueProcessor(SpanProcessor):
     _shutdown_timeout: float
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
+        """Sends all spans that have ended; waits `timeout` seconds at most. Never raises.
 
         Returns:
-            True only if all of it was accepted. A loss that no flush has reported so far makes it
-            False, also where it came before.
+            True only if all were accepted, and no loss is left that no flush has reported.
         """
         return self._queue.flush(timeout)
 
@@ -385,7 +384,7 @@ class QueueProcessor(SpanProcessor):
         return self.flush(bounded(timeout_millis, per_second=1000))
 
     def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`, unless `outlasts` says that the processor goes on."""
+        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
         if not self.outlasts():
             self._finish()
 

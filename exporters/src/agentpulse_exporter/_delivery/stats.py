@@ -66,8 +66,8 @@ class Tally:
     """Counts one by one, without a lock, from any thread, signal handler or finalizer."""
 
     def __init__(self) -> None:
-        # Taking the next one is a step of C code that nothing interrupts, and how many are left is
-        # read without a lock that a signal handler could wait for in vain.
+        # Taking the next one is a step of C code that nothing interrupts, and the rest is counted
+        # without a lock that a signal handler could wait for in vain.
         self._left = itertools.repeat(None, sys.maxsize)
 
     def add(self) -> None:
@@ -85,14 +85,14 @@ class Counters:
     _CALLERS_REASONS = ("queue_full", "memory_full", "after_shutdown")
 
     def __init__(self, destination: str = "AgentPulse") -> None:
-        """`destination` is what the log calls the receiver."""
+        """`destination` is the name of the receiver in the log."""
         self._destination = destination
         self.reset()
 
     def reset(self) -> None:
         """Starts from zero, as a child process does."""
         self.ended = Tally()
-        # What is dropped on the threads of callers is tallied without a lock.
+        # Spans that are dropped on the threads of callers are counted without a lock.
         self._overflow = {reason: Tally() for reason in self._CALLERS_REASONS}
         # Reentrant, for a signal handler may read while its own thread does.
         self._lock = threading.RLock()

@@ -42,7 +42,7 @@ ATTEMPT = 30.0
 answer may count it again when it comes again."""
 ATTEMPT_AT_EXIT = 2.0
 _HALVINGS = 7
-"""Of a batch in which a bad event is looked for; one that is all bad costs no more than these."""
+"""Of a batch with a bad event in it; one that is all bad costs no more than these."""
 _WORTH_TRIMMING = 2048
 _LOGGED_AFTER = 10.0
 """Seconds that a receiver is away before that is logged."""
@@ -128,7 +128,7 @@ class Delivery:
                 return waiting
             self._come_back()
             if judgement.verdict is Verdict.HOLD:
-                # A receiver that says "at once" each time would be hammered otherwise.
+                # A receiver that asks for no pause each time would be hammered otherwise.
                 self._pause(judgement, FIRST_WAIT, self._holds_in_a_row, PAUSE)
                 self._holds_in_a_row += 1
                 return waiting
@@ -221,7 +221,7 @@ class Delivery:
         return wait_until(lambda: self.is_ending, deadline, self._transport.primitives.sleep)
 
     def _send(self, batch: Batch, body: bytes) -> Judgement:
-        """One try: a request, or two where compression may be what the receiver can't read.
+        """One try: a request, or two where the receiver may not read gzip.
 
         Some receivers read no gzip: they refuse a body that they take for broken JSON, or hang up.
         Any refusal may also have another reason (an outage, a quota, a wrong size), so that one

@@ -103,7 +103,7 @@ def inclusive_input(fields: Fields) -> None:
 
 
 def anthropic_input(fields: Fields, cached: tuple[str, ...] = _CACHED) -> None:
-    """Adds cached tokens to the input of Anthropic, whose own figure leaves them out."""
+    """Adds cached tokens to the input of Anthropic, whose own figure excludes them."""
     total = count(fields, semconv.USAGE_INPUT_TOKENS)
     if fields.get(semconv.PROVIDER_NAME) == "anthropic" and total is not None:
         fields[semconv.USAGE_INPUT_TOKENS] = total + sum(count(fields, n) or 0 for n in cached)

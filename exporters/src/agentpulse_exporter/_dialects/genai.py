@@ -113,7 +113,7 @@ ANTHROPIC = Dialect(scopes=("com.anthropic.sdk.python",), names=NAMES, quirks=(_
 
 
 def _first_chunk(fields: Fields) -> None:
-    # OpenLIT writes its own default, 0, for what was never set.
+    # OpenLIT writes its own default, 0, where none was set.
     first = fields.get("gen_ai.server.time_to_first_token")
     if fields.get(semconv.REQUEST_STREAM) is True and first:
         fields.setdefault(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, first)

@@ -58,7 +58,7 @@ def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Att
 
 
 def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
-    """Those of a span's current attributes that are free of content, as far as names can tell.
+    """Those of a span's current attributes that are free of content, judged by their names.
 
     Empty where that can't be decided.
     """
@@ -66,7 +66,7 @@ def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
     if dialect is None or (dialect is GENAI and not is_of_a_package(span)):
         # A program's own span: its author put these attributes on it.
         return attributes
-    return shielded("tell content apart", lambda: without_free_text(attributes), {})
+    return shielded("separate content", lambda: without_free_text(attributes), {})
 
 
 def concerns_agents(span: ReadableSpan) -> bool:
@@ -95,7 +95,7 @@ def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
     if is_ours(span) or not (attributes or span.dropped_attributes):
         return None
     scope = _scope_of(span)
-    # Most spans are of none, and one look at their names decides that.
+    # Most spans are of none, and their names decide that.
     if not scope.startswith(_SCOPES) and not any(each.startswith(_MARKS) for each in attributes):
         return None
     return next((each for each in DIALECTS if each.matches(scope, attributes)), None)

@@ -65,7 +65,7 @@ def _parameters(fields: Fields) -> None:
 def _response_id(fields: Fields) -> None:
     """The answer's id is in the answer alone, which is JSON that may be long.
 
-    Other spans have a tool's result there, or the model's text: neither is looked at.
+    Other spans have a tool's result there, or the model's text: neither is read.
     """
     answer = text(fields, "output.value")
     if answer is None or fields.get(semconv.OPERATION_NAME) not in ("chat", "text_completion"):

@@ -6,7 +6,7 @@ spans that it queues, and the other exporters with its destination (endpoint and
 span keeps its owner when that has stopped: others may still hold the span.
 
 A forked child has a copy of every span that was open, and may come to its end, too. The process
-that began a span ends it and exports it; the child leaves it out.
+that began a span ends it and exports it; the child doesn't.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ _ATTRIBUTES = {
     "output_image_tokens": semconv.USAGE_IMAGE_OUTPUT_TOKENS,
     "output_reasoning_tokens": semconv.USAGE_REASONING_OUTPUT_TOKENS,
 }
-# The tier that served the call decides its price, whatever was asked for.
+# The tier that served the call decides its price, not the one that was asked for.
 _TIERS = (
     semconv.OPENAI_RESPONSE_SERVICE_TIER,
     semconv.ANTHROPIC_RESPONSE_SERVICE_TIER,

@@ -39,7 +39,7 @@ class PriceOverrides:
 
         Raises:
             ValueError: The file can't be read or a price isn't one. The message names it, its
-                origin and what was expected.
+                origin and the expected value.
         """
         if source is None or source == "":
             return None

@@ -147,7 +147,7 @@ class Tariff:
                 count = max(count, self._least[line.counts])
             for part in line.parts:
                 count -= billed[part]
-            # Parts that overlap can add up to more than their whole; nothing is left of it then.
+            # Parts that overlap can add up to more than their whole; the rest is nothing then.
             billed.append(max(count, 0))
             if count > 0:
                 amount = _EXACT.multiply(_price_at(line, size) if line.tiers else line.price, count)

@@ -98,7 +98,7 @@ class Mapper:
     tree: Tree = field(default_factory=Tree)
 
     def expect(self, spans: Iterable[ReadableSpan]) -> None:
-        """Looks for calls that several spans record, before the events of these are made."""
+        """Finds calls that several spans record, before the events of these are made."""
         ended = (span for span in spans if span.end_time is not None)
         shielded("find calls that are recorded twice", lambda: self.ledger.enter(ended), None)
 
@@ -106,7 +106,7 @@ class Mapper:
         """The events of the span, the one that stands for it first.
 
         Those of its start, if it is still open. Empty if nothing can be made to fit. Parts of a
-        span that can't be read are left out.
+        span that can't be read are not sent.
 
         Raises:
             RedactionFailed: as `redacted` does.

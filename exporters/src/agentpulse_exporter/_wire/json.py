@@ -1,4 +1,4 @@
-"""Values as JSON that every receiver takes, whatever they came from.
+"""Values of any origin as JSON that every receiver accepts.
 
 One event that the receiver finds invalid costs its whole batch, so everything that goes out passes
 here: values become plain JSON, texts are cut where they are too long (and marked as cut), numbers
@@ -24,7 +24,7 @@ MAX_LABEL = 256
 CUT = "… [cut]"
 
 _EARLIEST = 1_577_836_800.0  # 2020-01-01
-_LATEST_AHEAD = 23 * 3600.0  # the receiver takes a day; an hour is left for clocks that differ
+_LATEST_AHEAD = 23 * 3600.0  # the receiver accepts a day; an hour is left for clocks that differ
 _MAX_DEPTH = 8
 _MAX_VALUES = 4096
 _MAX_WHOLE = 2**63

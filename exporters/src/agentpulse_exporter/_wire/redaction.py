@@ -73,7 +73,7 @@ def redacted(
         return SpanCopy(span, status=status), changed
     except RedactionFailed:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever it is, nothing leaves as it was
+    except Exception as error:  # noqa: BLE001  # nothing is sent that wasn't redacted
         raise RedactionFailed(type(error).__name__) from None
 
 

@@ -124,7 +124,7 @@ def end_events(
     }
     made = [(head("session", span, attributes, "end"), session)]
     if kind == "cron":
-        # The hosted API knows `ok` and `fail`, and counts whatever else as a failure.
+        # The hosted API knows `ok` and `fail`, and counts any other word as a failure.
         result["status"] = "ok" if result["status"] == "success" else "fail"
         cron: Data = {
             "job": label(attributes, semconv.SESSION_NAME),

@@ -1,4 +1,4 @@
-"""Copies of spans, for what is sent differs from what other processors and exporters get."""
+"""Copies of spans: the spans that are sent differ from those that other processors get."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SpanCopy(ReadableSpan):
         super().__init__(name, **copied, **changed)
         self._original = span
 
-    # The counts of what the SDK's limits cut are kept by the containers of the original.
+    # The original's containers count the attributes, events and links that the SDK's limits cut.
     @property
     def dropped_attributes(self) -> int:
         """How many attributes the SDK's limits cut."""
