@@ -7,13 +7,13 @@ expectation alone doesn't explain the mistake.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Self, TypeVar, cast
+from types import UnionType
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 from agentpulse_exporter._delivery.endpoint import Endpoint
 
@@ -147,30 +147,27 @@ def _address_without_secrets(value: object) -> str:
 
 def seconds(lowest: float, *, example: str) -> Kind:
     """Seconds, a day at most."""
-
-    def check(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError
-        if not math.isfinite(value) or not lowest <= value <= 86_400:
-            raise ValueError
-        return float(value)
-
-    return Kind(
-        f"seconds as a number from {lowest:g} to 86400, for example {example}", check, float
-    )
+    expected = f"seconds as a number from {lowest:g} to 86400, for example {example}"
+    return Kind(expected, _between(lowest, 86_400, int | float, float), float)
 
 
 def count(lowest: int, highest: int) -> Kind:
     """A whole number between two others."""
+    expected = f"a whole number from {lowest} to {highest}"
+    return Kind(expected, _between(lowest, highest, int, int), int)
 
-    def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+
+def _between(
+    lowest: float, highest: float, kind: type | UnionType, become: Callable[[Any], object]
+) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, kind):
             raise TypeError
-        if not lowest <= value <= highest:
+        if not lowest <= cast("float", value) <= highest:
             raise ValueError
-        return value
+        return become(value)
 
-    return Kind(f"a whole number from {lowest} to {highest}", check, int)
+    return check
 
 
 def _prices(value: object) -> Mapping[str, object] | Path:

@@ -12,7 +12,7 @@ import json
 import logging
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
@@ -182,16 +182,18 @@ def matches(clause: Clause, name: str) -> bool:
     return any(matches(part, name) for part in clause)
 
 
+_TESTS: Mapping[str, Callable[[str, str], object]] = {
+    "starts_with": str.startswith,
+    "ends_with": str.endswith,
+    "contains": str.__contains__,
+    "regex": lambda name, pattern: re.search(pattern, name),
+}
+
+
 def _holds(kind: str, value: str | Sequence[Clause], name: str) -> bool:
     if not isinstance(value, str):
         return all(matches(part, name) for part in value)
-    if kind == "starts_with":
-        return name.startswith(value)
-    if kind == "ends_with":
-        return name.endswith(value)
-    if kind == "contains":
-        return value in name
-    return re.search(value, name) is not None
+    return bool(_TESTS[kind](name, value))
 
 
 def spellings(name: str) -> Iterator[str]:

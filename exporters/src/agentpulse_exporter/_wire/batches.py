@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from agentpulse_exporter._shield import shielded
@@ -75,58 +75,47 @@ class Packer:
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
-        self._begun = _Packing(max_events)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._events: list[Event] = []
+        self._priced: dict[Key, list[Event]] = {}
+        self._size = _ENVELOPE
 
     @property
     def has_begun(self) -> bool:
         """Whether events wait that fill no request."""
-        return bool(self._begun.events)
+        return bool(self._events)
 
     def full(self, events: Iterable[Event]) -> Iterator[Batch]:
         """Adds the events. A batch is made when the next event has no room in it."""
         for each in events:
-            if self.has_begun and not self._begun.has_room(each):
+            key = _cost_key(each)
+            if self._events and not self._has_room(each, key):
                 yield from self.rest()
-            self._begun.add(each)
+            if key is not None:
+                self._size += 0 if key in self._priced else _roll_up_size(key)
+                self._priced.setdefault(key, []).append(each)
+            self._events.append(each)
+            self._size += len(each.json) + 2
 
-    def rest(self) -> Iterator[Batch]:
+    def rest(self) -> list[Batch]:
         """The events that wait, as they are."""
-        packed, self._begun = self._begun, _Packing(self._max_events)
-        return packed.close()
-
-
-@dataclass(slots=True)
-class _Packing:
-    max_events: int
-    events: list[Event] = field(default_factory=list[Event])
-    priced: dict[Key, list[Event]] = field(default_factory=dict["Key", "list[Event]"])
-    size: int = _ENVELOPE
-
-    def has_room(self, each: Event) -> bool:
-        key = _cost_key(each)
-        new = key is not None and key not in self.priced
-        size = self.size + len(each.json) + (_roll_up_size(key) if new else 0)
-        count = len(self.events) + len(self.priced) + 1 + new
-        return count <= self.max_events and size <= MAX_BODY
-
-    def add(self, each: Event) -> None:
-        key = _cost_key(each)
-        if key is not None:
-            if key not in self.priced:
-                self.size += _roll_up_size(key)
-            self.priced.setdefault(key, []).append(each)
-        self.events.append(each)
-        self.size += len(each.json) + 2
-
-    def close(self) -> Iterator[Batch]:
         sums = [
             shielded("sum up the cost of calls", partial(_roll_up, key, calls), None)
-            for key, calls in self.priced.items()
+            for key, calls in self._priced.items()
         ]
-        all_events = [*self.events, *(each for each in sums if each is not None)]
+        events = [*self._events, *(each for each in sums if each is not None)]
+        self._start_over()
         # With room for one event only, the sum has to be sent by itself.
-        for start in range(0, len(all_events), self.max_events):
-            yield Batch(tuple(all_events[start : start + self.max_events]))
+        most = self._max_events
+        return [Batch(tuple(events[at : at + most])) for at in range(0, len(events), most)]
+
+    def _has_room(self, each: Event, key: Key | None) -> bool:
+        new = key is not None and key not in self._priced
+        size = self._size + len(each.json) + (_roll_up_size(key) if new else 0)
+        count = len(self._events) + len(self._priced) + 1 + new
+        return count <= self._max_events and size <= MAX_BODY
 
 
 def _roll_up(key: Key, calls: list[Event]) -> Event | None:
