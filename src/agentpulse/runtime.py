@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from agentpulse import client
 from agentpulse._logs import log_to_stderr, logger, warn_once
-from agentpulse._otel.environment import obstacle
 from agentpulse.client import AgentPulse, nothing_recorded
-from agentpulse.settings import ROWS, Settings, resolve, verify
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
     from agentpulse_exporter.settings import ApiKey
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import TracerProvider
+
+    from agentpulse.settings import Settings
 
 _client: AgentPulse | None = None
 _provider: SdkTracerProvider | None = None
@@ -59,12 +59,13 @@ def init(
         SettingError: an argument makes no sense (SettingTypeError, a TypeError, for a wrong type).
             What is wrong in the environment never raises: it is logged once, and nothing runs.
     """
-    if api_key is not None:
-        # Only here, so that nothing of it is loaded without one. From here on no traceback that
-        # shows local variables has the key.
-        from agentpulse_exporter.settings import ApiKey
+    # Only here, so that importing this package loads nothing else.
+    from agentpulse_exporter.settings import ApiKey
 
-        api_key = ApiKey.of(api_key)
+    from agentpulse.settings import ROWS, resolve, verify
+
+    # From here on no traceback that shows local variables has the key.
+    api_key = ApiKey.of(api_key)
     given = verify({name: value for name, value in locals().items() if name in ROWS})
     provider = None if tracer_provider is None else _verified(tracer_provider)
     global _client, _provider  # one for the process, as OpenTelemetry's provider
@@ -126,6 +127,8 @@ def _verified(provider: TracerProvider) -> SdkTracerProvider:
 
 
 def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse:
+    from agentpulse._otel.environment import obstacle
+
     reason = obstacle(settings)
     if reason is not None:
         with ExitStack() as surroundings:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
+from agentpulse_exporter.settings import DISABLED_VARIABLE
+
 from agentpulse.settings import Settings
-from agentpulse.settings.kinds import is_loopback
 
 # The file that configures OpenTelemetry in place of its other variables.
 
@@ -45,17 +46,17 @@ class Obstacle:
 
 def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obstacle | None:
     """What keeps AgentPulse from running with these settings; None where nothing does."""
+    if settings.sources["enabled"] == DISABLED_VARIABLE:
+        return Obstacle(f"AgentPulse is off, because {DISABLED_VARIABLE} is true.", deliberate=True)
     if not settings.enabled:
         return Obstacle("AgentPulse is switched off (enabled is false).", deliberate=True)
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return Obstacle("AgentPulse is off, because OTEL_SDK_DISABLED is true.", deliberate=True)
     if is_declared_off(environ):
         reason = f"AgentPulse is off, because the file that {DECLARED} names says disabled: true."
         return Obstacle(reason, deliberate=True)
     if settings.problems:
         reason = "AgentPulse is off until this is corrected: " + " ".join(settings.problems)
         return Obstacle(reason, deliberate=False)
-    if settings.api_key is None and not is_loopback(settings.endpoint):
+    if not settings.may_send:
         reason = (
             "AgentPulse is off, because it has no API key: set AGENTPULSE_API_KEY, or pass api_key "
             "to agentpulse.init. To look around without an account, run `agentpulse dev` "

@@ -127,7 +127,7 @@ def _stands_aside(exporter: SpanExporter, ours: Collection[SpanProcessor]) -> bo
         for _, others in _leaves(each, set()):
             for other in others:
                 if isinstance(other, AgentPulseSpanExporter):
-                    return exporter.claimant.shares_with(other.claimant)
+                    return exporter.owner.destination is other.owner.destination
     return False
 
 

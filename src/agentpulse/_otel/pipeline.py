@@ -15,7 +15,8 @@ from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor,
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import at_exit
 from agentpulse_exporter._delivery.waits import bounded
-from agentpulse_exporter._wire.limits import MAX_LABEL, clean
+from agentpulse_exporter._wire.json import MAX_LABEL, clean
+from agentpulse_exporter.settings import DEFAULT
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -30,9 +31,7 @@ from agentpulse._process.signals import TerminationFlush, end_with_celery_worker
 from agentpulse._tracing import active
 from agentpulse._tracing.processor import SessionProcessor
 from agentpulse._tracing.recorder import Recorder, instant
-from agentpulse.settings import Settings
-from agentpulse.settings.resolution import STANDARD_CAPTURE_VARIABLE
-from agentpulse.settings.table import DEFAULT
+from agentpulse.settings import STANDARD_CAPTURE_VARIABLE, Settings
 from agentpulse.version import VERSION
 
 # The `sdk_init` event: where this program runs, with which versions, and what it joined.
@@ -163,7 +162,7 @@ class Pipeline:
     def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
         tracer = provider.get_tracer("agentpulse", VERSION)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
-        sessions = SessionProcessor(lambda: recorder.defaults, self.processor.claim)
+        sessions = SessionProcessor(lambda: recorder.defaults, self.processor.take_ownership)
         joining = Joining(provider, sessions, (self.processor, *self._elsewhere.own))
         self._surroundings.callback(joining.leave)
         joining.join()

@@ -7,6 +7,7 @@ of the clients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -21,7 +22,7 @@ from agentpulse_instrumentation._engine.stream import (
     is_ping,
     json_object,
     release,
-    watch_bytes,
+    watch,
 )
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
@@ -34,6 +35,10 @@ _LARGEST_ERROR = 2**16
 """Bytes of what may be an error in place of an answer."""
 
 
+def _gone() -> None:
+    return None
+
+
 class Body:
     """What one HTTP response brought so far.
 
@@ -44,7 +49,7 @@ class Body:
     """
 
     __slots__ = (
-        *("_accumulator", "_events", "_failure", "_head", "_is_event_stream"),
+        *("_accumulator", "_events", "_failure", "_head", "_is_event_stream", "_response"),
         *("has_begun", "is_over", "operation"),
     )
 
@@ -53,6 +58,7 @@ class Body:
         self.operation: Operation | None = None
         self.has_begun = False
         self.is_over = False
+        self._response: Callable[[], Any] = _gone
         self._accumulator: Accumulator | None = None
         self._events = EventDecoder()
         self._failure: str | None = None
@@ -64,13 +70,8 @@ class Body:
             self._head = content[: _LARGEST_ERROR + 1]
         # Bedrock's events are binary, and LiteLLM raises the errors among them.
         elif "amazon" not in kind:
-            weak = ref(response)
-
-            def ended() -> None:
-                self.is_over = True
-                release(weak())
-
-            watch_bytes(response, self._take, ended)
+            self._response = ref(response)
+            watch(response, self, self._closed)
 
     @property
     def failure(self) -> str | None:
@@ -111,7 +112,8 @@ class Body:
         operation.more_from_answer(answer, into)
         return operation.finish_reasons(answer)
 
-    def _take(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes) -> bool:
+        """Takes the next bytes, which LiteLLM sees."""
         with _READ:
             if not self.has_begun and len(self._head) <= _LARGEST_ERROR:
                 self._head += chunk
@@ -123,6 +125,22 @@ class Body:
                 self._failure = self._failure or reported_error(event)
                 if self._accumulator is not None:
                     self._accumulator.add(event)
+        return True
+
+    def exhausted(self) -> None:
+        """The server ended the body."""
+        self.is_over = True
+        release(self._response())
+
+    def broken(self, error: BaseException) -> None:
+        """The connection broke, or the task that reads was cancelled."""
+        self.is_over = isinstance(error, Exception)
+
+    def left(self) -> None:
+        """The caller closed or dropped the body, of which more may have come."""
+
+    def _closed(self) -> None:
+        release(self._response())
 
     def _begin(self, event: dict[str, Any]) -> None:
         self.has_begun, self._head = True, b""
