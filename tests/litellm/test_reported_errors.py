@@ -191,6 +191,7 @@ def test_a_stream_that_ends_early_is_an_error(
     assert attributes["gen_ai.response.finish_reasons"] == ("error",)
     assert attributes["agentpulse.usage.estimated"] is True
     assert attributes["gen_ai.usage.input_tokens"] > 0
+    assert attributes["gen_ai.usage.output_tokens"] > 0
     assert "agentpulse.cost.fallback" not in attributes
 
 

@@ -241,7 +241,7 @@ def _cut_short(telling: _Telling, body: Body | None) -> None:
         request = {"messages": attempt.messages}
         attributes.setdefault(semconv.USAGE_INPUT_TOKENS, usage.input_tokens(request))
         attributes[semconv.USAGE_ESTIMATED] = True
-        characters = max(attempt.characters, 0 if body is None else body.characters)
+        characters = attempt.characters if body is None else body.characters or attempt.characters
         if characters:
             attributes[semconv.USAGE_OUTPUT_TOKENS] = usage.tokens(characters)
 
