@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agentpulse import client
-from agentpulse._logs import log_to_stderr, logger, warn_once
-from agentpulse._otel.environment import obstacle
+from agentpulse._otel.environment import log_to_stderr, logger, obstacle, warn_once
 from agentpulse.client import AgentPulse, nothing_recorded
 from agentpulse.settings import ROWS, Settings, resolve, verify
 

@@ -27,8 +27,7 @@ from opentelemetry.sdk._configuration import (
 )
 
 from agentpulse import runtime
-from agentpulse._logs import warn_once
-from agentpulse._otel.environment import DECLARED, obstacle
+from agentpulse._otel.environment import DECLARED, obstacle, warn_once
 from agentpulse._otel.exporters import (
     INSTRUMENTORS_BEGIN,
     add_exporters,

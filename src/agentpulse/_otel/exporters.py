@@ -22,8 +22,8 @@ from opentelemetry.sdk._configuration import (  # made for distributions to buil
 from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL
 from opentelemetry.sdk.trace import TracerProvider
 
-from agentpulse._logs import warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.environment import warn_once
 from agentpulse._otel.otlp import lasting
 from agentpulse.settings import Settings
 

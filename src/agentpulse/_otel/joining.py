@@ -1,45 +1,37 @@
-"""Our span processors on a tracer provider: put there, taken off, and put on the one after it."""
+"""Our span processors on a tracer provider: added, removed, and described for people.
+
+The SDK can add processors, but neither list them, nor remove one, nor put one first. So private
+names of the SDK are touched here, and in this module only; where they changed, we do without.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, cast
 
-from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
+from agentpulse_exporter import AgentPulseSpanProcessor
 from agentpulse_instrumentation._shield import shield
 from opentelemetry import trace
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
 
-from agentpulse._logs import logger, warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
-from agentpulse._otel.provider import (
-    attach,
-    attached,
-    behind,
-    class_name,
-    detach,
-    is_our_own,
-    takes_processors,
-)
-from agentpulse._tracing.processor import SessionProcessor
+from agentpulse._otel.environment import logger, warn_once
+from agentpulse._otel.provider import behind, class_name, is_our_own
+from agentpulse._tracing.scope import SessionProcessor
 
-# What AgentPulse joins, in plain words: a tracer provider, whose it is, and what works on it.
-#
-# Only looks: nothing of what it finds is called but for what tells of itself.
-
-NONE_SET = "none is set, so agentpulse.init makes one"
-_Part = TypeVar("_Part")
-_SDK = "opentelemetry"
-_OURS = "agentpulse"
-_DEEPEST = 16
-"""Wrappers around wrappers; whoever has more is going in circles."""
+_DESCRIBE = shield("describe a tracer provider")
+_JOIN = shield("join a tracer provider that was set up again")
+_RENEW = "set_provider"
+"""By this, Logfire's proxy gets another provider behind it."""
+_HOLDING = ("span_exporter", "_exporter", "_inner")
+"""The attributes of processors and exporters, of the SDK and of ours, that hold an exporter."""
+_DEEPEST = 4
+Processors = tuple[SpanProcessor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,178 +39,86 @@ class Joined:
     """A tracer provider in words."""
 
     provider: str
-    """Whose it is, and its class."""
+    """Its class, and whether AgentPulse made it."""
     processors: tuple[str, ...]
     """In the order in which they are called, such as `BatchSpanProcessor → OTLPSpanExporter`."""
     sampling: str | None
     """How many traces are recorded, where that isn't all."""
 
+    def log(self) -> None:
+        """Logs it, and warns of a sampler that no standard variable of OpenTelemetry sets."""
+        logger.debug(
+            "Tracer provider: %s. Its span processors: %s",
+            self.provider,
+            "; ".join(self.processors),
+        )
+        if self.sampling is not None and not os.environ.get(OTEL_TRACES_SAMPLER):
+            warn_once(
+                f"The tracer provider has a sampler: {self.sampling}, and AgentPulse records no "
+                "other calls, nor their cost."
+            )
+
 
 def describe(provider: object, ours: Collection[SpanProcessor] = ()) -> Joined:
-    """A provider in words; `ours` are the processors that AgentPulse put there."""
+    """A provider in words; `ours` are the processors that AgentPulse added."""
     if isinstance(provider, trace.ProxyTracerProvider):
-        return Joined(NONE_SET, (), None)
-    found = [line for each in attached(provider) for line in _lines(each, ours)]
+        return Joined("none is set, so agentpulse.init makes one", (), None)
+    name = class_name(provider)
     sampler = getattr(behind(provider), "sampler", None)
     return Joined(
-        f"{_whose(provider)} ({class_name(provider)})",
-        tuple(found),
+        f"AgentPulse's own ({name})" if is_our_own(provider) else name,
+        tuple(_line(each, ours) for each in attached(provider)),
         None if sampler is None else sampling_in_words(str(sampler.get_description())),
     )
 
 
 def sampling_in_words(description: str) -> str | None:
-    """How many traces a sampler records, by how it describes itself; None where it is all."""
-    # Those with a parent are recorded where it was, so the others decide.
+    """How many traces a sampler records, by its own description; None where it is all."""
+    # Spans with a parent follow their parent, so the sampler of root spans decides.
     parent_based = re.match(r"ParentBased\{root:(.+?),remoteParent", description)
     root = parent_based[1] if parent_based else description
     ratio = re.fullmatch(r"TraceIdRatioBased\{([0-9.e-]+)\}", root)
-    if root == "AlwaysOnSampler" or (ratio and float(ratio[1]) >= 1):
-        return None
-    if root == "AlwaysOffSampler":
-        return "0 of 100 traces are recorded"
-    if ratio:
-        return f"{float(ratio[1]) * 100:g} of 100 traces are recorded"
-    return f"traces are recorded as {description} decides"
+    share = {"AlwaysOnSampler": 1.0, "AlwaysOffSampler": 0.0}.get(root)
+    share = float(ratio[1]) if ratio else share
+    if share is None:
+        return f"traces are recorded as {description} decides"
+    return None if share >= 1 else f"{share * 100:g} of 100 traces are recorded"
 
 
-def _whose(provider: object) -> str:
-    if is_our_own(provider):
-        return "AgentPulse's own"
-    if not takes_processors(provider):
-        return "one that takes no span processors"
-    owner = _root(provider)
-    if owner != _SDK:
-        return "the program's" if owner == "__main__" else f"{owner}'s"
-    resource = getattr(provider, "resource", None)
-    if "telemetry.auto.version" in getattr(resource, "attributes", {}):
-        return "set up by OpenTelemetry's auto-instrumentation"
-    roots = sorted({_root(each) for each in attached(provider)} - {_SDK, "__main__"})
-    others = " and ".join(root for root in roots if not root.startswith(_OURS))
-    return f"set up by the program, with {others}" if others else "set up by the program"
-
-
-def _lines(processor: SpanProcessor, ours: Collection[SpanProcessor]) -> Iterator[str]:
+def _line(processor: SpanProcessor, ours: Collection[SpanProcessor]) -> str:
+    held: object = processor
+    names: list[str] = []
+    while held is not None and len(names) < _DEEPEST:
+        names.append(type(held).__name__)
+        held = next(filter(None, (getattr(held, name, None) for name in _HOLDING)), None)
     is_ours = any(processor is each for each in ours)
-    for inner, exporters in _leaves(processor, set()):
-        line = " → ".join(type(each).__name__ for each in (inner, *_shown(exporters)))
-        if is_ours:
-            yield f"{line} (AgentPulse)"
-        elif any(_stands_aside(each, ours) for each in exporters):
-            yield f"{line} (stands aside for AgentPulse)"
-        else:
-            yield line
+    return " → ".join(names) + (" (AgentPulse)" if is_ours else "")
 
 
-def _shown(exporters: list[SpanExporter]) -> list[SpanExporter]:
-    """Of what others wrap, the last one tells where spans go; of ours, each one matters."""
-    return [
-        each
-        for each in exporters
-        if each is exporters[-1]
-        or (_root(each).startswith(_OURS) and not type(each).__name__.startswith("_"))
-    ]
+def attached(provider: object) -> Processors:
+    """The processors of a provider in the order in which they are called."""
+    active = getattr(behind(provider), "_active_span_processor", None)
+    found: object = getattr(active, "_span_processors", ())
+    return cast("Processors", found) if isinstance(found, tuple) else ()
 
 
-def _stands_aside(exporter: SpanExporter, ours: Collection[SpanProcessor]) -> bool:
-    if not isinstance(exporter, AgentPulseSpanExporter):
+def _arrange(provider: object, arranged: Callable[[Processors], Processors]) -> bool:
+    """Replaces the processors of a provider; whether that was possible."""
+    active: Any = getattr(behind(provider), "_active_span_processor", None)
+    lock = getattr(active, "_lock", None)
+    if lock is None or not isinstance(getattr(active, "_span_processors", None), tuple):
         return False
-    for each in ours:
-        for _, others in _leaves(each, set()):
-            for other in others:
-                if isinstance(other, AgentPulseSpanExporter):
-                    return exporter.claimant.shares_with(other.claimant)
-    return False
-
-
-def _leaves(
-    processor: SpanProcessor, seen: set[int]
-) -> Iterator[tuple[SpanProcessor, list[SpanExporter]]]:
-    """The processors that a processor consists of, without wrappers, each with its exporters."""
-    if id(processor) in seen:
-        return
-    seen.add(id(processor))
-    inner = _parts(processor, SpanProcessor)
-    for each in inner:
-        yield from _leaves(each, seen)
-    if not inner:
-        yield processor, _chain(processor)
-
-
-def _chain(holder: object) -> list[SpanExporter]:
-    """The exporter of a processor, and those inside of it, the innermost last."""
-    chain: list[SpanExporter] = []
-    while len(chain) < _DEEPEST:
-        inner = _parts(holder, SpanExporter)
-        if not inner:
-            break
-        holder = inner[0]
-        chain.append(inner[0])
-    return chain
-
-
-def _parts(whole: object, kind: type[_Part]) -> list[_Part]:
-    """The parts of this kind, whatever their names, which every wrapper chooses for itself."""
-    values: list[object] = [*vars(whole).values()] if hasattr(whole, "__dict__") else []
-    # The SDK's batch processor has it one step further inside.
-    values.append(getattr(whole, "span_exporter", None))
-    flat: list[object] = []
-    for value in values:
-        flat.extend(value if isinstance(value, (list, tuple)) else (value,))  # pyright: ignore[reportUnknownArgumentType]  # they may hold anything
-    found = [each for each in flat if isinstance(each, kind)]
-    return list({id(each): each for each in found}.values())
-
-
-def _root(thing: object) -> str:
-    """The package that the class of a thing comes from."""
-    return type(thing).__module__.partition(".")[0]
-
-
-# Goes along where a provider that stands in for others gets another one behind it.
-#
-# `logfire.configure()`, called again, shuts down the provider that it made before, with all
-# processors on it, and makes another one without those that others had added.
-
-_PATIENCE = 2.0
-"""Seconds; a provider that is set up anew has another one behind it at once."""
-_BETWEEN_LOOKS = 0.001
-
-
-def follow(provider: object, join: Callable[[], None], is_wanted: Callable[[], bool]) -> bool:
-    """Has `join` called soon, on a thread of its own, whenever another comes behind the provider.
-
-    That goes on while it is wanted, until none has come for two seconds, for one that is joined may
-    be replaced before it could tell.
-
-    Returns:
-        Whether that may come about: not where it stands in for none, nor as the process ends.
-    """
-    ended = behind(provider)
-    if ended is provider or not threading.main_thread().is_alive():
-        return False
-
-    def watch() -> None:
-        known, until = ended, time.monotonic() + _PATIENCE
-        while is_wanted() and time.monotonic() < until:
-            current = behind(provider)
-            if current is not known:
-                known, until = current, time.monotonic() + _PATIENCE
-                join()
-            time.sleep(_BETWEEN_LOOKS)
-
-    try:
-        threading.Thread(target=watch, name="agentpulse-follow", daemon=True).start()
-    except RuntimeError:  # the interpreter is about to end
-        return False
+    with lock:
+        active._span_processors = arranged(active._span_processors)  # noqa: SLF001  # see the module
     return True
 
 
-_DESCRIBE = shield("describe a tracer provider")
-_JOIN = shield("join a tracer provider that was set up anew")
-
-
 class Joining:
-    """Holds from `join` until `leave`, also where another provider comes behind this one."""
+    """Our processors on a provider from `join` until `leave`.
+
+    Where Logfire's provider gets another provider behind it (`logfire.configure()`, called again,
+    shuts the first one down), they are added to that one too.
+    """
 
     def __init__(
         self,
@@ -226,19 +126,32 @@ class Joining:
         sessions: SessionProcessor,
         queues: Sequence[AgentPulseSpanProcessor | BoundedBatchProcessor],
     ) -> None:
-        self._provider = provider
+        self._provider: Any = provider
         self._sessions = sessions
         self._queues = queues
-        self._has_left = False
-        self._rejoining = threading.Lock()
-        self._joined: object = None
-        """The provider that our processors are on."""
+        self._renew: Any = None
 
     def join(self) -> None:
-        """Puts our processors on the provider."""
-        self._join()
+        """Adds our processors to the provider."""
+        self._add()
+        renew: Any = getattr(self._provider, _RENEW, None)
+        if behind(self._provider) is self._provider or renew is None:
+            return
+
+        def renewed(*args: Any, **kwargs: Any) -> Any:
+            result = renew(*args, **kwargs)
+            with _JOIN:
+                is_joined = any(each is self._sessions for each in attached(self._provider))
+                if self._renew is not None and not is_joined:
+                    self._add()
+                    logger.debug("The tracer provider was set up again, and AgentPulse joined it")
+            return result
+
+        self._renew = renewed
+        setattr(self._provider, _RENEW, renewed)
         for each in self._queues:
-            each.outlasts = self._is_followed
+            # As the process ends, whoever shuts the provider down shuts it down for good.
+            each.outlasts = threading.main_thread().is_alive
 
     def described(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
@@ -247,45 +160,22 @@ class Joining:
         return None
 
     def leave(self) -> None:
-        """Takes our processors off the provider."""
-        self._has_left = True
-        for each in self._ours():
-            detach(self._provider, each)
+        """Removes our processors from the provider; where the SDK changed, they stay, inert."""
+        if self._renew is not None and getattr(self._provider, _RENEW) is self._renew:
+            delattr(self._provider, _RENEW)
+        self._renew = None
+        ours = self._ours()
+        if not _arrange(self._provider, lambda all_: tuple(p for p in all_ if p not in ours)):
+            name = class_name(self._provider)
+            logger.debug("AgentPulse's span processors stay on %s, inert", name)
 
     def _ours(self) -> list[SpanProcessor]:
         return [self._sessions, *self._queues]
 
-    def _join(self) -> None:
-        self._joined = behind(self._provider)
-        # Sessions before all: other processors tell of spans as they are when they start, too.
-        attach(self._provider, self._sessions, first=True)
-        # The queues behind all: those of others need not wait until ours are flushed.
-        for each in self._queues:
-            attach(self._provider, each)
-
-    def _is_followed(self) -> bool:
-        return follow(self._provider, self._rejoin, lambda: not self._has_left)
-
-    def _rejoin(self) -> None:
-        # A provider may be shut down more than once, and each time somebody follows.
-        with _JOIN, self._rejoining:
-            if behind(self._provider) is self._joined:
-                return
-            self._join()
-            if self._has_left:
-                self.leave()
-            logger.debug("The tracer provider was set up anew, and AgentPulse joined it again")
-
-
-def say(joined: Joined) -> None:
-    """Logs what was joined, and warns where somebody's sampler thins out what is told of.
-
-    Whoever set it by its standard variable knows of it.
-    """
-    processors = "; ".join(joined.processors)
-    logger.debug("Tracer provider: %s. Its span processors: %s", joined.provider, processors)
-    if joined.sampling is not None and not os.environ.get(OTEL_TRACES_SAMPLER):
-        warn_once(
-            f"The tracer provider has a sampler: {joined.sampling}, and AgentPulse is told of "
-            "no more calls, nor of their cost, than these."
-        )
+    def _add(self) -> None:
+        # Sessions first: other processors read a span's attributes when it starts. The queues last:
+        # the processors of others need not wait until ours are flushed.
+        for each in self._ours():
+            self._provider.add_span_processor(each)
+        first = self._sessions
+        _arrange(self._provider, lambda all_: (first, *(p for p in all_ if p is not first)))

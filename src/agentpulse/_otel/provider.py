@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
 from typing import TypeGuard
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.util.types import AttributeValue
 
-from agentpulse._logs import logger, warn_once
+from agentpulse import __version__
+from agentpulse._otel.environment import warn_once
 from agentpulse.errors import SettingTypeError
-from agentpulse.version import VERSION
-
-# The span processors of a provider: which there are, and how ours get there and off again.
-#
-# The SDK can add processors, but neither show them, nor take one off, nor put one first. So private
-# names of the SDK are touched here, and in this module only; where they changed, we do without.
-
-Processors = tuple[SpanProcessor, ...]
 
 
 def class_name(thing: object) -> str:
@@ -41,46 +33,6 @@ def behind(provider: object) -> object:
         if isinstance(provider, TracerProvider)
         else getattr(provider, "provider", provider)
     )
-
-
-def attached(provider: object) -> Processors:
-    """The processors of a provider in the order in which they are called; none where none show."""
-    active = getattr(behind(provider), "_active_span_processor", None)
-    found: object = getattr(active, "_span_processors", ())
-    if not isinstance(found, tuple):
-        return ()
-    return tuple(each for each in found if isinstance(each, SpanProcessor))  # pyright: ignore[reportUnknownVariableType]  # it may hold anything
-
-
-def attach(provider: TracerProvider, processor: SpanProcessor, *, first: bool = False) -> None:
-    """Adds a processor; `first`, before those that are there, as far as the SDK lets us."""
-    provider.add_span_processor(processor)
-    if first:
-        _arrange(provider, lambda others: (processor, *_without(processor, others)))
-
-
-def detach(provider: TracerProvider, processor: SpanProcessor) -> None:
-    """Takes a processor off a provider; where the SDK changed so that we can't, it stays, inert."""
-    if not _arrange(provider, lambda others: _without(processor, others)):
-        logger.debug("AgentPulse's span processor stays on %s, inert", class_name(provider))
-
-
-def _arrange(provider: TracerProvider, arranged: Callable[[Processors], Processors]) -> bool:
-    """Has a provider call other processors, or in another order; whether that was possible."""
-    active = getattr(behind(provider), "_active_span_processor", None)
-    lock = getattr(active, "_lock", None)
-    if active is None or lock is None:
-        return False
-    with lock:
-        found: object = getattr(active, "_span_processors", None)
-        if not isinstance(found, tuple):
-            return False
-        active._span_processors = arranged(found)  # noqa: SLF001  # see the module  # pyright: ignore[reportUnknownArgumentType]  # the same
-    return True
-
-
-def _without(processor: SpanProcessor, others: Processors) -> Processors:
-    return tuple(other for other in others if other is not processor)
 
 
 _own: TracerProvider | None = None
@@ -176,7 +128,7 @@ def naming(agent_name: str) -> dict[str, AttributeValue]:
     name = str(Resource.create().attributes.get(SERVICE_NAME, ""))
     ours: dict[str, AttributeValue] = {
         "telemetry.distro.name": "agentpulse-sdk",
-        "telemetry.distro.version": VERSION,
+        "telemetry.distro.version": __version__,
     }
     # The SDK's placeholder.
     return {SERVICE_NAME: agent_name, **ours} if name.startswith("unknown_service") else ours

@@ -15,7 +15,7 @@ from importlib import import_module
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
-from agentpulse.version import VERSION
+from agentpulse import __version__
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no public name for it  # pyright: ignore[reportPrivateUsage]
@@ -56,7 +56,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="agentpulse", description="Observability for AI agents: calls, tokens, cost, errors."
     )
-    parser.add_argument("--version", action="version", version=f"agentpulse {VERSION}")
+    parser.add_argument("--version", action="version", version=f"agentpulse {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in COMMANDS.items():
         if name == chosen:

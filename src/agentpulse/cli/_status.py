@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 from agentpulse_exporter._delivery.http import Answer
 from opentelemetry import trace
 
-from agentpulse._logs import log_to_stderr
-from agentpulse._otel.environment import obstacle
+from agentpulse import __version__, _tracing
+from agentpulse._otel.environment import log_to_stderr, obstacle
 from agentpulse._otel.joining import Joined, describe
-from agentpulse._tracing import active
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
 from agentpulse.cli._findings import Finding, by_variables, libraries
 from agentpulse.cli._last_start import LastStart, last_start
 from agentpulse.cli._lines import as_shown
 from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve
-from agentpulse.version import VERSION
 
 if TYPE_CHECKING:
     from agentpulse.cli import Subparsers
@@ -91,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _started() -> float:
     """Since when this process is itself one that AgentPulse runs in, in seconds since 1970."""
-    recorder = active.recorder
+    recorder = _tracing.active
     return time.time() - (recorder.vital_signs()["uptime_s"] if recorder is not None else 0.0)
 
 
@@ -130,7 +128,7 @@ def _print_text(report: Report) -> None:
 
 def _lines(report: Report) -> Iterator[str]:
     settings, width = report.settings, max(map(len, ROWS))
-    yield f"AgentPulse {VERSION}\n"
+    yield f"AgentPulse {__version__}\n"
     for name in ROWS:
         yield f"  {name:{width}}  {settings.shown(name)}  ({settings.sources[name]})"
     yield ""
@@ -149,7 +147,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _print_json(report: Report) -> None:
     told = {
-        "version": VERSION,
+        "version": __version__,
         "ok": report.is_well,
         "settings": {
             name: {"value": report.settings.shown(name), "source": report.settings.sources[name]}
