@@ -41,10 +41,8 @@ OPENTELEMETRY = {
         ]
     )
 }
-PROVIDERS = {
-    "oldest": lower_bounds(PROJECTS[0]["optional-dependencies"]["demo"]),
-    **VERSIONS["providers"],
-}
+PROVIDERS = {**VERSIONS["providers"]}
+PROVIDERS["oldest"] += lower_bounds(PROJECTS[0]["optional-dependencies"]["demo"])
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 

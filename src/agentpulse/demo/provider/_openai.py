@@ -6,6 +6,7 @@ import base64
 import json
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from agentpulse.demo.provider._reply import EVENTS, TEXT, Charge, Reply, dated, pieces, sse, tokens
@@ -51,6 +52,22 @@ def chat(body: Body, number: int) -> Reply:
     head["object"] = "chat.completion.chunk"
     events = sse(*({**head, **chunk} for chunk in chunks), done=True)
     return Reply(whole, content_type=EVENTS, events=events, charge=charge)
+
+
+def groq_chat(body: Body, number: int) -> Reply:
+    """Groq's chat: the last chunk of a stream has the usage without being asked for it."""
+    reply = chat({**body, "stream_options": None}, number)
+    whole: Any = reply.body
+    known = {name: value for name, value in whole.items() if name != "service_tier"}
+    plain = replace(reply, body={**known, "x_groq": {"id": f"req_{number}"}})
+    if reply.events is None:
+        return plain
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in reply.events[:-1]]
+    for chunk in chunks:
+        del chunk["service_tier"]
+    chunks[0]["x_groq"] = {"id": f"req_{number}"}
+    chunks[-1]["x_groq"] = {"id": f"req_{number}", "usage": whole["usage"]}
+    return replace(plain, events=sse(*chunks, done=True))
 
 
 def _message(body: Body, messages: list[Any]) -> tuple[dict[str, Any], str]:
@@ -280,6 +297,7 @@ def models(_body: Body, _number: int) -> Reply:
 
 
 ROUTES: dict[tuple[str, str], Callable[[Body, int], Reply]] = {
+    ("POST", "/openai/v1/chat/completions"): groq_chat,
     ("POST", "/chat/completions"): chat,
     ("POST", "/completions"): completions,
     ("POST", "/responses/compact"): compact,
