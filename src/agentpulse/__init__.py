@@ -1,7 +1,7 @@
 """AgentPulse: every LLM call of an agent with its model, tokens, cost, latency and errors.
 
 `agentpulse.init()` switches it on. Importing this package loads neither OpenTelemetry nor any
-client library; what needs them is loaded when it is used.
+client library; modules that need them are loaded on use.
 """
 
 from __future__ import annotations

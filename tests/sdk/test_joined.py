@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.sampling import (
 from sdk.conftest import Receiver
 
 import agentpulse
-from agentpulse._otel.joining import Joined, describe, sampling_in_words
+from agentpulse._otel.provider import Joined, describe, sampling_in_words
 
 CLASS = "opentelemetry.sdk.trace.TracerProvider"
 OURS = (

@@ -1,4 +1,4 @@
-"""Whether AgentPulse runs in this environment, and the log in which it says why not."""
+"""Whether AgentPulse runs in this environment, and the log of the reasons."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Obstacle:
 
     text: str
     deliberate: bool = True
-    """Whether somebody asked for it; if not, the text also says how to correct it."""
+    """Whether somebody asked for it; if not, the text includes the correction."""
 
 
 def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obstacle | None:
-    """What keeps AgentPulse from running with these settings; None where nothing does."""
+    """The reason why AgentPulse can't run with these settings; None where it can."""
     if not settings.enabled:
         return Obstacle("AgentPulse is switched off (enabled is false).")
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":

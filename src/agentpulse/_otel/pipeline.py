@@ -22,9 +22,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from agentpulse import __version__, _tracing
 from agentpulse._otel.environment import log_to_stderr
-from agentpulse._otel.joining import Joined, Joining
 from agentpulse._otel.otlp import Elsewhere
-from agentpulse._otel.provider import find_provider
+from agentpulse._otel.provider import Joined, Joining, find_provider
 from agentpulse._process.context import carry_context
 from agentpulse._process.endings import (
     end_with_celery_workers,

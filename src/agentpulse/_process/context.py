@@ -96,7 +96,7 @@ class _Patch:
 def _keeping(given: tuple[Any, ...], _named: dict[str, Any]) -> tuple[Any, ...]:
     """Before `Thread.start`."""
     if given and isinstance(given[0], threading.Thread):
-        # Past what a class of threads makes of setting an attribute.
+        # A class of threads may have a `__setattr__` of its own.
         vars(given[0])[_KEPT] = context_api.get_current()
     return given
 
@@ -106,7 +106,7 @@ def _in_kept_context(given: tuple[Any, ...], _named: dict[str, Any]) -> tuple[An
     thread: threading.Thread = given[0]
     kept = vars(thread).pop(_KEPT, None)
     if isinstance(kept, Context):
-        # The thread of a pool has jobs of others than whoever happened to start it.
+        # The jobs of a pool's thread are not those of the code that happened to start it.
         is_of_pool = getattr(vars(thread).get("_target"), "__module__", None) in _POOLS
         context_api.attach(Context() if is_of_pool else kept)
     return given

@@ -1,7 +1,7 @@
 """Functions with a span around each call, of the same kind as they were.
 
-A coroutine function stays one, a generator function too, so that `inspect` and whoever asks it see
-no difference. Where AgentPulse is off, the call passes straight by.
+A coroutine function stays one, a generator function too, so that `inspect` and its callers see no
+difference. Where AgentPulse is off, the function is called at once.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _wrapped(function: Callable[..., Any], description: Description) -> Callable
 
 
 def _keep_methods(called: Any, wrapper: Any) -> None:
-    """What an object that is called can do beside that: `cache_clear` of a cache, for example."""
+    """Copies the methods of an object that is called: `cache_clear` of a cache, for example."""
     for name in dir(cast("Any", type(called))):
         method = inspect.getattr_static(called, name)
         if not name.startswith("_") and inspect.isroutine(method) and not hasattr(wrapper, name):
@@ -153,7 +153,7 @@ def _around_generator(function: Callable[..., Any], description: Description) ->
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         step = begun(description, (args, kwargs))
         generator: Generator[Any, Any, Any] = function(*args, **kwargs)
-        # What came in and goes out is held no longer than the function itself would hold it.
+        # Arguments and values are held no longer than the function itself would hold them.
         del args, kwargs
         if step is None:
             return (yield from generator)

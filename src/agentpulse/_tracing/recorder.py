@@ -14,7 +14,6 @@ from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.metrics import Metrics
-from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
 from agentpulse_instrumentation._engine.operation import error_type
 from agentpulse_instrumentation._shield import shield
 from opentelemetry import context as context_api
@@ -109,23 +108,10 @@ class Recorder:
             )
             if description.kind == "tool" and scope.agent is not None:
                 attributes[semconv.CALLED_IN_AGENT] = scope.agent
-            calls, context = self._counted(description, context)
+            agent, calls = nesting.count(operation or "", context, is_measured=self.metrics.is_on)
+            context = nesting.within(agent, context)
             return Step(self, description, span, scope, context, attributes, calls)
         return None
-
-    def _counted(
-        self, description: Description, context: Context
-    ) -> tuple[AgentCalls | None, Context]:
-        """Counts a tool for the agent that calls it; the calls of an agent are counted anew.
-
-        Returns:
-            The calls of an agent that begins, and the context for its code.
-        """
-        if description.kind == "agent" and self.metrics.is_on:
-            calls = AgentCalls()
-            return calls, nesting.within(Inside(calls), context)
-        agent = nesting.inside(context) if description.kind == "tool" else None
-        return None, context if agent is None else nesting.within(agent.in_tool(), context)
 
     def instant(self, kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
         """A span without length: something that happened now, in the current code. Never raises."""
@@ -226,7 +212,7 @@ class Recorder:
             try:
                 given = description.signature.bind_partial(*args, **kwargs).arguments
             except TypeError:
-                return {}  # the call itself will say what is wrong with it
+                return {}  # the call itself will raise it
         given = {name: value for name, value in given.items() if name not in ("self", "cls")}
         name = semconv.TOOL_CALL_ARGUMENTS if description.kind == "tool" else semconv.ARGUMENTS
         return {name: json_text(given)}

@@ -21,7 +21,7 @@ from agentpulse._tracing.values import attribute, label
 
 MOST_METADATA = 64
 """Values of metadata that spans carry, at most. By OpenTelemetry's default a span has room for 128
-attributes, and those that came first, which say what it is, give way to what is too much."""
+attributes, and of too many the first are lost, which are those that describe it."""
 _LEFT_OUT = f"{semconv.METADATA_PREFIX}…"
 _KEY = context_api.create_key("agentpulse-scope")
 _STAMP = shield("stamp a span with its session")

@@ -170,7 +170,7 @@ class Step:
     def _end_span(self) -> None:
         try:
             if getattr(self.span, "dropped_attributes", 0):
-                # The first gave way to those that the program added, and they say what the span is.
+                # The first gave way to those that the program added, and they describe the span.
                 stamp = self.run.attributes if self.run else {}
                 self.span.set_attributes({**self._attributes, **stamp})
         finally:

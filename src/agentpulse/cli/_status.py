@@ -14,7 +14,7 @@ from opentelemetry import trace
 
 from agentpulse import __version__, _tracing
 from agentpulse._otel.environment import log_to_stderr, obstacle
-from agentpulse._otel.joining import Joined, describe
+from agentpulse._otel.provider import Joined, describe
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
 from agentpulse.cli._findings import Finding, by_variables, libraries
 from agentpulse.cli._last_start import LastStart, last_start
