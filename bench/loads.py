@@ -18,8 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import Reply
+from agentpulse.demo.provider import FakeProvider, Reply
 
 MODEL = "gpt-4o-mini"
 PROMPT, ANSWER = 2_000, 1_000

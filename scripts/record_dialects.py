@@ -153,7 +153,7 @@ def instrument(dialect: str, tracers: Any, processor: Any) -> None:
 
 def calls(dialect: str, provider: Any) -> Iterator[Any]:
     """The calls, one after the other."""
-    from agentpulse.demo.provider import _reply as reply
+    from agentpulse.demo.provider import fails
 
     if dialect == "pydantic_ai":
         yield lambda: run_agent(provider)
@@ -170,7 +170,7 @@ def calls(dialect: str, provider: Any) -> Iterator[Any]:
         yield lambda: list(chat(model="gpt-4o", messages=said(2), **stream))
         yield lambda: one.embeddings.create(model="text-embedding-3-small", input="CANARY-INPUT")
         yield lambda: chat(model="gpt-4o", messages=said(3), tools=[TOOL])
-        provider.script(reply.fails(500))
+        provider.script(fails(500))
         yield lambda: chat(model="gpt-4o", messages=said(4))
     if dialect == "langfuse":
         yield observe

@@ -16,9 +16,9 @@ import openai
 import pytest
 from agentpulse_instrumentation import _shield as shield
 from fakes.canaries import MARK, Canaries, Watched
+from fakes.provider import Reply
 
 import agentpulse
-from agentpulse.demo.provider import Reply
 
 SECRET = "sk-canary-of-the-key-0123456789"
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import openai
 import pytest
+from fakes.provider import FakeProvider
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
 
 import agentpulse
-from agentpulse.demo.provider import FakeProvider
 
 QUESTION: dict[str, Any] = {
     "model": "gpt-4o-mini",

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pytest
 from fakes.logs import Logs
+from fakes.provider import Change, FakeProvider, Reply
 from fakes.receiver import Receiver
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,8 +17,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import agentpulse
-from agentpulse.demo.provider import FakeProvider, Reply
-from agentpulse.demo.provider._reply import Change
 
 MARK = "canary"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import EVENTS, Reply
+from fakes.provider import EVENTS, FakeProvider, Reply
 
 
 class Replayed(FakeProvider):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 from agentpulse_instrumentation import LangChainInstrumentor
 from fakes.pipe import becomes_true
+from fakes.provider import Charge, FakeProvider
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -16,8 +17,6 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langgraph.graph import END, START, StateGraph
 from opentelemetry import trace
-
-from agentpulse.demo.provider import Charge, FakeProvider
 
 QUESTION = "How many mails are there?"
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument
-
-from agentpulse.demo.provider import FakeProvider
+from fakes.provider import FakeProvider
 
 # LangChain is in environments of its own (`nox -s frameworks`): nothing here depends on it.
 collect_ignore_glob = [] if find_spec("langchain_core") else ["test_*.py"]

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from agentpulse_instrumentation import instrument
 from fakes import recordings
+from fakes.provider import FakeProvider, fails
 from fakes.stacks import MODES, QUESTION, asked, chat_anthropic, chat_openai, clerk, embeddings
 from langchain_core.language_models import FakeListLLM
 from langchain_core.prompts import ChatPromptTemplate
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider import _reply as reply
 
 pytestmark = [
     pytest.mark.skipif(not recordings.is_present(), reason=recordings.WHY_ABSENT),
@@ -29,7 +27,7 @@ def test_every_span_is_as_the_conventions_ask(captures: bool, spans: Any, provid
         MODES[mode](chain, {"said": QUESTION})
     embeddings(provider).embed_query(QUESTION)
     FakeListLLM(responses=["yes"]).invoke(QUESTION)
-    provider.script(reply.fails(500))
+    provider.script(fails(500))
     with pytest.raises(Exception, match="500"):
         chain.invoke({"said": QUESTION})
 

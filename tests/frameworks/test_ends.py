@@ -11,6 +11,7 @@ from typing import Any
 import langchain_core.runnables.config as configs
 import openai
 import pytest
+from fakes.provider import FakeProvider, answers
 from fakes.stacks import QUESTION, asked, chat_openai, clerk, open_runs, run
 from fakes.trees import calls
 from langchain_core.caches import InMemoryCache
@@ -18,9 +19,6 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import answers
 
 USAGE: Any = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from agentpulse_instrumentation import LangChainInstrumentor, instrument, uninstrument
 from fakes import processes
+from fakes.provider import FakeProvider
 from fakes.stacks import (
     MODELS,
     MODES,
@@ -32,8 +33,6 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
-
-from agentpulse.demo.provider import FakeProvider
 
 TOOL = ("execute_tool search_mail", [("look into the box", [])])
 

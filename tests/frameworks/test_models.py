@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument, uninstrument
+from fakes.provider import FakeProvider, fails
 from fakes.stacks import MODELS, MODES, QUESTION, billed, chat_openai, run
 from fakes.trees import calls, tree
 from langchain_core.caches import InMemoryCache
@@ -16,9 +17,6 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from opentelemetry import trace
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider import _reply as reply
 
 
 def usage(span: Any) -> tuple[int, int]:
@@ -66,7 +64,7 @@ def test_a_call_in_a_chain_belongs_to_it(
 def test_a_failed_call_is_one_failed_span(
     library: str, stream: bool, recorded: Any, provider: FakeProvider
 ):
-    provider.script(reply.fails(500))
+    provider.script(fails(500))
     model = MODELS[library](provider)
     with pytest.raises(Exception, match="500"):
         list(model.stream(QUESTION)) if stream else model.invoke(QUESTION)

@@ -24,10 +24,9 @@ from agentpulse_instrumentation import (
 from agentpulse_instrumentation._engine import patching
 from fakes import moved, processes
 from fakes.moved import MOVING, WAYS, Name
+from fakes.provider import FakeProvider
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, MessagesState, StateGraph
-
-from agentpulse.demo.provider import FakeProvider
 
 # Where they are read in, they are patched.
 LOADED = (

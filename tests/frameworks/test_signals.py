@@ -9,14 +9,12 @@ import pytest
 from agentpulse_instrumentation import instrument
 from fakes.logs import Logs
 from fakes.measured import Measured
+from fakes.provider import FakeProvider, fails
 from fakes.stacks import MODES, QUESTION, asked, chat_openai, clerk, search_mail
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.runnables import RunnableLambda
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider import _reply as reply
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 DETAILS = "gen_ai.client.inference.operation.details"
@@ -121,7 +119,7 @@ def test_models_that_no_client_tells_of_count_for_their_agent(spans: Any):
 def test_a_call_that_fails_is_measured(spans: Any, provider: FakeProvider):
     measured = Measured()
     instrument(tracer_provider=spans.provider, meter_provider=measured.provider)
-    provider.script(reply.fails(500))
+    provider.script(fails(500))
     with pytest.raises(Exception, match="500"):
         chat_openai(provider).invoke(QUESTION)
     (_, duration) = measured()["gen_ai.client.inference.duration"]

@@ -10,8 +10,7 @@ import anthropic
 import groq
 import openai
 import pytest
-
-from agentpulse.demo.provider import FakeProvider
+from fakes.provider import FakeProvider
 
 
 @pytest.fixture

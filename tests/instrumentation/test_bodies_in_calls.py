@@ -9,8 +9,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-
-from agentpulse.demo.provider._reply import EVENTS, Reply, answers, fails, sse
+from fakes.provider import EVENTS, Reply, answers, fails, sse
 
 BODY = base64.b64encode(b"the pixels of a passport" * 4).decode()
 PNG, PDF = f"data:image/png;base64,{BODY}", f"data:application/pdf;base64,{BODY}"

@@ -14,10 +14,10 @@ import anthropic
 import openai
 import pytest
 from fakes.pipe import becomes_true
+from fakes.provider import FakeProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 import agentpulse
-from agentpulse.demo.provider import FakeProvider
 from agentpulse.server import LocalServer
 
 THREADS, CALLS_OF_A_THREAD = 8, 12

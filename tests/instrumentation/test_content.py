@@ -8,8 +8,7 @@ import logging
 from typing import Any
 
 import pytest
-
-from agentpulse.demo.provider._reply import TEXT, answers, fails
+from fakes.provider import TEXT, answers, fails
 
 SECRET = "canary-7f3a"
 PARAMETERS = {"type": "object", "properties": {"query": {"type": "string"}}}

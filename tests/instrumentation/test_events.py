@@ -11,15 +11,13 @@ import pytest
 from agentpulse_instrumentation import _shield as shield
 from agentpulse_instrumentation import instrument
 from fakes.logs import Logs
+from fakes.provider import FakeProvider, answers, cut, fails
 from modes import EVERY, PLAIN, Mode, has_helper
 from opentelemetry import trace
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import answers, cut, fails
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EMIT = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"

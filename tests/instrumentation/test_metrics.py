@@ -9,12 +9,10 @@ import pytest
 from agentpulse_instrumentation import instrument, uninstrument
 from fakes.measured import Measured
 from fakes.pipe import becomes_true
+from fakes.provider import FakeProvider, answers, cut, fails
 from modes import STREAMED, Mode
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import answers, cut, fails
 
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 40}]}
 NAME = "gen_ai.client.inference"

@@ -10,10 +10,8 @@ from agentpulse_instrumentation import instrument
 from agentpulse_instrumentation._engine import metrics
 from agentpulse_instrumentation._engine.metrics import Measure
 from fakes.measured import Measured
+from fakes.provider import FakeProvider, fails
 from fakes.recordings import REGISTRY
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import fails
 
 pytestmark = pytest.mark.skipif(
     not REGISTRY.is_file(), reason="the registry of the conventions is not on this machine"

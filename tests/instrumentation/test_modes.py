@@ -17,9 +17,8 @@ import modes
 import openai
 import pytest
 from agentpulse_instrumentation import INSTRUMENTORS
+from fakes.provider import answers, broken, cut, ended, fails, held_by, is_no_json
 from modes import Mode
-
-from agentpulse.demo.provider._reply import answers, broken, cut, ended, fails, held_by, is_no_json
 
 HELLO = [{"role": "user", "content": "What is new?"}]
 RULES = [{"type": "text", "text": "Be brief. " * 9, "cache_control": {"type": "ephemeral"}}]

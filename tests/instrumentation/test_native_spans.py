@@ -13,11 +13,9 @@ import anthropic._base_client
 import pytest
 from agentpulse_instrumentation import uninstrument
 from fakes import processes
+from fakes.provider import FakeProvider, cut, fails
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import cut, fails
 
 pytestmark = pytest.mark.skipif(
     not hasattr(anthropic._base_client.BaseClient, "_set_open_telemetry"),

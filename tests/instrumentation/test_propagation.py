@@ -9,10 +9,9 @@ import anthropic
 import openai
 import pytest
 from agentpulse_instrumentation import instrument
+from fakes.provider import FakeProvider
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
-
-from agentpulse.demo.provider import FakeProvider
 
 SAID: list[Any] = [{"role": "user", "content": "What is new?"}]
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SAID}

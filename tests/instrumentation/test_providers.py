@@ -14,8 +14,7 @@ from agentpulse_exporter._pricing import match
 from agentpulse_exporter._pricing.table import price_table
 from agentpulse_instrumentation._engine import hosts
 from fakes.measured import Measured
-
-from agentpulse.demo.provider._openai import chat
+from fakes.provider import chat
 
 HELLO: Any = [{"role": "user", "content": "What is new?"}]
 HOSTS = {

@@ -12,8 +12,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-
-from agentpulse.demo.provider._reply import EVENTS, Change, Reply, answers, sse
+from fakes.provider import EVENTS, Change, Reply, answers, sse
 
 HELLO: Any = [{"role": "user", "content": "What is new?"}]
 SECRET = "canary-51d0"

@@ -20,11 +20,9 @@ import openai
 import openai._base_client
 import pytest
 from agentpulse_instrumentation import uninstrument
-from pydantic import BaseModel
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import (
+from fakes.provider import (
     Change,
+    FakeProvider,
     Reply,
     broken,
     cut,
@@ -34,6 +32,7 @@ from agentpulse.demo.provider._reply import (
     is_no_json,
     without_usage,
 )
+from pydantic import BaseModel
 
 Way = Callable[[Any, dict[str, Any]], Awaitable[Any]]
 

@@ -10,9 +10,8 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from fakes.provider import FakeProvider
 from pydantic import BaseModel
-
-from agentpulse.demo.provider import FakeProvider
 
 HELLO = [{"role": "user", "content": "What is new?"}]
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": HELLO}

@@ -15,8 +15,7 @@ import pytest
 import wrapt
 from agentpulse_instrumentation import instrument, uninstrument
 from fakes import processes
-
-from agentpulse.demo.provider import FakeProvider
+from fakes.provider import FakeProvider
 
 OWNERS = [
     (library._base_client, owner)

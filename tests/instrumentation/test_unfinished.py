@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from agentpulse_instrumentation import uninstrument
 from fakes import processes
+from fakes.provider import FakeProvider
 from fakes.receiver import Receiver
-
-from agentpulse.demo.provider import FakeProvider
 
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 40}]}
 MESSAGE: dict[str, Any] = {**CHAT, "model": "claude-haiku-4-5", "max_tokens": 99}

@@ -10,9 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-
-from agentpulse.demo.provider._openai import chat
-from agentpulse.demo.provider._reply import sse
+from fakes.provider import chat, sse
 
 BODY: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "?"}], "stream": True}
 ASKED = {"stream_options": {"include_usage": True}}

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from fakes.lite import told
-
-from agentpulse.demo.provider import FakeProvider
+from fakes.provider import FakeProvider
 
 MARKER = "chat marker"
 

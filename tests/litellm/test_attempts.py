@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import lite
-
-from agentpulse.demo.provider._reply import Reply, answers, broken, fails
+from fakes.provider import Reply, answers, broken, fails
 
 litellm = lite.imported()
 
@@ -264,7 +263,7 @@ def asked(provider: Any) -> None:
 def test_a_call_that_is_cancelled_is_told_of(at: Any, provider: Any, recorded: Any) -> None:
     from threading import Semaphore
 
-    from agentpulse.demo.provider._reply import held_by
+    from fakes.provider import held_by
 
     spans, gate = recorded(), Semaphore(0)
     provider.script(held_by(gate))

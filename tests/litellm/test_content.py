@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from agentpulse_instrumentation import _shield as shield
 from fakes import lite
-
-from agentpulse.demo.provider._reply import TEXT, fails
+from fakes.provider import TEXT, fails
 
 litellm = lite.imported()
 

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 from fakes import lite, processes
+from fakes.provider import FakeProvider
 from fakes.receiver import Receiver
-
-from agentpulse.demo.provider import FakeProvider
 
 lite.imported()
 

@@ -350,7 +350,7 @@ def test_embeddings_over_its_own_http_are_one_span(provider: Any, recorded: Any)
 
 
 def test_tokens_of_every_kind_are_told(at: Any, provider: Any, recorded: Any) -> None:
-    from agentpulse.demo.provider._reply import answers
+    from fakes.provider import answers
 
     spans = recorded()
     usage = {

@@ -18,8 +18,7 @@ from agentpulse_instrumentation import (
 )
 from fakes import lite, moved, processes
 from fakes.moved import MOVING, WAYS, Name
-
-from agentpulse.demo.provider import FakeProvider
+from fakes.provider import FakeProvider
 
 lite.imported()
 NAMES = moved.names("litellm")

@@ -12,11 +12,9 @@ from agentpulse_instrumentation import instrument
 from fakes import lite
 from fakes.logs import Logs
 from fakes.measured import Measured
+from fakes.provider import FakeProvider, fails
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import fails
 
 litellm = lite.imported()
 

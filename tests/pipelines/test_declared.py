@@ -87,6 +87,6 @@ def test_a_file_that_disables_opentelemetry_switches_agentpulse_off(
 
 def test_the_status_says_that_the_file_switches_it_off(tmp_path: Path) -> None:
     done, _ = ran(tmp_path, f"disabled: true\n{FILE}", "status", "--json")
-    assert json.loads(done.stdout)["findings"]["agentpulse"]["said"] == (
+    assert json.loads(done.stdout)["findings"]["agentpulse"]["detail"] == (
         "AgentPulse is off, because the file that OTEL_CONFIG_FILE names says disabled: true."
     )

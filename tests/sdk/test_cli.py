@@ -78,12 +78,16 @@ def test_a_command_that_needs_more_than_is_installed_says_what_to_install(
         ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "ValueError: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be"),
     ],
 )
-def test_a_variable_that_opentelemetry_cannot_use_is_said_in_a_line(variable: str, complaint: str):
+def test_a_variable_that_opentelemetry_cannot_use_is_explained_in_a_line(
+    variable: str, complaint: str
+):
     done = processes.run(
         [sys.executable, "-m", "agentpulse", "status"], env={**os.environ, variable: "nosuch"}
     )
 
-    said = f"agentpulse status: OpenTelemetry can't be used as its variables are ({variable}), so "
+    reason = (
+        f"agentpulse status: OpenTelemetry can't be used as its variables are ({variable}), so "
+    )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"{said}nothing can be recorded: {complaint}")
+    assert done.stderr.startswith(f"{reason}nothing can be recorded: {complaint}")
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`agentpulse test`: one event, and what the server answered, in plain words."""
+"""`agentpulse test`: one event, and the server's answer, in plain words."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def settings(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTPULSE_AGENT", "mailer")
 
 
-def test_an_event_that_is_taken_is_a_success(
+def test_an_event_that_is_accepted_is_a_success(
     receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["test"]) == 0
 
     printed = capsys.readouterr()
-    assert printed.out == f"{receiver.endpoint} took an event of the agent mailer (gzip).\n"
+    assert printed.out == f"{receiver.endpoint} accepted an event of the agent mailer (gzip).\n"
     assert printed.err == ""
     (event,) = receiver.events
     assert event["kind"] == "event"
@@ -39,7 +39,7 @@ def test_a_server_that_reads_no_gzip_is_sent_plain_json_as_the_exporter_does(
 
     form = "(plain JSON, since it reads no gzip)"
     printed = capsys.readouterr().out
-    assert printed == f"{receiver.url} took an event of the agent mailer {form}.\n"
+    assert printed == f"{receiver.url} accepted an event of the agent mailer {form}.\n"
 
 
 def test_every_test_sends_another_event(receiver: Receiver):
@@ -62,7 +62,7 @@ def test_every_test_sends_another_event(receiver: Receiver):
         (503, "it failed (503): try again later."),
     ],
 )
-def test_a_refusal_is_told_in_plain_words_beside_the_servers_own(
+def test_a_refusal_is_explained_in_plain_words_beside_the_servers_own(
     status: int, words: str, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ):
     receiver.status = status
@@ -71,9 +71,9 @@ def test_a_refusal_is_told_in_plain_words_beside_the_servers_own(
 
     printed = capsys.readouterr()
     assert printed.out == ""
-    told, quoted = printed.err.splitlines()
-    assert told.startswith(f"{receiver.endpoint} did not take the event: {words}")
-    assert quoted == 'It said: {"error": "as the test wants"}'
+    reason, quoted = printed.err.splitlines()
+    assert reason.startswith(f"{receiver.endpoint} did not accept the event: {words}")
+    assert quoted == 'Its answer: {"error": "as the test wants"}'
     assert receiver.requests == (1 if status < 400 else 2)  # compressed, then plain
 
 
@@ -82,8 +82,8 @@ def test_a_web_page_is_no_success(receiver: Receiver, capsys: pytest.CaptureFixt
 
     assert main(["test"]) == 1
     assert capsys.readouterr().err == (
-        f"{receiver.endpoint} did not take the event: it answers with a web page (200), not as an "
-        "AgentPulse API: check the address.\n"
+        f"{receiver.endpoint} did not accept the event: it answers with a web page (200), not as "
+        "an AgentPulse API: check the address.\n"
     )
 
 
@@ -95,22 +95,22 @@ def test_the_servers_words_are_shown_without_the_key_and_without_control_charact
 
     assert main(["test"]) == 1
 
-    said = capsys.readouterr().err.splitlines()[1]
-    assert said.startswith("It said: [2Jno such key … xxx")
-    assert len(said) < 250
-    assert KEY not in said
+    answer = capsys.readouterr().err.splitlines()[1]
+    assert answer.startswith("Its answer: [2Jno such key … xxx")
+    assert len(answer) < 250
+    assert KEY not in answer
 
 
-def test_an_endpoint_that_refuses_is_told(
+def test_an_endpoint_that_refuses_is_reported(
     refusing: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AGENTPULSE_ENDPOINT", refusing)
 
     assert main(["test"]) == 1
-    assert "did not take the event: the connection is refused" in capsys.readouterr().err
+    assert "did not accept the event: the connection is refused" in capsys.readouterr().err
 
 
-def test_what_speaks_no_http_is_told(
+def test_what_speaks_no_http_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, speaks_no_http: str
 ):
     monkeypatch.setenv("AGENTPULSE_ENDPOINT", speaks_no_http)
@@ -134,7 +134,7 @@ def test_what_speaks_no_http_is_told(
         ),
     ],
 )
-def test_where_agentpulse_is_off_nothing_is_sent_and_the_reason_is_told(
+def test_where_agentpulse_is_off_nothing_is_sent_and_the_reason_is_printed(
     variables: dict[str, str],
     reason: str,
     receiver: Receiver,
@@ -149,7 +149,7 @@ def test_where_agentpulse_is_off_nothing_is_sent_and_the_reason_is_told(
     assert receiver.requests == 0
 
 
-def test_a_proxy_that_is_no_address_is_told(
+def test_a_proxy_that_is_no_address_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AGENTPULSE_ENDPOINT", "https://pulse.example")

@@ -81,10 +81,10 @@ def test_status_has_it_in_a_line(
     assert main(["status", "--json"]) == 1
 
     findings = json.loads(capsys.readouterr().out)["findings"]
-    assert findings["openai"] == {"ok": True, "said": f"{openai.__version__} is recorded"}
+    assert findings["openai"] == {"ok": True, "detail": f"{openai.__version__} is recorded"}
     assert findings["anthropic"]["ok"] is False
-    assert findings["anthropic"]["said"].startswith(missing)
-    assert f"because {NAME} is missing" in findings["anthropic"]["said"]
+    assert findings["anthropic"]["detail"].startswith(missing)
+    assert f"because {NAME} is missing" in findings["anthropic"]["detail"]
 
 
 INIT = "import agentpulse; agentpulse.init()\n"

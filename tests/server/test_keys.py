@@ -134,7 +134,7 @@ def test_the_sdk_and_the_commands_find_the_key_by_themselves(
 
     beside = ", which is tried before yours" if key else ", found by itself"
     assert json.loads(printed)["findings"]["key"] == {
-        "ok": True, "said": f"accepted: that of the local server{beside}",
+        "ok": True, "detail": f"accepted: that of the local server{beside}",
     }  # fmt: skip
     assert (program.returncode, names) == (0, ["agentpulse test", "x"])
 

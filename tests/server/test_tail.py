@@ -21,7 +21,7 @@ from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.cli import main
-from agentpulse.cli._lines import LOOK_BACK, Following, MalformedAnswerError, line, said_of
+from agentpulse.cli._tail import LOOK_BACK, Following, MalformedAnswerError, line, summary
 from agentpulse.server import LocalServer
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals are POSIX's")
@@ -189,7 +189,7 @@ def test_an_answer_of_something_else_is_an_error(answer: object):
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "said"),
+    ("kind", "data", "text"),
     [
         (
             "llm_call",
@@ -214,8 +214,8 @@ def test_an_answer_of_something_else_is_an_error(answer: object):
         ("event", {"name": "long", "x": "y" * 500}, 'long {"x": "' + "y" * 227 + "…"),
     ],
 )  # fmt: skip
-def test_a_line_says_what_matters(kind: str, data: dict[str, Any], said: str | None):
-    assert said_of(kind, data) == (said or json.dumps(data))
+def test_a_line_has_the_known_fields_of_an_event(kind: str, data: dict[str, Any], text: str | None):
+    assert summary(kind, data) == (text or json.dumps(data))
 
 
 def test_what_was_sent_cannot_steer_the_terminal():

@@ -1,8 +1,8 @@
 """The command `agentpulse`: its tree of commands, each in a module of its own.
 
-Only the module of the command that was asked for is imported, so that what another one needs may
-be missing. A command's module has `add_parser(subparsers: Subparsers)`, which sets `run`: a
-function from the parsed arguments to the exit status.
+Only the module of the command in use is imported, so that the dependencies of another one may be
+missing. A command's module has `configure(parser)`, which adds its description and arguments, and
+`run(arguments)`, which returns the exit status.
 """
 
 from __future__ import annotations
@@ -13,24 +13,20 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from traceback import walk_tb
-from typing import TYPE_CHECKING
 
 from agentpulse import __version__
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no public name for it  # pyright: ignore[reportPrivateUsage]
-
 COMMANDS = {
     "demo": "run an example agent against fake providers and show what was recorded",
-    "dev": "run the local server and its dashboard, or a command under its eyes",
+    "dev": "run the local server and its dashboard, alone or with a command to record",
     "run": "run a command with AgentPulse on in its Python programs, without a change to them",
     "tail": "follow the events of a server as they arrive, one line each",
     "status": "show the settings, whether endpoint and key work, and which libraries are recorded",
-    "test": "send one event and say what the server answered",
-    "costs": "show what a model costs",
+    "test": "send one event and print the server's answer",
+    "costs": "show the prices of models",
 }
 EXTRAS = {"demo": "demo", "dev": "server"}
-"""What `pip install "agentpulse-sdk[…]"` must bring for a command."""
+"""The extra of `agentpulse-sdk` that a command needs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +53,13 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         prog="agentpulse", description="Observability for AI agents: calls, tokens, cost, errors."
     )
     parser.add_argument("--version", action="version", version=f"agentpulse {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
         if name == chosen:
-            import_module(f"agentpulse.cli._{name}").add_parser(subparsers)
-        else:
-            subparsers.add_parser(name, help=summary)
+            module = import_module(f"agentpulse.cli._{name}")
+            module.configure(command)
+            command.set_defaults(run=module.run)
     return parser
 
 
@@ -79,15 +76,15 @@ def _explain_missing_module(command: str, error: ModuleNotFoundError) -> int:
 
 
 def _explain_wrong_variable(command: str, error: Exception) -> int:
-    """Explains what OpenTelemetry raises, as it is imported or first used, about its variables."""
+    """Explains an error that OpenTelemetry raised, on import or first use, about its variables."""
     *_, (innermost, _) = walk_tb(error.__traceback__)
     if not str(innermost.f_globals.get("__name__")).startswith("opentelemetry."):
         raise error
-    said = ": ".join(filter(None, (type(error).__name__, str(error))))
+    reason = ": ".join(filter(None, (type(error).__name__, str(error))))
     variables = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
     print(
         f"agentpulse {command}: OpenTelemetry can't be used as its variables are ({variables}), so "
-        f"nothing can be recorded: {said}",
+        f"nothing can be recorded: {reason}",
         file=sys.stderr,
     )
     return 1

@@ -1,15 +1,13 @@
-"""`agentpulse costs [model]`: what models cost, and which price a model's name leads to."""
+"""`agentpulse costs [model]`: prices of models, and the price that a model's name leads to."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.table import (
@@ -22,8 +20,7 @@ from agentpulse_exporter._pricing.table import (
 )
 from agentpulse_exporter._pricing.tariff import UNITS, Price, Prices
 
-if TYPE_CHECKING:
-    from agentpulse.cli import Subparsers
+from agentpulse.cli._output import discard_output, fail
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
 _PER = {
@@ -38,29 +35,24 @@ _PER = {
 _WIDTH = 52
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    """Adds the command."""
-    parser = subparsers.add_parser(
-        "costs",
-        description="List the models that can be priced, or show what one model's name leads to.",
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the arguments."""
+    parser.description = "List the models with a price, or show the price that a name leads to."
     parser.add_argument("model", nargs="?", help="a model's name, as a provider's answer has it")
     parser.add_argument("--provider", help="only this provider, for example openai or aws.bedrock")
-    parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the prices; 1 where none is known."""
     try:
         overrides = PriceOverrides.load(os.environ.get("AGENTPULSE_PRICES"))
         lines = _lines(arguments.model, arguments.provider, overrides)
     except (LookupError, ValueError) as error:
-        print(error.args[0], file=sys.stderr)
-        return 1
+        return fail(error.args[0])
     try:
         print("\n".join(lines), flush=True)
     except BrokenPipeError:
-        # The list is long, so it is piped to `head`; at exit the rest must not be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()  # the list is long, so it is piped to `head`
     return 0
 
 
@@ -114,7 +106,7 @@ def _names(provider: Provider) -> Iterator[str]:
 
 def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
     now = time.time()
-    yield "USD per million tokens; + is more in a large context. `agentpulse costs MODEL` says more"
+    yield "USD per million tokens; + is more in a large context: see `agentpulse costs MODEL`"
     for provider in table.providers.values():
         if identity not in (None, provider.id):
             continue
@@ -174,8 +166,8 @@ def _history(model: Model) -> Iterator[str]:
 
 
 def _summary(prices: Prices) -> str:
-    shown = [f"{unit.replace('_', ' ')} {_price(price)}" for unit, price in prices.items()]
-    return ", ".join(shown) or "free"
+    units = [f"{unit.replace('_', ' ')} {_price(price)}" for unit, price in prices.items()]
+    return ", ".join(units) or "free"
 
 
 def _fact(name: str, value: str) -> str:

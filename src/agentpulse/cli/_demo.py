@@ -1,28 +1,22 @@
-"""`agentpulse demo`: an example agent on a fake provider, and what was recorded of it."""
+"""`agentpulse demo`: an example agent on a fake provider, and its recording."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import TYPE_CHECKING
 
-from agentpulse.demo._run import run
+from agentpulse.cli._output import fail
+from agentpulse.demo._run import run as run_demo
 from agentpulse.server import PortError
-
-if TYPE_CHECKING:
-    from agentpulse.cli import Subparsers
 
 PORT = 4319
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    """Adds the command."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="run an example agent against fake providers and show what was recorded",
-        description="Runs an example agent that uses the real openai and anthropic clients, a fake "
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the arguments."""
+    parser.description = (
+        "Runs an example agent that uses the real openai and anthropic clients, a fake "
         "provider for it and the local server, all on this machine, and shows what was recorded. "
-        "It needs no key and no network, and keeps nothing.",
+        "It needs no key and no network, and keeps nothing."
     )
     parser.add_argument(
         "--once",
@@ -30,19 +24,15 @@ def add_parser(subparsers: Subparsers) -> None:
         help="exit after one run, with 0 only if every call was accepted by the server",
     )
     parser.add_argument(
-        "--port",
-        type=int,
-        default=None,
-        help=f"of the server (default: {PORT}; any free one with --once)",
+        "--port", type=int, help=f"of the server (default: {PORT}; any free one with --once)"
     )
-    parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Runs it; 1 if the port can't be had, or a call was not accepted."""
     once: bool = arguments.once
     port = arguments.port if arguments.port is not None else 0 if once else PORT
     try:
-        return run(port=port, once=once)
+        return run_demo(port=port, once=once)
     except PortError as error:
-        print(f"{error} Choose another by --port.", file=sys.stderr)
-        return 1
+        return fail(f"{error} Choose another by --port.")

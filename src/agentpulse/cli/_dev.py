@@ -1,39 +1,47 @@
-"""`agentpulse dev`: the local server in the foreground, alone or with a command to record."""
+"""`agentpulse dev`: the local server in the foreground, alone or with a command to record.
+
+The command gets the signals sent to this process, and ends as it would by itself.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
-import sys
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
 
-from agentpulse._formats import dollars, whole
+from agentpulse.cli._output import command_of, dollars, fail, notify, whole
 from agentpulse.server import DatabaseError, LocalServer, PortError
-from agentpulse.server._child import Ending, run
 from agentpulse.server._local import ADDRESS, calls_since, default_database, is_ours, usable_key
 from agentpulse.server._requests import opening_path
 from agentpulse.server._storage import MEMORY
 from agentpulse.server.autostart import environment
 
-if TYPE_CHECKING:
-    from agentpulse.cli import Subparsers
-
 PORT = 4319
+_FORWARDED = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+]
+_FROM_KEYBOARD = [getattr(signal, name, None) for name in ("SIGINT", "SIGQUIT")]
+_NOT_FOUND, _NOT_RUNNABLE, _KILLED = 127, 126, 128
+"""Exit statuses of shells; that of a killed command is 128 and the number of the signal."""
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    """Adds the command to the tree."""
-    parser = subparsers.add_parser(
-        "dev",
-        usage="agentpulse dev [--port PORT] [--database PATH] [--exit] [-- COMMAND ...]",
-        description="Runs the local server, which shows the calls of programs on this machine, "
-        "until Ctrl-C. With a COMMAND it also runs that, recording the calls of every Python "
-        "program in it, and then says what they came to; the exit status is the command's. A "
-        "server that runs already is used, and left running.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the arguments."""
+    parser.usage = "agentpulse dev [--port PORT] [--database PATH] [--exit] [-- COMMAND ...]"
+    parser.description = (
+        "Runs the local server, which shows the calls of programs on this machine, until Ctrl-C. "
+        "With a COMMAND it also runs that, recording the calls of every Python program in it, and "
+        "then prints their totals; the exit status is the command's. A server that runs already "
+        "is used, and stays."
     )
     parser.add_argument(
         "--port", type=_port, default=PORT, help=f"where to listen on {ADDRESS} (default: {PORT})"
@@ -49,7 +57,6 @@ def add_parser(subparsers: Subparsers) -> None:
         "--exit", action="store_true", help="stop serving when the command has ended"
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
-    parser.set_defaults(run=_run)
 
 
 def _port(text: str) -> int:
@@ -59,16 +66,11 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    command: list[str] = arguments.command
-    if command[:1] == ["--"]:
-        command = command[1:]
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until Ctrl-C or the end of the command; the command's status, or 1 for a failure."""
+    command = command_of(arguments.command)
     if arguments.exit and not command:
-        return _fail("--exit ends the server with a command, and there is none: add -- COMMAND.")
-    return _run_server(arguments, command)
-
-
-def _run_server(arguments: argparse.Namespace, command: list[str]) -> int:
+        return fail("--exit ends the server with a command, and there is none: add -- COMMAND.")
     port: int = arguments.port
     database: Path = arguments.database or default_database()
     with ExitStack() as stack:
@@ -79,7 +81,7 @@ def _run_server(arguments: argparse.Namespace, command: list[str]) -> int:
         except PortError as error:
             return _join_server(port, command, error)
         except DatabaseError as error:
-            return _fail(str(error))
+            return fail(str(error))
         if command:
             return _serve_command(command, server, stays=not arguments.exit)
         _serve_until_end(lambda: _introduce(server, database))
@@ -88,33 +90,34 @@ def _run_server(arguments: argparse.Namespace, command: list[str]) -> int:
 
 def _join_server(port: int, command: list[str], error: PortError) -> int:
     """Uses the server that has the port, if it is one of this user's."""
+    url = f"http://{ADDRESS}:{port}"
     if not is_ours(port):
-        return _fail(f"{error} Choose another by --port.")
+        return fail(f"{error} Choose another by --port.")
     key = usable_key(port)
     if key is None:
-        return _fail(
-            f"An AgentPulse server whose key you don't have runs already at {_url(port)}. "
+        return fail(
+            f"An AgentPulse server whose key you don't have runs already at {url}. "
             "Choose another port by --port, or set AGENTPULSE_API_KEY to its key."
         )
-    address = _url(port) + opening_path(key)
+    address = url + opening_path(key)
     if command:
-        ending, said = _observed(command, port, key)
-        _say(said if ending.problem else f"{said} {address}")
+        ending, report = _record(command, port, key)
+        notify(report if ending.problem else f"{report} {address}")
         return ending.status
-    return _fail(
-        f"An AgentPulse server runs already at {_url(port)}. To see it, open {address} in a "
+    return fail(
+        f"An AgentPulse server runs already at {url}. To see it, open {address} in a "
         "browser. For another one, choose another port by --port."
     )
 
 
 def _serve_command(command: list[str], server: LocalServer, *, stays: bool) -> int:
-    ending, said = _observed(command, server.port, server.key)
+    ending, report = _record(command, server.port, server.key)
     # Ctrl-C was meant for the command; after other signals nobody is there to look at the page.
     if stays and not ending.problem and set(ending.signals) <= {signal.SIGINT}:
-        _say(f"{said} {server.browser_address()}")
-        _serve_until_end(lambda: _say("The page stays there until Ctrl-C."))
+        notify(f"{report} {server.browser_address()}")
+        _serve_until_end(lambda: notify("The page stays there until Ctrl-C."))
     else:
-        _say(said)
+        notify(report)
     return ending.status
 
 
@@ -145,38 +148,6 @@ def _introduce(server: LocalServer, database: Path) -> None:
     )
 
 
-def _observed(command: list[str], port: int, key: str) -> tuple[Ending, str]:
-    """How the command ended, and what there is to say of it."""
-    started = time.time()
-    ending = run(command, environment(_url(port), key))
-    return ending, ending.problem or _in_words(port, key, started)
-
-
-def _in_words(port: int, key: str, since: float) -> str:
-    """What the calls since then came to."""
-    sums = calls_since(port, key, since)
-    if sums is None:
-        return "The server doesn't say what it recorded."
-    if not sums["calls"]:
-        return (
-            "No call was recorded. If there was one: is agentpulse-sdk installed for the Python "
-            "that made it?"
-        )
-    said = [
-        f"{_counted(sums['calls'], 'call')} recorded: {_counted(sums['tokens'], 'token')}",
-        "cost unknown" if sums["usd"] is None else dollars(sums["usd"]),
-    ]
-    if sums["unpriced"] and sums["usd"] is not None:
-        said[-1] += f" and {_counted(sums['unpriced'], 'call')} of unknown cost"
-    if sums["errors"]:
-        said.append(_counted(sums["errors"], "error"))
-    return ", ".join(said) + "."
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
-
-
 def _serve_until_end(announce: Callable[[], None]) -> None:
     """Waits for Ctrl-C or SIGTERM; a second one, while the server stops, changes nothing."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -189,15 +160,98 @@ def _serve_until_end(announce: Callable[[], None]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _fail(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 1
+def _record(command: list[str], port: int, key: str) -> tuple[_Ending, str]:
+    """Runs the command; how it ended, and the totals of its calls in a sentence."""
+    started = time.time()
+    ending = _run_command(command, environment(f"http://{ADDRESS}:{port}", key))
+    return ending, ending.problem or _totals(port, key, started)
 
 
-def _say(message: str) -> None:
-    # Not on stdout, which is the command's.
-    print(f"agentpulse: {message}", file=sys.stderr, flush=True)
+def _totals(port: int, key: str, since: float) -> str:
+    sums = calls_since(port, key, since)
+    if sums is None:
+        return "The server has no answer for the calls that it recorded."
+    if not sums["calls"]:
+        return (
+            "No call was recorded. If there was one: is agentpulse-sdk installed for the Python "
+            "that made it?"
+        )
+    cost = "cost unknown" if sums["usd"] is None else dollars(sums["usd"])
+    if sums["unpriced"] and sums["usd"] is not None:
+        cost += f" and {_counted(sums['unpriced'], 'call')} of unknown cost"
+    errors = f", {_counted(sums['errors'], 'error')}" if sums["errors"] else ""
+    used = _counted(sums["tokens"], "token")
+    return f"{_counted(sums['calls'], 'call')} recorded: {used}, {cost}{errors}."
 
 
-def _url(port: int) -> str:
-    return f"http://{ADDRESS}:{port}"
+def _counted(count: int, noun: str) -> str:
+    return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How a command ended."""
+
+    status: int
+    """As shells have it."""
+    problem: str | None = None
+    """Why it didn't run at all."""
+    signals: list[int] = field(default_factory=list[int])
+    """The signals that we got while it ran."""
+
+
+def _run_command(command: Sequence[str], environ: Mapping[str, str]) -> _Ending:
+    """Runs the command to its end, on our own streams. For the main thread.
+
+    Signals that would end us go to the command instead, which may handle them in its own way.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if process is not None:
+            _forward(process, number)
+
+    before = {
+        number: signal.signal(number, handle)
+        for number in _FORWARDED
+        # Signals that we inherited as ignored (from nohup, say) the command inherits as ignored.
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
+    try:
+        started = subprocess.Popen(command, env=environ)  # noqa: S603  # it is the user's own
+        early, process = list(received), started
+        for number in early:
+            _forward(process, number)
+        status = process.wait()
+        return _Ending(_KILLED - status if status < 0 else status, None, received)
+    except FileNotFoundError:
+        return _Ending(_NOT_FOUND, f"There is no command {command[0]!r}.")
+    except OSError as error:
+        return _Ending(_NOT_RUNNABLE, f"{command[0]!r} can't be run: {error.strerror}.")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forward(process: subprocess.Popen[bytes], number: int) -> None:
+    if number in _FROM_KEYBOARD and _has_keyboard():
+        return  # Ctrl-C reaches every program of the terminal's foreground, the command too
+    process.send_signal(number)
+
+
+def _has_keyboard() -> bool:
+    """Whether we run in the foreground of a terminal."""
+    if os.name != "posix":
+        return True
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

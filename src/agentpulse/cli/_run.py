@@ -10,31 +10,26 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from agentpulse.cli import Subparsers
+from agentpulse.cli._output import command_of
 
 _PICKS_OURS = {"OTEL_PYTHON_DISTRO": "agentpulse", "OTEL_PYTHON_CONFIGURATOR": "agentpulse"}
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    """Adds the command to the tree."""
-    parser = subparsers.add_parser(
-        "run",
-        usage="agentpulse run COMMAND ...",
-        description="Runs a command under OpenTelemetry's auto-instrumentation with AgentPulse as "
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the arguments."""
+    parser.usage = "agentpulse run COMMAND ..."
+    parser.description = (
+        "Runs a command under OpenTelemetry's auto-instrumentation with AgentPulse as "
         "its distribution, as `opentelemetry-instrument` does: the calls of a Python program are "
-        "recorded without a change to it. The exit status is the command's.",
+        "recorded without a change to it. The exit status is the command's."
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
-    parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    command: list[str] = arguments.command
-    if command[:1] == ["--"]:
-        command = command[1:]
+def run(arguments: argparse.Namespace) -> int:
+    """Becomes the command; returns only where it can't be run, or on Windows after it."""
+    command = command_of(arguments.command)
     if not command:
         print("There is no command; for example: agentpulse run python agent.py", file=sys.stderr)
         return 2
@@ -44,10 +39,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return 127
     if os.name == "posix":
         sys.stdout.flush()
-        os.execve(program, command, environment())  # noqa: S606  # what the user asked for
-    # Elsewhere, whoever waits for this process would not wait for one that replaces it.
-    done = subprocess.run([program, *command[1:]], env=environment(), check=False)  # noqa: S603  # the same
-    return done.returncode
+        os.execve(program, command, environment())  # noqa: S606  # the user's own command
+    # On Windows a parent that waits for this process would not wait for one that replaces it.
+    return subprocess.run([program, *command[1:]], env=environment(), check=False).returncode  # noqa: S603  # the same
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

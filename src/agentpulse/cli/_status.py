@@ -4,99 +4,118 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
 
 from agentpulse_exporter._delivery.http import Answer
+from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
+from agentpulse_instrumentation._engine.patching import Library
 from opentelemetry import trace
+from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
+from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
+)
+from opentelemetry.sdk.environment_variables import (
+    OTEL_ATTRIBUTE_COUNT_LIMIT,
+    OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT,
+    OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT,
+    OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT,
+    OTEL_TRACES_SAMPLER,
+)
+from opentelemetry.sdk.trace import SpanLimits
 
-from agentpulse import __version__, _tracing
-from agentpulse._otel.environment import log_to_stderr, obstacle
+from agentpulse import __version__
+from agentpulse._otel.environment import DECLARED, log_to_stderr, obstacle
+from agentpulse._otel.exporters import is_disabled, listed
+from agentpulse._otel.pipeline import installed_version
 from agentpulse._otel.provider import Joined, describe
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
-from agentpulse.cli._findings import Finding, by_variables, libraries
-from agentpulse.cli._last_start import LastStart, last_start
-from agentpulse.cli._lines import as_shown
+from agentpulse.cli._output import encodable
 from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve
 
-if TYPE_CHECKING:
-    from agentpulse.cli import Subparsers
-
 _CHECK = "/v1/stats"
-"""It takes the key, as sending does, and only tells: asking leaves nothing behind."""
+"""It takes the key, as sending does, and stores nothing."""
 _STATUSES = frozenset({200, 401, 403, 429})
-"""All of these say that an AgentPulse API is there, whatever it makes of the key."""
+"""Each shows that an AgentPulse API is there, whatever it makes of the key."""
 _MARKS = {True: "ok", False: "!!", None: "--"}
+_SPANS_OFF = frozenset({"always_off", "parentbased_always_off"})
+_LIMITS = (
+    (
+        "max_span_attributes",
+        48,  # a call with all that it may have, in a session without metadata
+        (OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, OTEL_ATTRIBUTE_COUNT_LIMIT),
+        "calls with more attributes are lost",
+    ),
+    (
+        "max_span_attribute_length",
+        64,  # the length of names of models and keys of sessions
+        (OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT),
+        "names of models and keys of sessions are cut",
+    ),
+)
+"""Limits of spans: the least that a call needs, the variables that set it, and the harm of less."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """All that is said."""
+class Finding:
+    """One thing that was checked."""
 
+    ok: bool | None
+    """None where that is unknown, or doesn't matter."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
     settings: Settings
-    findings: Mapping[str, Finding]
+    findings: dict[str, Finding]
     joined: Joined
-    """What this process has."""
-    last: LastStart | None
 
     @property
-    def is_well(self) -> bool:
-        """Whether nothing needs attention."""
-        return all(finding.is_well is not False for finding in self.findings.values())
+    def ok(self) -> bool:
+        return all(finding.ok is not False for finding in self.findings.values())
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    """Adds the command to the tree."""
-    parser = subparsers.add_parser(
-        "status",
-        description="Shows the settings and where each comes from, whether the endpoint answers "
-        "and takes the key, which libraries are recorded, for which it imports them, what "
-        "OpenTelemetry's variables change, the tracer provider of this process, and the last "
-        "program of this agent's name that started. "
-        "Exit status 0 if all is well, else 1.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the arguments."""
+    parser.description = (
+        "Shows the settings and where each comes from, whether the endpoint answers and takes the "
+        "key, which libraries are recorded, for which it imports them, which variables of "
+        "OpenTelemetry prevent that, and the tracer provider of this process. "
+        "Exit status 0 if all is well, else 1."
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Checks all, and prints it; 1 if something needs attention."""
     settings = resolve({})
     if settings.debug:
         log_to_stderr()
     reason = obstacle(settings)
-    # With a problem in the environment it isn't known whom to ask.
+    # With a problem in the environment the endpoint may be another one than was meant.
     outcome = None if settings.problems else get(settings, _CHECK)
     findings = {
         "agentpulse": Finding(False, reason.text) if reason else Finding(True, "on"),
         "endpoint": _endpoint(outcome),
         "key": _key(settings, outcome),
-        **libraries(settings, is_on=reason is None),
-        **by_variables(settings, is_on=reason is None),
+        **{
+            library.name: _library(name, library, settings, is_on=reason is None)
+            for name, kind in INSTRUMENTORS.items()
+            for library in kind.libraries()
+        },
+        **_variables(settings, is_on=reason is None),
     }
-    report = Report(
-        settings,
-        findings,
-        # With `agentpulse run agentpulse status`, what the variables make of a program.
-        joined=_joined(),
-        last=last_start(settings, _started()) if findings["key"].is_well else None,
-    )
-    (_print_json if arguments.json else _print_text)(report)
-    return 0 if report.is_well else 1
-
-
-def _started() -> float:
-    """Since when this process is itself one that AgentPulse runs in, in seconds since 1970."""
-    recorder = _tracing.active
-    return time.time() - (recorder.vital_signs()["uptime_s"] if recorder is not None else 0.0)
-
-
-def _joined() -> Joined:
+    # With `agentpulse run agentpulse status`, this process is instrumented itself.
     client = get_client()
-    joined = None if client is None else client.joined
-    return joined or describe(trace.get_tracer_provider())
+    joined = (client and client.joined) or describe(trace.get_tracer_provider())
+    report = _Report(settings, findings, joined)
+    print(_as_json(report) if arguments.json else encodable("\n".join(_lines(report))))
+    return 0 if report.ok else 1
 
 
 def _endpoint(outcome: Outcome | None) -> Finding:
@@ -108,7 +127,7 @@ def _endpoint(outcome: Outcome | None) -> Finding:
 
 
 def _key(settings: Settings, outcome: Outcome | None) -> Finding:
-    if not isinstance(outcome, Answer) or not _endpoint(outcome).is_well:
+    if not isinstance(outcome, Answer) or not _endpoint(outcome).ok:
         return Finding(None, "not checked")
     local = has_local_key(settings)
     if outcome.status in (401, 403):
@@ -122,42 +141,108 @@ def _key(settings: Settings, outcome: Outcome | None) -> Finding:
     return Finding(True, "accepted" if settings.api_key else "none, and none is needed here")
 
 
-def _print_text(report: Report) -> None:
-    print(as_shown("\n".join(_lines(report))))
+def _library(instrumentor: str, library: Library, settings: Settings, *, is_on: bool) -> Finding:
+    """Whether the calls of a library would be recorded: it is imported and patched to see."""
+    installed, specifier = installed_version(library.package), library.specifier
+    if installed is None:
+        return Finding(None, f"not installed ({specifier} is supported)")
+    if not library.supports(installed):
+        return Finding(False, f"{installed} is not recorded: {specifier} is supported")
+    if not is_on:
+        return Finding(None, f"{installed} is supported, not recorded because AgentPulse is off")
+    if not settings.auto_patch:
+        return Finding(None, f"{installed} is supported, not recorded because auto_patch is false")
+    if is_disabled(instrumentor):
+        return Finding(
+            None,
+            f"{installed} is supported, not recorded under opentelemetry-instrument because of "
+            f"{OTEL_PYTHON_DISABLED_INSTRUMENTATIONS}",
+        )
+    problem = _patch(INSTRUMENTORS[instrumentor](), library)
+    return Finding(problem is None, problem or f"{installed} is recorded")
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _patch(instrumentor: LibraryInstrumentor, library: Library) -> str | None:
+    """Patches a library as `init` does, and takes it back; the problem, or None."""
+    instrument([instrumentor.library])
+    try:
+        for module in library.modules:
+            if library.name not in instrumentor.not_recorded:
+                import_module(module)
+    except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the finding
+        reason = f"{type(error).__name__}: {error}"
+        return f"{library.installed()} is broken, importing it fails: {reason}"
+    else:
+        return instrumentor.not_recorded.get(library.name)
+    finally:
+        uninstrument()
+
+
+def _variables(settings: Settings, *, is_on: bool) -> dict[str, Finding]:
+    """The variables under which calls are not recorded, or not sent, each with the reason."""
+    exporters = listed(OTEL_TRACES_EXPORTER)
+    problems: dict[str, str] = {}
+    if exporters and "agentpulse" not in exporters:
+        problems["traces_exporter"] = (
+            "nothing is sent to AgentPulse under opentelemetry-instrument, because "
+            f"{OTEL_TRACES_EXPORTER} is {','.join(exporters)!r}"
+        )
+    if not os.environ.get(DECLARED):  # else a file has the sampler and the limits
+        sampler = os.environ.get(OTEL_TRACES_SAMPLER, "").strip().lower()
+        if sampler in _SPANS_OFF:
+            problems["traces_sampler"] = (
+                f"none of the calls are recorded, because {OTEL_TRACES_SAMPLER} is {sampler!r}"
+            )
+        if limit := _limit():
+            problems["attribute_limits"] = limit
+    if is_on and settings.otlp_endpoint is not None:
+        try:
+            import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        except ImportError:
+            problems["otlp_endpoint"] = (
+                "nothing is sent by OTLP, because its exporter is not installed: "
+                'pip install "agentpulse-sdk[otlp]"'
+            )
+    return {name: Finding(False, problem) for name, problem in problems.items()}
+
+
+def _limit() -> str | None:
+    try:
+        limits = SpanLimits()
+    except ValueError as error:
+        return f"nothing is recorded, because {error}"
+    for attribute, least, variables, harm in _LIMITS:
+        limit: int | None = getattr(limits, attribute)
+        if limit is not None and limit < least:
+            name = next(name for name in variables if name in os.environ)
+            return f"{harm}, because {name} is '{limit}'; {least} are needed"
+    return None
+
+
+def _lines(report: _Report) -> Iterator[str]:
     settings, width = report.settings, max(map(len, ROWS))
     yield f"AgentPulse {__version__}\n"
     for name in ROWS:
         yield f"  {name:{width}}  {settings.shown(name)}  ({settings.sources[name]})"
     yield ""
     for name, finding in report.findings.items():
-        yield f"  {_MARKS[finding.is_well]} {name:{width - 3}}  {finding.said}"
+        yield f"  {_MARKS[finding.ok]} {name:{width - 3}}  {finding.detail}"
     yield f"\n  Tracer provider of this process: {report.joined.provider}"
     yield from (f"    {line}" for line in report.joined.processors)
     if report.joined.sampling is not None:
         yield f"    sampler: {report.joined.sampling}"
-    if report.last is not None:
-        first, *more = report.last.lines(time.time())
-        yield f"\n  Last start of {settings.shown('agent_name')}: {first}"
-        yield from (f"    {line}" for line in more)
-    yield "\n" + ("All is well." if report.is_well else "Something needs your attention, see !!.")
+    yield "\n" + ("All is well." if report.ok else "Something needs your attention, see !!.")
 
 
-def _print_json(report: Report) -> None:
-    told = {
+def _as_json(report: _Report) -> str:
+    settings = report.settings
+    content = {
         "version": __version__,
-        "ok": report.is_well,
+        "ok": report.ok,
         "settings": {
-            name: {"value": report.settings.shown(name), "source": report.settings.sources[name]}
-            for name in ROWS
+            name: {"value": settings.shown(name), "source": settings.sources[name]} for name in ROWS
         },
-        "findings": {
-            name: {"ok": found.is_well, "said": found.said}
-            for name, found in report.findings.items()
-        },
+        "findings": {name: asdict(finding) for name, finding in report.findings.items()},
         "joined": asdict(report.joined),
-        "last_start": None if report.last is None else asdict(report.last),
     }
-    print(json.dumps(told, indent=2))
+    return json.dumps(content, indent=2)

@@ -1,4 +1,7 @@
-"""`LocalServer`: the local server, running in a thread of this process."""
+"""`LocalServer`: the local server, running in a thread of this process.
+
+In the user's folder for data are its events, and its key while it runs.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypedDict, cast
 
 import uvicorn
@@ -25,45 +28,6 @@ from agentpulse.server._protocol import LOCAL, Plan
 from agentpulse.server._requests import Access, new_key, opening_path
 from agentpulse.server._storage import MEMORY, Storage
 
-# What the local server keeps in the user's folder for data: its events, and its key as it runs.
-
-
-def default_database(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """The database in the user's folder for data, by the rules of the platform."""
-    return data_folder(environ, platform) / "agentpulse.sqlite3"
-
-
-def publish_key(port: int, key: str) -> Path:
-    """Leaves a key where programs of this user, and nobody else, find it by the port.
-
-    Raises:
-        OSError: The folder can't be written.
-        RuntimeError: The user has no home.
-    """
-    file = key_file(port)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(OSError):
-        file.parent.chmod(0o700)
-    # A file of its own, which then takes the name: what a dead server left there, and whatever else
-    # has the name, is not written to, and nobody ever reads half a key.
-    new = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as writing:  # noqa: PTH123  # a path can't be opened with a mode of the file
-            writing.write(f"{key}\n")
-        new.replace(file)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-    return file
-
-
-def withdraw_key(file: Path, key: str) -> None:
-    """Takes the key away again, unless another server has put its own there."""
-    if read_key(file) == key:
-        with suppress(OSError):
-            file.unlink()
-
-
 ADDRESS = "127.0.0.1"
 """The only address the server ever listens on."""
 
@@ -74,14 +38,25 @@ _STOPPING = 2
 
 
 class PortError(Exception):
-    """The port can't be had; the message says why."""
+    """The port can't be had; the message gives the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A server between its start and its end."""
+
+    port: int
+    key: str
+    key_file: Path | None
+    storage: Storage
+    stack: ExitStack
 
 
 class LocalServer:
-    """A server that speaks the ingest protocol on 127.0.0.1, and keeps what it accepts.
+    """A server that speaks the ingest protocol on 127.0.0.1, and keeps the events it accepts.
 
-    Runs from when it is entered until it is left, and may be entered again. While it runs, programs
-    of the same user find its key by its port.
+    Runs inside `with`, and may be entered again. While it runs, programs of the same user find its
+    key by its port.
     """
 
     def __init__(
@@ -92,12 +67,12 @@ class LocalServer:
         *,
         plan: Plan = LOCAL,
     ) -> None:
-        """Listens nowhere yet.
+        """Does not listen yet.
 
         Args:
             port: Where to listen; 0 takes a free one.
             database: A file, which is made if it isn't there, or ":memory:".
-            key: The only key that is taken; by default another one each time it is entered.
+            key: The only key that is accepted; by default another one each time it is entered.
             plan: The hosted plan whose limits hold; by default those of both, without a daily one.
         """
         self._port = port
@@ -110,32 +85,32 @@ class LocalServer:
         """Starts it.
 
         Raises:
-            PortError: Somebody else listens on the port, or it isn't for everybody.
+            PortError: Another program listens on the port, or it isn't for everybody.
             DatabaseError: The database can't be used.
         """
         if self._running is not None:
             message = "The server is running already."
             raise RuntimeError(message)
-        # The port first: a server that can't have it doesn't touch the database.
-        listening = _listen(self._port)
-        try:
+        with ExitStack() as stack:
+            # The port first: a server that can't have it doesn't touch the database.
+            listening = stack.enter_context(_listen(self._port))
             storage = Storage(self._database)
-        except BaseException:
-            listening.close()
-            raise
-        self._running = _Running(listening, storage, self._key or new_key(), self._plan)
-        self._running.start()
+            stack.callback(storage.close)
+            port, key = listening.getsockname()[1], self._key or new_key()
+            # Before anything is answered, because whoever is refused for the key of an earlier run
+            # reads it; and until nothing is: without a key, events would be refused, not kept.
+            file = _publish_key(port, key)
+            stack.callback(_withdraw_key, file, key)
+            where = "that was printed as it started" if file is None else f"in {file}"
+            app = make_app(Api(storage, Access(key, port, where), self._plan))
+            _serve(stack, app, listening)
+            self._running = _Running(port, key, file, storage, stack.pop_all())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         running, self._running = self._running, None
         if running is not None:
-            running.stop()
+            running.stack.close()
 
     @property
     def url(self) -> str:
@@ -162,8 +137,8 @@ class LocalServer:
         return self.url + opening_path(self.key)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """What was accepted, in the order in which it came: each event as sent, and its `agent`."""
-        return list(self._now().storage.arrivals(kind))
+        """The accepted events in the order of arrival: each as it was sent, and its `agent`."""
+        return self._now().storage.arrivals(kind)
 
     def _now(self) -> _Running:
         if self._running is None:
@@ -173,7 +148,7 @@ class LocalServer:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it takes requests."""
+    """Sets an event once it serves, or has failed to."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -183,58 +158,16 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.is_settled.set()
 
-
-class _Running:
-    """What there is while the server runs."""
-
-    def __init__(self, listening: socket.socket, storage: Storage, key: str, plan: Plan) -> None:
-        self.port: int = listening.getsockname()[1]
-        self.storage = storage
-        self.key = key
-        # Before anything is answered: who is refused for the key of an earlier run looks it up.
-        self.key_file = _published(self.port, key)
-        access = Access(key, self.port, _where(self.key_file))
-        self._listening = listening
-        self._server = _Server(_config(make_app(Api(storage, access, plan))))
-        self._thread = threading.Thread(target=self._serve, name="agentpulse-server", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-        self._server.is_settled.wait()
-        if not self._server.started:
-            self.stop()
-            message = "The local server could not start."
-            raise RuntimeError(message)
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._listening.close()
-        self.storage.close()
-        # When nobody is answered any more: without a key, events would be refused, not kept.
-        if self.key_file is not None:
-            withdraw_key(self.key_file, self.key)
-
-    def _serve(self) -> None:
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
         try:
-            self._server.run(sockets=[self._listening])
+            super().run(sockets)
         finally:
-            self._server.is_settled.set()
+            self.is_settled.set()
 
 
-def _published(port: int, key: str) -> Path | None:
-    try:
-        return publish_key(port, key)
-    except (OSError, RuntimeError):
-        return None
-
-
-def _where(key_file: Path | None) -> str:
-    return "that was printed as it started" if key_file is None else f"in {key_file}"
-
-
-def _config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
+def _serve(stack: ExitStack, app: Starlette, listening: socket.socket) -> None:
+    """Serves in a thread until the stack is closed."""
+    config = uvicorn.Config(
         app,
         # One way to serve, whatever else is installed.
         loop="asyncio",
@@ -249,6 +182,17 @@ def _config(app: Starlette) -> uvicorn.Config:
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_STOPPING,
     )
+    server = _Server(config)
+    thread = threading.Thread(
+        target=server.run, args=([listening],), name="agentpulse-server", daemon=True
+    )
+    thread.start()
+    stack.callback(thread.join)
+    stack.callback(setattr, server, "should_exit", True)
+    server.is_settled.wait()
+    if not server.started:
+        message = "The local server could not start."
+        raise RuntimeError(message)
 
 
 def _listen(port: int) -> socket.socket:
@@ -260,8 +204,8 @@ def _listen(port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
-            # Else the port of a server that just ended is taken for a minute. Elsewhere the option
-            # lets two listen on one port.
+            # Else the port of a server that just ended stays in use for a minute. On Windows the
+            # option lets two listen on one port.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((ADDRESS, port))
         listening.listen(128)
@@ -272,6 +216,43 @@ def _listen(port: int) -> socket.socket:
         message = f"Port {port} {reason}."
         raise PortError(message) from error
     return listening
+
+
+def default_database(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """The database in the user's folder for data, by the rules of the platform."""
+    return data_folder(environ, platform) / "agentpulse.sqlite3"
+
+
+def _publish_key(port: int, key: str) -> Path | None:
+    """Writes a key where programs of this user, and nobody else, find it by the port.
+
+    None where the folder can't be written, or the user has no home.
+    """
+    try:
+        file = key_file(port)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):
+            file.parent.chmod(0o700)
+        # A file of its own, which then takes the name: the file of a dead server, or whatever else
+        # has the name, is not written to, and nobody ever reads half a key.
+        new = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as writing:  # noqa: PTH123  # a path can't be opened with a mode of the file
+                writing.write(f"{key}\n")
+            new.replace(file)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+    except (OSError, RuntimeError):
+        return None
+    return file
+
+
+def _withdraw_key(file: Path | None, key: str) -> None:
+    """Takes the key away again, unless another server has put its own there."""
+    if file is not None and read_key(file) == key:
+        with suppress(OSError):
+            file.unlink()
 
 
 # Asks a local server that runs, in this process or in another.

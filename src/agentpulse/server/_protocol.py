@@ -1,8 +1,7 @@
 """A request's JSON as valid events: the limits of the hosted API, with its statuses.
 
-One bad event refuses its whole batch. Unknown fields are ignored, and so are the id and the spans
-of an event where they are no text, for the hosted API doesn't read them. Every text that is stored
-has a limit.
+One bad event refuses its whole batch. Unknown fields are ignored, and so are the ids of an event
+where they are no text, for the hosted API doesn't read them. Every text that is stored has a limit.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ _DAY = 86_400.0
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 Data = dict[str, object]
+IDS = ("id", "trace_id", "span_id", "parent_span_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the hosted API limits by plan."""
+    """The limits of a plan of the hosted API."""
 
     events_in_request: int
     events_in_a_day: int | None
@@ -42,7 +42,7 @@ class Plan:
 FREE = Plan(events_in_request=100, events_in_a_day=5_000)
 PRO = Plan(events_in_request=500, events_in_a_day=100_000)
 LOCAL = Plan(events_in_request=500, events_in_a_day=None)
-"""What the local server takes unless told otherwise: requests of either plan, without an end."""
+"""The default of the local server: requests of either plan, without a daily limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Event:
     data: Data
     json: str
     """The data as JSON, in ASCII."""
-    id: str | None = None
     session: str | None = None
+    id: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
@@ -84,8 +84,8 @@ def read_batch(body: object, plan: Plan) -> list[Event]:
         raise Refusal(413, f"There are {len(events)} events; at most {most} go in a request.")
     latest = time.time() + _DAY
     return [
-        _event(_object(event, f"events[{place}]"), f"events[{place}]", clean(agent), latest)
-        for place, event in enumerate(events)
+        _event(_object(event, f"events[{index}]"), f"events[{index}]", clean(agent), latest)
+        for index, event in enumerate(events)
     ]
 
 
@@ -97,11 +97,8 @@ def read_heartbeat(body: object) -> Event:
     """
     data = dict(_object(body, "The body"))
     agent = data.pop("agent", "unknown")
-    now = time.time()
-    (event,) = read_batch(
-        {"agent": agent, "events": [{"kind": "heartbeat", "ts": now, "data": data}]}, LOCAL
-    )
-    return event
+    event = {"kind": "heartbeat", "ts": time.time(), "data": data}
+    return read_batch({"agent": agent, "events": [event]}, LOCAL)[0]
 
 
 def clean(text: str) -> str:
@@ -109,65 +106,52 @@ def clean(text: str) -> str:
     return _HALF_PAIR.sub("\ufffd", text)
 
 
-def _event(event: Data, place: str, agent: str, latest: float) -> Event:
+def _event(event: Data, where: str, agent: str, latest: float) -> Event:
     kind, ts, session = event.get("kind"), event.get("ts"), event.get("session")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
-        raise Refusal(400, f"{place}.kind is not of the form [A-Za-z0-9_]{{1,64}}.")
+        raise Refusal(400, f"{where}.kind is not of the form [A-Za-z0-9_]{{1,64}}.")
     if isinstance(ts, bool) or not isinstance(ts, (int, float)) or not _EARLIEST <= ts <= latest:
         raise Refusal(
-            400, f"{place}.ts is not a time in seconds since 1970, from 2020 to a day from now."
+            400, f"{where}.ts is not a time in seconds since 1970, from 2020 to a day from now."
         )
     if session is not None and not (
-        isinstance(session, str) and _utf16_length(session) <= MAX_SESSION
+        isinstance(session, str)
+        and len(session.encode("utf-16-le", "surrogatepass")) // 2 <= MAX_SESSION
     ):
-        raise Refusal(400, f"{place}.session is not a string of at most {MAX_SESSION} characters.")
-    data = _object(event.get("data"), f"{place}.data")
+        raise Refusal(400, f"{where}.session is not a string of at most {MAX_SESSION} characters.")
+    data = _object(event.get("data"), f"{where}.data")
     text = json.dumps(data, separators=(",", ":"))
     if len(text) > MAX_DATA:
-        raise Refusal(413, f"{place}.data is longer than {MAX_DATA} characters of JSON.")
-    return Event(
-        agent=agent,
-        kind=kind,
-        ts=float(ts),
-        data=data,
-        json=text,
-        id=_id(event, "id", place),
-        session=clean(session) if session else None,
-        trace_id=_id(event, "trace_id", place),
-        span_id=_id(event, "span_id", place),
-        parent_span_id=_id(event, "parent_span_id", place),
-    )
+        raise Refusal(413, f"{where}.data is longer than {MAX_DATA} characters of JSON.")
+    ids = {name: _id(event, name, where) for name in IDS}
+    return Event(agent, kind, float(ts), data, text, clean(session) if session else None, **ids)
 
 
-def _object(value: object, what: str) -> Data:
+def _object(value: object, where: str) -> Data:
     if not isinstance(value, dict):
-        raise Refusal(400, f"{what} is not an object.")
+        raise Refusal(400, f"{where} is not an object.")
     return cast("Data", value)
 
 
-def _utf16_length(text: str) -> int:
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def _id(event: Data, name: str, place: str) -> str | None:
+def _id(event: Data, name: str, where: str) -> str | None:
     value = event.get(name)
     if not isinstance(value, str) or not value:
         return None
     if len(value) > MAX_NAME:
-        raise Refusal(400, f"{place}.{name} is longer than {MAX_NAME} characters.")
+        raise Refusal(400, f"{where}.{name} is longer than {MAX_NAME} characters.")
     return clean(value)
 
 
-# Reads the data of an event, which may be anything, as what it should be. Pure.
+# The data of an event may hold anything; these read a field as the type that it should have.
 
-_TOO_MUCH = 1e12  # above it there is no usage, and sums would leave what a database can hold
+_TOO_MUCH = 1e12  # above it there is no usage, and sums would exceed the range of the database
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
 
 Column = str | int | float | None
 
 
 def number(data: Data, name: str) -> float | None:
-    """An amount from 0 to what is sensible; None for everything else, which is unknown."""
+    """An amount from 0 to a sensible one; None for everything else, which is unknown."""
     value = data.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -192,63 +176,45 @@ def text(data: Data, name: str) -> str | None:
     return clean(value) if isinstance(value, str) and value else None
 
 
-def call_columns(data: Data) -> tuple[Column, ...]:
-    """What is computed with of a call, in the order of the table `calls`."""
-    used_in, used_out = count(data, "input_tokens"), count(data, "output_tokens")
-    tokens = count(data, "tokens")
-    if tokens is None and (used_in, used_out) != (None, None):
-        tokens = (used_in or 0) + (used_out or 0)
-    return (
-        text(data, "provider"),
-        text(data, "model") or text(data, "request_model"),
-        used_in,
-        count(data, "cache_read_tokens"),
-        used_out,
-        tokens,
-        number(data, "cost_usd"),
-        number(data, "latency_ms"),
-        number(data, "ttft_ms"),
-        int(data.get("status") == "error"),
-    )
+def call_columns(data: Data) -> dict[str, Column]:
+    """A call in the columns of the table `calls`."""
+    used = {name: count(data, name) for name in ("input_tokens", "output_tokens", "tokens")}
+    if used["tokens"] is None and (used["input_tokens"], used["output_tokens"]) != (None, None):
+        used["tokens"] = (used["input_tokens"] or 0) + (used["output_tokens"] or 0)
+    return {
+        "provider": text(data, "provider"),
+        "model": text(data, "model") or text(data, "request_model"),
+        **used,
+        "cached_tokens": count(data, "cache_read_tokens"),
+        **{name: number(data, name) for name in ("cost_usd", "latency_ms", "ttft_ms")},
+        "failed": int(data.get("status") == "error"),
+    }
 
 
 def session_columns(data: Data, session: str) -> dict[str, Column]:
-    """What the start or the end of a session says of it, by the names of the table `sessions`."""
+    """The start or the end of a session in the columns of the table `sessions`."""
     parent = text(data, "parent_session")
+    texts = ("label", "type", "job_name", "status", "error_type", "error")
     return {
-        "label": text(data, "label"),
-        "type": text(data, "type"),
-        "job_name": text(data, "job_name"),
+        **{name: text(data, name) for name in texts},
         "parent": parent if parent != session else None,
-        "status": text(data, "status"),
-        "error_type": text(data, "error_type"),
-        "error": text(data, "error"),
         "duration_ms": number(data, "duration_ms"),
-        "metadata": _json(data, "metadata"),
-        "result": _json(data, "result"),
+        "metadata": _json(data.get("metadata")),
+        "result": _json(data.get("result")),
     }
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, separators=(",", ":"))
 
 
 def run_columns(data: Data) -> dict[str, Column]:
-    """What the start or the end of a cron run says of it, by the names of the table `runs`."""
+    """The start or the end of a cron run in the columns of the table `runs`."""
+    texts = ("run_id", "status", "summary", "error_type", "error", "schedule", "timezone")
     return {
         "job": text(data, "job") or "unknown",
-        "run_id": text(data, "run_id"),
         "started_at": instant(data, "started_at"),
-        "status": text(data, "status"),
-        "duration_ms": number(data, "duration_ms"),
-        "cost_usd": number(data, "cost_usd"),
-        "tokens": count(data, "tokens"),
-        "calls": count(data, "calls"),
-        "summary": text(data, "summary"),
-        "error_type": text(data, "error_type"),
-        "error": text(data, "error"),
-        "schedule": text(data, "schedule"),
-        "timezone": text(data, "timezone"),
-        "max_runtime_s": number(data, "max_runtime_s"),
+        **{name: text(data, name) for name in texts},
+        **{name: number(data, name) for name in ("duration_ms", "cost_usd", "max_runtime_s")},
+        **{name: count(data, name) for name in ("tokens", "calls")},
     }
-
-
-def _json(data: Data, name: str) -> str | None:
-    value = data.get(name)
-    return None if value is None else json.dumps(value, separators=(",", ":"))

@@ -1,4 +1,9 @@
-"""The tables of the local server's database, and how an older file becomes a current one."""
+"""The tables of the local server's database: their rows, and the migration of older files.
+
+Beside the events are tables to compute with: calls, sessions and cron runs. A session and a run are
+one row each, however many events report it and in whatever order these come: a start fills in
+values that aren't known yet, and an end replaces them.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +21,16 @@ from agentpulse.server._protocol import (
     session_columns,
 )
 
-# What is computed with, in tables beside the events: calls, sessions and cron runs.
-#
-# A session and a run are one row each, however many events tell of it and in whatever order these
-# come: what starts fills in what isn't known yet, and what ends has the last word.
-
-_INSERT_CALL = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SAME = 0.001
-"""Seconds by which two tellings of one start may differ, having been rounded."""
+"""Seconds by which two reports of one start may differ, having been rounded."""
 
 _Row = Mapping[str, Column]
 
 
 def record(cursor: sqlite3.Cursor, seq: int, event: Event) -> None:
-    """Records an event that was kept just now, under its number. The rows are `sqlite3.Row`s."""
+    """Records an event that was stored just now, under its number. The rows are `sqlite3.Row`s."""
     if event.kind == "llm_call":
-        cursor.execute(_INSERT_CALL, (seq, *call_columns(event.data)))
+        _write(cursor, "calls", {"seq": seq, **call_columns(event.data)})
     elif event.kind == "session":
         _record_session(cursor, event)
     elif event.kind == "cron":
@@ -46,83 +45,75 @@ def _record_session(cursor: sqlite3.Cursor, event: Event) -> None:
         return
     known = _found(cursor, "SELECT * FROM sessions WHERE session = ?", event.session)
     started_at = instant(event.data, "started_at")
-    told = {
+    row = {
         "session": event.session,
         "agent": event.agent,
         **session_columns(event.data, event.session),
     }
     if event.data.get("action") == "start":
-        told |= {"started_at": event.ts if started_at is None else started_at}
-        row = _with_start(known, told)
-    else:  # of this sort alone an older sender has one, and without an action
-        told |= {"started_at": started_at, "ended_at": event.ts}
-        row = _with_end(known, told)
-    if row is not None:
-        _write(cursor, "sessions", row)
+        row |= {"started_at": event.ts if started_at is None else started_at}
+        written = _with_start(known, row)
+    else:  # an older sender has ends alone, and without an action
+        row |= {"started_at": started_at, "ended_at": event.ts}
+        written = _with_end(known, row)
+    if written is not None:
+        _write(cursor, "sessions", written)
 
 
-def _with_start(known: _Row | None, told: _Row) -> _Row | None:
+def _with_start(known: _Row | None, row: _Row) -> _Row | None:
     if known is None:
-        return told
-    later = _seconds(told, "started_at") - _seconds(known, "started_at")
+        return row
+    later = _seconds(row, "started_at") - _seconds(known, "started_at")
     if later > _SAME:
-        return told
-    return {**told, **_certain(known)} if later >= -_SAME else None
+        return row
+    return {**row, **_certain(known)} if later >= -_SAME else None
 
 
-def _with_end(known: _Row | None, told: dict[str, Column]) -> _Row | None:
-    says_start = told["started_at"] is not None
-    if not says_start:
-        lasted = told["duration_ms"] or 0.0
-        told["started_at"] = _seconds(told, "ended_at") - float(lasted) / 1000
+def _with_end(known: _Row | None, row: dict[str, Column]) -> _Row | None:
+    has_start = row["started_at"] is not None
+    if not has_start:
+        row["started_at"] = _seconds(row, "ended_at") - _seconds(row, "duration_ms") / 1000
     if known is None:
-        return told
-    if says_start:
-        later = _seconds(told, "started_at") - _seconds(known, "started_at")
+        return row
+    if has_start:
+        later = _seconds(row, "started_at") - _seconds(known, "started_at")
     else:
-        later = min(_seconds(told, "ended_at") - _seconds(known, "started_at"), 0.0)
+        later = min(_seconds(row, "ended_at") - _seconds(known, "started_at"), 0.0)
     if later > _SAME:
-        return told
+        return row
     if later < -_SAME:
         return None
-    return {**known, **_certain(told), "started_at": known["started_at"]}
+    return {**known, **_certain(row), "started_at": known["started_at"]}
 
 
 def _record_start_of_run(cursor: sqlite3.Cursor, event: Event) -> None:
-    told = run_columns(event.data)
-    run_id = told["run_id"] or event.session
+    sent = run_columns(event.data)
+    run_id = sent["run_id"] or event.session
     if run_id is None:
-        return  # nothing could ever say that it has ended
-    started_at = told["started_at"]
+        return  # no event could ever end it
     row = {
-        "job": told["job"],
+        **{name: sent[name] for name in ("job", "schedule", "timezone", "max_runtime_s")},
         "run_id": run_id,
         "agent": event.agent,
-        "started_at": event.ts if started_at is None else started_at,
-        "schedule": told["schedule"],
-        "timezone": told["timezone"],
-        "max_runtime_s": told["max_runtime_s"],
+        "started_at": event.ts if sent["started_at"] is None else sent["started_at"],
     }
-    known = _known_run(cursor, row)
-    _write(cursor, "runs", {**row, **_certain(known or {})})
+    _write(cursor, "runs", {**row, **_certain(_known_run(cursor, row))})
 
 
 def _record_end_of_run(cursor: sqlite3.Cursor, event: Event) -> None:
-    told = run_columns(event.data)
-    row = {**told, "agent": event.agent, "ended_at": event.ts}
-    row["status"] = told["status"] or "unknown"
-    known = _known_run(cursor, row)
-    row = {**(known or {}), **_certain(row)}
+    sent = run_columns(event.data)
+    sent |= {"agent": event.agent, "ended_at": event.ts, "status": sent["status"] or "unknown"}
+    row = {**_known_run(cursor, sent), **_certain(sent)}
     if row.get("started_at") is None:
-        row["started_at"] = event.ts - float(told["duration_ms"] or 0.0) / 1000
+        row["started_at"] = event.ts - _seconds(sent, "duration_ms") / 1000
     _write(cursor, "runs", row)
 
 
-def _known_run(cursor: sqlite3.Cursor, row: _Row) -> _Row | None:
+def _known_run(cursor: sqlite3.Cursor, row: _Row) -> _Row:
     if row["run_id"] is None:
-        return None
+        return {}
     query = "SELECT * FROM runs WHERE job = ? AND run_id = ?"
-    return _found(cursor, query, row["job"], row["run_id"])
+    return _found(cursor, query, row["job"], row["run_id"]) or {}
 
 
 def _found(cursor: sqlite3.Cursor, query: str, *key: Column) -> _Row | None:
@@ -141,17 +132,16 @@ def _certain(row: _Row) -> _Row:
 
 
 def _seconds(row: _Row, name: str) -> float:
-    value = row[name]
-    return float(value) if value is not None else 0.0
+    return float(row[name] or 0.0)
 
 
 APPLICATION = 0x41505053
-"""What `PRAGMA application_id` says of our files: "APPS", which nobody else writes."""
+"""The `PRAGMA application_id` of our files: "APPS", which nobody else writes."""
 
 _MIGRATIONS = (
     """
-    -- Events as they came. What is computed with is also kept beside it, as what it is: what came
-    -- in the data may be anything.
+    -- Events as they came. The data may hold anything, so values to compute with have columns of
+    -- their own types beside it.
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
         id TEXT UNIQUE,
@@ -193,8 +183,8 @@ _MIGRATIONS = (
     );
     """,
     """
-    -- What runs, and what ended, as all events together tell it. Times are in seconds since 1970,
-    -- metadata and result are JSON, and without an end it still runs.
+    -- Sessions and runs, by all their events. Times are in seconds since 1970, metadata and result
+    -- are JSON, and without an end it still runs.
     DROP TABLE cron_runs;
     CREATE TABLE sessions (
         session TEXT PRIMARY KEY,
@@ -238,7 +228,7 @@ _MIGRATIONS = (
     CREATE INDEX spans_ended ON events (span_id) WHERE kind = 'span_end';
     """,
     """
-    -- For what a program that was killed left open: when it was started, and what began after it.
+    -- For runs that a killed program didn't end: when it was started, and what began after that.
     CREATE INDEX sessions_by_label ON sessions (agent, label, started_at);
     CREATE INDEX starts_by_agent ON events (agent, ts) WHERE kind = 'sdk_init';
     CREATE INDEX runs_open ON runs (run_id) WHERE ended_at IS NULL;
@@ -249,7 +239,7 @@ _WITH_RECORDS = 2
 
 
 class DatabaseError(Exception):
-    """The database can't be used; the message says why, and what to do."""
+    """The database can't be used; the message gives the reason and the remedy."""
 
 
 def prepare(connection: sqlite3.Connection, name: str) -> None:

@@ -1,7 +1,7 @@
-"""Events in SQLite: taken once each, and found again.
+"""Events in SQLite: each is stored once, and found again.
 
 One connection, one statement at a time: SQLite has one writer anyhow, and no query here takes long
-enough for a second reader to be worth its while. `reports` computes figures from the same tables.
+enough for a second reader to be worth its while. `_reports` computes figures from the same tables.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
-from agentpulse.server._protocol import Data, Event
+from agentpulse.server._protocol import IDS, Data, Event
 from agentpulse.server._schema import DatabaseError, prepare, record
 
 MEMORY = ":memory:"
@@ -25,21 +25,20 @@ MAX_EVENTS = 1000
 Row = dict[str, object]
 Parameters = Sequence[object] | Mapping[str, object]
 Cursor = tuple[float, int]
-"""The place of an event in the order of time: `ts` and, where they are equal, its arrival."""
+"""The position of an event in the order of time: `ts` and, where they are equal, its arrival."""
 
-_PLACE = ("id", "kind", "ts", "agent", "session", "trace_id", "span_id", "parent_span_id")
-_INSERT = """
-    INSERT INTO events
-        (id, kind, ts, agent, session, trace_id, span_id, parent_span_id, received, data)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
-"""
+_COLUMNS = ("kind", "ts", "agent", "session", *IDS)
+_INSERT = f"""
+    INSERT INTO events ({", ".join(_COLUMNS)}, received, data)
+    VALUES ({"?, " * len(_COLUMNS)}?, ?) ON CONFLICT (id) DO NOTHING
+"""  # noqa: S608  # of the names above
 
 
 class Storage:
     """The database; may be used by any number of threads. `close` works once."""
 
     def __init__(self, database: Path | str) -> None:
-        """Opens the database, which is made if it isn't there; ":memory:" leaves nothing behind.
+        """Opens the database, which is made if it isn't there; ":memory:" leaves no file behind.
 
         Raises:
             DatabaseError: It can't be opened or used.
@@ -48,7 +47,7 @@ class Storage:
         self.name = str(database)
         try:
             if self.name != MEMORY:
-                # What agents say to models may be in it, so it is the user's alone.
+                # Prompts and answers may be in it, so it is the user's alone.
                 Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 Path(database).touch(mode=0o600)
             self._connection = sqlite3.connect(
@@ -62,34 +61,34 @@ class Storage:
             self._connection.execute("PRAGMA journal_mode = WAL")
             # With a write-ahead log, only the last events before a power failure are at stake.
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            # The first look makes the log's files. Where they can't be made, the time to say so is
-            # now, and not when the first event comes.
+            # The first query makes the log's files. Where they can't be made, that fails here, and
+            # not when the first event comes.
             self._connection.execute("SELECT 1 FROM events LIMIT 1")
-        except sqlite3.Error as error:
+        except BaseException as error:
             self._connection.close()
+            if not isinstance(error, sqlite3.Error):
+                raise
             message = f"{self.name} can't be used: {error}. Choose another by --database."
             raise DatabaseError(message) from error
-        except BaseException:
-            self._connection.close()
-            raise
         self._connection.row_factory = sqlite3.Row
 
     def add(self, events: Iterable[Event]) -> None:
-        """Keeps the events, all or (where it raises) none; an id that is there already is left."""
+        """Stores all events or, where it raises, none; an id that is there already is skipped."""
         now = time.time()
         with self._lock, closing(self._connection.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 for event in events:
-                    _add(cursor, event, now)
+                    values = [getattr(event, name) for name in _COLUMNS]
+                    cursor.execute(_INSERT, (*values, now, event.json))
+                    if cursor.rowcount:
+                        record(cursor, cast("int", cursor.lastrowid), event)
             except BaseException:
                 cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
 
-    def rows(
-        self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()
-    ) -> list[Row]:
+    def rows(self, query: str, parameters: Parameters = ()) -> list[Row]:
         """The rows of a query, by the names of its columns."""
         with self._lock:
             return [dict(row) for row in self._connection.execute(query, parameters)]
@@ -100,7 +99,7 @@ class Storage:
         return row
 
     def arrived_since(self, seconds: float) -> int:
-        """How many events came in (not: happened) since a time in seconds since 1970."""
+        """The number of events that arrived (not: happened) since a time in seconds since 1970."""
         found = self.row("SELECT count(*) AS n FROM events WHERE received >= ?", (seconds,))
         return cast("int", found["n"])
 
@@ -113,7 +112,7 @@ class Storage:
         before: Cursor | None = None,
         limit: int = MAX_EVENTS,
     ) -> tuple[list[Data], Cursor | None]:
-        """Events, the latest first, and the place to go on `before` where there are more.
+        """Events, the latest first, and the position to go on `before` where there are more.
 
         `since` is a time in seconds since 1970, and includes events of that very time.
         """
@@ -123,21 +122,20 @@ class Storage:
             "ts >= ?": (since,),
             "(ts, seq) < (?, ?)": before or (None,),
         }
-        asked = {text: values for text, values in conditions.items() if values != (None,)}
-        where = f"WHERE {' AND '.join(asked)}" if asked else ""
+        used = {text: values for text, values in conditions.items() if values != (None,)}
+        where = f"WHERE {' AND '.join(used)}" if used else ""
         found = self.rows(
             f"SELECT * FROM events {where} ORDER BY ts DESC, seq DESC LIMIT ?",  # noqa: S608  # of the texts above
-            (*(value for values in asked.values() for value in values), limit + 1),
+            (*(value for values in used.values() for value in values), limit + 1),
         )
-        shown = found[:limit]
-        last = cast("Cursor", (shown[-1]["ts"], shown[-1]["seq"])) if found[limit:] else None
-        return [as_sent(row) for row in shown], last
+        page = found[:limit]
+        last = cast("Cursor", (page[-1]["ts"], page[-1]["seq"])) if found[limit:] else None
+        return [_as_sent(row) for row in page], last
 
-    def arrivals(self, kind: str | None = None) -> Iterator[Data]:
+    def arrivals(self, kind: str | None = None) -> list[Data]:
         """All events, or those of one kind, in the order in which they arrived."""
-        where, values = ("", ()) if kind is None else ("WHERE kind = ?", (kind,))
-        query = f"SELECT * FROM events {where} ORDER BY seq"  # noqa: S608  # of the texts above
-        return map(as_sent, self.rows(query, values))
+        query = "SELECT * FROM events WHERE kind = coalesce(?, kind) ORDER BY seq"
+        return [_as_sent(row) for row in self.rows(query, (kind,))]
 
     def close(self) -> None:
         """Closes the database."""
@@ -145,15 +143,7 @@ class Storage:
             self._connection.close()
 
 
-def as_sent(row: Row) -> Data:
-    """The event of a row as its sender had it, with its agent; what it hasn't is left out."""
-    place = {name: row[name] for name in _PLACE if row[name] is not None}
-    return {**place, "data": json.loads(cast("str", row["data"]))}
-
-
-def _add(cursor: sqlite3.Cursor, event: Event, now: float) -> None:
-    place = [getattr(event, name) for name in _PLACE]
-    cursor.execute(_INSERT, (*place, now, event.json))
-    if not cursor.rowcount:
-        return
-    record(cursor, cast("int", cursor.lastrowid), event)
+def _as_sent(row: Row) -> Data:
+    """The event of a row as its sender had it, with its agent, without the fields that are NULL."""
+    values = {name: row[name] for name in _COLUMNS if row[name] is not None}
+    return {**values, "data": json.loads(cast("str", row["data"]))}

@@ -1,30 +1,29 @@
-"""What the fake provider answers: one reply, and the ways in which it can go wrong."""
+"""A reply of the fake provider, and its texts and token counts: made up, the same every time."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-# Texts and token counts of the fake provider: made up, and the same every time.
+Body = Mapping[str, Any]
 
 TEXT = "All quiet at 3 am: two mails answered, one invoice filed, nothing that needs you."
-THOUGHT = "The user wants a summary; nothing urgent is in the list."
-DATED = {
+JSON = "application/json"
+EVENTS = "text/event-stream"
+_DATED = {
     "gpt-4o": "gpt-4o-2024-08-06",
     "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
     "gpt-4.1": "gpt-4.1-2025-04-14",
     "claude-sonnet-4-5": "claude-sonnet-4-5-20250929",
     "claude-haiku-4-5": "claude-haiku-4-5-20251001",
 }
-"""What models are called in answers."""
 
 
 def dated(model: object) -> str:
     """The name under which a model answers."""
-    return DATED.get(str(model), str(model))
+    return _DATED.get(str(model), str(model))
 
 
 def tokens(content: Any) -> int:
@@ -38,13 +37,15 @@ def pieces(text: str) -> list[str]:
     return [first, *(f" {word}" for word in rest)]
 
 
-JSON = "application/json"
-EVENTS = "text/event-stream"
+def answer_text(body: Body) -> str:
+    """The text of every answer: JSON where the request has a format for it."""
+    names = ("response_format", "text", "output_format", "output_config")
+    return '{"mails": 2}' if '"json_' in json.dumps([body.get(name) for name in names]) else TEXT
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a call costs its caller, in tokens as OpenAI counts them: cached input is input too."""
+    """The price of a call, in tokens as OpenAI counts them: cached input is input too."""
 
     provider: str
     model: str
@@ -60,20 +61,17 @@ class Reply:
 
     Attributes:
         body: A JSON object, or bytes as they are; the plain form of a stream, where it is one.
-        events: The events of a stream, encoded; None for a plain answer.
-        charge: What is billed once the answer was sent whole.
-        cut_after: After so many events the connection is closed, without the end of the stream.
-        gate: Before each event, a permit is waited for (10 seconds at most).
+        events: The events of a stream, encoded; None for a plain answer. An exception that comes
+            out of them closes the connection, without the end of the stream.
+        charge: Billed once the answer was sent whole.
     """
 
-    body: Mapping[str, Any] | bytes = b""
+    body: Body | bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     content_type: str = JSON
-    events: tuple[bytes, ...] | None = None
+    events: Iterable[bytes] | None = None
     charge: Charge | None = None
-    cut_after: int | None = None
-    gate: threading.Semaphore | None = None
 
     def encoded(self) -> bytes:
         """The whole body."""
@@ -81,10 +79,10 @@ class Reply:
 
 
 Change = Callable[[Reply], Reply]
-"""What a script does to the answer that would have been given."""
+"""A script: from the usual reply to the one that is sent."""
 
 
-def sse(*events: Mapping[str, Any], named: bool = False, done: bool = False) -> tuple[bytes, ...]:
+def sse(*events: Body, named: bool = False, done: bool = False) -> tuple[bytes, ...]:
     """Server-sent events; `named` as Anthropic and the Responses API do, `done` as chat does."""
     encoded = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
     if named:
@@ -99,45 +97,3 @@ def fails(status: int, kind: str = "server_error", *, retry_after: int | None = 
     error = {"type": kind, "code": kind, "message": f"This is a fake {kind}.", "param": None}
     body = {"type": "error", "error": error}
     return lambda _reply: Reply(body, status=status, headers=headers)
-
-
-def is_no_json(_reply: Reply) -> Reply:
-    """A web page with status 200, as from a captive portal."""
-    return Reply(b"<html>Please log in.</html>", content_type="text/html")
-
-
-def without_usage(reply: Reply) -> Reply:
-    """A plain answer that says nothing of tokens."""
-    body = {n: value for n, value in json.loads(reply.encoded()).items() if n != "usage"}
-    return replace(reply, body=body, charge=None)
-
-
-def cut(after: int) -> Change:
-    """The connection is lost after so many events of a stream."""
-    return lambda reply: replace(reply, cut_after=after, charge=None)
-
-
-def ended(after: int) -> Change:
-    """The stream ends in good order after so many events, but before the answer is over."""
-    return lambda reply: replace(reply, events=(reply.events or ())[:after], charge=None)
-
-
-def broken(after: int, kind: str = "overloaded_error") -> Change:
-    """After so many events comes one that reports an error."""
-    error = {"type": "error", "error": {"type": kind, "code": kind, "message": "Overloaded."}}
-
-    def change(reply: Reply) -> Reply:
-        events = (reply.events or ())[:after] + sse(error, named=True)
-        return replace(reply, events=events, charge=None)
-
-    return change
-
-
-def held_by(gate: threading.Semaphore) -> Change:
-    """Each event waits for a permit, so that a test can see who asks for it when."""
-    return lambda reply: replace(reply, gate=gate)
-
-
-def answers(body: Mapping[str, Any]) -> Change:
-    """This JSON, whatever was asked."""
-    return lambda _reply: Reply(body)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import socket
 import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 
-from agentpulse.demo.provider import _anthropic as anthropic
-from agentpulse.demo.provider import _openai as openai
-from agentpulse.demo.provider._reply import Change, Charge, Reply, fails
+from agentpulse.demo.provider import _anthropic, _openai
+from agentpulse.demo.provider._reply import Body, Change, Charge, Reply, fails
 
-_BEDROCK = re.compile(r"^/model/(?P<model>.+)/invoke(?P<stream>-with-response-stream)?$")
-_VERTEX = re.compile(r"/publishers/anthropic/models/(?P<model>[^:]+):(?P<stream>stream)?[rR]aw")
-_RESPONSE = re.compile(r"/responses/resp_\w+$")
-_SECONDS_AT_A_GATE = 10.0
+_ENDPOINTS = {
+    "/chat/completions": _openai.chat,
+    "/responses": _openai.responses,
+    "/embeddings": _openai.embeddings,
+    "/v1/messages": _anthropic.messages,
+}
+"""By the end of the path, so that Azure's deployments are found as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,15 @@ class Request:
     path: str
     headers: Mapping[str, str] = field(repr=False)
     raw: bytes = field(repr=False)
-    body: Mapping[str, Any] | None
+    body: Body | None
 
 
 class FakeProvider:
-    """A provider that answers, bills, and goes wrong as it is told; a context manager.
+    """A provider that answers, bills, and fails by a script; a context manager.
 
     Attributes:
-        requests: What was asked, in order.
-        bill: What a truthful provider would charge for what it sent whole.
+        requests: All requests, in order.
+        bill: The charge of each answer that was sent whole.
     """
 
     def __init__(self) -> None:
@@ -56,16 +58,16 @@ class FakeProvider:
 
     @property
     def openai_url(self) -> str:
-        """What an OpenAI client takes as `base_url`."""
+        """The `base_url` of an OpenAI client."""
         return f"{self.url}/v1"
 
     @property
     def anthropic_url(self) -> str:
-        """What an Anthropic client takes as `base_url`."""
+        """The `base_url` of an Anthropic client."""
         return self.url
 
     def script(self, *changes: Change) -> None:
-        """The next answers, one for each change, are not what they would have been."""
+        """Changes the next answers, one each."""
         self._script.extend(changes)
 
     def __enter__(self) -> Self:
@@ -78,23 +80,16 @@ class FakeProvider:
     def answer(self, request: Request) -> Reply:
         """The reply to a request, by the script if there is one."""
         self.requests.append(request)
-        reply = _reply(request, next(self._numbers))
+        reply = self.reply(request, next(self._numbers))
         return self._script.popleft()(reply) if self._script else reply
 
-
-def _reply(request: Request, number: int) -> Reply:
-    path, body = request.path.partition("?")[0], request.body or {}
-    if (found := _BEDROCK.search(path)) is not None:
-        return anthropic.bedrock(body, number, found["model"], stream=bool(found["stream"]))
-    if (found := _VERTEX.search(path)) is not None:
-        return anthropic.messages({**body, "model": found["model"]}, number)
-    if request.method == "GET" and _RESPONSE.search(path):
-        return openai.fetch(body, number)
-    answer = anthropic.ROUTES.get((request.method, path))
-    if answer is None:
-        routes = openai.ROUTES.items()
-        answer = next((a for (m, p), a in routes if m == request.method and path.endswith(p)), None)
-    return answer(body, number) if answer else fails(404, "not_found_error")(Reply())
+    def reply(self, request: Request, number: int) -> Reply:
+        """The usual reply to the request of this number; 404 for an endpoint that isn't there."""
+        path = request.path.partition("?")[0]
+        endpoint = next((each for end, each in _ENDPOINTS.items() if path.endswith(end)), None)
+        if endpoint is None or request.method != "POST":
+            return fails(404, "not_found_error")(Reply())
+        return endpoint(request.body or {}, number)
 
 
 class _Server(ThreadingHTTPServer):
@@ -116,10 +111,8 @@ class _Server(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         for connection in tuple(self._connections):
-            try:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._connections.add(request)
@@ -138,22 +131,18 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, raw, _json_object(raw))
         provider = cast("_Server", self.server).provider
         reply = provider.answer(request)
-        if self._send(reply) and reply.charge is not None:
+        self._send(reply)
+        if reply.charge is not None:
             provider.bill.append(reply.charge)
 
-    def _send(self, reply: Reply) -> bool:
-        """Whether the answer was sent whole."""
+    do_POST = do_GET  # noqa: N815  # its name there
+
+    def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
         for name, value in reply.headers.items():
@@ -163,18 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-            return True
+            return
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for sent, event in enumerate(reply.events):
-            if sent == reply.cut_after:
-                self.close_connection = True
-                return False
-            if reply.gate is not None:
-                reply.gate.acquire(timeout=_SECONDS_AT_A_GATE)
+        for event in reply.events:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
         self.wfile.write(b"0\r\n\r\n")
-        return True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name there
         """Nothing is logged."""
