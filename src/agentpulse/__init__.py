@@ -1,10 +1,12 @@
 """AgentPulse: every LLM call of an agent with its model, tokens, cost, latency and errors.
 
 `agentpulse.init()` switches it on. Importing this package loads neither OpenTelemetry nor any
-client library; what needs them is loaded when it is used.
+client library; modules that need them are loaded on use.
 """
 
 from __future__ import annotations
+
+__version__ = "2.0.0"  # before the imports, for modules of ours that read it
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -26,8 +28,6 @@ from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats, calculate_cost
-
-    __version__: str
 
 __all__ = [
     "AgentPulse",
@@ -64,7 +64,6 @@ __all__ = [
 _LOADED_ON_USE = {
     "Stats": ("agentpulse_exporter", "Stats"),
     "calculate_cost": ("agentpulse_exporter", "calculate_cost"),
-    "__version__": ("agentpulse.version", "VERSION"),
 }
 
 

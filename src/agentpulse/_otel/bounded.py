@@ -25,7 +25,7 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse._logs import logger
+from agentpulse._otel.environment import logger
 
 _QUEUE_SIZE, _BATCH_SIZE, _DELAY_MILLIS = 2048, 512, 5000
 """OpenTelemetry's defaults."""

@@ -1,37 +1,45 @@
-"""Whether AgentPulse runs at all, and if not, why not."""
+"""Whether AgentPulse runs in this environment, and the log of the reasons."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
 from agentpulse.settings import Settings
 from agentpulse.settings.kinds import is_loopback
 
-# The file that configures OpenTelemetry in place of its other variables.
-
+logger = logging.getLogger("agentpulse")
+"""The parent of all our loggers."""
 DECLARED = "OTEL_CONFIG_FILE"
-"""Names that file."""
+"""Names the file that configures OpenTelemetry in place of its other variables."""
 _READERS = ("opentelemetry.configuration", "opentelemetry.sdk._configuration.file")
-"""Where OpenTelemetry has what reads it; from 1.44 on, and in 1.43."""
+"""The modules of OpenTelemetry that read it: from 1.44 on, and in 1.43."""
+_warned: set[str] = set()
 
 
-def is_declared_off(environ: Mapping[str, str]) -> bool:
-    """Whether there is such a file, and it says `disabled: true`.
+def warn_once(text: str) -> None:
+    """Logs a warning, unless this process has logged the same one before."""
+    if text not in _warned:
+        _warned.add(text)
+        logger.warning("%s", text)
 
-    What is wrong with the file, OpenTelemetry says where it configures itself by it.
-    """
-    file = environ.get(DECLARED)
-    for reader in _READERS if file else ():
-        try:
-            return import_module(reader).load_config_file(file).disabled is True
-        except ImportError:
-            continue
-        except Exception:  # noqa: BLE001  # whatever it is, the user's program runs on
-            return False
-    return False
+
+def log_to_stderr() -> Callable[[], None]:
+    """Writes every record of our loggers to stderr, until the returned function is called."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+    def stop() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    return stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +47,20 @@ class Obstacle:
     """Why nothing is patched and nothing is sent."""
 
     text: str
-    deliberate: bool
-    """Whether somebody asked for it; if not, the reason also says what to do."""
+    deliberate: bool = True
+    """Whether somebody asked for it; if not, the text includes the correction."""
 
 
 def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obstacle | None:
-    """What keeps AgentPulse from running with these settings; None where nothing does."""
+    """The reason why AgentPulse can't run with these settings; None where it can."""
     if not settings.enabled:
-        return Obstacle("AgentPulse is switched off (enabled is false).", deliberate=True)
+        return Obstacle("AgentPulse is switched off (enabled is false).")
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return Obstacle("AgentPulse is off, because OTEL_SDK_DISABLED is true.", deliberate=True)
-    if is_declared_off(environ):
-        reason = f"AgentPulse is off, because the file that {DECLARED} names says disabled: true."
-        return Obstacle(reason, deliberate=True)
+        return Obstacle("AgentPulse is off, because OTEL_SDK_DISABLED is true.")
+    if _is_declared_off(environ.get(DECLARED)):
+        return Obstacle(
+            f"AgentPulse is off, because the file that {DECLARED} names says disabled: true."
+        )
     if settings.problems:
         reason = "AgentPulse is off until this is corrected: " + " ".join(settings.problems)
         return Obstacle(reason, deliberate=False)
@@ -63,3 +72,15 @@ def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obs
         )
         return Obstacle(reason, deliberate=False)
     return None
+
+
+def _is_declared_off(file: str | None) -> bool:
+    """Whether the file says `disabled: true`. Its mistakes are reported by OpenTelemetry."""
+    for reader in _READERS if file else ():
+        try:
+            return import_module(reader).load_config_file(file).disabled is True
+        except ImportError:
+            continue
+        except Exception:  # noqa: BLE001  # whatever it is, the user's program runs on
+            return False
+    return False

@@ -24,8 +24,8 @@ from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from agentpulse._logs import warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.environment import warn_once
 from agentpulse._otel.otlp import lasting
 from agentpulse.settings import Settings
 

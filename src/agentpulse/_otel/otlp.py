@@ -12,8 +12,8 @@ from agentpulse_exporter._ledger.ownership import origins
 from agentpulse_exporter._wire.redaction import PrivateExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from agentpulse._logs import warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.environment import warn_once
 
 if TYPE_CHECKING:
     from agentpulse.settings import Settings

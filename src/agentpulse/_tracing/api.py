@@ -1,22 +1,23 @@
-"""`session`, `cron`, `agent`, `task`, `trace` and `tool`, as programs use them."""
+"""`session`, `cron`, `agent`, `task`, `trace` and `tool`."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar, Unpack, cast, overload
 
-from agentpulse._tracing.decorators import Recording, decorated
+from agentpulse._tracing.decorators import decorated
 from agentpulse._tracing.description import (
     Description,
     Kind,
     Options,
     SessionOptions,
+    checked_schedule,
     name_of,
     seconds,
+    timezone_name,
 )
-from agentpulse._tracing.handles import Block, Cron, Session
-from agentpulse._tracing.schedule import checked_schedule, timezone_name
+from agentpulse._tracing.handles import Block, Cron, Recording, Session
 
 F = TypeVar("F")
 
@@ -61,22 +62,11 @@ class Recorded:
             message = f"The name of agentpulse.{self._kind} is {name!r}; expected a text."
             raise TypeError(message)
         if target is None or isinstance(target, str):
-            return Unnamed(Description(self._kind, name or target or "", **options), Block)
-        return decorated(target, Description(self._kind, name or _name(target), **options))
+            return Recording(Description(self._kind, name or target or "", **options), Block)
+        return decorated(target, Description(self._kind, name or name_of(target), **options))
 
     def __repr__(self) -> str:
         return f"<agentpulse.{self._kind}>"
-
-
-class Unnamed(Recording[Block]):
-    """A recording whose name, where none was given, is that of what it decorates."""
-
-    __slots__ = ()
-
-    def __call__(self, function: F, /) -> F:
-        """Decorates the function or class."""
-        given = self.description
-        return decorated(function, given if given.name else given.named(_name(function)))
 
 
 def session(
@@ -86,16 +76,16 @@ def session(
     user: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Recording[Session]:
-    """A session: all that happens inside belongs together, and its cost is summed up.
+    """A session: the spans inside belong together, and their cost is summed up.
 
     `with session("daily-email") as s:`, `async with`, or a decorator, which makes each call a
     session.
 
     Args:
-        name: What sessions of this sort are called.
+        name: The name of sessions of this sort.
         id: The key of this session, where several processes share one; by default a new one each
             time, `name:` and twelve hexadecimal digits.
-        user: For whom it runs; every span in it carries it as `user.id`.
+        user: The user for whom it runs; every span in it carries it as `user.id`.
         metadata: Values that every span in it carries; of more than 64, the first ones.
 
     Raises:
@@ -118,7 +108,7 @@ def cron(
     user: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Recording[Cron]:
-    """A run of a cron job, which is a session too: its outcome, duration and cost are told.
+    """A run of a cron job, which is a session too: its outcome, duration and cost are reported.
 
     `with cron("nightly-cleanup", schedule="0 3 * * *") as c:`, `async with`, or a decorator, which
     makes each call a run. An exception, Ctrl-C, an exit or a cancelled task makes the run fail,
@@ -127,22 +117,21 @@ def cron(
     Args:
         name: The job.
         schedule: When it is to run, as a cron expression of five fields, so that a receiver can
-            tell which runs are late or missing.
-        timezone: Whose clock the schedule goes by, as an IANA name or a `tzinfo`; by default this
+            report which runs are late or missing.
+        timezone: The schedule's time zone, as an IANA name or a `tzinfo`; by default this
             machine's.
         max_runtime: How long a run may take, in seconds or as a timedelta.
-        user: For whom it runs.
+        user: The user for whom it runs.
         metadata: Values that every span in it carries; of more than 64, the first ones.
 
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    checked = checked_schedule(schedule)
     options = SessionOptions(
         user=None if user is None else str(user),
         metadata=_mapping("cron", "metadata", metadata),
-        schedule=checked,
-        timezone=timezone_name(timezone) if checked is not None else None,
+        schedule=checked_schedule(schedule),
+        timezone=None if schedule is None else timezone_name(timezone),
         max_runtime=seconds(max_runtime),
     )
     return Recording(Description("cron", _named("cron", name), session=options), Cron)
@@ -156,7 +145,7 @@ def _named(kind: Kind, name: object) -> str:
 
 
 def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A copy of what was given, its names texts."""
+    """A copy of the mapping, its names texts."""
     if given is None:
         return None
     if not isinstance(cast("object", given), Mapping):
@@ -166,10 +155,6 @@ def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[s
         )
         raise TypeError(message)
     return {str(name): value for name, value in given.items()}
-
-
-def _name(target: Any) -> str:
-    return name_of(cast("Callable[..., Any]", getattr(target, "__func__", target)))
 
 
 agent = Recorded("agent")

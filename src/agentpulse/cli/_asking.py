@@ -26,10 +26,10 @@ from agentpulse_exporter.settings import ConfigurationError, Endpoint
 from agentpulse_exporter.settings import Settings as ExporterSettings
 from agentpulse_exporter.settings import resolve as resolve_exporter
 
+from agentpulse import __version__
 from agentpulse.settings import Settings
-from agentpulse.version import VERSION
 
-OURS = {"User-Agent": f"agentpulse-python/{VERSION}"}
+OURS = {"User-Agent": f"agentpulse-python/{__version__}"}
 """What every request of a command says: who we are."""
 SECONDS = 10.0
 """Seconds that each step of a request may take."""
@@ -187,7 +187,7 @@ def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
         What the server answered last, and whether that was to the compressed one.
     """
     exporter = exporter_settings(settings)
-    plain = Batch((event,)).body(exporter.agent_name, VERSION)
+    plain = Batch((event,)).body(exporter.agent_name, __version__)
     ours = {**OURS, "Content-Type": "application/json"}
     outcome = _posted(exporter, gzipped(plain), {**ours, "Content-Encoding": "gzip"})
     if not _may_be_due_to_compression(outcome):

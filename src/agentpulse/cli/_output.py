@@ -1,9 +1,15 @@
-"""Output of the commands: text that any terminal or pipe can take, messages and failures."""
+"""Output for people: figures, text that any terminal or pipe can take, messages and failures."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+UNKNOWN = "\u2013"
+"""A figure that is None."""
+_LEAST = 0.000001
+"""US dollars: less would be shown as nothing."""
+_SECOND, _MINUTE, _HOUR = 1000, 60_000, 3_600_000
 
 
 def fail(message: str) -> int:
@@ -36,3 +42,35 @@ def discard_output() -> None:
 def command_of(words: list[str]) -> list[str]:
     """The user's command among the arguments of ours, which `--` may set apart."""
     return words[1:] if words[:1] == ["--"] else words
+
+
+def dollars(value: float | None) -> str:
+    """A cost in as many digits as are of use: `$12.50`, `$0.0315`, `$0.000042`."""
+    if value is None:
+        return UNKNOWN
+    if value >= 1 or not value:
+        return f"${value:,.2f}"
+    return f"${value:.4f}" if value >= 0.01 else precise_dollars(value)
+
+
+def precise_dollars(value: float) -> str:
+    """A cost to the millionth of a dollar: `$12.500000`, `$0.000042`; less is `<$0.000001`."""
+    return f"<${_LEAST:.6f}" if 0 < value < _LEAST else f"${value:,.6f}"
+
+
+def whole(value: int | None) -> str:
+    """A count: `1,234`."""
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def duration(milliseconds: float | None) -> str:
+    """A time: `830 ms`, `2.4 s`, `12 min`, `3 h 20 min`."""
+    if milliseconds is None:
+        return UNKNOWN
+    rounded = round(milliseconds)
+    if rounded < _SECOND:
+        return f"{rounded} ms"
+    if rounded < _MINUTE:
+        return f"{milliseconds / 1000:,.1f} s"
+    minutes, hours = rounded // _MINUTE, rounded // _HOUR
+    return f"{minutes} min" if rounded < _HOUR else f"{hours:,} h {minutes % 60} min"

@@ -27,16 +27,15 @@ from opentelemetry.sdk.environment_variables import (
 )
 from opentelemetry.sdk.trace import SpanLimits
 
-from agentpulse._logs import log_to_stderr
-from agentpulse._otel.environment import DECLARED, obstacle
+from agentpulse import __version__
+from agentpulse._otel.environment import DECLARED, log_to_stderr, obstacle
 from agentpulse._otel.exporters import is_disabled, listed
-from agentpulse._otel.joining import Joined, describe
 from agentpulse._otel.pipeline import installed_version
+from agentpulse._otel.provider import Joined, describe
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
 from agentpulse.cli._output import encodable
 from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve
-from agentpulse.version import VERSION
 
 _CHECK = "/v1/stats"
 """It takes the key, as sending does, and stores nothing."""
@@ -222,7 +221,7 @@ def _limit() -> str | None:
 
 def _lines(report: _Report) -> Iterator[str]:
     settings, width = report.settings, max(map(len, ROWS))
-    yield f"AgentPulse {VERSION}\n"
+    yield f"AgentPulse {__version__}\n"
     for name in ROWS:
         yield f"  {name:{width}}  {settings.shown(name)}  ({settings.sources[name]})"
     yield ""
@@ -238,7 +237,7 @@ def _lines(report: _Report) -> Iterator[str]:
 def _as_json(report: _Report) -> str:
     settings = report.settings
     content = {
-        "version": VERSION,
+        "version": __version__,
         "ok": report.ok,
         "settings": {
             name: {"value": settings.shown(name), "source": settings.sources[name]} for name in ROWS

@@ -23,9 +23,15 @@ from urllib.parse import urlencode
 from agentpulse_exporter._delivery.http import Answer, NoAnswerError
 from agentpulse_exporter.settings import ConfigurationError
 
-from agentpulse._formats import precise_dollars
 from agentpulse.cli._asking import RefusedError, ask, exporter_settings, in_words, is_page, quoted
-from agentpulse.cli._output import discard_output, encodable, fail, notify, printable
+from agentpulse.cli._output import (
+    discard_output,
+    encodable,
+    fail,
+    notify,
+    precise_dollars,
+    printable,
+)
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 

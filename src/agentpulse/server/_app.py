@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from agentpulse import __version__
 from agentpulse.server._pages import calls_page, closed_page
 from agentpulse.server._protocol import LOCAL, Event, Plan, read_batch, read_heartbeat
 from agentpulse.server._reports import PERIODS, sessions, stats, transcript
 from agentpulse.server._requests import OPENING, Access, Guard, Refusal, answer, explain, read_json
 from agentpulse.server._runs import crons
 from agentpulse.server._storage import MAX_EVENTS, Cursor, Storage
-from agentpulse.version import VERSION
 
 SERVICE = "agentpulse-local"
 """How the server names itself in `/v1/health`."""
@@ -95,7 +95,7 @@ class Api:
         self.storage.add(events)
 
     async def _health(self, _request: Request) -> Response:
-        return answer({"status": "ok", "service": SERVICE, "version": VERSION})
+        return answer({"status": "ok", "service": SERVICE, "version": __version__})
 
     def _events(self, request: Request) -> Response:
         asked = request.query_params
