@@ -6,6 +6,7 @@ import base64
 import inspect
 import json
 from typing import Any
+from urllib.parse import quote
 
 import agentpulse_exporter._wire.media
 import agentpulse_instrumentation._media
@@ -17,7 +18,14 @@ BODY = base64.b64encode(BYTES).decode()
 URL = f"data:image/png;base64,{BODY}"
 LONG = base64.b64encode(BYTES * 9).decode()
 WRAPPED = base64.encodebytes(BYTES * 9).decode()
+EVERY = bytes(range(256)) * 4
+SIGNS = base64.b64encode(EVERY).decode()
+"""With slashes and pluses."""
 MARK, PNG = "<96 bytes>", "<image/png, 96 bytes>"
+
+
+def lines(width: int) -> list[str]:
+    return [SIGNS[at : at + width] for at in range(0, len(SIGNS), width)]
 
 
 def image(**fields: Any) -> dict[str, Any]:
@@ -119,6 +127,24 @@ FORMS: dict[str, tuple[Any, Any]] = {
     ),
     "any long base64": (f"It is {LONG}", "It is <864 bytes>"),
     "of an e-mail": (f"Attached:\n{WRAPPED}", "Attached:\n<864 bytes>\n"),
+    **{
+        f"in lines of {width} characters after {before!r}": (
+            f"Attached:\n{before}" + f"\n{before}".join(lines(width)) + "\nEnd.",
+            f"Attached:\n{before}<1024 bytes>\nEnd.",
+        )
+        for width in (57, 64, 76, 77, 80, 100, 128, 200)
+        for before in ("", "    ", "> ")
+    },
+    "in lines with both ends": ("\r\n".join(lines(57)), "<1024 bytes>"),
+    "in lines in JSON": (json.dumps({"note": "\n".join(lines(57))})[1:], '"note": "<1024 bytes>"}'),
+    "slashes escaped under any name": (
+        json.dumps({"note": SIGNS}).replace("/", "\\/"),
+        '{"note": "<1024 bytes>"}',
+    ),
+    "in an address": (f"q?a={quote(SIGNS, safe='')}&b=1", "q?a=<1024 bytes>&b=1"),
+    "in a list of lines": ({"lines": lines(76)}, {"lines": ["<1024 bytes>"]}),
+    "in a list of pieces": ({"chunks": lines(200)}, {"chunks": ["<1024 bytes>"]}),
+    "as Python writes it": (f"Picture(data={EVERY!r}, n=1)", "Picture(data=<1024 bytes>, n=1)"),
     "in JSON": (json.dumps(image(data=BODY, mimeType="image/png")), None),
     "in JSON inside JSON": (
         json.dumps({"said": json.dumps([image(data=BODY, mimeType="image/png")])}),
@@ -137,6 +163,7 @@ def test_a_body_is_its_type_and_size(form: str) -> None:
     assert BODY not in text
     assert LONG[:64] not in text
     assert WRAPPED[:64] not in text
+    assert SIGNS[:32] not in text
     assert "bytes" in text or '"size": 96' in text
     assert without_bodies(told) == told
 
@@ -149,6 +176,15 @@ ALIKE: list[Any] = [
     "x" * 5_000,
     "-" * 5_000,
     "words of no great length " * 400,
+    "the lib's b'short' and b\"text\" " * 100,
+    "line of text\n    > quoted line\n" * 100,
+    "%2F%2f%3D and \\/ " * 100,
+    ["Ab3" * 16, "words that are as long as the others, but for blanks"] * 9,
+    [*[SIGNS[:48]] * 30, {"a": "dict"}],
+    [*[SIGNS[:48]] * 30, 7],
+    ["sha256:" + "0123456789abcdef" * 4] * 9,
+    "C:\\new\\names\\no\\" * 100,
+    "src/aVeryLongModuleName/another_part/part.py\n" * 100,
     "https://host.example/" + "a-long-path/" * 9 + "?q=1",
     {"format": "csv", "data": "a,b,c"},
     {"type": "file", "data": "text", "path": "a.txt"},
@@ -230,7 +266,14 @@ def test_the_end_of_a_text_that_goes_on_may_be_a_long_word() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["x" * 4_000_000, "data:;" * 60_000, "data:a/b;x=" * 40_000, "data:a/b," * 40_000, "aB" * 127],
+    [
+        *("x" * 4_000_000, "data:;" * 60_000, "data:a/b;x=" * 40_000, "data:a/b," * 40_000),
+        *("aB" * 127, "aB\\" * 400_000, "aB%2F" * 400_000, "\\n" * 400_000),
+        *("b'" * 400_000, "b'\\" * 400_000, "b'\\x00" * 200_000),
+        ("aB" * 30 + "\n") * 2 + "aB" * 400_000,
+        ("aB" * 24 + "\n ") * 40_000 + "_" * 99,
+        (("aB" * 24 + "\n") * 2 + " ") * 20_000,
+    ],
     ids=lambda text: text[:12],
 )
 def test_no_text_takes_longer_than_its_length_asks_for(text: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 
 import pytest
+from agentpulse_exporter import AgentPulseSpanExporter
 from fakes.pipe import Pipe, becomes_true
 from fakes.receiver import Receiver
 
@@ -33,6 +36,33 @@ def test_no_time_at_all_is_no_error(
     sending.call()
     assert not sending.processor.flush(timeout)
     assert not sending.processor.stop(timeout)
+
+
+class Unfriendly:
+    """A number that isn't one."""
+
+    def __float__(self) -> float:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("timeout", [None, "60", "soon", Decimal(60), Unfriendly(), [1]])
+def test_what_is_no_number_of_seconds_is_no_error(
+    timeout: Any, receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    sending = pipe()
+    sending.call()
+    assert sending.processor.flush(timeout)
+    sending.processor.force_flush(timeout)
+    sending.call()
+    assert sending.processor.stop(timeout)
+    assert len(receiver.of_kind("llm_call")) == 2
+
+
+@pytest.mark.parametrize("timeout", [None, "5", "soon", math.nan, math.inf, 10**400, -1])
+def test_the_bare_exporter_takes_any_time_too(timeout: Any, receiver: Receiver) -> None:
+    exporter = AgentPulseSpanExporter(endpoint=receiver.url, api_key="ap_k")
+    assert exporter.force_flush(timeout)
+    exporter.shutdown()
 
 
 def test_a_loss_before_the_flush_is_reported_once(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import processes
@@ -265,3 +267,14 @@ def test_an_exporter_that_cannot_be_had_takes_no_other_with_it(
     assert len(strict_receiver.of_kind("llm_call")) == 1
     is_told = "OTEL_EXPORTER_OTLP_PROTOCOL" not in variables
     assert {*collector.attributes()} == ({"web", "chat gpt-4o"} if is_told else set())
+
+
+@pytest.mark.parametrize("timeout", [None, "60", "soon", float("inf"), 10**400])
+def test_a_timeout_that_is_no_number_of_seconds_is_no_error(
+    timeout: Any, started: Init, provider: TracerProvider, collector: Collector
+) -> None:
+    started(otlp_endpoint=collector.url)
+    story(provider)
+    assert agentpulse.flush(timeout)
+    assert asyncio.run(agentpulse.aflush(timeout))
+    assert agentpulse.shutdown(timeout)

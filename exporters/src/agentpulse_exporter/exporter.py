@@ -153,7 +153,7 @@ class AgentPulseSpanExporter(SpanExporter):
         Returns:
             Whether nothing is left, and nothing was lost that no flush has reported so far.
         """
-        if not self._sending.take(bounded(timeout_millis) / 1000):
+        if not self._sending.take(bounded(timeout_millis, per_second=1000)):
             return False
         self._sending.give()
         reported = self._reported

@@ -122,7 +122,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """As `flush`, in milliseconds."""
-        return self.flush(bounded(timeout_millis) / 1000)
+        return self.flush(bounded(timeout_millis, per_second=1000))
 
     def shutdown(self) -> None:
         """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""

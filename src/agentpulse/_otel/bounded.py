@@ -104,7 +104,7 @@ class BoundedBatchProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Sends what has ended until now, and says whether all of it was accepted in that time."""
-        return self._queue.flush(bounded(timeout_millis) / 1000)
+        return self._queue.flush(bounded(timeout_millis, per_second=1000))
 
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
         """Has what has ended until now sent in the background, within so many seconds.

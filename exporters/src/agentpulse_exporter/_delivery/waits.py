@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 # The functions of the standard library that wait for the network, of one kind of thread.
 
@@ -71,12 +72,26 @@ def _default_context() -> ssl.SSLContext | None:
 _FIRST_LOOK = 0.0005
 _MOST_BETWEEN_LOOKS = 0.02
 _LONGEST = 86_400.0 * 365
+_DEFAULT = 30.0
 
 
-def bounded(seconds: float) -> float:
-    """A time-out that every wait takes: not negative, not endless, and a number."""
+def bounded(timeout: object, *, per_second: int = 1) -> float:
+    """A time-out, in seconds, that every wait takes: not negative, not endless, and a number.
+
+    None, and what is no number, is as long as OpenTelemetry waits by default.
+
+    Args:
+        timeout: In seconds, or in their fractions.
+        per_second: How many of these a second has: 1,000 for milliseconds.
+    """
+    if not isinstance(timeout, (int, float)):
+        try:
+            timeout = float(cast("Any", timeout))
+        except Exception:  # noqa: BLE001  # a stranger's object may raise anything
+            return _DEFAULT
     # Compared with itself, which an integer of any size can be, and no `nan` is equal to.
-    return min(max(seconds, 0.0), _LONGEST) if seconds == seconds else 0.0  # that is the test
+    is_number = timeout == timeout  # that is the test
+    return min(max(timeout, 0.0), _LONGEST * per_second) / per_second if is_number else 0.0
 
 
 def wait_until(
