@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -79,6 +79,24 @@ def test_a_heartbeat_tells_of_the_sessions_under_way(started: Init) -> None:
     assert (busy["active_sessions"], busy["queue"]) == (2, 4)
     assert idle["active_sessions"] == 0
     assert 0 <= busy["uptime_s"] <= idle["uptime_s"]
+
+
+def test_a_heartbeat_counts_sessions_by_decorator(started: Init) -> None:
+    events = started()
+
+    @agentpulse.session("a")
+    def work() -> Iterator[None]:
+        agentpulse.heartbeat()
+        yield
+
+    @agentpulse.cron("b")
+    def run() -> None:
+        list(work())
+
+    run()
+    agentpulse.heartbeat()
+    beats = [event["data"] for event in events() if event["kind"] == "heartbeat"]
+    assert [each["active_sessions"] for each in beats] == [2, 0]
 
 
 def test_heartbeats_are_sent_by_themselves(

@@ -20,7 +20,7 @@ from agentpulse_exporter._pricing.table import (
 )
 from agentpulse_exporter._pricing.tariff import UNITS, Price, Prices
 
-from agentpulse.cli._output import discard_output, fail
+from agentpulse._output import discard_output, fail
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
 _PER = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from agentpulse.cli._output import fail
+from agentpulse._output import fail
 from agentpulse.demo._run import run as run_demo
 from agentpulse.server import PortError
 

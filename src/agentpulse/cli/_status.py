@@ -32,8 +32,8 @@ from agentpulse._otel.environment import DECLARED, log_to_stderr, obstacle
 from agentpulse._otel.exporters import is_disabled, listed
 from agentpulse._otel.pipeline import installed_version
 from agentpulse._otel.provider import Joined, describe
+from agentpulse._output import encodable
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
-from agentpulse.cli._output import encodable
 from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve
 

@@ -23,8 +23,7 @@ from urllib.parse import urlencode
 from agentpulse_exporter._delivery.http import Answer, NoAnswerError
 from agentpulse_exporter.settings import ConfigurationError
 
-from agentpulse.cli._asking import RefusedError, ask, exporter_settings, in_words, is_page, quoted
-from agentpulse.cli._output import (
+from agentpulse._output import (
     discard_output,
     encodable,
     fail,
@@ -32,6 +31,7 @@ from agentpulse.cli._output import (
     precise_dollars,
     printable,
 )
+from agentpulse.cli._asking import RefusedError, ask, exporter_settings, in_words, is_page, quoted
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 

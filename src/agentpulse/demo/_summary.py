@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from agentpulse.cli._output import precise_dollars
+from agentpulse._output import precise_dollars
 from agentpulse.demo.provider import Charge, Request
 
 Event = Mapping[str, Any]

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentpulse.cli._output import UNKNOWN, dollars, duration, whole
+from agentpulse._output import UNKNOWN, dollars, duration, whole
 from agentpulse.server._protocol import Data, count, number, text
 from agentpulse.server._reports import PERIODS, call_totals, sessions
 from agentpulse.server._runs import crons, fates
