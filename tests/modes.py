@@ -101,6 +101,9 @@ RAW_STREAM = Mode("raw stream", raw_stream, araw_stream, streams=True)
 STREAMING_RESPONSE = Mode("streaming response", streaming_response, astreaming_response)
 STREAMED_LINES = Mode("streamed lines", streamed_lines, astreamed_lines, streams=True)
 
+ELSEWHERE = {"langchain": "frameworks/test_models.py", "litellm": "litellm/test_modes.py"}
+"""By library: the tests of what has no clients of this kind, in the ways that it has."""
+
 WHOLE = (PLAIN, RAW, STREAMING_RESPONSE)
 STREAMED = (STREAM, RAW_STREAM, STREAMED_LINES)
 EVERY = (*WHOLE, *STREAMED, HELPER)

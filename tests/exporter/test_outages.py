@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socketserver
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -193,3 +196,28 @@ def test_a_receiver_that_refuses_everything_costs_a_handful_of_requests(
     assert not sending.processor.flush(timeout=20)
     assert sending.processor.stats().dropped == {"rejected": 99}
     assert len(receiver.requests) <= 20
+
+
+def test_an_answer_that_ends_in_its_head_is_none(pipe: Callable[..., Pipe]) -> None:
+    heads = deque([b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Ty"])
+
+    class Cut(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            length = 0
+            while (line := self.rfile.readline().lower()) != b"\r\n":
+                if line.startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            self.rfile.read(length)
+            answer = heads.popleft() if heads else b"HTTP/1.1 503 Busy\r\n\r\n"
+            self.wfile.write(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Cut) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        sending = pipe(f"http://127.0.0.1:{server.server_address[1]}")
+        sending.call()
+        while heads:
+            assert not sending.processor.flush()
+        assert sending.processor.stats().accepted == 0
+        assert sending.processor.stats().queued == 1
+        sending.processor.stop(0)
+        server.shutdown()

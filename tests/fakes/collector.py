@@ -34,6 +34,8 @@ class Collector:
         self.spans: list[Any] = []
         self.resources: list[Any] = []
         self.records: list[dict[str, Any]] = []
+        self.connections: set[int] = set()
+        """The ports that requests came from."""
         self.bytes = 0
         """Of the requests, as they came."""
 
@@ -50,6 +52,7 @@ class Collector:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 collector.bytes += len(body)
+                collector.connections.add(self.client_address[1])
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 request, response = _BY_PATH[self.path.removeprefix(collector.prefix)]

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import anthropic
+import groq
 import openai
 import pytest
 from fakes.provider import FakeProvider
@@ -33,6 +34,11 @@ class Clients:
         self.anthropic = anthropic.Anthropic(**at_anthropic, http_client=sync(verify=False))
         self.aanthropic = anthropic.AsyncAnthropic(**at_anthropic, http_client=later(verify=False))
 
+        at_groq = {**given, "base_url": provider.url}
+        sync, later = groq.DefaultHttpxClient, groq.DefaultAsyncHttpxClient
+        self.groq = groq.Groq(**at_groq, http_client=sync(verify=False))
+        self.agroq = groq.AsyncGroq(**at_groq, http_client=later(verify=False))
+
     def run(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Runs it, and closes the async clients while their loop is there."""
 
@@ -42,6 +48,7 @@ class Clients:
             finally:
                 await self.aopenai.close()
                 await self.aanthropic.close()
+                await self.agroq.close()
 
         asyncio.run(and_close())
 
@@ -52,3 +59,4 @@ def clients(provider: FakeProvider) -> Iterator[Clients]:
     yield clients
     clients.openai.close()
     clients.anthropic.close()
+    clients.groq.close()

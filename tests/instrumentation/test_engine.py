@@ -11,9 +11,10 @@ from agentpulse_instrumentation import _shield as shield
 from agentpulse_instrumentation._engine.client import Family, Seam, awrapped, wrapped
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.events import Events
-from agentpulse_instrumentation._engine.instrumentor import Wanted
+from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import Operation, Routes, Table, integer, text
+from agentpulse_instrumentation._engine.stream import LONGEST_EVENT, EventDecoder
 
 
 @dataclass
@@ -95,8 +96,10 @@ class Client:
         return self._answer
 
 
-def wanted(tracer: Any, provider: Any) -> Wanted:
-    return Wanted(tracer, provider, ContentPolicy(), Metrics("tests", None), Events("tests", None))
+def recording(tracer: Any, provider: Any) -> Recording:
+    return Recording(
+        tracer, provider, ContentPolicy(), Metrics("tests", None), Events("tests", None)
+    )
 
 
 def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
@@ -104,7 +107,7 @@ def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
     tracer = spans.provider.get_tracer("toys")
     seam = Seam(
         family,
-        wanted(tracer, spans.provider),
+        recording(tracer, spans.provider),
     )
     request = wrapped(Client.request, seam)
     return lambda options=None, **more: request(client, object, options or Options(), **more)
@@ -238,9 +241,16 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
 
     family = Family(Routes([("post", "/toys", TOY)]), lambda _client, _host: "toy maker")
     tracer = spans.provider.get_tracer("toys")
-    seam = Seam(family, wanted(tracer, None))
+    seam = Seam(family, recording(tracer, None))
     client = Client({})
     coroutine = awrapped(request, seam)(client, object, ASKED)
     coroutine.close()
     assert spans() == []
     assert await awrapped(request, seam)(client, object, ASKED) == {}
+
+
+def test_an_event_too_long_to_be_held_costs_itself_alone():
+    decoder = EventDecoder()
+    too_long = b'data: {"x": "' + b"a" * LONGEST_EVENT + b'"}\n\n'
+    assert list(decoder.feed(too_long)) == []
+    assert list(decoder.feed(b'data: {"toys": 3}\n\n')) == [{"toys": 3}]

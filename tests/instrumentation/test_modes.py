@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anthropic
+import groq
 import modes
 import openai
 import pytest
+from agentpulse_instrumentation import INSTRUMENTORS
 from fakes.provider import answers, broken, cut, ended, fails, held_by, is_no_json
 from modes import Mode
 
@@ -170,6 +174,30 @@ BETA_MESSAGE = Case(
     MESSAGE.span,
     (*modes.WHOLE, *modes.STREAMED),
 )
+GROQ_CHAT = Case(
+    "groq",
+    "chat.completions",
+    {"model": "llama-3.3-70b-versatile", "messages": HELLO, "max_completion_tokens": 50},
+    {
+        "name": "chat llama-3.3-70b-versatile",
+        "attributes": {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "groq",
+            "gen_ai.request.max_tokens": 50,
+            "gen_ai.request.model": "llama-3.3-70b-versatile",
+            "gen_ai.response.finish_reasons": ["stop"],
+            "gen_ai.response.id": "chatcmpl-1",
+            "gen_ai.response.model": "llama-3.3-70b-versatile",
+            "gen_ai.usage.cache_read.input_tokens": 5,
+            "gen_ai.usage.input_tokens": 11,
+            "gen_ai.usage.output_tokens": 33,
+            "gen_ai.usage.reasoning.output_tokens": 0,
+            "openai.response.system_fingerprint": "fp_fake",
+            "server.address": "127.0.0.1",
+        },
+    },
+    (*modes.WHOLE, *modes.STREAMED),
+)
 CASES = {
     "chat": CHAT,
     "responses": RESPONSE,
@@ -177,6 +205,7 @@ CASES = {
     "embeddings": EMBEDDINGS,
     "messages": MESSAGE,
     "beta messages": BETA_MESSAGE,
+    "chat of groq": GROQ_CHAT,
 }
 EVERY = [
     pytest.param(case, mode, id=f"{name}, {mode.name}")
@@ -190,6 +219,12 @@ STREAMED = [
 
 def body_of(case: Case, mode: Mode) -> dict[str, Any]:
     return {**case.body, **(case.stream_body if mode.streams else {})}
+
+
+def test_every_instrumentor_goes_through_the_modes():
+    elsewhere = {name: Path(__file__).parents[1] / path for name, path in modes.ELSEWHERE.items()}
+    assert all(path.is_file() for path in elsewhere.values())
+    assert {case.library for case in CASES.values()} | set(elsewhere) == set(INSTRUMENTORS)
 
 
 def without_times(span: dict[str, Any]) -> dict[str, Any]:
@@ -274,7 +309,7 @@ def test_an_error_inside_a_stream_is_an_error(
     spans = instrumented()
     provider.script(broken(4))
     # Some clients raise here, some hand the event out.
-    with contextlib.suppress(openai.APIError, anthropic.APIError):
+    with contextlib.suppress(openai.APIError, anthropic.APIError, groq.APIError):
         modes.stream(case.resource(clients), body_of(case, modes.STREAM))
     (span,) = spans()
     assert span["status"] == "ERROR"
@@ -416,3 +451,27 @@ def test_an_image_of_whatever_model_is_a_span_without_one(clients: Any, instrume
     (span,) = spans()
     assert span["name"] == "generate_content"
     assert "gen_ai.request.model" not in span["attributes"]
+
+
+@pytest.mark.parametrize(
+    ("library", "path", "case"),
+    [("openai", "/chat/completions", CHAT), ("anthropic", "/v1/messages", MESSAGE)],
+)
+def test_fields_that_a_model_does_not_declare_count_in_streams_as_in_plain_answers(
+    library: str, path: str, case: Case, clients: Any, instrumented: Any
+) -> None:
+    spans, client = instrumented(), getattr(clients, library)
+    module = importlib.import_module(library)
+    # A client of another version, or of another host, declares other fields: this one has none.
+    bare = type("Bare", (module.BaseModel,), {})
+    client.post(path, cast_to=bare, body=case.body)
+    body = {**body_of(case, modes.STREAM), "stream": True}
+    list(client.post(path, cast_to=bare, body=body, stream=True, stream_cls=module.Stream[bare]))
+
+    plain, streamed = spans()
+    assert streamed["attributes"].pop("gen_ai.request.stream") is True
+    for span in (plain, streamed):
+        # Each answer has its own.
+        del span["attributes"]["gen_ai.response.id"]
+        span["attributes"].pop("gen_ai.response.time_to_first_chunk", None)
+    assert plain == streamed

@@ -212,7 +212,7 @@ def test_what_fails_while_one_is_taken_back_keeps_no_other_patched(
             raise KeyError
 
     breaking = Breaking(), Breaking()
-    wanted = OpenAIInstrumentor()._wanted
+    wanted = OpenAIInstrumentor().recording
     assert wanted is not None
     for each in breaking:
         wanted.unfinished.add(each)

@@ -9,6 +9,10 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from agentpulse_exporter._dialects import genai
+from agentpulse_exporter._pricing import match
+from agentpulse_exporter._pricing.table import price_table
+from agentpulse_instrumentation._engine import hosts
 from fakes.measured import Measured
 from fakes.provider import chat
 
@@ -148,3 +152,24 @@ def test_azure_bedrock_and_vertex_are_named_by_their_clients(
         ("aws.bedrock", 32),
         ("gcp.vertex_ai", 32),
     ]
+
+
+def test_every_name_of_a_provider_is_read_alike_wherever_a_call_is_recorded():
+    ours, theirs = hosts._NAMES, genai._PROVIDERS
+    assert ours == theirs
+    # A name of the conventions, and that of a host, is nobody's other name.
+    names = {*ours.values(), *(provider for provider, _ in hosts._PROVIDERS.values())}
+    assert {name: hosts.provider_named(name) for name in names} == {name: name for name in names}
+
+
+def test_two_names_of_one_provider_have_the_same_prices():
+    prices = price_table()
+    other = {
+        name: provider
+        for name, provider in hosts._NAMES.items()
+        if prices.provider_id(name) not in (None, prices.provider_id(provider))
+    }
+    assert other == {}
+    # The names by which prices are looked up are no third opinion.
+    for name in match._ALIASES:
+        assert prices.provider_id(hosts.provider_named(name)) == prices.provider_id(name)

@@ -46,7 +46,7 @@ class Exporter(SpanExporter):
 class Sending:
     def __init__(self, provider: TracerProvider, **options: Any) -> None:
         self.exporter = Exporter()
-        self.processor = BoundedBatchProcessor(self.exporter, "the collector", **options)
+        self.processor = BoundedBatchProcessor(lambda: self.exporter, "the collector", **options)
         provider.add_span_processor(self.processor)
         self._tracer = provider.get_tracer("tests")
 
@@ -284,7 +284,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from agentpulse._otel.bounded import BoundedBatchProcessor
 provider = TracerProvider()
 told = ConsoleSpanExporter(formatter=lambda span: f"{span.name}\\n")
-provider.add_span_processor(BoundedBatchProcessor(told, "the console"))
+provider.add_span_processor(BoundedBatchProcessor(lambda: told, "the console"))
 tracer = provider.get_tracer("tests")
 tracer.start_span("of the parent").end()
 pid = os.fork()
@@ -322,7 +322,7 @@ def no_more_threads(self):
 
 provider = TracerProvider()
 for name in ("the one", "the other"):
-    provider.add_span_processor(BoundedBatchProcessor(Hangs(), name, shutdown_timeout=0.1))
+    provider.add_span_processor(BoundedBatchProcessor(Hangs, name, shutdown_timeout=0.1))
 tracer = provider.get_tracer("tests")
 @atexit.register
 def at_the_very_end():

@@ -138,7 +138,7 @@ class Gated(SpanExporter):
 def gated(provider: TracerProvider) -> Iterator[Gated]:
     """An exporter as OTEL_TRACES_EXPORTER brings them, before AgentPulse starts."""
     exporter = Gated()
-    processor = BoundedBatchProcessor(exporter, "the collector")
+    processor = BoundedBatchProcessor(lambda: exporter, "the collector")
     lasting.add(processor)
     provider.add_span_processor(processor)
     yield exporter
@@ -249,6 +249,38 @@ def test_a_forked_child_counts_its_own(strict_receiver: Receiver, collector: Col
     )
     assert told == [{NAME: [2, 2, 0]}, {NAME: [2, 2, 0]}]
     assert len(collector.spans) == 6
+
+
+SENT_BEFORE_THE_FORK = """
+client = agentpulse.init()
+tell()
+assert agentpulse.flush()
+pid = os.fork()
+tell()
+assert agentpulse.flush()
+if pid:
+    os.waitpid(pid, 0)
+    show(client)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("exporters", ["agentpulse,otlp", "agentpulse"])
+def test_a_forked_child_has_connections_of_its_own(
+    exporters: str, strict_receiver: Receiver, collector: Collector
+) -> None:
+    own = {"AGENTPULSE_OTLP_ENDPOINT": collector.url} if exporters == "agentpulse" else {}
+    run_instrumented(
+        SENT_BEFORE_THE_FORK,
+        AGENTPULSE_ENDPOINT=strict_receiver.url,
+        AGENTPULSE_EXPORT_ALL_SPANS="true",
+        OTEL_TRACES_EXPORTER=exporters,
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        **own,
+    )
+    assert len(collector.spans) == 3
+    assert len(collector.connections) == 2
 
 
 ENDS = """

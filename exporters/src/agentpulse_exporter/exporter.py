@@ -22,9 +22,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agentpulse_exporter._delivery.http import Transport, proxy_for
+from agentpulse_exporter._delivery.process import at_exit
 from agentpulse_exporter._delivery.stats import Counters, Stats
-from agentpulse_exporter._delivery.upload import Delivery
-from agentpulse_exporter._delivery.waits import Turn
+from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
+from agentpulse_exporter._delivery.waits import Turn, bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import Claimant, origins
 from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
@@ -120,6 +121,7 @@ class AgentPulseSpanExporter(SpanExporter):
         self._reported = 0
         """Losses that a flush has reported."""
         _renewed_in_children(self)
+        at_exit(self._hurry)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends the spans that concern agents. Never raises.
@@ -151,7 +153,7 @@ class AgentPulseSpanExporter(SpanExporter):
         Returns:
             Whether nothing is left, and nothing was lost that no flush has reported so far.
         """
-        if not self._sending.take(timeout_millis / 1000):
+        if not self._sending.take(bounded(timeout_millis) / 1000):
             return False
         self._sending.give()
         reported = self._reported
@@ -164,7 +166,7 @@ class AgentPulseSpanExporter(SpanExporter):
         """Sends what is left, within 5 seconds, and closes the connection. Twice is fine."""
         if self._is_shut_down:
             return
-        self.finish_by(time.monotonic() + SHUTDOWN_TIMEOUT)
+        self._hurry()
         self.send(())
         self.close()
 
@@ -280,6 +282,18 @@ class AgentPulseSpanExporter(SpanExporter):
         self._reported = 0
         self._transport.forget()
         self.delivery.start_over()
+
+    def _hurry(self) -> None:
+        """The end has come, also for a request that another thread waits for.
+
+        At exit this comes before the provider shuts its processors down, of which those of others
+        wait for as long as an export takes.
+        """
+        self.finish_by(time.monotonic() + SHUTDOWN_TIMEOUT)
+        if self._sending.take(ATTEMPT_AT_EXIT):
+            self._sending.give()
+        else:
+            self.abort()
 
     def _send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool) -> None:
         try:

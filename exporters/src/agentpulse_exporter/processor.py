@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import BatchQueue
 from agentpulse_exporter._delivery.stats import Stats
+from agentpulse_exporter._delivery.waits import bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.tree import as_started, is_told_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
@@ -121,7 +122,7 @@ class AgentPulseSpanProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """As `flush`, in milliseconds."""
-        return self.flush(timeout_millis / 1000)
+        return self.flush(bounded(timeout_millis) / 1000)
 
     def shutdown(self) -> None:
         """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""

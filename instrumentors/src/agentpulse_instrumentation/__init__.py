@@ -1,11 +1,17 @@
 """OpenTelemetry instrumentation of LLM client libraries, by the GenAI semantic conventions.
 
 `instrument()` instruments every supported library that is installed; nothing is imported for it.
+An instrumentor of one's own is a `LibraryInstrumentor` whose patches call `begin`.
 """
 
 from __future__ import annotations
 
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
+from agentpulse_instrumentation._engine.invocation import Invocation, begin
+from agentpulse_instrumentation._engine.operation import Operation
+from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
+from agentpulse_instrumentation.groq import GroqInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
@@ -19,9 +25,16 @@ from agentpulse_instrumentation.registry import (
 __all__ = [
     "INSTRUMENTORS",
     "AnthropicInstrumentor",
+    "GroqInstrumentor",
+    "Invocation",
     "LangChainInstrumentor",
+    "LibraryInstrumentor",
     "LiteLLMInstrumentor",
     "OpenAIInstrumentor",
+    "Operation",
+    "Patches",
+    "Recording",
+    "begin",
     "instrument",
     "not_recorded",
     "uninstrument",

@@ -12,6 +12,7 @@ from opentelemetry.trace import TracerProvider
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, is_enabled
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
+from agentpulse_instrumentation.groq import GroqInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
 from agentpulse_instrumentation.litellm import LiteLLMInstrumentor
 from agentpulse_instrumentation.openai import OpenAIInstrumentor
@@ -22,6 +23,7 @@ INSTRUMENTORS: Mapping[str, type[LibraryInstrumentor]] = MappingProxyType(
     {
         "openai": OpenAIInstrumentor,
         "anthropic": AnthropicInstrumentor,
+        "groq": GroqInstrumentor,
         "langchain": LangChainInstrumentor,
         "litellm": LiteLLMInstrumentor,
     }

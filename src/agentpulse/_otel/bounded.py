@@ -14,6 +14,7 @@ from agentpulse_exporter import Stats
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import BatchQueue
 from agentpulse_exporter._delivery.stats import Counters
+from agentpulse_exporter._delivery.waits import bounded
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.environment_variables import (
@@ -34,7 +35,8 @@ class BoundedBatchProcessor(SpanProcessor):
     """Batches spans for an exporter. What has to wait for it waits as long as it says, at most.
 
     Args:
-        exporter: Where the spans go.
+        make_exporter: Makes what the spans go to; again in a forked child, where the connections of
+            the first one are the parent's.
         destination: What the log calls it.
         takes: Which spans go there; by default all that are sampled. Others count for nothing.
         counters: The counts, where the exporter leaves spans out and counts these by itself.
@@ -49,7 +51,7 @@ class BoundedBatchProcessor(SpanProcessor):
 
     def __init__(
         self,
-        exporter: SpanExporter,
+        make_exporter: Callable[[], SpanExporter],
         destination: str,
         *,
         takes: Callable[[ReadableSpan], bool] | None = None,
@@ -58,13 +60,13 @@ class BoundedBatchProcessor(SpanProcessor):
         shutdown_timeout: float = 5.0,
     ) -> None:
         self.destination = destination
-        self._exporter = exporter
         self._takes = takes
         self._shutdown_timeout = shutdown_timeout
         self._counters = counters or Counters(destination)
         size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
+        self._sender = _ExporterSender(make_exporter, self._counters)
         self._queue = BatchQueue(
-            _ExporterSender(exporter, self._counters),
+            self._sender,
             self._counters,
             flush_interval=_standard(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MILLIS) / 1000,
             max_queue_size=size,
@@ -97,7 +99,7 @@ class BoundedBatchProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Sends what has ended until now, and says whether all of it was accepted in that time."""
-        return self._queue.flush(timeout_millis / 1000)
+        return self._queue.flush(bounded(timeout_millis) / 1000)
 
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
         """Has what has ended until now sent in the background, within so many seconds.
@@ -130,7 +132,7 @@ class BoundedBatchProcessor(SpanProcessor):
 
     def _shut_exporter_down(self) -> None:
         try:
-            self._exporter.shutdown()
+            self._sender.exporter.shutdown()
         except Exception as error:  # noqa: BLE001  # somebody else's exporter may raise anything
             logger.debug("An exporter could not be shut down: %s", type(error).__name__)
 
@@ -140,12 +142,17 @@ class _ExporterSender:
 
     has_kept = has_put_off = gave_up = False
 
-    def __init__(self, exporter: SpanExporter, counters: Counters) -> None:
-        self._exporter = exporter
+    def __init__(self, make_exporter: Callable[[], SpanExporter], counters: Counters) -> None:
+        self._make_exporter = make_exporter
+        self.exporter = make_exporter()
+        self._process = os.getpid()
         self._counters = counters
 
     def belong_to_this_thread(self) -> None:
-        """An exporter waits as it does."""
+        """In a forked child, makes an exporter of its own."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self.exporter = self._make_exporter()
 
     def pause(self) -> float:
         """It has none: what waits for its receiver is the exporter itself."""
@@ -164,7 +171,7 @@ class _ExporterSender:
         result, error_type = SpanExportResult.FAILURE, ""
         try:
             with suppress_instrumentation():
-                result = self._exporter.export(spans)
+                result = self.exporter.export(spans)
         except BaseException as error:  # noqa: BLE001  # a worker that ends sends nothing more
             error_type = type(error).__name__
         passed_on = len(spans) - (counters.lost_by_exporter - lost)

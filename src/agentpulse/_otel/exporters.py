@@ -6,8 +6,9 @@ One that is missing, or can't be made, takes neither AgentPulse nor the others w
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import entry_points
 
 from agentpulse_exporter import CostEnrichingExporter
@@ -21,6 +22,7 @@ from opentelemetry.sdk._configuration import (  # made for distributions to buil
 )
 from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from agentpulse._logs import warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
@@ -68,10 +70,14 @@ def add_exporters(names: Iterable[str], provider: TracerProvider, settings: Sett
 def _processors(name: str, settings: Settings) -> Iterator[BoundedBatchProcessor]:
     for entry_point, make in _import_exporters(_entry_points(name), [], [])[0].items():
         yield BoundedBatchProcessor(
-            CostEnrichingExporter(make(), prices=settings.prices, enabled=settings.enabled),
+            partial(_enriching, make, settings),
             f"the exporter {entry_point!r}",
             shutdown_timeout=settings.shutdown_timeout,
         )
+
+
+def _enriching(make: Callable[[], SpanExporter], settings: Settings) -> SpanExporter:
+    return CostEnrichingExporter(make(), prices=settings.prices, enabled=settings.enabled)
 
 
 def _entry_points(name: str) -> list[str]:

@@ -10,6 +10,7 @@ from agentpulse_exporter._delivery.stats import Counters
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import origins
 from agentpulse_exporter._wire.redaction import PrivateExporter
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from agentpulse._logs import warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
@@ -51,15 +52,18 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
     address = endpoint if endpoint.endswith(_PATH) else endpoint + _PATH
     destination = settings.shown("otlp_endpoint").strip("'")
     counters = Counters(destination)
-    private = PrivateExporter(
-        OTLPSpanExporter(endpoint=address, timeout=_timeout()),
-        capture_messages=settings.capture_messages,
-        redact=settings.redact,
-        on_drop=counters.dropped,
-    )
-    priced = CostEnrichingExporter(private, prices=settings.prices, enabled=settings.enabled)
+
+    def make_exporter() -> SpanExporter:
+        private = PrivateExporter(
+            OTLPSpanExporter(endpoint=address, timeout=_timeout()),
+            capture_messages=settings.capture_messages,
+            redact=settings.redact,
+            on_drop=counters.dropped,
+        )
+        return CostEnrichingExporter(private, prices=settings.prices, enabled=settings.enabled)
+
     return BoundedBatchProcessor(
-        priced,
+        make_exporter,
         destination,
         takes=lambda span: (
             (settings.export_all_spans or concerns_agents(span)) and not origins.is_inherited(span)

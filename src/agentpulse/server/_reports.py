@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import cast
 
 from agentpulse.server._runs import LOST, fates, open_runs
 from agentpulse.server._storage import Row, Storage
@@ -114,14 +115,14 @@ Each has its own calls alone, so that those of a nested session count once.
 """
 
 
-_MAX_SESSIONS = 500
+_MOST = 500
 """Sessions in one answer: those with the latest events."""
 
 _RUNNING = "running"
 """The status of a session without an end, unless it is lost; else the end has the status."""
 
-_OF_SESSION = f"""label, type, job_name, parent AS parent_session, started_at, ended_at, duration_ms,
-    error_type, error, metadata, result,
+_OF_SESSION = f"""label, type, job_name, parent AS parent_session, started_at, ended_at,
+    duration_ms, error_type, error, metadata, result,
     CASE WHEN started_at IS NULL OR ended_at IS NOT NULL THEN status
         WHEN coalesce(is_lost, 1) THEN '{LOST}' ELSE '{_RUNNING}' END AS status
 """
@@ -156,9 +157,7 @@ _SESSIONS = f"""
 """
 
 
-def sessions(
-    storage: Storage, now: float, since: float = 0.0, most: int = _MAX_SESSIONS
-) -> list[Row]:
+def sessions(storage: Storage, now: float, since: float = 0.0, most: int = _MOST) -> list[Row]:
     """The sessions with an event since a time, the latest first.
 
     The sums are of the whole session and of those nested in it, and so are the models and the time
@@ -178,4 +177,4 @@ def transcript(storage: Storage, session: str) -> list[object] | None:
     """The messages of a session's latest conversation; None where there are none."""
     found, _ = storage.events(kind="transcript", session=session, limit=1)
     messages = found[0]["data"].get("messages") if found else None
-    return messages if isinstance(messages, list) else None
+    return cast("list[object]", messages) if isinstance(messages, list) else None

@@ -109,8 +109,8 @@ def _retry_after(text: str | None) -> float | None:
 #
 # Some receivers read no gzip: they refuse a body that they take for broken JSON, or hang up. Any
 # refusal may also have another reason (an outage, a quota, a wrong size), so that one answer says
-# nothing. Until a compressed batch was accepted, each one that is refused is sent again as it is,
-# and the difference between the two answers decides.
+# nothing. Unless the last compressed batch was accepted, one that is refused is sent again as it
+# is, and the difference between the two answers decides.
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -155,5 +155,5 @@ class Compression:
             _logger.debug("The receiver does not read gzip; sending plain JSON for a while")
 
     def doubt(self) -> None:
-        """A batch was refused for good: another receiver may have taken the place of the one."""
+        """A compressed batch was refused: the next one that is has to be compared."""
         self._is_proven = False

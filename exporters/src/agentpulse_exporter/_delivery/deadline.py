@@ -96,6 +96,8 @@ class DeadlineSocket:
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self.connection = connection
         self.deadline = deadline
+        self.has_ended = False
+        """Whether the other side was seen to say no more."""
 
     def sendall(self, data: ReadableBuffer) -> None:
         """Sends everything, or raises `OSError`."""
@@ -129,5 +131,6 @@ class _Answer(io.RawIOBase):
         connection = self._source.connection
         connection.settimeout(remaining(self._source.deadline))
         received = connection.recv_into(memoryview(buffer)[: self._left])
+        self._source.has_ended = not received
         self._left -= received
         return received

@@ -290,6 +290,10 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 def _answer(channel: DeadlineSocket, method: str) -> http.client.HTTPResponse:
     answer = http.client.HTTPResponse(channel, method=method)  # pyright: ignore[reportArgumentType]  # it asks for no more than makefile
     answer.begin()
+    if channel.has_ended:
+        # http.client takes the head as it is, and a status that was cut for the whole of it.
+        message = "the answer ended in its head"
+        raise ConnectionResetError(message)
     return answer
 
 

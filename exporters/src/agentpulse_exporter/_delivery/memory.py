@@ -6,13 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from sys import getsizeof
+from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter._delivery.stats import Tally
 
 MOST_TEXT = 32 * 2**20
-"""Bytes of text that wait, at most."""
+"""Bytes of text that wait, at most, and of whatever else a span may have many of."""
 MOST_BYTES = 64 * 2**20
 """Bytes of spans that wait, texts included; more where `max_queue_size` ordinary ones take more."""
 MOST_TEXT_AT_ONCE = 4 * 2**20
@@ -22,6 +23,13 @@ _BYTES_OF_A_SPAN = 4608
 _TEXT_OF_AN_ORDINARY_SPAN = 1024
 _BYTES_OF_A_TEXT_IN_A_LIST = 64
 _BYTES_OF_A_NUMBER = 32
+_BYTES_OF_AN_ATTRIBUTE = 128
+_BYTES_OF_AN_EVENT = 512
+_BYTES_OF_A_LINK = 768
+_ORDINARY_ATTRIBUTES = 24
+"""Attributes that are part of what an ordinary span takes."""
+_LONGEST_ORDINARY_NAME = 64
+_DEEPEST = 4
 
 
 class Waiting:
@@ -92,36 +100,54 @@ class Waiting:
 
 
 def text_of(span: ReadableSpan) -> int:
-    """About how many bytes the texts of a span take, wherever they are in it."""
-    size = _in_attributes(span.attributes)
-    for event in span.events:
-        size += _in_attributes(event.attributes)
-    for link in span.links:
-        size += _in_attributes(link.attributes)
-    if span.status.description is not None:
-        size += _of_text(span.status.description)
+    """About how many bytes a span takes beyond an ordinary one: its texts, and all it has many of.
+
+    Never raises: of somebody's own kind of span, what can't be measured counts for nothing.
+    """
+    size = 0
+    try:
+        size += _of_text(span.name) + _in_attributes(span.attributes)
+        for event in span.events:
+            size += _BYTES_OF_AN_EVENT + _of_text(event.name) + _in_attributes(event.attributes)
+        for link in span.links:
+            size += _BYTES_OF_A_LINK + _in_attributes(link.attributes)
+        if span.status.description is not None:
+            size += _of_text(span.status.description)
+    except Exception:  # noqa: BLE001  # a span that ends is none of the program's concern
+        return size
     return size
 
 
 def _in_attributes(attributes: Mapping[str, object] | None) -> int:
     if not attributes:
         return 0
-    size = 0
-    for value in attributes.values():
+    size = _BYTES_OF_AN_ATTRIBUTE * max(len(attributes) - _ORDINARY_ATTRIBUTES, 0)
+    for name, value in attributes.items():
+        if len(name) > _LONGEST_ORDINARY_NAME:
+            size += len(name)
         if isinstance(value, str):
             size += _of_text(value)
-        elif isinstance(value, (tuple, list)) and value:
-            size += _of_list(value)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
-        elif isinstance(value, bytes):
-            size += len(value)
+        elif not isinstance(value, int | float):
+            size += _of_value(value, _DEEPEST)
     return size
 
 
-def _of_list(values: tuple[object, ...] | list[object]) -> int:
-    texts = [each for each in values if isinstance(each, str)]
-    if not texts:
-        return len(values) * _BYTES_OF_A_NUMBER
-    return len(values) * _BYTES_OF_A_TEXT_IN_A_LIST + sum(map(_of_text, texts))
+def _of_value(value: object, depth: int) -> int:
+    if isinstance(value, str):
+        return _BYTES_OF_A_TEXT_IN_A_LIST + _of_text(value)
+    if isinstance(value, bytes | bytearray):
+        return _BYTES_OF_A_TEXT_IN_A_LIST + len(value)
+    if not depth:
+        return _BYTES_OF_AN_ATTRIBUTE
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value).items()
+        return sum(
+            _BYTES_OF_AN_ATTRIBUTE + _of_value(name, 0) + _of_value(each, depth - 1)
+            for name, each in pairs
+        )
+    if isinstance(value, tuple | list):
+        return sum(_of_value(each, depth - 1) for each in cast("list[object]", value))
+    return _BYTES_OF_A_NUMBER
 
 
 def _of_text(text: str) -> int:

@@ -205,7 +205,6 @@ class Delivery:
 
     def _drop(self, batch: Batch, judgement: Judgement) -> None:
         self._counters.dropped(judgement.reason, batch.spans)
-        self._compression.doubt()
 
     def _smaller(self, batch: Batch, judgement: Judgement) -> list[Batch]:
         event, *others = batch.events
@@ -251,10 +250,13 @@ class Delivery:
         judgement, status, ended = self._request(batch, body, compressed=compressed)
         if compressed and judgement.verdict is Verdict.ACCEPTED:
             compression.accepted()
-        elif compressed and compression.is_in_doubt and (ended or is_refusal(status or 0)):
-            self._counters.requested(again=True)
-            judgement, plain, _ = self._request(batch, body, compressed=False)
-            compression.compare(status, plain)
+        elif compressed and (ended or is_refusal(status or 0)):
+            if compression.is_in_doubt or judgement.verdict is Verdict.DROP:
+                self._counters.requested(again=True)
+                judgement, plain, _ = self._request(batch, body, compressed=False)
+                compression.compare(status, plain)
+            # Another receiver may have taken the place of the one that read it.
+            compression.doubt()
         return judgement
 
     def _request(

@@ -9,7 +9,6 @@ always of the kind of whoever calls it.
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import ssl
@@ -76,7 +75,8 @@ _LONGEST = 86_400.0 * 365
 
 def bounded(seconds: float) -> float:
     """A time-out that every wait takes: not negative, not endless, and a number."""
-    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST)
+    # Compared with itself, which an integer of any size can be, and no `nan` is equal to.
+    return min(max(seconds, 0.0), _LONGEST) if seconds == seconds else 0.0  # that is the test
 
 
 def wait_until(

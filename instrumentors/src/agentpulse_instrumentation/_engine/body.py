@@ -137,14 +137,14 @@ class _BodyObserver:
         elif self._is_json and self._size <= LARGEST_BODY:
             self._invocation.answered(json_object(b"".join(self._kept)))
         else:
-            self._invocation.ended_unread()
+            self._invocation.ended()
 
     def left(self) -> None:
         """The caller closed or dropped the response."""
         if self._observer is not None:
             self._observer.left(self._failure)
         else:
-            self._invocation.ended_unread()
+            self._invocation.ended()
 
     def __del__(self) -> None:
         self._invocation.unfinished.discard(self)

@@ -14,20 +14,21 @@ from types import ModuleType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from opentelemetry import context as context_api
-from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import Span, SpanKind, TracerProvider, set_span_in_context
+from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.body import observe_body
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, Said
 from agentpulse_instrumentation._engine.hosts import Host, Servers
-from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Wanted
-from agentpulse_instrumentation._engine.invocation import Invocation
-from agentpulse_instrumentation._engine.metrics import INFERENCE
-from agentpulse_instrumentation._engine.operation import Attributes, Operation, Routes
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
+from agentpulse_instrumentation._engine.invocation import Invocation, begin
+from agentpulse_instrumentation._engine.operation import (
+    Operation,
+    Routes,
+    code_of,
+    get,
+    http_status,
+    own,
+    status_of,
+)
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.stream import json_object, observe_stream
 from agentpulse_instrumentation._engine.usage import UsageChunk, asking_for_usage
@@ -39,49 +40,29 @@ _OBSERVE = shield("observe an answer")
 
 
 class Call:
-    """A call on its way through the seam: its arguments, its context and its invocation."""
+    """A call on its way through the seam: its arguments and its invocation."""
 
-    __slots__ = ("_entered", "_hidden", "_invocation", "_previous", "_streams", "args", "kwargs")
+    __slots__ = ("_hidden", "_streams", "args", "invocation", "kwargs")
 
     def __init__(
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        invocation: Invocation | None,
+        invocation: Invocation,
         hidden: UsageChunk | None,
         *,
         streams: bool,
     ) -> None:
         self.args = args
         self.kwargs = kwargs
-        self._invocation = invocation
+        self.invocation = invocation
         self._hidden = hidden
         self._streams = streams
 
-    def enter(self, context: Context, span: Span) -> None:
-        """Makes the span current while the client works, so that spans of its HTTP library nest."""
-        self._previous = context
-        self._entered = set_span_in_context(span, context)
-        context_api.attach(self._entered)
-
-    def leave(self) -> None:
-        """Makes the caller's context current again.
-
-        Not by `detach`: a coroutine that is closed in another context would have it log an error.
-        There our context isn't the current one, and nothing is to be undone.
-        """
-        if context_api.get_current() is self._entered:
-            context_api.attach(self._previous)
-
-    def failed(self, error: BaseException) -> None:
-        """The call raised."""
-        if self._invocation is not None:
-            self._invocation.failed(error)
-
     def returned(self, result: object) -> None:
         """The call returned: reads its answer, or observes the caller reading it. Never raises."""
-        invocation = self._invocation
-        if invocation is None:
+        invocation = self.invocation
+        if not invocation.is_open:
             return
         # Pydantic models, the plain answers, are known by this without a look at their class.
         if hasattr(result, "__pydantic_fields_set__"):
@@ -96,7 +77,7 @@ class Call:
                 observe(self, result, invocation)
             watched = True
         if not watched:
-            invocation.ended_unread()
+            invocation.ended()
 
     def observe_stream(self, stream: Any, invocation: Invocation) -> None:
         """A stream of chunks."""
@@ -174,31 +155,25 @@ class Family:
 class Seam:
     """Begins a call for the requests of one client family."""
 
-    __slots__ = ("_family", "_policy", "_servers", "_tracer", "_wanted")
+    __slots__ = ("_family", "_recording", "_servers")
 
-    def __init__(self, family: Family, wanted: Wanted) -> None:
+    def __init__(self, family: Family, recording: Recording) -> None:
         self._family = family
         self._servers = Servers(family.provider)
-        self._tracer = wanted.tracer
-        self._policy = wanted.policy
-        self._wanted = wanted
+        self._recording = recording
 
     def begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        """The call, its span current; None for a request that isn't ours to see. Never raises."""
-        if not self._wanted.active:
+        """The call, begun; None for a request that isn't ours to see. Never raises."""
+        if not self._recording.active:
             return None
         with _BEGIN:
             options = kwargs["options"] if "options" in kwargs else args[1]
             found = self._family.routes.find(options.method, options.url)
             if found is None:
                 return None
-            # Asked for once and handed on: each look at the current context costs 0.3 µs.
-            context = context_api.get_current()
-            if context and not is_instrumentation_enabled():
-                return None
-            changes = self._family.changes(client, options, self._wanted.provider)
+            changes = self._family.changes(client, options, self._recording.provider)
             if changes is not None:
-                return self._begin(client, args, kwargs, options, found, context, changes)
+                return self._begin(client, args, kwargs, options, found, changes)
         return None
 
     def _begin(
@@ -208,45 +183,18 @@ class Seam:
         kwargs: dict[str, Any],
         options: Any,
         found: tuple[Operation, str | None],
-        context: Context,
         changes: dict[str, Any],
     ) -> Call:
         operation, resource = found
         body = _body(options)
         server = self._servers.of(client, options.url)
         streams = kwargs.get("stream") is True
-        attributes = _request_attributes(operation, resource, body, server.attributes)
-        if streams:
-            attributes[semconv.REQUEST_STREAM] = True
-        logger = self._wanted.event_logger()
-        keeps_content = self._wanted.keeps_content(logger)
-        said: Said = NOTHING_SAID
-        if keeps_content:
-            with _BEGIN:
-                said = self._policy.input_said(operation.input_content(body))
-        model = attributes.get(semconv.REQUEST_MODEL)
-        begun = nesting.begin_call(operation.name, context, attributes)
-        span = self._tracer.start_span(
-            operation.name if model is None else f"{operation.name} {model}",
-            begun.context,
-            SpanKind.CLIENT,
-            {**attributes, **self._policy.span_attributes(said)} if said else attributes,
-        )
-        begun.by(span)
-        if operation.name in INFERENCE:
-            nesting.count_inference(begun.context)
-        invocation = hidden = None
-        # Samplers thin out traces, and neither metrics nor events.
-        if span.is_recording() or logger is not None or self._wanted.metrics.is_on:
-            invocation = Invocation(
-                operation,
-                self._wanted,
-                span,
-                body,
-                attributes,
-                logger,
-                said if keeps_content else None,
-            )
+        attributes = server.attributes
+        if resource is not None and operation.resource_attribute is not None:
+            attributes = {**attributes, operation.resource_attribute: resource}
+        invocation = begin(self._recording, operation, body, attributes, stream=streams)
+        hidden = None
+        if invocation.is_open:
             asks = operation.usage_on_request and server.host.reports_usage_on_request
             if streams and asks and body.get("stream") is True:
                 cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
@@ -256,24 +204,7 @@ class Seam:
                     hidden = UsageChunk()
             if changes:
                 args, kwargs = _with_options(args, kwargs, _copied(options, changes))
-        call = Call(args, kwargs, invocation, hidden, streams=streams)
-        call.enter(context, span)
-        return call
-
-
-def _request_attributes(
-    operation: Operation, resource: str | None, body: Mapping[str, Any], server: Attributes
-) -> Attributes:
-    attributes: Attributes = {
-        semconv.OPERATION_NAME: operation.name,
-        **server,
-        **operation.constants,
-    }
-    if resource is not None and operation.resource_attribute is not None:
-        attributes[operation.resource_attribute] = resource
-    operation.request.read(body, attributes)
-    operation.more_from_request(body, attributes)
-    return attributes
+        return Call(args, kwargs, invocation, hidden, streams=streams)
 
 
 def _body(options: Any) -> Mapping[str, Any]:
@@ -307,13 +238,8 @@ def wrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
         call = seam.begin(self, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
-        try:
+        with call.invocation:
             result = original(self, *call.args, **call.kwargs)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        finally:
-            call.leave()
         call.returned(result)
         return result
 
@@ -328,13 +254,8 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
         call = seam.begin(self, args, kwargs)
         if call is None:
             return await original(self, *args, **kwargs)
-        try:
+        with call.invocation:
             result = await original(self, *call.args, **call.kwargs)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        finally:
-            call.leave()
         call.returned(result)
         return result
 
@@ -343,6 +264,25 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
 
 # Instrumentors of the client libraries that are made by one generator, patched at their seam.
 
+
+def api_error(error: BaseException) -> str | None:
+    """The code of an exception of these clients, as the provider's answer has it.
+
+    openai puts it on the exception (`code`, `type`), so does anthropic (`type`); groq, and older
+    versions of anthropic, have it in the body alone: in its envelope, or bare for an error that a
+    stream reports after its start.
+    """
+    body = own(error, "body")
+    envelope = get(body, "error") or body
+    code = code_of(
+        *(own(error, "code"), own(error, "type")),
+        *(get(envelope, "code"), get(envelope, "type")),
+    )
+    if code is None and http_status(error) is None:
+        code = status_of(own(error, "code"))
+    return code
+
+
 _SEAMS = {"SyncAPIClient": wrapped, "AsyncAPIClient": awrapped}
 
 
@@ -350,10 +290,11 @@ class ClientInstrumentor(LibraryInstrumentor):
     """Instruments one client library of the generated kind; `defining` holds its seam."""
 
     family: Family
+    read_error = staticmethod(api_error)
 
-    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
+    def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""
-        seam = Seam(self.family, wanted)
+        seam = Seam(self.family, recording)
         for class_name, observed in _SEAMS.items():
             patches.replace(
                 module,

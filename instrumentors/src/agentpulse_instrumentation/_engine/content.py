@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -226,7 +226,7 @@ class ContentPolicy:
         }
         return {name: _dumps(value) for name, value in values.items() if value and self._captures}
 
-    def output_said(self, messages: list[Message]) -> Said:
+    def output_said(self, messages: Sequence[Message]) -> Said:
         """The answer's content; empty where no content may go anywhere."""
         return {semconv.OUTPUT_MESSAGES: _dumps(messages)} if messages and self._captures else {}
 

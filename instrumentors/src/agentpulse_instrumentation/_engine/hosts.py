@@ -1,4 +1,4 @@
-"""Who answers at an address: the provider's name, and whether its streams report usage when asked.
+"""Who answers a call: the one table of providers' names, by address and by other libraries' names.
 
 OpenAI-compatible hosts are reached with the openai client, and some offer Anthropic's API too, so
 the address says more than the client library.
@@ -108,6 +108,56 @@ _PROVIDERS: dict[str, tuple[str, bool]] = {
     "api.voyageai.com": ("voyageai", False),
     "inference.crusoecloud.com": ("crusoe", False),
 }
+# The other names of providers, by the names of the conventions: those of LiteLLM
+# (https://docs.litellm.ai/docs/providers), of LangChain (`ls_provider`), and of other tracing
+# libraries. The exporter has the same table for the spans of others; a test compares them.
+_NAMES: dict[str, str] = {
+    "ai21_chat": "ai21",
+    "amazon": "aws.bedrock",
+    "amazon_bedrock": "aws.bedrock",
+    "anthropic_text": "anthropic",
+    "aws": "aws.bedrock",
+    "aws_bedrock": "aws.bedrock",
+    "az.ai.inference": "azure.ai.inference",
+    "az.ai.openai": "azure.ai.openai",
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "azure_openai": "azure.ai.openai",
+    "azure_text": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "codestral": "mistral_ai",
+    "cohere_chat": "cohere",
+    "fireworks-ai": "fireworks",
+    "fireworks_ai": "fireworks",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "google-gla": "gcp.gemini",
+    "google-vertex": "gcp.vertex_ai",
+    "google_genai": "gcp.gemini",
+    "google_vertexai": "gcp.vertex_ai",
+    "ibm": "ibm.watsonx.ai",
+    "mistral": "mistral_ai",
+    "mistralai": "mistral_ai",
+    "moonshot": "moonshot_ai",
+    "nvidia_nim": "nvidia",
+    "ollama_chat": "ollama",
+    "perplexity_ai": "perplexity",
+    "sagemaker": "aws.sagemaker",
+    "sagemaker_chat": "aws.sagemaker",
+    "text-completion-codestral": "mistral_ai",
+    "together.ai": "together",
+    "together_ai": "together",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertex_ai_beta": "gcp.vertex_ai",
+    "vertexai": "gcp.vertex_ai",
+    "voyage": "voyageai",
+    "watsonx": "ibm.watsonx.ai",
+    "watsonx_text": "ibm.watsonx.ai",
+    "xai": "x_ai",
+    "z.ai": "zai",
+    "z_ai": "zai",
+}
 _OLLAMA_PORT = 11434
 _UNKNOWN = Host(None, None, None, reports_usage_on_request=False)
 
@@ -135,6 +185,11 @@ def _provider(name: str, port: int, path: str) -> tuple[str | None, bool]:
         if found is not None:
             return found
     return ("ollama" if port == _OLLAMA_PORT else None), False
+
+
+def provider_named(name: str) -> str:
+    """The conventions' name of a provider that a library calls `name`."""
+    return _NAMES.get(name.lower(), name)
 
 
 def class_provider(client: object, by_class_name: dict[str, str], default: str) -> str:

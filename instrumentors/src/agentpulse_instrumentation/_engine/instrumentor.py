@@ -29,6 +29,7 @@ from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.events import EventLogger, Events
 from agentpulse_instrumentation._engine.metrics import Metrics
+from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
 from agentpulse_instrumentation._engine.patching import (
     Library,
     Patches,
@@ -111,8 +112,8 @@ class Unfinished:
 _PATCH = shield("patch a library")
 
 
-class Wanted:
-    """One `instrument()` that holds: what is recorded for it, until it is taken back."""
+class Recording:
+    """One `instrument()` in force: where it records to and what, until it is taken back."""
 
     def __init__(
         self,
@@ -143,6 +144,9 @@ class Wanted:
         return self.policy.on_spans or (self.policy.on_events and logger is not None)
 
 
+Wanted = Recording  # until the frameworks use the new name
+
+
 class LibraryInstrumentor(BaseInstrumentor):
     """Instruments one library.
 
@@ -159,15 +163,24 @@ class LibraryInstrumentor(BaseInstrumentor):
     """Its package and the versions that are tested, as a requirement."""
     defining: str
     """The module whose import is waited for."""
+    read_error: ErrorReader | None = None
+    """What reads the provider's code from an exception of the library."""
     also: tuple[str, ...] = ()
     """Further modules that are patched, each when it is imported, if ever."""
     companions: tuple[Library, ...] = ()
     """What is patched beside the library, where it is installed. One that can't be patched costs
     itself alone, and none is patched without the library."""
 
-    _wanted: Wanted | None = None
+    recording: Recording | None = None
+    """Of the last `instrument()`."""
     _hooked: frozenset[str] = frozenset()
     _problems: Mapping[str, str] = MappingProxyType({})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Has the exceptions of the library read, whichever layer they reach."""
+        super().__init_subclass__(**kwargs)
+        if cls.read_error is not None and hasattr(cls, "defining"):
+            error_readers[cls.defining.partition(".")[0]] = cls.read_error
 
     @property
     def is_patched(self) -> bool:
@@ -175,11 +188,11 @@ class LibraryInstrumentor(BaseInstrumentor):
 
         The library is imported, and each of its patches is on, also those of its companions.
         """
-        wanted = self._wanted
+        recording = self.recording
         return (
-            wanted is not None
-            and wanted.active
-            and bool(wanted.patches.get(self.library))
+            recording is not None
+            and recording.active
+            and bool(recording.patches.get(self.library))
             and not self._problems
         )
 
@@ -206,7 +219,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         return (self.supported,)
 
     @abstractmethod
-    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
+    def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches one of the modules, by way of `patches`."""
 
     def instrument_if_installed(self, **kwargs: Any) -> None:
@@ -228,8 +241,8 @@ class LibraryInstrumentor(BaseInstrumentor):
         """
         if is_enabled(kwargs.pop("enabled", None)):
             super().instrument(**kwargs)
-            wanted = self._wanted
-            self._is_instrumented_by_opentelemetry = wanted is not None and wanted.active
+            recording = self.recording
+            self._is_instrumented_by_opentelemetry = recording is not None and recording.active
 
     def _instrument(self, **kwargs: Any) -> None:
         provider = cast("TracerProvider | None", kwargs.get("tracer_provider"))
@@ -240,17 +253,17 @@ class LibraryInstrumentor(BaseInstrumentor):
         policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
         metrics = Metrics(scope, cast("MeterProvider | None", kwargs.get("meter_provider")))
         events = Events(scope, cast("LoggerProvider | None", kwargs.get("logger_provider")))
-        wanted = self._wanted = Wanted(tracer, provider, policy, metrics, events)
+        recording = self.recording = Recording(tracer, provider, policy, metrics, events)
         self._problems = {}
-        atexit.register(wanted.unfinished.leave)
+        atexit.register(recording.unfinished.leave)
         for library in self.libraries():
             with _PATCH:
                 # The version of the library itself was checked, or is wanted whatever it is.
                 if library.name == self.library or not self._is_unsupported(library):
-                    self._patch_when_imported(library, wanted)
+                    self._patch_when_imported(library, recording)
 
-    def _patch_when_imported(self, library: Library, wanted: Wanted) -> None:
-        wanted.patches[library.name] = Patches(library)
+    def _patch_when_imported(self, library: Library, recording: Recording) -> None:
+        recording.patches[library.name] = Patches(library)
         for name in library.modules:
             if is_missing(name):
                 self._fail(library, f"{name} is missing")
@@ -269,11 +282,11 @@ class LibraryInstrumentor(BaseInstrumentor):
         when_imported(name, imported)
 
     def _patch(self, library: Library, module: ModuleType) -> None:
-        wanted = self._wanted
-        if wanted is None or not wanted.active or library.name in self._problems:
+        recording = self.recording
+        if recording is None or not recording.active or library.name in self._problems:
             return
-        patches = wanted.patches[library.name]
-        problem = patches.put_on(module, lambda: self.patch(module, patches, wanted))
+        patches = recording.patches[library.name]
+        problem = patches.put_on(module, lambda: self.patch(module, patches, recording))
         if problem is not None:
             self._fail(library, problem)
 
@@ -290,15 +303,15 @@ class LibraryInstrumentor(BaseInstrumentor):
             return
         problems = {**self._problems, library.name: _not_recorded(library, problem)}
         if library.name != self.library:
-            if self._wanted is not None and library.name in self._wanted.patches:
-                self._wanted.patches[library.name].undo()
+            if self.recording is not None and library.name in self.recording.patches:
+                self.recording.patches[library.name].undo()
         else:
             for each in self.companions:
                 if each.installed() is not None:
                     text = _not_recorded(each, f"it needs {self.library}, which isn't")
                     problems.setdefault(each.name, text)
-            if self._wanted is not None:
-                self._end(self._wanted)
+            if self.recording is not None:
+                self._end(self.recording)
             self._is_instrumented_by_opentelemetry = False
         self._problems = problems
         warning = f"{library.package} {problems[library.name]}."
@@ -307,16 +320,16 @@ class LibraryInstrumentor(BaseInstrumentor):
             _logger.warning("%s Install another version of it, or update agentpulse.", warning)
 
     def _uninstrument(self, **_kwargs: Any) -> None:
-        if self._wanted is not None:
-            self._end(self._wanted)
+        if self.recording is not None:
+            self._end(self.recording)
 
-    def _end(self, wanted: Wanted) -> None:
-        for patches in wanted.patches.values():
+    def _end(self, recording: Recording) -> None:
+        for patches in recording.patches.values():
             patches.undo()
-        wanted.unfinished.leave()
+        recording.unfinished.leave()
         # Whoever still holds a wrapper passes through it.
-        wanted.active = False
-        atexit.unregister(wanted.unfinished.leave)
+        recording.active = False
+        atexit.unregister(recording.unfinished.leave)
 
 
 def _not_recorded(library: Library, problem: str) -> str:

@@ -1,25 +1,41 @@
-"""One call of a user's program and its span: begun before the request, ended exactly once."""
+"""One operation under way and its span: begun once, by `begin`, and ended exactly once.
+
+Every layer begins its spans here: the clients of one request method, frameworks that learn of a
+call when it is over, and instrumentors that are written by hand.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter, time_ns
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    set_span_in_context,
+)
 
 from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import usage
+from agentpulse_instrumentation._engine import nesting, usage
 from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
 from agentpulse_instrumentation._engine.events import EventLogger
-from agentpulse_instrumentation._engine.instrumentor import Unfinished, Wanted
-from agentpulse_instrumentation._engine.metrics import INFERENCE, ChunkTimes, Metrics
-from agentpulse_instrumentation._engine.nesting import AgentCalls
+from agentpulse_instrumentation._engine.instrumentor import Recording, Unfinished
+from agentpulse_instrumentation._engine.metrics import ChunkTimes, Metrics
+from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
 from agentpulse_instrumentation._engine.operation import (
+    INFERENCE,
     Accumulator,
     Attributes,
+    Message,
     Operation,
     error_type,
     http_status,
@@ -106,52 +122,192 @@ STREAM_CUT = "stream_cut"
 
 _MOST_CHOICES = 128
 """As many as OpenAI takes."""
-_NO_BODY: Mapping[str, Any] = {}
+_NOTHING: Mapping[str, Any] = {}
+_NANOSECONDS = 1_000_000_000
+_BEGIN = shield("begin a span")
 _READ_ANSWER = shield("read the answer")
 _END_SPAN = shield("end the span")
 
 
+def begin(
+    recording: Recording,
+    operation: Operation,
+    request: Mapping[str, Any] = _NOTHING,
+    attributes: Mapping[str, Any] = _NOTHING,
+    *,
+    stream: bool = False,
+    name: str | None = None,
+    kind: SpanKind = SpanKind.CLIENT,
+    parent: Context | None = None,
+    start_time: int | None = None,
+    content: Said | None = None,
+    captures: bool = True,
+) -> Invocation:
+    """Begins an operation: starts its span, with all that is known of the request.
+
+    The span belongs to the layer above, where one is under way (a chain, an agent), and is counted
+    as one call of the agent around it. Content is captured only where the user asked for it.
+
+    Never raises. Where nothing is recorded (instrumentation was taken back, or is suppressed here),
+    the invocation that it returns does nothing.
+
+    Args:
+        recording: What `LibraryInstrumentor.patch` was given.
+        operation: What is being done; its tables read the request and the answer.
+        request: The request as JSON, which is read and never changed.
+        attributes: Attributes of the span that are no part of the request: the provider's name, the
+            address of its server.
+        stream: Whether the answer comes in pieces.
+        name: The span's name; None for the operation and its model.
+        kind: Of the span. Only the spans of a client (`CLIENT`) have log events.
+        parent: The context that the span belongs to, for layers that learn of a call when it is
+            over; None for the current one, or that of the layer above.
+        start_time: When it began, in nanoseconds since 1970; None for now.
+        content: The content of the request, as the policy captured it earlier; None to read it from
+            the request now.
+        captures: False where content must not be captured, whatever the user's settings are.
+    """
+    with _BEGIN:
+        around = context_api.get_current()
+        if recording.active and (
+            not around or start_time is not None or is_instrumentation_enabled()
+        ):
+            known: Attributes = {
+                semconv.OPERATION_NAME: operation.name,
+                **attributes,
+                **operation.constants,
+            }
+            operation.request.read(request, known)
+            operation.more_from_request(request, known)
+            if stream:
+                known[semconv.REQUEST_STREAM] = True
+            logger = recording.event_logger() if kind is SpanKind.CLIENT else None
+            policy = recording.policy if captures else recording.policy.silenced()
+            keeps_content = captures and recording.keeps_content(logger)
+            if not keeps_content:
+                content = None
+            elif content is None:
+                content = NOTHING_SAID
+                with _BEGIN:
+                    content = policy.input_said(operation.input_content(request))
+            begun = nesting.begun_in(parent, operation.name, around, known)
+            model = known.get(semconv.REQUEST_MODEL)
+            span = recording.tracer.start_span(
+                name or (operation.name if model is None else f"{operation.name} {model}"),
+                begun.context,
+                kind,
+                {**known, **policy.span_attributes(content)} if content else known,
+                start_time=start_time,
+            )
+            begun.by(span)
+            is_measured = recording.metrics.is_on
+            inside = calls = None
+            # An answer of a cache is no call.
+            if semconv.ANSWERED_BY not in known:
+                inside, calls = nesting.count(
+                    operation.name, begun.context, is_measured=is_measured
+                )
+            return Invocation(
+                operation,
+                recording,
+                span,
+                request=request,
+                attributes=known,
+                logger=logger,
+                policy=policy,
+                content=content,
+                inside=inside,
+                calls=calls,
+                start_time=start_time,
+                # Samplers thin out traces, and neither metrics nor events.
+                is_observed=span.is_recording() or logger is not None or is_measured,
+            )
+    return Invocation(operation, recording, INVALID_SPAN, is_observed=False)
+
+
 class Invocation:
-    """Owns the span of one call. Whoever learns first how the call went ends it, once."""
+    """Owns the span of one operation. Whoever learns first how it went ends it, once.
+
+    As a context manager it makes the span the current one for the code inside, and ends it where
+    that code raises. The methods that end it never raise, and do nothing from the second time on.
+    """
 
     __slots__ = (
-        *("_attributes", "_body", "_first_chunk", "_logger", "_open", "_operation"),
-        *("_said", "_span", "_started", "_wanted"),
+        *(
+            "_attributes",
+            "_calls",
+            "_entered",
+            "_first_chunk",
+            "_logger",
+            "_open",
+            "_operation",
+            "_policy",
+        ),
+        *("_previous", "_request", "_said", "_start_time", "_started", "_recording"),
+        *("inside", "span"),
     )
 
     def __init__(
         self,
         operation: Operation,
-        wanted: Wanted,
+        recording: Recording,
         span: Span,
-        body: Mapping[str, Any],
-        attributes: Attributes,
-        logger: EventLogger | None,
-        said: Said | None,
+        *,
+        request: Mapping[str, Any] = _NOTHING,
+        attributes: Attributes | None = None,
+        logger: EventLogger | None = None,
+        policy: ContentPolicy | None = None,
+        content: Said | None = None,
+        inside: Inside | None = None,
+        calls: AgentCalls | None = None,
+        start_time: int | None = None,
+        is_observed: bool,
     ) -> None:
-        """Begins now.
-
-        Args:
-            operation: What is being called.
-            wanted: What is recorded of it.
-            span: Its span, which is recorded or not.
-            body: The request.
-            attributes: What the span was given, but for content.
-            logger: Where its events go.
-            said: The content of the request; None where content is not to be read.
-        """
         self._operation = operation
-        self._wanted = wanted
-        self._span = span
-        self._body = body
-        self._attributes = attributes
+        self._recording = recording
+        self.span = span
+        """Its span."""
+        self._request = request
+        self._attributes: Attributes = {} if attributes is None else attributes
         self._logger = logger
-        self._said = said
+        self._policy = policy or recording.policy
+        self._said = content
+        self.inside = inside
+        """The agent for whose run the calls inside this operation count."""
+        self._calls = calls
+        self._start_time = start_time
         self._started = perf_counter()
         self._first_chunk: float | None = None
         # A list that is emptied once: popping is atomic, so two threads can't both end the span. It
         # holds the process that does: a forked child leaves the calls of its parent to that.
-        self._open = [os.getpid()]
+        self._open = [os.getpid()] if is_observed else []
+
+    def __enter__(self) -> Self:
+        """Makes the span current, so that the spans of an HTTP library nest in it."""
+        if self.span is INVALID_SPAN:
+            self._entered = None
+            return self
+        self._previous = context_api.get_current()
+        entered = set_span_in_context(self.span, self._previous)
+        self._entered = nesting.within(self.inside, entered) if self.inside else entered
+        context_api.attach(self._entered)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Ends the invocation where the code inside raised; makes the caller's context current.
+
+        Not by `detach`: a coroutine that is closed in another context would have it log an error.
+        There our context isn't the current one, and nothing is to be undone.
+        """
+        if error is not None:
+            self.failed(error)
+        if context_api.get_current() is self._entered:
+            context_api.attach(self._previous)
 
     @property
     def operation(self) -> Operation:
@@ -166,7 +322,7 @@ class Invocation:
     @property
     def unfinished(self) -> Unfinished:
         """Where whoever observes the answer says that it is open."""
-        return self._wanted.unfinished
+        return self._recording.unfinished
 
     @property
     def is_open(self) -> bool:
@@ -180,7 +336,7 @@ class Invocation:
 
     def chunk_times(self) -> ChunkTimes | None:
         """What times the chunks of its stream; None where nobody measures them."""
-        metrics, operation = self._wanted.metrics, self._operation
+        metrics, operation = self._recording.metrics, self._operation
         if not metrics.is_on or operation.name not in INFERENCE:
             return None
         return ChunkTimes(metrics, operation, self._attributes)
@@ -238,15 +394,32 @@ class Invocation:
 
     def failed(self, error: BaseException) -> None:
         """Ends the span of a call that raised."""
-        if self._close():
-            with _END_SPAN:
-                self._end({}, None, error)
+        self.ended(error=error)
 
-    def ended_unread(self) -> None:
-        """Ends the span of a call whose answer says nothing: bytes, or a body nobody read."""
+    def ended(
+        self,
+        attributes: Mapping[str, Any] = _NOTHING,
+        *,
+        messages: Sequence[Message] = (),
+        failure: str | None = None,
+        error: BaseException | None = None,
+        end_time: int | None = None,
+    ) -> None:
+        """Ends the span of a call whose answer somebody else has read, or nobody.
+
+        Args:
+            attributes: What the answer told.
+            messages: The answer's content, in the form of the conventions.
+            failure: The `error.type` of a call that failed without an exception.
+            error: What the call raised.
+            end_time: When it ended, in nanoseconds since 1970; None for now.
+        """
         if self._close():
             with _END_SPAN:
-                self._end({}, None)
+                try:
+                    self._capture(messages)
+                finally:
+                    self._end({**attributes}, failure, error, end_time)
 
     def _close(self) -> bool:
         try:
@@ -270,11 +443,14 @@ class Invocation:
             reasons += [None] * (self._choices - len(reasons))
             attributes[semconv.RESPONSE_FINISH_REASONS] = [reason or "error" for reason in reasons]
         if self._said is not None:
-            policy = self._wanted.policy
-            said = policy.output_said(operation.output_content(answer))
-            self._said = {**self._said, **said}
-            self._span.set_attributes(policy.span_attributes(said))
+            self._capture(operation.output_content(answer))
         return operation.failure(answer)
+
+    def _capture(self, messages: Sequence[Message]) -> None:
+        if self._said is not None and messages:
+            said = self._policy.output_said(messages)
+            self._said = {**self._said, **said}
+            self.span.set_attributes(self._policy.span_attributes(said))
 
     @property
     def _choices(self) -> int:
@@ -292,22 +468,26 @@ class Invocation:
             semconv.RESPONSE_MODEL in attributes and semconv.REQUEST_MODEL not in self._attributes
         ):
             model = attributes[semconv.REQUEST_MODEL] = attributes[semconv.RESPONSE_MODEL]
-            self._span.update_name(f"{self._operation.name} {model}")
+            self.span.update_name(f"{self._operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
         if not self._operation.estimates_usage:
             return
         if semconv.USAGE_INPUT_TOKENS not in attributes:
-            attributes[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens(self._body)
+            attributes[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens(self._request)
         attributes[semconv.USAGE_OUTPUT_TOKENS] = usage.tokens(accumulator.received_characters())
         attributes[semconv.USAGE_ESTIMATED] = True
 
     def _end(
-        self, attributes: Attributes, failure: str | None, error: BaseException | None = None
+        self,
+        attributes: Attributes,
+        failure: str | None,
+        error: BaseException | None = None,
+        end_time: int | None = None,
     ) -> None:
-        span, said = self._span, self._said
+        span, said = self.span, self._said
         # What is kept for a call ends with the call.
-        self._body, self._said = _NO_BODY, None
+        self._request, self._said = _NOTHING, None
         try:
             if error is not None:
                 failure = error_type(error)
@@ -316,24 +496,29 @@ class Invocation:
                     attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
-                description = (
-                    self._wanted.policy.span_error_text(error) if error is not None else None
-                )
+                description = self._policy.span_error_text(error) if error is not None else None
                 span.set_status(Status(StatusCode.ERROR, description))
             if attributes:
                 span.set_attributes(attributes)
         finally:
             # Runs the processors of other people, so this is inside a shield too.
-            if self._logger is None and not self._wanted.metrics.is_on:
-                span.end()
+            if self._logger is None and not self._recording.metrics.is_on:
+                span.end(end_time)
             else:
                 end_call(
                     span,
                     {**self._attributes, **attributes},
-                    perf_counter() - self._started,
-                    policy=self._wanted.policy,
-                    metrics=self._wanted.metrics,
+                    self._seconds(end_time),
+                    policy=self._policy,
+                    metrics=self._recording.metrics,
                     logger=self._logger,
                     said=said or NOTHING_SAID,
                     error=error,
+                    at=end_time,
+                    calls=self._calls,
                 )
+
+    def _seconds(self, end_time: int | None) -> float:
+        if self._start_time is None:
+            return perf_counter() - self._started
+        return ((time_ns() if end_time is None else end_time) - self._start_time) / _NANOSECONDS

@@ -17,14 +17,16 @@ from opentelemetry.trace import Span
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.nesting import AgentCalls
-from agentpulse_instrumentation._engine.operation import Accumulator, Attributes, Operation
+from agentpulse_instrumentation._engine.operation import (
+    INFERENCE,
+    Accumulator,
+    Attributes,
+    Operation,
+)
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation._version import VERSION
 
 # The GenAI metrics of the conventions: their names, units, buckets and attributes.
-
-INFERENCE = frozenset({"chat", "text_completion", "generate_content"})
-"""The operations that are inferences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -22,7 +22,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, get_current_span, set_span_in_context
 
 from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine.operation import Attributes
+from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
 
 # How many models and tools a run of an agent calls: itself, and not by another agent inside it.
 #
@@ -79,11 +79,29 @@ def within(place: Inside | None, context: Context) -> Context:
     return context if place is None else context_api.set_value(_KEY, place, context)
 
 
+def count(
+    operation: str, context: Context, *, is_measured: bool
+) -> tuple[Inside | None, AgentCalls | None]:
+    """Counts an operation for the agent around it, and begins to count the calls of an agent's run.
+
+    Returns:
+        The agent for which calls inside the operation count, and the calls of the run that begins,
+        where agents' runs are measured.
+    """
+    around = inside(context)
+    if operation == "invoke_agent" and is_measured:
+        calls = AgentCalls()
+        return Inside(calls), calls
+    if around is not None and operation == "execute_tool":
+        return around.in_tool(), None
+    if around is not None and operation in INFERENCE:
+        around.calls.count_inference()
+    return around, None
+
+
 def count_inference(context: Context) -> None:
     """A model is called in a context."""
-    place = inside(context)
-    if place is not None:
-        place.calls.count_inference()
+    count("chat", context, is_measured=False)
 
 
 class Place:
@@ -192,6 +210,13 @@ def begin_call(operation: str, context: Context, attributes: Attributes) -> Begu
     return Begun(place.context_in(context), told)
 
 
+def begun_in(
+    parent: Context | None, operation: str, context: Context, attributes: Attributes
+) -> Begun:
+    """Where an operation begins: in a context that is given, or by the layers around it here."""
+    return begin_call(operation, context, attributes) if parent is None else Begun(parent)
+
+
 def told_here(place: Place | None, operation: str) -> list[Place]:
     """Notes that there is a span of a call made here, which tells of the layers around it too.
 
@@ -207,9 +232,6 @@ def told_here(place: Place | None, operation: str) -> list[Place]:
     return told
 
 
-_GENERATES = ("chat", "text_completion", "generate_content")
-
-
 def _tells_of(operation: str, outer: str) -> bool:
     # A chat model may embed its prompt to look it up in a cache; that is another call.
-    return operation == outer or (operation in _GENERATES and outer in _GENERATES)
+    return operation == outer or (operation in INFERENCE and outer in INFERENCE)

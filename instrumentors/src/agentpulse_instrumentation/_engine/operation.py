@@ -90,9 +90,9 @@ class Table:
         This runs for every object in every answer, so nothing is called for a field that has its
         attribute's type already.
         """
-        fields, extra = (node, None) if node.__class__ is dict else _fields(node)
+        declared, extra = (node, None) if node.__class__ is dict else _fields(node)
         for name, attribute, kind, convert in self._rows:
-            value = fields.get(name)
+            value = declared.get(name)
             if value is None and extra:
                 value = extra.get(name)
             if value.__class__ is kind:
@@ -120,10 +120,16 @@ def _fields(node: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
         return getattr(node, "__dict__", _NOTHING), None
 
 
+def fields(node: Any) -> Mapping[str, Any]:
+    """All fields of a node, also those that its model does not declare."""
+    declared, extra = (node, None) if node.__class__ is dict else _fields(node)
+    return {**declared, **extra} if extra else declared
+
+
 def get(node: Any, name: str) -> Any:
     """The field `name` of a node, or None."""
-    fields, extra = (node, None) if node.__class__ is dict else _fields(node)
-    value = fields.get(name)
+    declared, extra = (node, None) if node.__class__ is dict else _fields(node)
+    value = declared.get(name)
     if value is None and extra:
         return extra.get(name)
     return value
@@ -141,28 +147,48 @@ def items(node: Any, name: str) -> list[Any]:
 # begun to answer has no other way to say that it failed.
 
 # A provider's code becomes an attribute as it is, so it must look like one and not like a sentence.
-_PROVIDERS = frozenset({"openai", "anthropic", "litellm"})
-"""Packages whose exceptions carry the provider's code."""
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _STATUSES = range(400, 600)
 UNKNOWN = "_OTHER"
 """The conventions' word for an error that has no code."""
 
+ErrorReader = Callable[[BaseException], str | None]
+"""Reads the provider's code from an exception of a library."""
+error_readers: dict[str, ErrorReader] = {}
+"""By the package whose exceptions they read. The fields of anybody else's may hold content."""
+
 
 def error_type(error: BaseException) -> str:
-    """`error.type` by the conventions: the provider's own code, else the exception's class name.
+    """`error.type` by the conventions: the provider's own code, else the exception's class name."""
+    for each in type(error).__mro__:
+        read = error_readers.get(each.__module__.partition(".")[0])
+        if read is not None:
+            return read(error) or type(error).__name__
+    return type(error).__name__
 
-    openai puts the code on the exception (`code`, `type`), anthropic the type of its error
-    envelope (`type`, older versions only in the body). The same fields of anybody else's exception
-    may hold what was said.
-    """
-    if not any(each.__module__.partition(".")[0] in _PROVIDERS for each in type(error).__mro__):
-        return type(error).__name__
-    code = _code(_own(error, "code"), _own(error, "type"), _body_type(error))
-    if code is None and http_status(error) is None:
-        # What a stream reports after its start.
-        code = _status(_own(error, "code"))
-    return code or type(error).__name__
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status of an API error, or None for one without (connection errors, time-outs)."""
+    status = own(error, "status_code")
+    return status if isinstance(status, int) and status >= 400 else None
+
+
+def own(error: BaseException, name: str) -> Any:
+    """A field of the exception's own data: a property of a stranger's class could do anything."""
+    return getattr(error, "__dict__", {}).get(name)
+
+
+def code_of(*candidates: Any) -> str | None:
+    """The first that looks like a code."""
+    for candidate in candidates:
+        if isinstance(candidate, str) and _CODE.fullmatch(candidate):
+            return candidate
+    return None
+
+
+def status_of(code: Any) -> str | None:
+    """The HTTP status that some have as the code of an error."""
+    return str(code) if str(code).isdecimal() and int(code) in _STATUSES else None
 
 
 def reported_error(answer: Any) -> str | None:
@@ -185,39 +211,11 @@ def reported_error(answer: Any) -> str | None:
 
 def _reported(error: Any) -> str:
     code, kind = get(error, "code"), get(error, "type")
-    return _code(code, None if kind == "error" else kind) or _status(code) or UNKNOWN
+    return code_of(code, None if kind == "error" else kind) or status_of(code) or UNKNOWN
 
 
-def _code(*candidates: Any) -> str | None:
-    for candidate in candidates:
-        if isinstance(candidate, str) and _CODE.fullmatch(candidate):
-            return candidate
-    return None
-
-
-def _status(code: Any) -> str | None:
-    """The HTTP status that some have as the code of an error."""
-    return str(code) if str(code).isdecimal() and int(code) in _STATUSES else None
-
-
-def http_status(error: BaseException) -> int | None:
-    """The HTTP status of an API error, or None for one without (connection errors, time-outs)."""
-    status = _own(error, "status_code")
-    return status if isinstance(status, int) and status >= 400 else None
-
-
-def _own(error: BaseException, name: str) -> Any:
-    # Only the exception's own data: a property of a stranger's class could do anything.
-    return getattr(error, "__dict__", {}).get(name)
-
-
-def _body_type(error: BaseException) -> Any:
-    body = _own(error, "body")
-    if not isinstance(body, dict):
-        return None
-    envelope = cast("dict[str, Any]", body).get("error")
-    return cast("dict[str, Any]", envelope).get("type") if isinstance(envelope, dict) else None
-
+INFERENCE = frozenset({"chat", "text_completion", "generate_content"})
+"""The operations that are inferences."""
 
 Attributes = dict[str, Any]
 Part = dict[str, Any]

@@ -137,9 +137,12 @@ class EventDecoder:
             if self._size <= LONGEST_EVENT:
                 self._data.append(line[5:].lstrip(b" "))
             return None
-        if line or not self._data:
+        if line:
             return None
-        data, self._data, self._size = b"\n".join(self._data), [], 0
+        data, size = b"\n".join(self._data), self._size
+        self._data, self._size = [], 0
+        if not data or size > LONGEST_EVENT:
+            return None
         self.is_done = self.is_done or data.startswith(_DONE)
         try:
             event = json.loads(data)
@@ -197,15 +200,15 @@ class Observer:
     def __init__(
         self,
         invocation: Invocation,
-        ending: EventDecoder | Ending,
+        ending: EventDecoder | Ending | None = None,
         hidden: UsageChunk | None = None,
     ) -> None:
-        """`ending` knows whether the server said that the stream is over.
+        """`ending` knows whether the server said so at the end of the stream, where it does.
 
         `hidden` knows the chunk that the caller will not see.
         """
         self._invocation = invocation
-        self._ending = ending
+        self._ending = ending or Ending()
         self._hidden = hidden
         self._last: Any = None
         make = invocation.operation.accumulator

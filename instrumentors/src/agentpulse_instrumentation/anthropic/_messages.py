@@ -14,6 +14,7 @@ from agentpulse_instrumentation._engine.operation import (
     Table,
     count,
     double,
+    fields,
     get,
     integer,
     text,
@@ -102,24 +103,24 @@ class MessageAccumulator:
 
     def add(self, chunk: Any) -> None:
         """Takes one event."""
-        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
-        kind = fields.get("type")
+        known = fields(chunk)
+        kind = known.get("type")
         if kind == "content_block_delta":
-            delta = fields["delta"]
-            said = getattr(delta, "__dict__", delta).get("text")
+            delta = known["delta"]
+            said = fields(delta).get("text")
             self._characters += len(said) if said else content.delta_characters(delta)
             if self._blocks is not None:
-                self._blocks.grow(fields.get("index"), delta)
+                self._blocks.grow(known.get("index"), delta)
         elif kind == "content_block_start":
             if self._blocks is not None:
-                self._blocks.start(fields.get("index"), fields.get("content_block"))
+                self._blocks.start(known.get("index"), known.get("content_block"))
         elif kind == "message_start":
-            self._message = fields.get("message")
+            self._message = known.get("message")
             self._take_usage(get(self._message, "usage"))
         elif kind == "message_delta":
-            self._stop_reason = text(get(fields.get("delta"), "stop_reason"))
-            self._has_usage = get(fields.get("usage"), "output_tokens") is not None
-            self._take_usage(fields.get("usage"))
+            self._stop_reason = text(get(known.get("delta"), "stop_reason"))
+            self._has_usage = get(known.get("usage"), "output_tokens") is not None
+            self._take_usage(known.get("usage"))
         elif kind == "message_stop":
             self._stopped = True
 

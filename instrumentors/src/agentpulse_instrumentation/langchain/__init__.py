@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
 from agentpulse_instrumentation._engine.patching import Library, Patches
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.langchain import _watching as watching
@@ -37,10 +37,10 @@ class LangChainInstrumentor(LibraryInstrumentor):
 
     _runs: Runs | None = None
 
-    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
+    def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Registers the handler, or has the contexts of bodies made ours."""
-        if self._runs is None or self._runs.wanted is not wanted:
-            self._runs = Runs(wanted)
+        if self._runs is None or self._runs.wanted is not recording:
+            self._runs = Runs(recording)
         runs = self._runs
         if module.__name__ == _HOOKS:
             # There is no public way to take it out again.

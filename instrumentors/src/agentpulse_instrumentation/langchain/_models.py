@@ -19,9 +19,14 @@ from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
 from agentpulse_instrumentation._engine.invocation import end_call
-from agentpulse_instrumentation._engine.metrics import INFERENCE
 from agentpulse_instrumentation._engine.nesting import Place
-from agentpulse_instrumentation._engine.operation import Attributes, error_type, get, http_status
+from agentpulse_instrumentation._engine.operation import (
+    INFERENCE,
+    Attributes,
+    error_type,
+    get,
+    http_status,
+)
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.langchain import _answers as answers
 from agentpulse_instrumentation.langchain import _caching as caching

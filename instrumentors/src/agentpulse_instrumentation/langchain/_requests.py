@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.hosts import provider_named
 from agentpulse_instrumentation._engine.operation import (
     Attributes,
     count,
@@ -14,20 +15,6 @@ from agentpulse_instrumentation._engine.operation import (
     text,
     texts,
 )
-
-_PROVIDERS = {
-    "amazon_bedrock": "aws.bedrock",
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "bedrock": "aws.bedrock",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "ibm": "ibm.watsonx.ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "xai": "x_ai",
-}
-"""`ls_provider` by the conventions, where the two differ."""
 
 _READERS = {
     semconv.REQUEST_MODEL: (text, "ls_model_name", ("model", "model_name", "model_id")),
@@ -54,7 +41,7 @@ def attributes(about: Mapping[str, Any]) -> Attributes:
     metadata, parameters = _dict(about.get("metadata")), _dict(about.get("invocation_params"))
     # A model of the user's own may not say whose it is, but the conventions ask for it.
     provider = text(metadata.get("ls_provider")) or "langchain"
-    found: Attributes = {semconv.PROVIDER_NAME: _PROVIDERS.get(provider, provider)}
+    found: Attributes = {semconv.PROVIDER_NAME: provider_named(provider)}
     for name, (read, hinted, others) in _READERS.items():
         given = (metadata.get(hinted), *(parameters.get(other) for other in others))
         value = next((value for each in given if (value := read(each)) is not None), None)

@@ -17,7 +17,8 @@ from typing import Any
 
 import wrapt
 
-from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Wanted
+from agentpulse_instrumentation._engine.client import api_error
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._observer import Observer
@@ -53,31 +54,32 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
     library = "litellm"
     defining = "litellm.litellm_core_utils.litellm_logging"
     supported = "litellm >= 1.80.5, < 2"
+    read_error = staticmethod(api_error)
 
-    def patch(self, module: ModuleType, patches: Patches, wanted: Wanted) -> None:
+    def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches the steps of `Logging`."""
-        observer = Observer(wanted)
+        observer = Observer(recording)
         patches.replace(
             module,
             "Logging.__init__",
-            lambda original: _observed_after(original, wanted, observer),
+            lambda original: _observed_after(original, recording, observer),
         )
         for name, step in _STEPS.items():
             patches.replace(
                 module,
                 f"Logging.{name}",
-                lambda original, step=step: _observed(original, step, wanted, observer),
+                lambda original, step=step: _observed(original, step, recording, observer),
                 since=_SINCE.get(name),
             )
 
 
-def _observed(original: Any, step: Step, wanted: Wanted, observer: Observer) -> Any:
+def _observed(original: Any, step: Step, recording: Recording, observer: Observer) -> Any:
     """The method, observed before it runs: a coroutine function when its coroutine is made."""
 
     def call(
         method: Callable[..., Any], logging: Any, args: tuple[Any, ...], given: dict[str, Any]
     ) -> Any:
-        if wanted.active:
+        if recording.active:
             with _OBSERVE:
                 step(observer, logging, args, given)
         return method(*args, **given)
@@ -85,14 +87,14 @@ def _observed(original: Any, step: Step, wanted: Wanted, observer: Observer) -> 
     return wrapt.FunctionWrapper(original, call)
 
 
-def _observed_after(original: Any, wanted: Wanted, observer: Observer) -> Any:
+def _observed_after(original: Any, recording: Recording, observer: Observer) -> Any:
     """The constructor, observed after it ran."""
 
     def call(
         method: Callable[..., Any], logging: Any, args: tuple[Any, ...], given: dict[str, Any]
     ) -> None:
         method(*args, **given)
-        if wanted.active:
+        if recording.active:
             with _OBSERVE:
                 observer.begun(logging, args, given)
 

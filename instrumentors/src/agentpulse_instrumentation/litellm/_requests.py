@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine.hosts import Host, host_at
+from agentpulse_instrumentation._engine.hosts import Host, host_at, provider_named
 from agentpulse_instrumentation._engine.operation import (
     Attributes,
     InputContent,
@@ -28,38 +28,6 @@ from agentpulse_instrumentation.openai import _chat as chat
 from agentpulse_instrumentation.openai import _content as content
 from agentpulse_instrumentation.openai._media import IMAGE, MODERATION, SPEECH, TRANSCRIPTION
 
-# Who answers a call of LiteLLM: its names of providers, as the GenAI conventions have them.
-
-# Where the two say the same (`anthropic`, `groq`, `deepseek`, `perplexity`, …) nothing is listed.
-# LiteLLM's names: https://docs.litellm.ai/docs/providers.
-_NAMES: Mapping[str, str] = {
-    "ai21_chat": "ai21",
-    "anthropic_text": "anthropic",
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "azure_text": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "codestral": "mistral_ai",
-    "cohere_chat": "cohere",
-    "fireworks_ai": "fireworks",
-    "gemini": "gcp.gemini",
-    "github_copilot": "github",
-    "mistral": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "nvidia_nim": "nvidia",
-    "ollama_chat": "ollama",
-    "sagemaker": "aws.sagemaker",
-    "sagemaker_chat": "aws.sagemaker",
-    "text-completion-codestral": "mistral_ai",
-    "together_ai": "together",
-    "vertex_ai": "gcp.vertex_ai",
-    "vertex_ai_beta": "gcp.vertex_ai",
-    "voyage": "voyageai",
-    "watsonx": "ibm.watsonx.ai",
-    "watsonx_text": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
 # With these, LiteLLM is told to speak OpenAI's protocol to whoever is at the address.
 _PROTOCOLS = ("openai", "text-completion-openai", "custom_openai", "openai_like")
 UNKNOWN = "litellm"
@@ -72,7 +40,7 @@ def provider_name(name: object, host: Host) -> str:
         return host.provider or UNKNOWN
     if name in _PROTOCOLS:
         return host.provider or "openai"
-    return _NAMES.get(name, name)
+    return provider_named(name)
 
 
 _REQUEST = Table(

@@ -16,8 +16,13 @@ from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPoli
 from agentpulse_instrumentation._engine.events import EventLogger
 from agentpulse_instrumentation._engine.instrumentor import Wanted
 from agentpulse_instrumentation._engine.invocation import end_call
-from agentpulse_instrumentation._engine.metrics import INFERENCE
-from agentpulse_instrumentation._engine.operation import Attributes, error_type, get, http_status
+from agentpulse_instrumentation._engine.operation import (
+    INFERENCE,
+    Attributes,
+    error_type,
+    get,
+    http_status,
+)
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._answers import parsed_body, read_answer
 from agentpulse_instrumentation.litellm._calls import Attempt

@@ -15,6 +15,7 @@ from agentpulse_instrumentation._engine.operation import (
     Table,
     count,
     double,
+    fields,
     get,
     integer,
     items,
@@ -134,7 +135,7 @@ class ChatAccumulator:
 
     def __init__(self, keeps_content: bool) -> None:
         self._keeps_content = keeps_content
-        self._head: dict[str, Any] = {}
+        self._head: Mapping[str, Any] = {}
         self._usage: Any = None
         self._last: Any = None
         self._finished: dict[int, str | None] = {}
@@ -143,29 +144,29 @@ class ChatAccumulator:
         self._characters = 0
 
     def add(self, chunk: Any) -> None:
-        """Takes one chunk: a model or, without a `__dict__`, a dict. On the path of every token."""
-        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
-        if self._last is None or not self._head:
-            self._head = fields if fields.get("id") or fields.get("model") else self._head
+        """Takes one chunk. On the path of every token."""
+        known = fields(chunk)
+        if not self._head and (known.get("id") or known.get("model")):
+            self._head = known
         self._last = chunk
-        for choice in fields.get("choices") or ():
-            self._add_choice(choice, getattr(choice, "__dict__", choice))
-        if fields.get("usage") is not None:
-            self._usage = fields["usage"]
-            # The tier that served the call is told last.
-            self._head = fields if fields.get("id") else self._head
+        for choice in known.get("choices") or ():
+            self._add_choice(fields(choice))
+        if known.get("usage") is not None:
+            self._usage = known["usage"]
+            # The tier that served the call comes last.
+            self._head = known if known.get("id") else self._head
 
-    def _add_choice(self, node: Any, choice: dict[str, Any]) -> None:
+    def _add_choice(self, choice: Mapping[str, Any]) -> None:
         index: int = choice.get("index") or 0
         reason = choice.get("finish_reason")
         if reason is not None or index not in self._finished:
             self._finished[index] = reason
         if reason == "error":
-            self._error = get(node, "error")
+            self._error = choice.get("error")
         delta: Any = choice.get("delta")
         if delta is None:
             delta = {"text": choice.get("text")}
-        said = getattr(delta, "__dict__", delta).get("content")
+        said = fields(delta).get("content")
         if said and said.__class__ is str:
             self._characters += len(said)
         else:
@@ -174,7 +175,7 @@ class ChatAccumulator:
             merge_delta(self._messages.setdefault(index, {}), delta)
 
     def _reported(self) -> Any:
-        # Groq tells the usage in the last chunk, under a name of its own.
+        # Groq reports the usage in the last chunk, under a name of its own.
         return self._usage or get(get(self._last, "x_groq"), "usage")
 
     def answer(self) -> dict[str, Any] | None:
@@ -187,7 +188,7 @@ class ChatAccumulator:
             choice = {"index": index, "finish_reason": self._finished[index], "message": message}
             choices.append({**choice, "text": message["text"]} if "text" in message else choice)
         head = {name: self._head.get(name) for name in _HEAD}
-        error = self._error or get(self._last, "error")
+        error = self._error or get(self._last, "error") or get(get(self._last, "x_groq"), "error")
         return {**head, "usage": self._reported(), "choices": choices, "error": error}
 
     def is_complete(self) -> bool:

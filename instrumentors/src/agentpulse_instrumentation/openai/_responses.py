@@ -15,6 +15,7 @@ from agentpulse_instrumentation._engine.operation import (
     Operation,
     Table,
     double,
+    fields,
     get,
     integer,
     reported_error,
@@ -103,19 +104,19 @@ class ResponseAccumulator:
 
     def add(self, chunk: Any) -> None:
         """Takes one event."""
-        fields: dict[str, Any] = getattr(chunk, "__dict__", chunk)
-        delta = fields.get("delta")
+        known = fields(chunk)
+        delta = known.get("delta")
         if delta is not None:
             if isinstance(delta, str):
                 self._characters += len(delta)
             return
         # An event that an old client doesn't know is a model of some other event, and its fields
         # are extras of that.
-        response = get(chunk, "response")
+        response = known.get("response")
         if response is not None:
             self._response = response
-            self._ended = fields.get("type") in _ENDS
-        elif fields.get("type") == "error":
+            self._ended = known.get("type") in _ENDS
+        elif known.get("type") == "error":
             self._failure = reported_error(chunk)
             self._ended = True
 

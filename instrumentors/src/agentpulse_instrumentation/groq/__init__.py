@@ -1,0 +1,34 @@
+"""The groq client: OpenAI's operations on paths of its own.
+
+Paths as the resources of groq 0.18 to 1.x write them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agentpulse_instrumentation._engine.client import ClientInstrumentor, Family
+from agentpulse_instrumentation._engine.operation import Routes
+from agentpulse_instrumentation.openai import _chat as openai
+from agentpulse_instrumentation.openai._media import EMBEDDINGS, SPEECH, TRANSCRIPTION
+
+# Streams report their usage without being asked for it, in the last chunk (`x_groq.usage`).
+CHAT = replace(openai.CHAT, usage_on_request=False, constants={})
+ROUTES = Routes(
+    (
+        ("post", "/openai/v1/chat/completions", CHAT),
+        ("post", "/openai/v1/embeddings", EMBEDDINGS),
+        ("post", "/openai/v1/audio/transcriptions", TRANSCRIPTION),
+        ("post", "/openai/v1/audio/translations", TRANSCRIPTION),
+        ("post", "/openai/v1/audio/speech", SPEECH),
+    )
+)
+
+
+class GroqInstrumentor(ClientInstrumentor):
+    """Records every call of the groq client library."""
+
+    library = "groq"
+    defining = "groq._base_client"
+    supported = "groq >= 0.18.0, < 2"
+    family = Family(ROUTES, lambda _client, host: host.provider or "groq")

@@ -1,0 +1,256 @@
+"""A client of another family, instrumented by hand: the example of CONTRIBUTING.md, whole."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from agentpulse_instrumentation import LibraryInstrumentor, Operation, Patches, Recording, begin
+from agentpulse_instrumentation._engine.operation import InputContent, Table, integer, text
+from agentpulse_instrumentation._engine.stream import Observer, observed
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+# The library: one method that answers, one that streams, an exception with a code of its own.
+
+
+OUT = "out_of_toys"
+
+
+class ToyError(Exception):
+    def __init__(self, code: str) -> None:
+        super().__init__(f"the toy broke: {code}")
+        self.code = code
+
+
+class Client:
+    seen: trace.Span
+
+    def generate(self, *, model: str, prompt: str) -> dict[str, Any]:
+        self.seen = trace.get_current_span()
+        if prompt == "break":
+            raise ToyError(OUT)
+        return {"id": "toy_1", "text": "Hello!", "end": "stop", "tokens": {"in": 3, "out": 2}}
+
+    def stream(self, *, model: str, prompt: str) -> Iterator[dict[str, Any]]:
+        yield {"id": "toy_2", "text": "Hel"}
+        if prompt == "break":
+            raise ToyError(OUT)
+        yield {"text": "lo!", "end": "stop", "tokens": {"in": 3, "out": 2}}
+
+
+# The instrumentor: what the library is, in tables and functions.
+
+
+def _messages(answer: Any) -> list[dict[str, Any]]:
+    parts = [{"type": "text", "content": answer["text"]}]
+    return [{"role": "assistant", "parts": parts}]
+
+
+def _finish_reasons(answer: Any) -> list[str | None]:
+    return [answer.get("end")]
+
+
+def _input(request: Any) -> InputContent:
+    parts = [{"type": "text", "content": request["prompt"]}]
+    return InputContent([{"role": "user", "parts": parts}])
+
+
+class Toys:
+    """Makes of chunks what `generate` would have returned."""
+
+    def __init__(self, keeps_content: bool) -> None:
+        self._keeps_content = keeps_content
+        self._answer: dict[str, Any] = {}
+        self._characters = 0
+
+    def add(self, chunk: Any) -> None:
+        self._characters += len(chunk["text"])
+        so_far = self._answer.get("text", "") if self._keeps_content else ""
+        self._answer |= {**chunk, "text": so_far + chunk["text"]}
+
+    def answer(self) -> Any:
+        return self._answer or None
+
+    def is_complete(self) -> bool:
+        return "end" in self._answer
+
+    def reported_usage(self) -> bool:
+        return "tokens" in self._answer
+
+    def received_characters(self) -> int:
+        return self._characters
+
+
+GENERATE = Operation(
+    name="chat",
+    request=Table({"model": ("gen_ai.request.model", text)}),
+    answer=Table(
+        {
+            "id": ("gen_ai.response.id", text),
+            "tokens.in": ("gen_ai.usage.input_tokens", integer),
+            "tokens.out": ("gen_ai.usage.output_tokens", integer),
+        }
+    ),
+    finish_reasons=_finish_reasons,
+    accumulator=Toys,
+    input_content=_input,
+    output_content=_messages,
+    estimates_usage=True,
+)
+TOY_MAKER = {"gen_ai.provider.name": "toy_maker"}
+
+
+def _generate(original: Callable[..., Any], recording: Recording) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def generate(self: Client, **request: Any) -> Any:
+        with begin(recording, GENERATE, request, TOY_MAKER) as invocation:
+            answer = original(self, **request)
+        invocation.answered(answer)
+        return answer
+
+    return generate
+
+
+def _stream(original: Callable[..., Any], recording: Recording) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def stream(self: Client, **request: Any) -> Any:
+        with begin(recording, GENERATE, request, TOY_MAKER, stream=True) as invocation:
+            chunks = original(self, **request)
+        return observed(chunks, Observer(invocation))
+
+    return stream
+
+
+def _code(error: BaseException) -> str | None:
+    return error.code if isinstance(error, ToyError) else None
+
+
+class ToyInstrumentor(LibraryInstrumentor):
+    """Records every call of the toy library."""
+
+    library = "toys"
+    supported = "toys >= 1"
+    defining = "toys.client"
+    read_error = _code
+
+    def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
+        patches.replace(module, "Client.generate", lambda each: _generate(each, recording))
+        patches.replace(module, "Client.stream", lambda each: _stream(each, recording))
+
+
+@pytest.fixture
+def instrument_toys(spans: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = ModuleType("toys.client")
+    kind = type("Client", (), {name: vars(Client)[name] for name in ("generate", "stream")})
+    monkeypatch.setattr(ToyError, "__module__", "toys.client")
+    monkeypatch.setattr(module, "Client", kind, raising=False)
+    monkeypatch.setitem(sys.modules, "toys", ModuleType("toys"))
+    monkeypatch.setitem(sys.modules, "toys.client", module)
+    instrumentor = ToyInstrumentor()
+
+    def instrument(**more: Any) -> Any:
+        instrumentor.instrument(skip_dep_check=True, tracer_provider=spans.provider, **more)
+        return kind()
+
+    yield instrument
+    instrumentor.uninstrument()
+    assert vars(kind)["generate"] is Client.generate
+
+
+ASKED = {"model": "bear", "prompt": "Hi"}
+ANSWERED = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "toy_maker",
+    "gen_ai.request.model": "bear",
+    "gen_ai.response.finish_reasons": ["stop"],
+    "gen_ai.response.id": "toy_1",
+    "gen_ai.usage.input_tokens": 3,
+    "gen_ai.usage.output_tokens": 2,
+}
+
+
+def test_a_call_is_one_span_current_while_the_client_works(
+    instrument_toys: Any, spans: Any
+) -> None:
+    client = instrument_toys()
+    answer = client.generate(**ASKED)
+
+    (span,) = spans()
+    assert answer["text"] == "Hello!"
+    assert client.seen.get_span_context().is_valid
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    assert span == {"name": "chat bear", "kind": "CLIENT", "attributes": ANSWERED}
+
+
+def test_a_stream_is_the_same_span(instrument_toys: Any, spans: Any) -> None:
+    texts = [chunk["text"] for chunk in instrument_toys().stream(**ASKED)]
+
+    (span,) = spans()
+    assert texts == ["Hel", "lo!"]
+    assert span["attributes"].pop("gen_ai.response.time_to_first_chunk") > 0
+    assert span["attributes"].pop("gen_ai.request.stream") is True
+    assert span["attributes"] == {**ANSWERED, "gen_ai.response.id": "toy_2"}
+
+
+def test_content_is_captured_where_the_user_asks_for_it(instrument_toys: Any, spans: Any) -> None:
+    client = instrument_toys(capture_messages=True)
+    client.generate(**ASKED)
+    list(client.stream(**ASKED))
+
+    for span in spans():
+        assert "Hi" in span["attributes"]["gen_ai.input.messages"]
+        assert "Hello!" in span["attributes"]["gen_ai.output.messages"]
+
+
+@pytest.mark.parametrize("method", ["generate", "stream"])
+def test_an_error_is_the_callers_own_and_has_the_librarys_code(
+    method: str, instrument_toys: Any, spans: Any
+) -> None:
+    with pytest.raises(ToyError):
+        list(getattr(instrument_toys(), method)(model="bear", prompt="break"))
+
+    (span,) = spans()
+    assert (span["status"], span["attributes"]["error.type"]) == ("ERROR", "out_of_toys")
+    assert "the toy broke" not in str(span)
+
+
+def test_a_call_that_ends_twice_is_one_span(instrument_toys: Any, spans: Any) -> None:
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+    invocation = begin(recording, GENERATE, ASKED, TOY_MAKER)
+    invocation.ended({"gen_ai.response.id": "toy_1"})
+    invocation.failed(ValueError())
+
+    (span,) = spans()
+    assert "status" not in span
+    assert span["attributes"]["gen_ai.response.id"] == "toy_1"
+
+
+def test_a_layer_that_learns_late_gives_the_times_the_call_had(
+    instrument_toys: Any, spans: Any
+) -> None:
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+    parent = recording.tracer.start_span("chain")
+    around = trace.set_span_in_context(parent)
+    invocation = begin(recording, GENERATE, ASKED, TOY_MAKER, parent=around, start_time=1_000)
+    invocation.ended(end_time=3_000)
+
+    (span,) = spans.finished()
+    assert (span.start_time, span.end_time) == (1_000, 3_000)
+    assert span.parent == parent.get_span_context()
+
+
+def test_where_nothing_is_recorded_a_call_begins_nothing(instrument_toys: Any, spans: Any) -> None:
+    client = instrument_toys()
+    with suppress_instrumentation():
+        client.generate(**ASKED)
+        assert list(client.stream(**ASKED))
+    assert spans() == []
