@@ -1,4 +1,4 @@
-"""The local server's addresses: the ingest API, what the hosted API has beside it, and the page."""
+"""The local server's addresses: the ingest API, its other endpoints, and the page."""
 
 from __future__ import annotations
 

@@ -130,14 +130,14 @@ _SESSIONS = f"""
     {fates()}, own (session, ts) AS (
         SELECT session, max(ts) FROM events WHERE session IS NOT NULL GROUP BY session
     ), active (session, ts) AS (
-        -- What happens in a nested session happens in those around it too.
+        -- Events of a nested session are events of those around it too.
         SELECT session, ts FROM own
         UNION SELECT parent, ts FROM active JOIN sessions USING (session) WHERE parent IS NOT NULL
     ), listed (root, last_ts) AS (
         SELECT session, max(active.ts) AS last_ts FROM active JOIN own USING (session)
         GROUP BY session HAVING last_ts >= :since ORDER BY last_ts DESC, session LIMIT :most
     ), tree (root, session) AS (
-        -- UNION leaves out what is there already, so that no ring of parents goes on for ever.
+        -- UNION drops rows that are there already, so that no ring of parents goes on for ever.
         SELECT root, root FROM listed
         UNION SELECT root, sessions.session FROM tree JOIN sessions ON parent = tree.session
     ), summed AS (

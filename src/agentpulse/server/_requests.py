@@ -56,8 +56,8 @@ def failure(error: Exception) -> Response:
 
 
 MAX_BODY = 256 * 1024
-"""Bytes of a body, as received and also as decoded: what is taken here is taken by the hosted API,
-whether or not something in front of it decodes gzip."""
+"""Bytes of a body, as received and also as decoded: a body that is accepted here is accepted by the
+hosted API, whether or not a proxy in front of it decodes gzip."""
 MAX_DEPTH = 32
 """Objects and lists inside each other."""
 SECONDS = 10.0

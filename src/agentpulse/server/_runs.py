@@ -61,7 +61,7 @@ _NEXT_SESSION = f"""(
 def fates(more: str = "") -> str:
     """The beginning of a query with `:now` that has a table `fates (session, is_lost, seen_at)`.
 
-    It has a row for each session that is open, and each run without a session. What isn't in it is
+    It has a row for each session that is open, and each run without a session. The others are
     over. `more` has other things that began: as a SELECT of the columns of `begun`.
     """
     return f"""WITH RECURSIVE begun (
@@ -77,7 +77,7 @@ def fates(more: str = "") -> str:
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session = run_id AND job_name = runs.job)
         {more}
     ), nested (session, root) AS (
-        -- What is nested in another lives and dies with it.
+        -- A nested session lives and dies with the one around it.
         SELECT session, session FROM begun WHERE received IS NULL AND NOT EXISTS (
             SELECT 1 FROM sessions AS around
             WHERE around.session = begun.parent AND around.ended_at IS NULL
