@@ -84,8 +84,8 @@ def _provider_id(table: PriceTable, provider: str) -> str:
 
 
 def _unknown(table: PriceTable, identity: str | None, model: str) -> str:
-    asked = [table.providers[identity]] if identity else table.providers.values()
-    names = {name.lower(): name for provider in asked for name in _names(provider)}
+    providers = [table.providers[identity]] if identity else table.providers.values()
+    names = {name.lower(): name for provider in providers for name in _names(provider)}
     close = [names[name] for name in get_close_matches(model.lower(), names, n=5)]
     seller = f" of {identity}" if identity else ""
     hint = (

@@ -1,4 +1,4 @@
-"""Runs the demo: server, fake provider, agent, and what became of its calls."""
+"""Runs the demo: server, fake provider, agent, and a report on its calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*, port: int, once: bool) -> int:
     Raises:
         agentpulse.server.PortError: The port can't be had.
     """
-    # What is set for the user's own programs is not meant for this one.
+    # The variables of the user's own programs are not meant for this one.
     for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
         del os.environ[name]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
@@ -44,12 +44,19 @@ def run(*, port: int, once: bool) -> int:
                 events = server.events()
                 problems = summary.differences(events, provider.requests, provider.bill)
                 summary.show(console, events)
-                _say(console, problems, len(provider.requests))
-                if not once:
-                    # As Ctrl-C, which no program gets that runs in the background of a script.
-                    signal.signal(signal.SIGTERM, signal.default_int_handler)
-                _say_where(console, server, once=once)
-                while not once:
+                _report(console, problems, len(provider.requests))
+                if once:
+                    console.print(
+                        f"They were listed at {server.url}; without --once that page stays open."
+                    )
+                    return 1 if problems else 0
+                # As Ctrl-C, which no program gets that runs in the background of a script.
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
+                console.print(
+                    "The agent goes on. To watch it, open this in a browser; Ctrl-C ends it:"
+                )
+                console.print(server.browser_address(), soft_wrap=True)
+                while True:
                     time.sleep(SECONDS_BETWEEN_RUNS)
                     agent.run()
         except KeyboardInterrupt:
@@ -59,10 +66,10 @@ def run(*, port: int, once: bool) -> int:
     return 1 if problems else 0
 
 
-def _say(console: Console, problems: list[str], calls: int) -> None:
+def _report(console: Console, problems: list[str], calls: int) -> None:
     console.print()
     if problems:
-        console.print("Not all that was called was accepted as it was:", style="red")
+        console.print("Not all calls were accepted as they were made:", style="red")
         for problem in problems:
             console.print(f"  {problem}", style="red")
     else:
@@ -70,11 +77,3 @@ def _say(console: Console, problems: list[str], calls: int) -> None:
             f"All {calls} calls were accepted by the server, and agree with the provider's bill.",
             style="green",
         )
-
-
-def _say_where(console: Console, server: LocalServer, *, once: bool) -> None:
-    if once:
-        console.print(f"They were listed at {server.url}; without --once that page stays open.")
-    else:
-        console.print("The agent goes on. To watch it, open this in a browser; Ctrl-C ends it:")
-        console.print(server.browser_address(), soft_wrap=True)
