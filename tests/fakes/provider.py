@@ -42,22 +42,6 @@ class FakeProvider(DemoProvider):
         return super().reply(request, number)
 
 
-def groq_chat(body: Body, number: int) -> Reply:
-    """Groq's chat: the last chunk of a stream has the usage without being asked for it."""
-    reply = chat({**body, "stream_options": None}, number)
-    whole: Any = reply.body
-    known = {name: value for name, value in whole.items() if name != "service_tier"}
-    plain = replace(reply, body={**known, "x_groq": {"id": f"req_{number}"}})
-    if reply.events is None:
-        return plain
-    chunks = [json.loads(event.removeprefix(b"data: ")) for event in [*reply.events][:-1]]
-    for chunk in chunks:
-        del chunk["service_tier"]
-    chunks[0]["x_groq"] = {"id": f"req_{number}"}
-    chunks[-1]["x_groq"] = {"id": f"req_{number}", "usage": whole["usage"]}
-    return replace(plain, events=sse(*chunks, done=True))
-
-
 def responses(body: Body, number: int) -> Reply:
     """`/responses`."""
     reply = demo_openai.responses(body, number)
@@ -260,7 +244,6 @@ ENDPOINTS: tuple[tuple[str, str, Callable[[Body, int], Reply]], ...] = (
     ("POST", r"^/model/(?P<model>.+)/invoke(?P<stream>-with-response-stream)?$", bedrock),
     ("POST", r"/publishers/anthropic/models/(?P<model>[^:]+):(stream)?[rR]aw", messages),
     ("POST", r"^/v1/messages/batches$", batches),
-    ("POST", r"/openai/v1/chat/completions$", groq_chat),
     ("POST", r"^/v1/messages/count_tokens$", count_tokens),
     ("GET", r"/responses/resp_\w+$", fetch),
     ("POST", r"/responses/compact$", compact),

@@ -107,8 +107,6 @@ _RUNNING = f"""
     FROM listed JOIN fates ON fates.session = key WHERE NOT is_lost
     ORDER BY started_at DESC LIMIT :most
 """
-
-
 """Sessions, cron runs and agents that started, didn't end, and aren't lost; the latest first."""
 
 _MAX_CALLS = 200
