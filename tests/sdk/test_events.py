@@ -16,6 +16,8 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from sdk.conftest import Receiver as SdkReceiver
+from sdk.conftest import Run
 
 import agentpulse
 
@@ -129,6 +131,30 @@ def test_a_metric_is_a_gauge_of_opentelemetry_too(
     (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
     (point,) = metric.data.data_points
     assert (metric.name, point.value, point.attributes) == ("queue", 5.5, {"of": "mail"})
+
+
+METERED_LATER = """
+import gc, agentpulse
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+agentpulse.init(auto_patch=False)
+for size in range(3):
+    agentpulse.metric("queue", size)
+gauges = sum("Gauge" in type(each).__name__ for each in gc.get_objects())
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+agentpulse.metric("queue", 7)
+(metric,) = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+print(gauges, metric.name, [point.value for point in metric.data.data_points])
+"""
+
+
+def test_a_gauge_is_made_once_also_before_there_is_a_meter_provider(
+    receiver: SdkReceiver, run_program: Run
+) -> None:
+    done = run_program(METERED_LATER, AGENTPULSE_ENDPOINT=receiver.endpoint)
+    assert (done.stdout, done.stderr) == ("1 queue [7]\n", "")
 
 
 def test_the_client_has_the_same_methods(started: Init) -> None:

@@ -19,7 +19,6 @@ from agentpulse_instrumentation._shield import shield
 from opentelemetry import context as context_api
 from opentelemetry import metrics
 from opentelemetry.context import Context
-from opentelemetry.metrics import Meter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -61,6 +60,9 @@ class Recorder:
         self._send = send
         self.captures = captures
         self.metrics = Metrics("agentpulse", None)
+        # Of one meter, because before there is a meter provider each `get_meter` makes another.
+        meter = metrics.get_meter("agentpulse", __version__)
+        self._gauge = lru_cache(_MOST_GAUGES)(meter.create_gauge)
         # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
         # a heartbeat which process it came from.
         self._started = time.time()
@@ -132,8 +134,7 @@ class Recorder:
     def metric(self, name: str, value: float, tags: Mapping[str, Any]) -> None:
         """Sets the gauge of that name, in the program's meter provider where there is one."""
         with _BEGIN:
-            attributes = {key: attribute(tag) for key, tag in tags.items()}
-            _gauge(metrics.get_meter("agentpulse", __version__), name).set(value, attributes)
+            self._gauge(name).set(value, {key: attribute(tag) for key, tag in tags.items()})
 
     def crashed(self, error: BaseException, where: str) -> None:
         """An exception that nobody handled, in the main thread, a thread or asyncio."""
@@ -236,11 +237,6 @@ def instant(kind: str, name: str, attributes: Mapping[str, Any]) -> ReadableSpan
         end_time=now,
         instrumentation_scope=InstrumentationScope("agentpulse", __version__),
     )
-
-
-@lru_cache(_MOST_GAUGES)
-def _gauge(meter: Meter, name: str) -> Any:
-    return meter.create_gauge(name)
 
 
 def _as_root(context: Context) -> tuple[Context, list[Link]]:
