@@ -1,11 +1,9 @@
 """Requests: who may read and write here, the body of a request as JSON, and answers in JSON.
 
-Whoever has the server's key may, and the browsers that they opened.
-
-Other users of the machine reach the port too, so the address alone gives nothing away. Programs
-send the key. A browser gets a cookie by an address that works once, so that it is of no use in a
-history or in a list of processes. Address and cookie are made of the key, so whoever has the key
-can make an address for a server in another process.
+Other users of the machine reach the port too, so each request proves itself. Programs send the
+server's key. A browser gets a cookie by an address that works once, so that it is of no use in a
+history or in a list of processes. Address and cookie are made of the key, so a process that has
+the key can make an address for a server in another process.
 """
 
 from __future__ import annotations
