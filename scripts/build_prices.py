@@ -26,7 +26,7 @@ from genai_prices import types
 from genai_prices.data import providers
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "exporters/src/agentpulse_exporter/prices.json"
+TARGET = ROOT / "exporters/src/agentpulse_exporter/_pricing/prices.json"
 
 UNITS = {
     "input_mtok": "input",
@@ -159,7 +159,7 @@ def clause(logic: Any) -> Any:
         case types.ClauseAnd(and_=parts):
             return {"and": [clause(part) for part in parts]}
         case _:
-            message = f"genai-prices has a new kind of clause, {logic!r}; extend `clauses.py`."
+            message = f"genai-prices has a new kind of clause, {logic!r}; extend `table.matches`."
             raise SystemExit(message)
 
 
@@ -173,7 +173,9 @@ def condition(constraint: Any) -> str | None:
         case types.TimeOfDateConstraint(start_time=start, end_time=end):
             return f"{utc(start)}-{utc(end)}"
         case _:
-            message = f"genai-prices has a new constraint, {constraint!r}; extend `periods.py`."
+            message = (
+                f"genai-prices has a new constraint, {constraint!r}; extend `tariff._condition`."
+            )
             raise SystemExit(message)
 
 
@@ -191,7 +193,7 @@ def prices(price: types.ModelPrice) -> dict[str, Any]:
         if value is None:
             continue
         if key not in UNITS and key not in UNCOUNTED:
-            message = f"genai-prices has a new unit, {key!r}; add it to `units.py` and here."
+            message = f"genai-prices has a new unit, {key!r}; add it to `tariff.UNITS` and here."
             raise SystemExit(message)
         found[UNITS.get(key, key)] = (
             [number(value.base), *([tier.start, number(tier.price)] for tier in value.tiers)]

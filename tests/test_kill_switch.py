@@ -15,6 +15,7 @@ from agentpulse_exporter import (
     CostEnrichingExporter,
     Stats,
 )
+from agentpulse_exporter import settings as exporter_settings
 from agentpulse_instrumentation import INSTRUMENTORS, OpenAIInstrumentor, instrument, uninstrument
 from agentpulse_instrumentation._engine import instrumentor
 from fakes.pipe import CALL, KEY
@@ -25,7 +26,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import agentpulse
-from agentpulse._otel import environment as logs
+from agentpulse import _output as logs
 from agentpulse.demo.provider import FakeProvider
 from agentpulse.settings import resolve
 
@@ -52,6 +53,7 @@ REQUEST = vars(SyncAPIClient)["request"]
 @pytest.fixture(autouse=True)
 def clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logs._warned.clear()
+    monkeypatch.setattr(exporter_settings, "_logged", set[str]())
     monkeypatch.setattr(instrumentor, "_warned", set[str]())
     yield
     agentpulse.shutdown(timeout=0)
@@ -228,16 +230,15 @@ def test_a_word_that_makes_no_sense_is_said_and_nothing_runs(
 ) -> None:
     monkeypatch.setenv("AGENTPULSE_ENABLED", word)
     complaint = f"AGENTPULSE_ENABLED is {word!r}; expected true or false."
-    for make in (AgentPulseSpanExporter, lambda: CostEnrichingExporter(InMemorySpanExporter())):
-        with pytest.raises(ConfigurationError) as refusal:
-            make()
-        assert str(refusal.value) == complaint
+    threads = threading.active_count()
+    assert_nothing_happens(Ways(receiver.url), receiver, threads)
     for _ in range(2):
         instrument()
         agentpulse.init(endpoint=receiver.url)
 
     assert vars(SyncAPIClient)["request"] is REQUEST
     assert [record.getMessage() for record in caplog.records] == [
+        f"The exporter is off until this is corrected: {complaint}",
         f"Nothing is instrumented: {complaint}",
         f"AgentPulse is off until this is corrected: {complaint}",
     ]
@@ -248,7 +249,9 @@ def test_a_word_that_makes_no_sense_is_said_and_nothing_runs(
 )
 @pytest.mark.parametrize("given", ["false", "no", 0, 1])
 def test_a_switch_of_the_exporter_takes_true_and_false_alone(name: str, given: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"The argument {name} is {given!r}; expected"):
+    with pytest.raises(
+        ConfigurationError, match=f"The argument {name} is of type {type(given).__name__}; expected"
+    ):
         AgentPulseSpanExporter(KEY, **{name: given})
 
 
@@ -262,3 +265,61 @@ def test_all_readers_of_the_switch_agree(
     assert instrumentor.is_enabled(None) is is_on
     if "OTEL_SDK_DISABLED" not in variables:
         assert resolve({}).enabled is is_on
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("AGENTPULSE_API_KEY", "garbage", "AGENTPULSE_API_KEY can't be used; expected a key"),
+        (
+            "AGENTPULSE_ENDPOINT",
+            "http://pulse.example",
+            "AGENTPULSE_ENDPOINT is 'http://pulse.example', where key and events would travel",
+        ),
+        ("AGENTPULSE_MAX_BATCH_SIZE", "501", "AGENTPULSE_MAX_BATCH_SIZE is '501'; expected a"),
+        ("AGENTPULSE_PRICES", "/no/such.json", "AGENTPULSE_PRICES can't be used: The price file"),
+        ("https_proxy", "http://:no-port", "https_proxy is no address of a proxy; expected"),
+        (
+            "https_proxy",
+            "socks5h://127.0.0.1:1080",
+            "https_proxy is no address of a proxy; expected",
+        ),
+        ("https_proxy", "https://proxy.example", "https_proxy is no address of a proxy; expected"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_logged_once_and_switches_the_exporter_off(
+    name: str,
+    text: str,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(name, text)
+    processors = [AgentPulseSpanProcessor(AgentPulseSpanExporter()) for _ in range(2)]
+
+    for processor in processors:
+        span = TracerProvider(shutdown_on_exit=False).get_tracer("tests").start_span("x")
+        processor.enqueue(span)  # pyright: ignore[reportArgumentType]  # a span of the SDK
+        assert processor.flush()
+        assert processor.stop()
+        assert processor.stats() == Stats()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"The exporter is off until this is corrected: {complaint}")
+
+
+def test_the_standard_variable_has_no_content_of_spans_sent_without_the_exporters_own_setting(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    message = {
+        "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"Hi"}]}]'
+    }
+    for captures in (True, None, False):
+        exporter = AgentPulseSpanExporter(KEY, receiver.url, capture_messages=captures)
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        provider.get_tracer("tests").start_span("chat", attributes={**CALL, **message}).end()
+        provider.shutdown()
+
+    sent = receiver.of_kind("llm_call")
+    assert ["Hi" in str(event) for event in sent] == [True, False, False]

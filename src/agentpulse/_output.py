@@ -1,15 +1,42 @@
-"""Output for people: figures, text that any terminal or pipe can take, messages and failures."""
+"""Output for people: our log, messages, text for any terminal or pipe, and figures."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Callable
 
+logger = logging.getLogger("agentpulse")
+"""The parent of all our loggers."""
 UNKNOWN = "\u2013"
 """A figure that is None."""
 _LEAST = 0.000001
 """US dollars: less would be shown as nothing."""
 _SECOND, _MINUTE, _HOUR = 1000, 60_000, 3_600_000
+_warned: set[str] = set()
+
+
+def warn_once(text: str) -> None:
+    """Logs a warning, unless this process has logged the same one before."""
+    if text not in _warned:
+        _warned.add(text)
+        logger.warning("%s", text)
+
+
+def log_to_stderr() -> Callable[[], None]:
+    """Writes every record of our loggers to stderr, until the returned function is called."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+    def stop() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    return stop
 
 
 def fail(message: str) -> int:

@@ -8,15 +8,16 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agentpulse import client
-from agentpulse._otel.environment import log_to_stderr, logger, obstacle, warn_once
+from agentpulse._output import log_to_stderr, logger, warn_once
 from agentpulse.client import AgentPulse, nothing_recorded
-from agentpulse.settings import ROWS, Settings, resolve, verify
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
     from agentpulse_exporter.settings import ApiKey
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import TracerProvider
+
+    from agentpulse.settings import Settings
 
 _client: AgentPulse | None = None
 _provider: SdkTracerProvider | None = None
@@ -58,12 +59,13 @@ def init(
         SettingError: an argument makes no sense (SettingTypeError, a TypeError, for a wrong type).
             A mistake in the environment never raises: it is logged once, and nothing runs.
     """
-    if api_key is not None:
-        # Only here, so that nothing of it is loaded without one. From here on no traceback that
-        # shows local variables has the key.
-        from agentpulse_exporter.settings import ApiKey
+    # Only here, so that importing this package loads nothing else.
+    from agentpulse_exporter.settings import ApiKey
 
-        api_key = ApiKey.of(api_key)
+    from agentpulse.settings import ROWS, resolve, verify
+
+    # From here on no traceback that shows local variables has the key.
+    api_key = ApiKey.of(api_key)
     given = verify({name: value for name, value in locals().items() if name in ROWS})
     provider = None
     if tracer_provider is not None:
@@ -129,6 +131,8 @@ def get_client() -> AgentPulse | None:
 
 
 def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse:
+    from agentpulse._otel.environment import obstacle
+
     reason = obstacle(settings)
     if reason is not None:
         with ExitStack() as surroundings:

@@ -113,10 +113,10 @@ def test_behind_the_stock_processor_it_is_known_of_what_comes_in_one_batch(recei
     assert parents(receiver) == {agent: None, call: agent}
 
 
-def test_what_is_passed_over_is_bounded(
+def test_the_memory_of_unsent_spans_is_bounded(
     pipe: Callable[..., Pipe], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tree, "MOST_PASSED_OVER", 10)
+    monkeypatch.setattr(tree, "MOST_UNSENT", 10)
     sending = pipe()
     for _ in range(1000):
         nested(sending.tracer, WEB, WEB)
@@ -124,4 +124,4 @@ def test_what_is_passed_over_is_bounded(
     assert sending.processor.flush()
 
     assert parents(receiver) == {agent: None, call: agent}
-    assert len(sending.exporter._mapper.ancestry) <= 10  # what must not grow
+    assert len(sending.exporter._mapper.tree.unsent) <= 10  # what must not grow

@@ -159,3 +159,20 @@ def test_a_span_without_bodies_is_sent_as_it_is() -> None:
     PrivateExporter(memory, capture_messages=True).export([span_of("genai", attributes)])
     (sent,) = memory.get_finished_spans()
     assert {name: sent.attributes[name] for name in attributes} == attributes
+
+
+def test_half_a_character_does_not_cost_another_exporter_the_text() -> None:
+    memory = InMemorySpanExporter()
+    span = ReadableSpan(
+        "chat \ud83e",
+        SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1)),
+        attributes={**CALL, "gen_ai.output.messages": "half \ud83e of it", "tags": ("a\ud83e",)},
+        status=Status(StatusCode.ERROR, "no \ud83e"),
+    )
+    PrivateExporter(memory, capture_messages=True).export([span])
+
+    (copy,) = memory.get_finished_spans()
+    assert (copy.attributes or {})["gen_ai.output.messages"] == "half \ufffd of it"
+    assert (copy.attributes or {})["tags"] == ("a\ufffd",)
+    copy.to_json().encode()
+    (copy.status.description or "").encode()

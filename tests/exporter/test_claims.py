@@ -138,18 +138,18 @@ def test_spans_that_are_copied_on_their_way_are_known(
 def test_claims_take_bounded_memory_and_none_where_there_is_one_exporter(
     pipe: Callable[..., Pipe], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "MOST_CLAIMS", 4)
+    monkeypatch.setattr(ownership, "MOST_OWNED", 4)
     # An earlier test's receiver may have had this address.
     monkeypatch.setattr(ownership, "_by_destination", {})
     first = pipe()
-    kept = first.exporter.claimant._claims
+    kept = first.exporter.owner.destination.owners
     first.call()
     assert len(kept) == 0
     second = AgentPulseSpanExporter(KEY, receiver.url)
     for _ in range(9):
         first.call()
-    assert len(kept) == 3  # the last two of the generation before, and one
+    assert len(kept) == 4
     second.shutdown()
     first.call()
-    assert len(kept) == 3
+    assert len(kept) == 4
     assert first.processor.flush()

@@ -56,7 +56,7 @@ def test_no_order_of_faults_at_first_contact_leaves_what_can_not_be_read(
 def test_a_fault_at_a_later_look_leaves_nothing_that_can_not_be_read(
     fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "_SECONDS_UNTIL_ASKED_AGAIN", 0.0)
+    monkeypatch.setattr(upload, "_SECONDS_UNTIL_COMPRESSED", 0.0)
     with Receiver(reads_gzip=False) as receiver:
         exporter = AgentPulseSpanExporter(KEY, receiver.url)
         for after in range(6):
@@ -73,7 +73,7 @@ def test_a_fault_at_a_later_look_leaves_nothing_that_can_not_be_read(
 def test_a_receiver_with_gzip_that_fails_at_first_goes_on_with_gzip_in_time(
     receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "_SECONDS_UNTIL_ASKED_AGAIN", 0.0)
+    monkeypatch.setattr(upload, "_SECONDS_UNTIL_COMPRESSED", 0.0)
     receiver.script.extend([500, 503, HANG_UP])
     sending = pipe()
     for _ in range(4):

@@ -14,8 +14,8 @@ from agentpulse_exporter import AgentPulseSpanExporter, CostEnrichingExporter, S
 from agentpulse_exporter import _shield as shield
 from agentpulse_exporter._dialects import messages
 from agentpulse_exporter._ledger.ledger import Ledger
-from agentpulse_exporter._ledger.tree import Ancestry
-from agentpulse_exporter._pricing import PriceOverrides, calculate, table
+from agentpulse_exporter._ledger.tree import Tree
+from agentpulse_exporter._pricing import PriceOverrides, cost, table
 from agentpulse_exporter._wire import batches, events, redaction
 from agentpulse_exporter._wire.events import Mapper
 from agentpulse_exporter._wire.sessions import Sessions
@@ -59,7 +59,7 @@ def with_table(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
 
     def replace(content: Any) -> None:
         def get_data(package: str, resource: str) -> bytes | None:
-            assert (package, resource) == ("agentpulse_exporter", "prices.json")
+            assert (package, resource) == ("agentpulse_exporter._pricing", "prices.json")
             if isinstance(content, Exception):
                 raise content
             return content
@@ -163,13 +163,13 @@ def fails(*_given: Any, **_more: Any) -> Any:
 STEPS: dict[str, tuple[Any, str, set[str]]] = {
     # What fails, and the fields of the call that are not known, or left out, then.
     "price": (events, "cost_of", {"cost_usd"}),
-    "usage": (calculate, "counts_of", {"cost_usd"}),
+    "usage": (cost, "counts_of", {"cost_usd"}),
     "messages": (events, "conversation", {"messages"}),
     "session": (events, "carried", {"user", "metadata"}),
     "sum of the session": (Sessions, "add", set()),
     "repeats": (Ledger, "enter", set()),
-    "place": (Ancestry, "placed", set()),
-    "sum of the upload": (batches._RollUp, "event", set()),
+    "place": (Tree, "placed", set()),
+    "sum of the upload": (batches, "_roll_up", set()),
 }
 
 
@@ -204,7 +204,7 @@ def test_a_step_that_fails_costs_its_field_and_is_logged_once_without_what_was_s
 def test_of_a_span_that_cannot_be_read_the_outline_is_sent(
     kind: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Mapper, "_told", fails)
+    monkeypatch.setattr(Mapper, "_parts", fails)
     stats = exported(receiver, ended(**({} if kind == "chat" else {"agentpulse.span.kind": kind})))
 
     assert (stats.accepted, dict(stats.dropped)) == (1, {})
@@ -246,7 +246,7 @@ def test_content_of_others_that_cannot_be_read_costs_the_messages_alone(
 def test_what_cannot_be_redacted_is_dropped_all_the_same(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redaction, "_without", fails)
+    monkeypatch.setattr(redaction, "_redacted", fails)
     stats = exported(receiver, ended(), redact=str.upper)
 
     assert (stats.accepted, dict(stats.dropped)) == (0, {"redaction_failed": 1})

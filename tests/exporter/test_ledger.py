@@ -180,7 +180,7 @@ def test_what_is_remembered_is_bounded(
         end(story.start(OURS, call, at=1, inside=root), 2)
         end(root, 3)
     for span in memory.get_finished_spans():
-        book.enter([(span, span.attributes or {})])
+        book.enter([span])
 
     held = vars(book)
     assert (len(held["_calls"]), len(held["_repeats"])) == (5, 5)

@@ -64,7 +64,7 @@ def test_an_outage_is_logged_in_a_line_when_it_lasts_and_in_one_when_it_is_over(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(upload, "_SAID_AFTER", 0.0)
+    monkeypatch.setattr(upload, "_LOGGED_AFTER", 0.0)
     receiver.script.extend([503] * 9)
     sending = pipe(flush_interval=0.01)
     for _ in range(3):

@@ -9,9 +9,8 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from agentpulse_exporter._dialects import genai
-from agentpulse_exporter._pricing import match
 from agentpulse_exporter._pricing.table import price_table
+from agentpulse_exporter._semconv import provider_name
 from agentpulse_instrumentation._engine import hosts
 from fakes.measured import Measured
 from fakes.provider import chat
@@ -155,11 +154,12 @@ def test_azure_bedrock_and_vertex_are_named_by_their_clients(
 
 
 def test_every_name_of_a_provider_is_read_alike_wherever_a_call_is_recorded():
-    ours, theirs = hosts._NAMES, genai._PROVIDERS
-    assert ours == theirs
+    ours = hosts._NAMES
+    assert ours == {name: provider_name(name) for name in ours}
     # A name of the conventions, and that of a host, is nobody's other name.
     names = {*ours.values(), *(provider for provider, _ in hosts._PROVIDERS.values())}
-    assert {name: hosts.provider_named(name) for name in names} == {name: name for name in names}
+    for read in (hosts.provider_named, provider_name):
+        assert {name: read(name) for name in names} == {name: name for name in names}
 
 
 def test_two_names_of_one_provider_have_the_same_prices():
@@ -170,6 +170,3 @@ def test_two_names_of_one_provider_have_the_same_prices():
         if prices.provider_id(name) not in (None, prices.provider_id(provider))
     }
     assert other == {}
-    # The names by which prices are looked up are no third opinion.
-    for name in match._ALIASES:
-        assert prices.provider_id(hosts.provider_named(name)) == prices.provider_id(name)

@@ -24,7 +24,7 @@ from fakes.protocol import complaints
 from opentelemetry.sdk.trace import TracerProvider
 
 import agentpulse
-from agentpulse._otel import environment as logs
+from agentpulse import _output as logs
 
 KEY = "ap_0123456789abcdef"
 

@@ -334,7 +334,7 @@ def test_the_version_of_what_is_not_installed_is_none():
 def test_debug_logs_on_stderr(run_program: Run, receiver: Receiver):
     code = """
 import sys
-from agentpulse._otel import environment as logs
+from agentpulse import _output as logs
 from agentpulse.cli import main
 status = main(["status"])
 logs.logger.debug("a detail")

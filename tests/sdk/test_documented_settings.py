@@ -1,19 +1,24 @@
-"""The README's table of settings is the one that the SDK goes by."""
+"""The tables of settings in both READMEs are those that the code goes by."""
 
 from __future__ import annotations
 
 from itertools import takewhile
 from pathlib import Path
 
-from agentpulse.settings import documentation_rows
+from agentpulse_exporter.settings import documentation_rows
+
+from agentpulse.settings import Settings
 
 README = Path(__file__).parents[2] / "README.md"
 HEAD = "| argument | environment | default | |"
 
 
-def documented_rows() -> list[tuple[str, ...]]:
+OF_EXPORTER = Path(__file__).parents[2] / "exporters" / "README.md"
+
+
+def documented_rows(page: Path = README) -> list[tuple[str, ...]]:
     """The rows of the README's table, without the marks of code around a cell."""
-    lines = README.read_text(encoding="utf-8").splitlines()
+    lines = page.read_text(encoding="utf-8").splitlines()
     _, *rows = takewhile(lambda line: line.startswith("|"), lines[lines.index(HEAD) + 1 :])
     return [tuple(cell(text) for text in row.strip("| ").split(" | ")) for row in rows]
 
@@ -24,4 +29,8 @@ def cell(text: str) -> str:
 
 
 def test_the_readme_documents_every_setting_as_it_is():
-    assert documented_rows() == documentation_rows()
+    assert documented_rows() == documentation_rows(Settings)
+
+
+def test_the_readme_of_the_exporter_documents_every_setting_of_it():
+    assert documented_rows(OF_EXPORTER) == documentation_rows()

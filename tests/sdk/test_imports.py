@@ -18,6 +18,12 @@ CLIENT_LIBRARIES = {
     "openai", "anthropic", "litellm", "langchain_core",
     "httpx", "httpx2", "requests", "urllib3", "aiohttp", "pydantic",
 }  # fmt: skip
+SETTINGS = {
+    "agentpulse_exporter._delivery",
+    "agentpulse_exporter._delivery.endpoint",
+    "agentpulse_exporter._delivery.kinds",
+    "agentpulse_exporter.settings",
+}
 OF_EXTRAS = {"starlette", "uvicorn", "jinja2", "rich"}
 
 
@@ -66,13 +72,15 @@ agentpulse.init({arguments})
 agentpulse.flush()
 asyncio.run(agentpulse.aflush())
 agentpulse.shutdown()
+of_exporter = {{name for name in sys.modules if name.startswith("agentpulse_exporter.")}}
+assert of_exporter == {SETTINGS}, of_exporter
 """
 
     modules, opentelemetry, threads = loaded_by(
         run_program, program, AGENTPULSE_ENDPOINT=receiver.endpoint, **variables
     )
 
-    assert not modules & {"agentpulse_exporter", "agentpulse_instrumentation", "wrapt"}
+    assert not modules & {"agentpulse_instrumentation", "wrapt"}
     assert (opentelemetry, threads) == ([], 1)
     assert receiver.requests == 0
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from agentpulse_exporter._wire.limits import CUT
+from agentpulse_exporter._wire.json import CUT
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -246,7 +246,7 @@ OFF = [
     pytest.param(
         {"api_key": KEY, "endpoint": "https://pulse.example", "debug": True},
         {"https_proxy": "http://:no-port"},
-        "AgentPulse could not start and is off: ConfigurationError: https_proxy is no address",
+        "AgentPulse is off until this is corrected: https_proxy is no address",
         id="a proxy that is no address",
     ),
     pytest.param(

@@ -333,3 +333,19 @@ def test_init_takes_exactly_the_settings_of_the_table_and_a_provider():
     assert set(inspect.signature(agentpulse.init).parameters) == {*ROWS, "tracer_provider"}
     with pytest.raises(TypeError, match="api_kye"):
         agentpulse.init(api_kye=KEY)  # pyright: ignore[reportCallIssue]  # that is the test
+
+
+@pytest.mark.parametrize(
+    "mistaken",
+    [
+        lambda: agentpulse.init(endpoint="http://pulse.example"),
+        lambda: AgentPulseSpanExporter(endpoint="http://pulse.example"),
+        lambda: AgentPulseSpanExporter(max_batch_size=0),
+    ],
+)
+def test_nor_does_it_show_a_key_of_the_environment(
+    mistaken: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AGENTPULSE_API_KEY", KEY)
+
+    test_a_traceback_with_local_variables_does_not_show_the_key(mistaken)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from agentpulse_exporter.version import VERSION
-
 if TYPE_CHECKING:
     from agentpulse_exporter._delivery.stats import Stats
     from agentpulse_exporter._pricing import calculate_cost
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from agentpulse_exporter.processor import AgentPulseSpanProcessor
     from agentpulse_exporter.settings import ConfigurationError
 
-__version__ = VERSION
+__version__ = "2.0.0"
 
 __all__ = [
     "AgentPulseSpanExporter",

@@ -4,13 +4,18 @@ The packaged constants of the GenAI conventions are marked deprecated since the 
 (https://github.com/open-telemetry/semantic-conventions-genai), so the names are spelt out here,
 once. `agentpulse_instrumentation._semconv` spells the same names for the writing side; a test
 compares the two.
+
+Spans come from anybody: a token count may be a text and a model a number. A value that is not of
+its type is read as if it were absent.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
@@ -74,7 +79,7 @@ SESSION_ANCESTORS = "agentpulse.session.ancestors"
 """The ids of the sessions around this one, the innermost first; only where there are any."""
 SESSION_RESULT = "agentpulse.session.result"
 SESSION_LOG = "agentpulse.session.log"
-"""The name of the span events that a session's log lines are."""
+"""The name of the span events for the lines of a session's log."""
 SESSION_LOG_MESSAGE = "message"
 METADATA_PREFIX = "agentpulse.metadata."
 CRON_SCHEDULE = "agentpulse.cron.schedule"
@@ -84,13 +89,13 @@ CRON_MAX_RUNTIME = "agentpulse.cron.max_runtime"
 """Seconds."""
 CRON_SUMMARY = "agentpulse.cron.summary"
 EXIT_CODE = "agentpulse.exit_code"
-"""What a program that ended by `sys.exit` in the middle of a span wanted to end with."""
+"""The exit code of a program that ended by `sys.exit` in the middle of a span."""
 CALLED_IN_AGENT = "agentpulse.agent.name"
-"""The agent around a span that is none itself."""
+"""The agent around a span that is no agent itself."""
 ARGUMENTS = "agentpulse.args"
 """The arguments of a decorated function, as JSON."""
 RESULT = "agentpulse.result"
-"""What a decorated function returned, as JSON."""
+"""The result of a decorated function, as JSON."""
 CODE_FUNCTION = "code.function.name"
 CAPTURED = "agentpulse.captured"
 """True where the program asked for this function's arguments or result by name, so that they
@@ -105,17 +110,17 @@ JSON_PREFIX = "agentpulse.json."
 DATA_PREFIX = "agentpulse.data."
 """Before the names of an event's fields, for the kinds whose data is spelt out on the span."""
 USAGE_ESTIMATED = "agentpulse.usage.estimated"
-"""True where the provider reported no usage, so that tokens were estimated from what came."""
+"""True where the provider reported no usage, so that tokens were estimated from the content."""
 COST_REPORTED = "agentpulse.cost.reported"
 """USD, the provider's own figure for the call (OpenRouter's `usage.cost`, for example)."""
 COST_FALLBACK = "agentpulse.cost.fallback"
-"""USD, what the layer that made the call thinks it cost: counts where no price is known."""
+"""USD, the figure of the layer that made the call: counts where no price is known."""
 COST_TOTAL = "agentpulse.cost.total"
 COST_INPUT = "agentpulse.cost.input"
 COST_OUTPUT = "agentpulse.cost.output"
 COST_SOURCE = "agentpulse.cost.source"
 """`provider` (its own figure), `override` (the user's prices), `genai-prices <version>`, or
-`instrumentation` (what the layer that made the call thinks, where none of these knows)."""
+`instrumentation` (the figure of the layer that made the call, where none of these knows)."""
 COST_ESTIMATED = "agentpulse.cost.estimated"
 """True where the cost rests on estimated tokens."""
 SPEED = "agentpulse.request.speed"
@@ -123,20 +128,62 @@ SPEED = "agentpulse.request.speed"
 INFERENCE_GEO = "agentpulse.request.inference_geo"
 """Where the inference ran, where it changes the price (Anthropic's `inference_geo`)."""
 
+_PROVIDERS = {
+    "ai21": ("ai21_chat",),
+    "anthropic": ("anthropic_text",),
+    "aws.bedrock": ("amazon", "amazon_bedrock", "aws", "bedrock", "bedrock_converse"),
+    "aws.sagemaker": ("amazon_sagemaker", "sagemaker", "sagemaker_chat"),
+    "azure.ai.inference": ("az_ai_inference", "azure_ai"),
+    "azure.ai.openai": ("az_ai_openai", "azure", "azure_openai", "azure_text"),
+    "cohere": ("cohere_ai", "cohere_chat"),
+    "fireworks": ("fireworks_ai",),
+    "gcp.gemini": ("gemini", "google", "google_ai", "google_gemini", "google_genai", "google_gla"),
+    "gcp.gen_ai": ("gcp", "palm"),
+    "gcp.vertex_ai": (
+        *("google_vertex", "google_vertex_ai", "google_vertexai"),
+        *("vertex", "vertex_ai", "vertex_ai_beta", "vertexai"),
+    ),
+    "huggingface": ("hugging_face",),
+    "ibm.watsonx.ai": ("ibm", "watsonx", "watsonx_ai", "watsonx_text"),
+    "mistral_ai": ("codestral", "mistral", "mistralai", "text_completion_codestral"),
+    "moonshot_ai": ("moonshot", "moonshotai"),
+    "nvidia": ("nvidia_nim",),
+    "ollama": ("ollama_chat",),
+    "perplexity": ("perplexity_ai",),
+    "together": ("together_ai", "togetherai"),
+    "voyageai": ("voyage", "voyage_ai"),
+    "x_ai": ("xai",),
+    "zai": ("z_ai",),
+    "zhipuai": ("zhipu",),
+}
+"""The names of providers in the conventions, or else in AgentPulse's instrumentors, and their other
+spellings: in lower case; dots, blanks and dashes as underscores."""
+_SEPARATORS = re.compile(r"[\s./-]+")
 
-# Values of span attributes by the type that is expected of them.
-#
-# Spans come from anybody: a token count may be a text and a model a number. What is not of its type
-# is treated as not being there.
+MODEL_OPERATIONS = frozenset(
+    {"chat", "text_completion", "generate_content", "embeddings", "moderation"}
+)
+"""One model call each. Only these are priced: an agent's usage repeats that of its calls."""
 
 Attributes = Mapping[str, object]
 
 _MAX_WHOLE = 2**63
 """Receivers read whole numbers as 64 bits."""
 
+_PROVIDER_NAMES = {
+    _SEPARATORS.sub("_", each): name
+    for name, others in _PROVIDERS.items()
+    for each in (name, *others)
+}
+
+
+def is_model_call(attributes: Attributes) -> bool:
+    """Whether the span is one model call. An answer that a framework gave by itself is none."""
+    return attributes.get(OPERATION_NAME) in MODEL_OPERATIONS and ANSWERED_BY not in attributes
+
 
 def text(attributes: Attributes, name: str) -> str | None:
-    """A text that says something, or None."""
+    """A text that isn't empty, or None."""
     value = attributes.get(name)
     return value if isinstance(value, str) and value else None
 
@@ -163,3 +210,31 @@ def texts(attributes: Attributes, name: str) -> list[str] | None:
     if isinstance(value, str) or not isinstance(value, Sequence):
         return None
     return [item for item in cast("Sequence[object]", value) if isinstance(item, str)]
+
+
+def decoded(value: object, otherwise: object = None) -> Any:
+    """The value of JSON text; `otherwise` for any other text, and for anything else."""
+    if not isinstance(value, str):
+        return otherwise
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return otherwise
+
+
+def fields_of(value: object) -> dict[str, Any]:
+    """An object, or that of JSON text; an empty one for anything else."""
+    value = decoded(value, value)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def items_of(value: object) -> list[object]:
+    """A list, or that of JSON text; an empty one for anything else."""
+    value = decoded(value, value)
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def provider_name(spelling: str) -> str:
+    """The one name of a provider; one that isn't in the table keeps its own, in lower case."""
+    spelling = spelling.strip().lower()
+    return _PROVIDER_NAMES.get(_SEPARATORS.sub("_", spelling), spelling)

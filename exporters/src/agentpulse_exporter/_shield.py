@@ -1,4 +1,4 @@
-"""Where failures of ours end: one costs the field that was being made, never its event."""
+"""The shield: a failure of ours costs the field that was being made, never its event."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _logger = logging.getLogger("agentpulse.exporter")
 _warned: set[str] = set()
 
 strict = False
-"""Whether failures leave; for tests."""
+"""Whether failures are raised; for tests."""
 
 
 def shielded(step: str, make: Callable[[], _T], otherwise: _T) -> _T:
-    """What `make` returns, or `otherwise` where it raises, which is logged once for each step.
+    """The result of `make`, or `otherwise` where it raises, which is logged once for each step.
 
     Args:
         step: Completes the sentence "AgentPulse could not …".
         make: Makes a field, or a few.
-        otherwise: What there is without it.
+        otherwise: The result without it.
     """
     try:
         return make()
-    except Exception as error:  # whatever it is, the event goes on without that
+    except Exception as error:  # the event is sent without that field
         if strict:
             raise
         # The message may hold content, so only the type is logged.

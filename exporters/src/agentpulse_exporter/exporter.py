@@ -1,17 +1,16 @@
-"""`AgentPulseSpanExporter`: spans in, events at the receiver, or a reason why not.
+"""`AgentPulseSpanExporter`: spans in, events at the receiver, or a counted reason why not.
 
-It works behind any span processor. What the receiver asks to keep for later (`Retry-After`) stays
-here and goes out with the next spans.
+It works behind any span processor. Events that the receiver asks to keep for later (`Retry-After`)
+stay here and are sent with the next spans.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from opentelemetry import context as context_api
@@ -21,25 +20,28 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter._delivery.http import Transport, proxy_for
-from agentpulse_exporter._delivery.process import at_exit
+from agentpulse_exporter._delivery.endpoint import proxy_for
+from agentpulse_exporter._delivery.http import Transport
+from agentpulse_exporter._delivery.process import after_fork, at_exit
 from agentpulse_exporter._delivery.stats import Counters, Stats
 from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
 from agentpulse_exporter._delivery.waits import Turn, bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.ownership import Claimant, origins
+from agentpulse_exporter._ledger.ownership import Owner, origins
+from agentpulse_exporter._pricing import PriceOverrides
+from agentpulse_exporter._pricing.overrides import use
 from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
 from agentpulse_exporter._wire.event import Event
 from agentpulse_exporter._wire.events import Mapper, is_cut_short
 from agentpulse_exporter._wire.redaction import RedactionFailed
-from agentpulse_exporter.settings import ApiKey, resolve
+from agentpulse_exporter.settings import ApiKey, log_problems, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")
 
 MOST_KEPT = 10_000
 """Spans that are kept while the receiver wants nothing or is away; the oldest go first."""
 MOST_BYTES_KEPT = 32 * 2**20
-"""Bytes that these take, as JSON and as what it is made of."""
+"""Bytes that these take, as JSON and as data."""
 SHUTDOWN_TIMEOUT = 5.0
 
 
@@ -48,10 +50,11 @@ class AgentPulseSpanExporter(SpanExporter):
 
     Without a key, nothing is sent, except to an endpoint on this machine. While a processor of
     ours on the same provider, that of `agentpulse.init` for example, sends to the same endpoint
-    with the same key, this one leaves to it what it tells of.
+    with the same key, this one sends only the spans that the other doesn't.
 
     Switched off when it is made, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED, it
-    exports nothing, which is no failure, and a processor of ours in front of it queues nothing.
+    exports nothing, which is no failure, and a processor of ours in front of it queues nothing. So
+    it is where a variable of ours can't be used, which is logged once.
 
     Args:
         api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`. At an endpoint on this machine,
@@ -61,17 +64,17 @@ class AgentPulseSpanExporter(SpanExporter):
         capture_messages: Whether messages, tool arguments and results and texts of errors that
             the spans carry are sent; by default `AGENTPULSE_CAPTURE_MESSAGES`, else not.
         prices: Your own prices, as a mapping or the path of a JSON file; by default
-            `AGENTPULSE_PRICES`.
+            `AGENTPULSE_PRICES`. `calculate_cost` uses them, too, until `shutdown`.
         max_batch_size: Events in one request; by default `AGENTPULSE_MAX_BATCH_SIZE`, else 100.
         redact: Is given each captured text (message, tool argument or result, text of an error) on
-            the sending thread, and returns what is sent instead of it. Where it raises, or returns
-            no text, the event is dropped, and counted as `redaction_failed`.
+            the sending thread, and returns the text that is sent instead. Where it raises, or
+            returns no text, the event is dropped, and counted as `redaction_failed`.
         allow_insecure: Whether plain http to another machine is allowed.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
-        enabled: Whether it does anything; by default as `AGENTPULSE_ENABLED` says, else it does.
+        enabled: Whether it does anything; by default `AGENTPULSE_ENABLED`, else it does.
 
     Raises:
-        ConfigurationError: One of these, or of the variables, can't be used (a ValueError).
+        ConfigurationError: One of these arguments can't be used (a ValueError).
     """
 
     def __init__(
@@ -91,28 +94,39 @@ class AgentPulseSpanExporter(SpanExporter):
         # From here on no traceback that shows local variables has the key.
         api_key = ApiKey.of(api_key)
         settings = self._settings = resolve(
-            api_key=api_key,
-            endpoint=endpoint,
-            agent_name=agent_name,
-            capture_messages=capture_messages,
-            prices=prices,
-            max_batch_size=max_batch_size,
-            allow_insecure=allow_insecure,
-            export_all_spans=export_all_spans,
-            enabled=enabled,
+            {
+                "api_key": api_key,
+                "endpoint": endpoint,
+                "agent_name": agent_name,
+                "capture_messages": capture_messages,
+                "prices": prices,
+                "max_batch_size": max_batch_size,
+                "redact": redact,
+                "allow_insecure": allow_insecure,
+                "export_all_spans": export_all_spans,
+                "enabled": enabled,
+            }
         )
-        if settings.enabled and not settings.may_send:
+        self.is_on: bool = settings.enabled and not settings.problems
+        """Whether it was not switched off when it was made, nor by a mistake in the environment."""
+        if settings.enabled:
+            log_problems(settings.problems)
+        if self.is_on and not settings.may_send:
             _logger.warning(
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
             )
-        self.counters = Counters()
-        self.claimant = Claimant(settings)
-        self._mapper = Mapper(
-            settings.capture_messages, settings.overrides, self.counters.unpriced, redact=redact
+        self.counters: Counters = Counters()
+        self.owner: Owner = Owner((settings.address, settings.api_key), is_on=self.is_on)
+        overrides = PriceOverrides.load(settings.prices)
+        if self.is_on:
+            use(self, overrides)
+        self._make_mapper = partial(
+            Mapper, settings.capture_messages, overrides, self.counters.unpriced, redact=redact
         )
-        proxy = proxy_for(settings.endpoint) if settings.enabled else None
-        self._transport = Transport(settings.endpoint, proxy)
-        self.delivery = Delivery(settings, self._transport, self.counters)
+        self._mapper = self._make_mapper()
+        proxy = proxy_for(settings.address) if self.is_on else None
+        self._transport = Transport(settings.address, proxy)
+        self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
         self._packer = Packer(settings.max_batch_size)
         self._kept: deque[Batch] = deque()
         self._sending = Turn()
@@ -120,38 +134,40 @@ class AgentPulseSpanExporter(SpanExporter):
         self._has_own_thread = False
         self._reported = 0
         """Losses that a flush has reported."""
-        _renewed_in_children(self)
+        after_fork(self.start_over)
+        # For the queue of our own processor.
+        self.pause: Callable[[], float] = self.delivery.pause
+        self.look_again: Callable[[], None] = self.delivery.look_again
+        self.finish_by: Callable[[float], None] = self.delivery.finish_by
+        self.abort: Callable[[], None] = self._transport.abort
         at_exit(self._hurry)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends the spans that concern agents. Never raises.
 
         Returns:
-            FAILURE where one of them was lost, as after `shutdown`. What is kept, because the
-            receiver asked to send it later or is away, or another one of ours sends, is no loss;
-            nor is what comes while AgentPulse is switched off.
+            FAILURE where one of them was lost, as after `shutdown`. A span is not lost that is kept
+            because the receiver asked for it later or is away, that another exporter of ours sends,
+            or that ends while AgentPulse is switched off.
         """
         if not self.is_on:
             return SpanExportResult.SUCCESS
-        spans = [span for span in spans if self.takes(span)]
-        spans = [span for span in spans if not self.claimant.is_claimed_by_another(span)]
+        spans = [span for span in spans if self.takes(span) and not self.owner.is_of_another(span)]
+        lost = self.counters.lost()
         for _ in spans:
             self.counters.ended.add()
-        if self._is_shut_down:
-            for _ in spans:
+            if self._is_shut_down:
                 self.counters.overflow("after_shutdown")
-            return SpanExportResult.FAILURE
-        lost = self.counters.lost()
-        self.send(spans)
-        return (
-            SpanExportResult.SUCCESS if self.counters.lost() == lost else SpanExportResult.FAILURE
-        )
+        if not self._is_shut_down:
+            self.send(spans)
+        has_lost = self._is_shut_down or self.counters.lost() != lost
+        return SpanExportResult.FAILURE if has_lost else SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Sends what was kept for later, unless the receiver still wants nothing.
+        """Sends the events that were kept for later, unless the receiver still wants nothing.
 
         Returns:
-            Whether nothing is left, and nothing was lost that no flush has reported so far.
+            Whether all was sent, and nothing was lost that no flush has reported so far.
         """
         if not self._sending.take(bounded(timeout_millis, per_second=1000)):
             return False
@@ -163,7 +179,7 @@ class AgentPulseSpanExporter(SpanExporter):
         return lost == reported and not self.has_kept
 
     def shutdown(self) -> None:
-        """Sends what is left, within 5 seconds, and closes the connection. Twice is fine."""
+        """Sends the rest, within 5 seconds, and closes the connection. Twice is fine."""
         if self._is_shut_down:
             return
         self._hurry()
@@ -171,29 +187,24 @@ class AgentPulseSpanExporter(SpanExporter):
         self.close()
 
     def stats(self) -> Stats:
-        """What became of the spans so far."""
+        """The counts of spans so far: ended, accepted, dropped by reason, queued."""
         return self.counters.stats()
 
-    @property
-    def is_on(self) -> bool:
-        """Whether it was not switched off when it was made."""
-        return self._settings.enabled
+    # All that follows is for our own processor, which counts the ended spans by itself.
 
-    # What follows is for our own processor, which counts what ended by itself.
-
-    def announce(self, span: ReadableSpan, *, travels: bool) -> None:
-        """Is told of each span that starts, and whether it is one that will be sent."""
+    def announce(self, span: ReadableSpan, *, is_sent: bool) -> None:
+        """Notes a span that starts, and whether it will be sent."""
         origins.begun(span)
         self._mapper.ledger.announce(span)
-        if not travels:
-            self._mapper.ancestry.pass_over(span)
+        if not is_sent:
+            self._mapper.tree.leave_out(span)
 
     def takes(self, span: ReadableSpan) -> bool:
-        """Whether a span that ended is to be sent; one that isn't is passed over as a parent."""
+        """Whether a span that ended is to be sent; one that isn't is no parent either."""
         if self._settings.export_all_spans or concerns_agents(span):
-            self._mapper.ancestry.travels(span)
+            self._mapper.tree.include(span)
             return True
-        self._mapper.ancestry.pass_over(span)
+        self._mapper.tree.leave_out(span)
         return False
 
     def log_absence(self) -> None:
@@ -221,18 +232,10 @@ class AgentPulseSpanExporter(SpanExporter):
         self._has_own_thread = True
         self._transport.belong_to_this_thread()
 
-    def pause(self) -> float:
-        """Seconds for which nothing is sent, as the receiver asks, or because it is away."""
-        return self.delivery.pause()
-
-    def look_again(self) -> None:
-        """Ends the pause where the receiver was away, for somebody waits for the outcome."""
-        self.delivery.look_again()
-
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
-        """Sends spans that are counted already, and what was kept before them. Never raises.
+        """Sends spans that are counted already, and the events kept before them. Never raises.
 
-        With `leaves_rest`, what is left beside full requests goes first into the next one.
+        With `leaves_rest`, events that fill no request wait for the next ones.
         """
         token = context_api.attach(context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
@@ -242,26 +245,19 @@ class AgentPulseSpanExporter(SpanExporter):
                 self._send(spans, leaves_rest=leaves_rest)
         finally:
             context_api.detach(token)
-        # At the end, what is lost is told at once, in one line.
-        if not self.delivery.hurry.is_set():
-            self.counters.say_losses()
+        # At the end, losses are logged at once, in one line.
+        if not self.delivery.is_ending:
+            self.counters.log_losses()
             self.log_absence()
 
-    def finish_by(self, deadline: float) -> None:
-        """Hurries: short tries, and none after one that failed. `deadline` is monotonic."""
-        self.delivery.finish_by(deadline)
-
-    def abort(self) -> None:
-        """Ends the request that another thread waits for."""
-        self._transport.abort()
-
     def close(self) -> None:
-        """Counts what is left as lost, and closes the connection."""
+        """Counts the rest as lost, and closes the connection."""
         self._is_shut_down = True
-        self.claimant.leave()
+        self.owner.stop()
+        use(self, None)
         absence = self.delivery.absence
         self.counters.abandon("shutdown" if absence is None else absence.reason)
-        self.counters.say_losses(at_end=True)
+        self.counters.log_losses(at_end=True)
         self._kept.clear()
         self._packer = Packer(self._settings.max_batch_size)
         # A thread that is still in the middle of a request closes the connection when it ends.
@@ -270,13 +266,11 @@ class AgentPulseSpanExporter(SpanExporter):
             self._sending.give()
 
     def start_over(self) -> None:
-        """Makes this the exporter of a child process: the parent's spans and socket are its own."""
+        """Makes this the exporter of a child process: the parent keeps its spans and its socket."""
         self._sending = Turn()
         self._kept = deque()
         self._packer = Packer(self._settings.max_batch_size)
-        self._mapper.sessions.clear()
-        self._mapper.ledger.clear()
-        self._mapper.ancestry.clear()
+        self._mapper = self._make_mapper()
         self.counters.reset()
         self._has_own_thread = False
         self._reported = 0
@@ -298,20 +292,20 @@ class AgentPulseSpanExporter(SpanExporter):
     def _send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool) -> None:
         try:
             events = without_superseded(self._events(spans))
-            kept = len(self._kept)
+            before = len(self._kept)
             self._kept.extend(self._packer.full(events))
-            if not leaves_rest or len(self._kept) == kept:
+            if not leaves_rest or len(self._kept) == before:
                 self._kept.extend(self._packer.rest())
             while self._kept:
                 batch = self._kept.popleft()
                 try:
-                    left = self.delivery.deliver(batch)
-                except BaseException as error:  # noqa: BLE001  # whatever it is, the batch is counted
+                    kept = self.delivery.deliver(batch)
+                except BaseException as error:  # noqa: BLE001  # the batch is counted
                     _logger.debug("A batch could not be delivered: %s", type(error).__name__)
                     self.counters.dropped("internal_error", batch.spans)
                     continue
-                if left:
-                    self._kept.extendleft(reversed(left))
+                if kept:
+                    self._kept.extendleft(reversed(kept))
                     break
             self._keep_within_bounds()
         except BaseException as error:  # noqa: BLE001  # an exporter that raises ends its thread
@@ -320,7 +314,7 @@ class AgentPulseSpanExporter(SpanExporter):
     def _events(self, spans: Sequence[ReadableSpan]) -> Iterator[Event]:
         if not self._settings.may_send:
             self.counters.dropped("no_key", len(spans))
-            self.counters.told(len(spans))
+            self.counters.logged(len(spans))
             return
         self._mapper.expect(spans)
         for span in spans:
@@ -350,15 +344,3 @@ class AgentPulseSpanExporter(SpanExporter):
             reason = "queue_full" if spans > MOST_KEPT else "memory_full"
             spans, size = spans - oldest.spans, size - oldest.size
             self.counters.dropped(reason, oldest.spans)
-
-
-def _renewed_in_children(exporter: AgentPulseSpanExporter) -> None:
-    if hasattr(os, "register_at_fork"):
-        weak = weakref.ref(exporter)
-
-        def renew() -> None:
-            alive = weak()
-            if alive is not None:
-                alive.start_over()
-
-        os.register_at_fork(after_in_child=renew)

@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span
 
+from agentpulse_exporter._delivery.kinds import (
+    BATCH_SIZE,
+    FLUSH_INTERVAL,
+    QUEUE_SIZE,
+    SHUTDOWN_TIMEOUT,
+)
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
-from agentpulse_exporter._delivery.queue import BatchQueue
+from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor
 from agentpulse_exporter._delivery.stats import Stats
-from agentpulse_exporter._delivery.waits import bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.tree import as_started, is_told_at_start
+from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.settings import ConfigurationError
+from agentpulse_exporter.settings import verify_one
 
 _logger = logging.getLogger("agentpulse.exporter")
 
 
-class AgentPulseSpanProcessor(SpanProcessor):
+class AgentPulseSpanProcessor(QueueProcessor):
     """Batches spans that concern agents, in bounded memory, and has them sent in the background.
 
     Its thread starts with the first span. In a forked child it starts over, with an empty queue.
 
     Args:
         exporter: Where the spans go.
-        flush_interval: Seconds between two sendings, above 0.
-        max_queue_size: Spans that wait, at most, from 1 up; the oldest are dropped, and counted.
-            32 MiB of text is a second bound.
-        max_batch_size: So many waiting spans are sent at once, from 1 up; what fills no request
-            waits on.
+        flush_interval: Seconds between two sendings, from 0.01 up.
+        max_queue_size: Spans that wait, at most; the oldest are dropped, and counted. 32 MiB of
+            text is a second bound.
+        max_batch_size: So many waiting spans are sent at once, from 1 to 500; events that fill no
+            request wait on.
         shutdown_timeout: Seconds that `shutdown`, or the end of the process, may take.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
 
     Raises:
         ConfigurationError: One of these can't be used (a ValueError).
     """
-
-    outlasts: Callable[[], bool] = staticmethod(lambda: False)
-    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
 
     def __init__(
         self,
@@ -56,28 +57,28 @@ class AgentPulseSpanProcessor(SpanProcessor):
     ) -> None:
         self._exporter = exporter
         self._export_all_spans = export_all_spans
-        self._shutdown_timeout = _seconds("shutdown_timeout", shutdown_timeout, from_zero=True)
+        self._shutdown_timeout = verify_one("shutdown_timeout", shutdown_timeout, SHUTDOWN_TIMEOUT)
         self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
         self._queue = BatchQueue(
             exporter,
             exporter.counters,
-            flush_interval=_seconds("flush_interval", flush_interval),
-            max_queue_size=_number("max_queue_size", max_queue_size),
-            max_batch_size=_number("max_batch_size", max_batch_size),
+            flush_interval=verify_one("flush_interval", flush_interval, FLUSH_INTERVAL),
+            max_queue_size=verify_one("max_queue_size", max_queue_size, QUEUE_SIZE),
+            max_batch_size=verify_one("max_batch_size", max_batch_size, BATCH_SIZE),
             each_round=self._each_round,
         )
-        at_exit(self._at_exit)
-        at_end_of_child(self._at_exit)
+        at_exit(self._finish)
+        at_end_of_child(self._finish)
 
     def on_start(
         self,
         span: Span,
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
-        """Queues what tells that a session, a cron run or an agent is under way."""
-        self._exporter.announce(span, travels=self._export_all_spans or concerns_agents(span))
-        if is_told_at_start(span) and self._is_taken(span):
+        """Queues the start of a session, a cron run or an agent."""
+        self._exporter.announce(span, is_sent=self._export_all_spans or concerns_agents(span))
+        if is_sent_at_start(span) and self._is_taken(span):
             self.enqueue(as_started(span))
             self._queue.send_soon()
 
@@ -86,20 +87,20 @@ class AgentPulseSpanProcessor(SpanProcessor):
         if self._is_queued(span) and self._is_taken(span):
             self.enqueue(span)
 
-    def claim(self, span: ReadableSpan) -> None:
-        """Is told of a span before any other processor of its provider is, when it starts or ends.
+    def take_ownership(self, span: ReadableSpan) -> None:
+        """Makes a span, when it starts or ends, this processor's if it will be queued here.
 
-        What this processor will queue, no exporter with the same destination tells of then. Nobody
-        has to call it: else the one that comes first among ours has the span.
+        For whoever sees the span before all other processors of its provider: no exporter with the
+        same destination sends it then. Otherwise the first of ours that sees it has it.
         """
-        claimant = self._exporter.claimant
-        if claimant.is_alone or self._queue.is_stopped:
+        owner = self._exporter.owner
+        if owner.is_alone or self._queue.is_stopped:
             return
-        if is_told_at_start(span) if span.end_time is None else self._is_queued(span):
-            claimant.claim(span)
+        if is_sent_at_start(span) if span.end_time is None else self._is_queued(span):
+            owner.take(span)
 
     def repeat(self, make: Callable[[], ReadableSpan | None], every: float) -> None:
-        """Has the worker queue what `make` returns, each time `every` seconds have gone by.
+        """Has the worker queue the span that `make` returns, each time `every` seconds have passed.
 
         It runs on the worker's thread between two sendings, so no sooner than these.
         """
@@ -107,55 +108,33 @@ class AgentPulseSpanProcessor(SpanProcessor):
         self._next_repeat = time.monotonic() + every
 
     def enqueue(self, span: ReadableSpan) -> None:
-        """Queues a span whatever it is, also one that was made outside a tracer."""
+        """Queues any span, also one that was made outside a tracer."""
         if self._exporter.is_on:
             self._queue.add(span)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
+        """Sends all that has ended until now; waits `timeout` seconds at most. Never raises.
 
         Returns:
             True only if all of it was accepted. A loss that no flush has reported so far makes it
             False, also where it came before.
         """
-        return not self._exporter.is_on or self._queue.flush(timeout)
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """As `flush`, in milliseconds."""
-        return self.flush(bounded(timeout_millis, per_second=1000))
-
-    def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""
-        if not self.outlasts():
-            self.stop(self._shutdown_timeout)
-
-    def stop(self, timeout: float = 5.0) -> bool:
-        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
-
-        Returns:
-            True only if all that ever ended was accepted; the same whenever it is called again.
-        """
-        return self._queue.stop(timeout)
+        return not self._exporter.is_on or super().flush(timeout)
 
     def stats(self) -> Stats:
-        """What became of every span that ended and concerns agents."""
+        """The counts of spans that ended and concern agents."""
         return self._exporter.stats()
 
     def _is_taken(self, span: ReadableSpan) -> bool:
-        """Whether this one tells of it; one that has stopped leaves it to others, if there are."""
-        claimant = self._exporter.claimant
-        if self._queue.is_stopped and not claimant.is_alone:
-            return False
-        return claimant.claim(span)
+        """Whether this one sends it; one that has stopped doesn't, if there are others."""
+        owner = self._exporter.owner
+        return not (self._queue.is_stopped and not owner.is_alone) and owner.take(span)
 
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context
         if context is None or not context.trace_flags.sampled:
             return False
         return self._export_all_spans or self._exporter.takes(span)
-
-    def _at_exit(self) -> None:
-        self._queue.stop(self._shutdown_timeout)
 
     def _each_round(self) -> None:
         self._exporter.log_absence()
@@ -172,21 +151,3 @@ class AgentPulseSpanProcessor(SpanProcessor):
                 self.enqueue(made)
         except Exception as error:  # noqa: BLE001  # it must not end the worker
             _logger.debug("A repeated event could not be made: %s", type(error).__name__)
-
-
-def _seconds(name: str, given: object, *, from_zero: bool = False) -> float:
-    # A bool is an int, too.
-    if isinstance(given, (int, float)) and type(given) is not bool and math.isfinite(given):
-        seconds = float(given)
-        if seconds > 0 or (from_zero and seconds == 0):
-            return seconds
-    least = "from 0 up" if from_zero else "above 0"
-    message = f"The argument {name} is {given!r}; expected seconds as a number {least}."
-    raise ConfigurationError(message)
-
-
-def _number(name: str, given: object) -> int:
-    if type(given) is int and given > 0:
-        return given
-    message = f"The argument {name} is {given!r}; expected a whole number from 1 up."
-    raise ConfigurationError(message)

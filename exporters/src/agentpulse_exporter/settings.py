@@ -1,261 +1,335 @@
-"""The exporter's settings: an argument counts first, then the environment, then the default."""
+"""The settings: one table of rows, resolved from arguments, then the environment, then defaults.
 
-from __future__ import annotations
+A wrong argument raises, for it is a mistake in the program. A wrong variable is a mistake where the
+program runs, which must not stop it: it is a sentence in `Settings.problems`, and nothing is sent.
+`agentpulse-sdk` adds its own rows. Nothing of OpenTelemetry is loaded here.
+"""
 
-import ipaddress
+# No `from __future__ import annotations` here: the rows are read from the annotations.
+
+import inspect
+import logging
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, TypeVar, cast
 
-from agentpulse_exporter._pricing import PriceOverrides
-from agentpulse_exporter._wire.limits import MAX_LABEL, clean
-
-# The key of an account, as an object that doesn't show it. Loads nothing of OpenTelemetry.
-
-_T = TypeVar("_T")
-_SHORTEST_SHOWN = 16
-
-
-class ApiKey:
-    """A key that shows no more than its end, however it is printed, and that can't be pickled."""
-
-    __slots__ = ("_reveal",)
-
-    def __init__(self, text: str) -> None:
-        """Of this text, without the blanks around it."""
-        exact = text.strip()
-        # In a closure: crash reporters and serializers walk attributes, and find a function there.
-        self._reveal = lambda: exact
-
-    @classmethod
-    def of(cls, given: str | _T) -> ApiKey | _T:
-        """A text as a key, anything else as it is."""
-        return cls(given) if isinstance(given, str) else given
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether it can be a key: printable ASCII that starts with `ap_`.
-
-        Anything else could end the header that the key travels in, and start another.
-        """
-        text = self._reveal()
-        begins, rest = text[:3], text[3:]
-        return begins == "ap_" and rest != "" and all("!" <= each <= "~" for each in rest)
-
-    def authorization(self) -> str:
-        """The value of the Authorization header."""
-        return f"Bearer {self._reveal()}"
-
-    def __bool__(self) -> bool:
-        return bool(self._reveal())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ApiKey) and self._reveal() == other._reveal()
-
-    def __hash__(self) -> int:
-        return hash(self._reveal())
-
-    def __repr__(self) -> str:
-        text = self._reveal()
-        # Four of few characters would show too much of a short key.
-        return f"ap_…{text[-4:]}" if len(text) >= _SHORTEST_SHOWN else "ap_…"
-
-    # A copy would be the same; `dataclasses.asdict` makes one.
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> Self:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        message = "An API key is not pickled: it would leave the process in clear."
-        raise TypeError(message)
-
-
-DEFAULT_ENDPOINT = "https://api.agentpulse.dev"
-DEFAULT_MAX_BATCH_SIZE = 100
-
-_WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
-    ("false", "0", "no", "off"), False
+from agentpulse_exporter._delivery.endpoint import Endpoint, proxy_for
+from agentpulse_exporter._delivery.kinds import (
+    ADDRESS,
+    BATCH_SIZE,
+    KEY,
+    NAME,
+    PRICES,
+    REDACTION,
+    SWITCH,
+    ApiKey,
+    ConfigurationError,
+    ConfigurationTypeError,
+    Kind,
 )
 
+__all__ = [
+    "ROWS",
+    "ApiKey",
+    "ConfigurationError",
+    "ConfigurationTypeError",
+    "Row",
+    "Settings",
+    "documentation_rows",
+    "resolve",
+    "verify",
+]
 
-class ConfigurationError(ValueError):
-    """A setting can't be used; the message says which, where it came from and what is expected."""
+_logger = logging.getLogger("agentpulse.exporter")
 
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where events go: `{scheme}://{host}:{port}{path}`, the path without a slash at its end."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether it is on this machine."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def authority(self) -> str:
-        """Host and port as in an address."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
-
-_PORTS = {"http": 80, "https": 443}
+ARGUMENT, DEFAULT = "argument", "default"
+"""The sources of a value that was passed, and of one that nobody gave."""
+DISABLED_VARIABLE = "OTEL_SDK_DISABLED"
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A setting, beside its name, type and default."""
+
+    environment: str | None
+    kind: Kind
+    sentence: str
+    default_in_words: str | None = None
+    """Where the default itself isn't clear."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that the exporter is told. Without a key, only this machine gets anything."""
+    """The values in use, and where each came from. The API key shows no more than its end.
 
-    enabled: bool
-    api_key: ApiKey | None
-    endpoint: Endpoint
-    agent_name: str
-    capture_messages: bool
-    overrides: PriceOverrides | None
-    max_batch_size: int
-    export_all_spans: bool
+    So a copy, `dataclasses.asdict` and `repr` don't show it; pickling raises TypeError.
+    """
+
+    api_key: Annotated[
+        ApiKey | None,
+        Row(
+            "AGENTPULSE_API_KEY",
+            KEY,
+            "The `ap_…` key of your account. Without one nothing is sent and nothing is patched; "
+            "an endpoint on this machine needs none, and the key of a local server of yours is "
+            "found by itself.",
+        ),
+    ] = None
+    agent_name: Annotated[
+        str,
+        Row(
+            "AGENTPULSE_AGENT",
+            NAME,
+            "The name under which this program's events appear.",
+            "host name",
+        ),
+    ] = field(default_factory=socket.gethostname)
+    endpoint: Annotated[
+        str,
+        Row(
+            "AGENTPULSE_ENDPOINT",
+            ADDRESS,
+            "Where events are sent; plain `http` only to this machine, unless `allow_insecure`.",
+        ),
+    ] = "https://api.agentpulse.dev"
+    enabled: Annotated[
+        bool,
+        Row(
+            "AGENTPULSE_ENABLED",
+            SWITCH,
+            "`false` is the kill switch: nothing is patched, no thread runs, every function does "
+            "nothing; so it is with the exporter and `instrument()` in your own pipeline.",
+        ),
+    ] = True
+    capture_messages: Annotated[
+        bool,
+        Row(
+            "AGENTPULSE_CAPTURE_MESSAGES",
+            SWITCH,
+            "Whether prompts, answers and exception texts that spans carry are sent.",
+        ),
+    ] = False
+    redact: Annotated[
+        Callable[[str], str] | None,
+        Row(
+            None,
+            REDACTION,
+            "A function that is given each captured text and returns what is sent instead of it; "
+            "where it fails, the event is dropped, and counted.",
+        ),
+    ] = None
+    prices: Annotated[
+        Mapping[str, object] | Path | None,
+        Row(
+            "AGENTPULSE_PRICES",
+            PRICES,
+            "Your own prices by model, a mapping or the path of a JSON file; "
+            "they win over the built-in ones.",
+        ),
+    ] = None
+    max_batch_size: Annotated[
+        int,
+        Row(
+            "AGENTPULSE_MAX_BATCH_SIZE",
+            BATCH_SIZE,
+            "Events in one request; the free plan accepts 100, the pro plan 500.",
+        ),
+    ] = 100
+    export_all_spans: Annotated[
+        bool,
+        Row(
+            "AGENTPULSE_EXPORT_ALL_SPANS",
+            SWITCH,
+            "Whether spans that have nothing to do with agents or LLM calls are sent too.",
+        ),
+    ] = False
+    allow_insecure: Annotated[
+        bool,
+        Row(
+            "AGENTPULSE_ALLOW_INSECURE",
+            SWITCH,
+            "Allows plain `http` to another machine: key and events can then be read on the way.",
+        ),
+    ] = False
+    sources: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """By setting: "argument", the name of a variable, or "default"."""
+    problems: tuple[str, ...] = ()
+    """The mistakes in the environment, a sentence each; those settings have defaults."""
+
+    @property
+    def address(self) -> Endpoint:
+        """The endpoint in its parts."""
+        return Endpoint.of(self.endpoint)
 
     @property
     def may_send(self) -> bool:
-        """Whether there is anybody to send to."""
-        return self.api_key is not None or self.endpoint.is_loopback
+        """Whether there is a receiver: without a key, only this machine gets anything."""
+        return self.api_key is not None or self.address.is_loopback
+
+    def shown(self, name: str) -> str:
+        """A setting as it may be printed: of the API key, the last four characters at most."""
+        value = getattr(self, name)
+        return "none" if value is None else rows_of(type(self))[name].kind.show(value)
+
+
+_Settings = TypeVar("_Settings", bound=Settings)
+
+
+def rows_of(table: type[Settings]) -> dict[str, Row]:
+    """The rows by the names of the settings, those of the base class first."""
+    return {
+        name: annotation.__metadata__[0]
+        for part in reversed(table.__mro__)
+        for name, annotation in inspect.get_annotations(part).items()
+        if hasattr(annotation, "__metadata__")
+    }
+
+
+ROWS: Mapping[str, Row] = rows_of(Settings)
+
+
+def documentation_rows(table: type[Settings] = Settings) -> list[tuple[str, str, str, str]]:
+    """Argument, environment variable, default and sentence of each setting, for people."""
+    fields = cast("Mapping[str, Any]", table.__dataclass_fields__)
+    return [
+        (name, row.environment or "none", _in_words(row, fields[name].default), row.sentence)
+        for name, row in rows_of(table).items()
+    ]
+
+
+def _in_words(row: Row, default: object) -> str:
+    if row.default_in_words or default is None:
+        return row.default_in_words or "none"
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def resolve(
-    *,
-    enabled: bool | None = None,
-    api_key: str | ApiKey | None = None,
-    endpoint: str | None = None,
-    agent_name: str | None = None,
-    capture_messages: bool | None = None,
-    prices: Mapping[str, object] | str | Path | None = None,
-    max_batch_size: int | None = None,
-    allow_insecure: bool | None = None,
-    export_all_spans: bool | None = None,
-) -> Settings:
-    """Settings of arguments, environment and defaults.
-
-    Where AgentPulse is switched off, the environment counts for nothing else.
+    arguments: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    table: type[_Settings] = Settings,
+) -> _Settings:
+    """The settings for these arguments (None counts as not given) and this environment.
 
     Raises:
-        ConfigurationError: One of them can't be used. The message never holds the key.
+        ConfigurationError: An argument has a wrong value, or (ConfigurationTypeError) a wrong type.
     """
-    is_on = is_enabled(enabled)
-    environ: Mapping[str, str] = os.environ if is_on else {}
-    insecure = _switch("allow_insecure", allow_insecure, environ)
-    agent = agent_name or environ.get("AGENTPULSE_AGENT") or socket.gethostname()
-    given_prices = prices if prices is not None else environ.get("AGENTPULSE_PRICES")
+    rows = rows_of(table)
+    values = verify(arguments, rows)
+    sources = {name: ARGUMENT if name in values else DEFAULT for name in rows}
+    # `environ` is None for the process's own: no frame of an error may hold what shows the key.
+    problems = _read_environment(rows, values, sources, environ)
+    settings = table(**cast("dict[str, Any]", values), sources=sources)
+    problems += _transport_problems(settings)
+    return replace(settings, problems=tuple(problems))
+
+
+def verify(arguments: Mapping[str, object], rows: Mapping[str, Row] = ROWS) -> dict[str, object]:
+    """The arguments that are given (not None), each as the setting it becomes.
+
+    Raises:
+        ConfigurationError: As for `resolve`.
+    """
+    return {
+        name: verify_one(name, value, rows[name].kind)
+        for name, value in arguments.items()
+        if value is not None
+    }
+
+
+def verify_one(name: str, value: object, kind: Kind) -> Any:
+    """The value that an argument of this kind becomes.
+
+    Raises:
+        ConfigurationError: As for `resolve`.
+    """
+    origin = f"The argument {name}"
     try:
-        overrides = PriceOverrides.load(given_prices)
+        return kind.check(value)
+    except TypeError:
+        complaint = f"{origin} is of type {type(value).__name__}; expected {kind.expected}."
+        raise ConfigurationTypeError(complaint) from None
     except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-    return Settings(
-        enabled=is_on,
-        api_key=_key(api_key, environ),
-        endpoint=_endpoint(endpoint, environ, insecure=insecure),
-        agent_name=clean(agent, MAX_LABEL),
-        capture_messages=_switch("capture_messages", capture_messages, environ),
-        overrides=overrides,
-        max_batch_size=_batch_size(max_batch_size, environ),
-        export_all_spans=_switch("export_all_spans", export_all_spans, environ),
-    )
+        raise ConfigurationError(_complaint(kind, origin, value, error)) from None
 
 
-def is_enabled(argument: bool | None = None) -> bool:
+def is_enabled(argument: bool | None = None, *others: str) -> bool:
     """Whether AgentPulse may do anything: by this argument, else by AGENTPULSE_ENABLED, else yes.
 
-    OTEL_SDK_DISABLED, OpenTelemetry's own kill switch, always counts.
+    OTEL_SDK_DISABLED, OpenTelemetry's own kill switch, always counts. A variable that can't be
+    read, this one or that of the `others`, is logged once, and counts as no.
 
     Raises:
-        ConfigurationError: The argument, or AGENTPULSE_ENABLED, can't be used.
+        ConfigurationError: The argument can't be used.
     """
-    is_wanted = _switch("enabled", argument, os.environ, default=True)
-    return is_wanted and os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
+    rows = {name: ROWS[name] for name in ("enabled", *others)}
+    values = verify({"enabled": argument}, rows)
+    problems = _read_environment(rows, values, {}, None)
+    is_on = values.get("enabled", True) is True
+    if is_on:
+        log_problems(problems)
+    return is_on and not problems
 
 
-def _key(given: str | ApiKey | None, environ: Mapping[str, str]) -> ApiKey | None:
-    source = "AGENTPULSE_API_KEY" if given is None else "The argument api_key"
-    key = ApiKey.of(environ.get("AGENTPULSE_API_KEY", "") if given is None else given)
-    if not key:
-        return None
-    if not key.is_valid:
-        message = f"{source} is no API key: expected printable ASCII that starts with ap_."
-        raise ConfigurationError(message)
-    return key
+def log_problems(problems: Sequence[str]) -> None:
+    """Logs why an exporter is off, the same once a process."""
+    text = " ".join(problems)
+    if text and text not in _logged:
+        _logged.add(text)
+        _logger.warning("The exporter is off until this is corrected: %s", text)
 
 
-def _endpoint(argument: str | None, environ: Mapping[str, str], *, insecure: bool) -> Endpoint:
-    source = "AGENTPULSE_ENDPOINT" if argument is None else "The argument endpoint"
-    text = (environ.get(source, "") if argument is None else argument).strip()
-    expected = f"expected an address such as {DEFAULT_ENDPOINT}"
-    # The address itself is not repeated: it may hold a password.
-    try:
-        parts = urlsplit(text or DEFAULT_ENDPOINT)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        message = f"{source} is no address; {expected}."
-        raise ConfigurationError(message) from None
-    if not all("!" <= character <= "~" for character in text):
-        message = f"{source} has characters that no address has; {expected}."
-        raise ConfigurationError(message)
-    if parts.scheme not in _PORTS or not host:
-        message = f"{source} is no http or https address with a host; {expected}."
-        raise ConfigurationError(message)
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        message = f"{source} has a user, a query or a fragment; {expected}."
-        raise ConfigurationError(message)
-    found = Endpoint(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
-    if found.scheme == "http" and not (found.is_loopback or insecure):
-        message = (
-            f"{source} is plain http to {host}, which would show the key to the network;"
-            f" use https, or set allow_insecure (AGENTPULSE_ALLOW_INSECURE=1)."
+_logged: set[str] = set()
+
+
+def _read_environment(
+    rows: Mapping[str, Row],
+    values: dict[str, object],
+    sources: dict[str, str],
+    environ: Mapping[str, str] | None,
+) -> list[str]:
+    """Adds the values of variables for settings without an argument; returns the problems."""
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    for name, row in rows.items():
+        text = environ.get(row.environment, "").strip() if row.environment else ""
+        if not text or row.environment is None or name in values:
+            continue
+        try:
+            values[name] = row.kind.check(row.kind.read(text))
+            sources[name] = row.environment
+        except ValueError as error:
+            problems.append(_complaint(row.kind, row.environment, text, error))
+    if environ.get(DISABLED_VARIABLE, "").strip().lower() == "true":
+        values["enabled"], sources["enabled"] = False, DISABLED_VARIABLE
+    return problems
+
+
+def _complaint(kind: Kind, origin: str, value: object, error: ValueError) -> str:
+    if isinstance(error, ConfigurationError):
+        return f"{origin} can't be used: {error}"
+    if kind is KEY:
+        # A text that was given for a key may be another secret, so none of it is shown.
+        return f"{origin} can't be used; expected {kind.expected}."
+    return f"{origin} is {kind.show(value)}; expected {kind.expected}."
+
+
+def _transport_problems(settings: Settings) -> list[str]:
+    endpoint, source = settings.address, settings.sources["endpoint"]
+    problems: list[str] = []
+    if endpoint.scheme == "http" and not (endpoint.is_loopback or settings.allow_insecure):
+        origin = "The argument endpoint" if source == ARGUMENT else source
+        problems.append(
+            f"{origin} is {settings.shown('endpoint')}, where key and events would travel "
+            "unencrypted; expected https, or allow_insecure=True "
+            "(AGENTPULSE_ALLOW_INSECURE=true) if that is meant."
         )
-        raise ConfigurationError(message)
-    return found
-
-
-def _switch(
-    name: str, argument: bool | None, environ: Mapping[str, str], *, default: bool = False
-) -> bool:
-    if isinstance(argument, bool):
-        return argument
-    source, given = f"The argument {name}", argument
-    if argument is None:
-        source = f"AGENTPULSE_{name.upper()}"
-        given = environ.get(source, "").strip().lower()
-        if given in _WORDS:
-            return _WORDS[given]
-        if not given:
-            return default
-    # Whatever isn't empty counts as true in Python, "false" too.
-    message = f"{source} is {given!r}; expected true or false."
-    raise ConfigurationError(message)
-
-
-def _batch_size(argument: int | None, environ: Mapping[str, str]) -> int:
-    text = environ.get("AGENTPULSE_MAX_BATCH_SIZE", "").strip()
-    given: object = argument if argument is not None else text or DEFAULT_MAX_BATCH_SIZE
-    source = "AGENTPULSE_MAX_BATCH_SIZE" if argument is None else "The argument max_batch_size"
+        if source == ARGUMENT:
+            raise ConfigurationError(problems[0])
     try:
-        size = int(str(given))
-    except ValueError:
-        size = 0
-    if size < 1:
-        message = f"{source} is {given!r}; expected a number of events from 1 up, for example 100."
-        raise ConfigurationError(message)
-    return size
+        proxy_for(endpoint)
+    except ValueError as error:
+        problems.append(str(error))
+    return problems

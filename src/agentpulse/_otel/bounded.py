@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 
 from agentpulse_exporter import Stats
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
-from agentpulse_exporter._delivery.queue import BatchQueue
+from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor, Sender
 from agentpulse_exporter._delivery.stats import Counters
-from agentpulse_exporter._delivery.waits import bounded
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.environment_variables import (
@@ -22,16 +21,16 @@ from opentelemetry.sdk.environment_variables import (
     OTEL_BSP_MAX_QUEUE_SIZE,
     OTEL_BSP_SCHEDULE_DELAY,
 )
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse._otel.environment import logger
+from agentpulse._output import logger
 
 _QUEUE_SIZE, _BATCH_SIZE, _DELAY_MILLIS = 2048, 512, 5000
 """OpenTelemetry's defaults."""
 
 
-class BoundedBatchProcessor(SpanProcessor):
+class BoundedBatchProcessor(QueueProcessor):
     """Batches spans for an exporter. What has to wait for it waits as long as it says, at most.
 
     Args:
@@ -45,9 +44,6 @@ class BoundedBatchProcessor(SpanProcessor):
         shutdown_timeout: Seconds that `shutdown` may take; where nothing is accepted meanwhile it
             gives up after 2.2 seconds. What is lost by then is logged, in one line.
     """
-
-    outlasts: Callable[[], bool] = staticmethod(lambda: False)
-    """Is asked when the provider is shut down; whoever sets it calls `stop` in the end."""
 
     def __init__(
         self,
@@ -102,10 +98,6 @@ class BoundedBatchProcessor(SpanProcessor):
         """Whether it takes no spans any more."""
         return self._queue.is_stopped
 
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Sends what has ended until now, and says whether all of it was accepted in that time."""
-        return self._queue.flush(bounded(timeout_millis, per_second=1000))
-
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
         """Has what has ended until now sent in the background, within so many seconds.
 
@@ -118,22 +110,9 @@ class BoundedBatchProcessor(SpanProcessor):
         """Has what is left sent in the background; `stop` waits for it. Once."""
         self._queue.begin_stop(self._shutdown_timeout)
 
-    def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`, unless `outlasts` says that it goes on elsewhere."""
-        if not self.outlasts():
-            self.finish()
-
     def finish(self) -> None:
         """Stops within `shutdown_timeout`, from where the end has begun."""
-        self._queue.stop(self._shutdown_timeout)
-
-    def stop(self, timeout: float) -> bool:
-        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
-
-        Returns:
-            True only if all that ever ended was accepted.
-        """
-        return self._queue.stop(timeout)
+        self._finish()
 
     def _shut_exporter_down(self) -> None:
         try:
@@ -142,10 +121,8 @@ class BoundedBatchProcessor(SpanProcessor):
             logger.debug("An exporter could not be shut down: %s", type(error).__name__)
 
 
-class _ExporterSender:
+class _ExporterSender(Sender):
     """Has an exporter send what leaves the queue, and counts what becomes of it."""
-
-    has_kept = has_put_off = gave_up = False
 
     def __init__(self, make_exporter: Callable[[], SpanExporter], counters: Counters) -> None:
         self._make_exporter = make_exporter
@@ -158,13 +135,6 @@ class _ExporterSender:
         if self._process != os.getpid():
             self._process = os.getpid()
             self.exporter = self._make_exporter()
-
-    def pause(self) -> float:
-        """It has none: what waits for its receiver is the exporter itself."""
-        return 0.0
-
-    def look_again(self) -> None:
-        """Nothing was put off."""
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Exports them. What the exporter leaves out, it has counted itself."""
@@ -184,18 +154,12 @@ class _ExporterSender:
             counters.accepted(passed_on)
         else:
             counters.dropped("not_accepted", passed_on)
-        counters.say_losses(because=error_type)
-
-    def finish_by(self, deadline: float) -> None:
-        """An exporter takes the time that it takes; whoever waits for it gives up."""
-
-    def abort(self) -> None:
-        """As `finish_by`."""
+        counters.log_losses(because=error_type)
 
     def close(self) -> None:
         """Counts what is left as lost, and logs it."""
         self._counters.abandon()
-        self._counters.say_losses(at_end=True)
+        self._counters.log_losses(at_end=True)
 
 
 def _standard(variable: str, default: int) -> int:

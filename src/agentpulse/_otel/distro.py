@@ -26,7 +26,7 @@ from opentelemetry.sdk._configuration import (
 )
 
 from agentpulse import runtime
-from agentpulse._otel.environment import DECLARED, obstacle, warn_once
+from agentpulse._otel.environment import DECLARED, obstacle
 from agentpulse._otel.exporters import (
     INSTRUMENTORS_BEGIN,
     add_exporters,
@@ -36,6 +36,7 @@ from agentpulse._otel.exporters import (
     listed,
 )
 from agentpulse._otel.provider import UrandomIds, naming, takes_processors
+from agentpulse._output import warn_once
 from agentpulse.settings import Settings, resolve
 
 _OURS = "agentpulse"

@@ -1,45 +1,20 @@
-"""Whether AgentPulse runs in this environment, and the log of the reasons."""
+"""Whether AgentPulse runs in this environment, and if not, the reason."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from agentpulse.settings import Settings
-from agentpulse.settings.kinds import is_loopback
+from agentpulse_exporter.settings import DISABLED_VARIABLE
 
-logger = logging.getLogger("agentpulse")
-"""The parent of all our loggers."""
+from agentpulse.settings import Settings
+
 DECLARED = "OTEL_CONFIG_FILE"
 """Names the file that configures OpenTelemetry in place of its other variables."""
 _READERS = ("opentelemetry.configuration", "opentelemetry.sdk._configuration.file")
 """The modules of OpenTelemetry that read it: from 1.44 on, and in 1.43."""
-_warned: set[str] = set()
-
-
-def warn_once(text: str) -> None:
-    """Logs a warning, unless this process has logged the same one before."""
-    if text not in _warned:
-        _warned.add(text)
-        logger.warning("%s", text)
-
-
-def log_to_stderr() -> Callable[[], None]:
-    """Writes every record of our loggers to stderr, until the returned function is called."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-
-    def stop() -> None:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-    return stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +28,10 @@ class Obstacle:
 
 def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obstacle | None:
     """The reason why AgentPulse can't run with these settings; None where it can."""
+    if settings.sources["enabled"] == DISABLED_VARIABLE:
+        return Obstacle(f"AgentPulse is off, because {DISABLED_VARIABLE} is true.")
     if not settings.enabled:
         return Obstacle("AgentPulse is switched off (enabled is false).")
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return Obstacle("AgentPulse is off, because OTEL_SDK_DISABLED is true.")
     if _is_declared_off(environ.get(DECLARED)):
         return Obstacle(
             f"AgentPulse is off, because the file that {DECLARED} names says disabled: true."
@@ -64,7 +39,7 @@ def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obs
     if settings.problems:
         reason = "AgentPulse is off until this is corrected: " + " ".join(settings.problems)
         return Obstacle(reason, deliberate=False)
-    if settings.api_key is None and not is_loopback(settings.endpoint):
+    if not settings.may_send:
         reason = (
             "AgentPulse is off, because it has no API key: set AGENTPULSE_API_KEY, or pass api_key "
             "to agentpulse.init. To look around without an account, run `agentpulse dev` "

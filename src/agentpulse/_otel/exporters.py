@@ -25,8 +25,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from agentpulse._otel.bounded import BoundedBatchProcessor
-from agentpulse._otel.environment import warn_once
 from agentpulse._otel.otlp import lasting
+from agentpulse._output import warn_once
 from agentpulse.settings import Settings
 
 INSTRUMENTORS_BEGIN = "agentpulse_"

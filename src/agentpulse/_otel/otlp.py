@@ -1,11 +1,19 @@
-"""The same spans, priced, to another backend by OTLP, beside our own upload."""
+"""Other backends that get the same spans, priced, beside AgentPulse, and what became of them.
+
+`otlp_endpoint` is the pipeline's own, and ends with it. The exporters that OTEL_TRACES_EXPORTER
+names were there before the pipeline, and go on.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable
 
-from agentpulse_exporter import CostEnrichingExporter
+from agentpulse_exporter import CostEnrichingExporter, Stats
+from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_exporter._delivery.stats import Counters
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import origins
@@ -13,18 +21,7 @@ from agentpulse_exporter._wire.redaction import PrivateExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from agentpulse._otel.bounded import BoundedBatchProcessor
-from agentpulse._otel.environment import warn_once
-
-if TYPE_CHECKING:
-    from agentpulse.settings import Settings
-import time
-import weakref
-from collections import Counter
-from collections.abc import Callable
-
-from agentpulse_exporter import Stats
-from agentpulse_exporter._delivery.process import after_fork
-
+from agentpulse._output import warn_once
 from agentpulse.settings import Settings
 
 _PATH = "/v1/traces"
@@ -80,11 +77,6 @@ def _timeout() -> float | None:
     return None if any(os.environ.get(name) for name in named) else _PATIENCE
 
 
-# Where spans go beside AgentPulse, and what became of them while a pipeline ran.
-#
-# `otlp_endpoint` is the pipeline's own, and ends with it. The exporters that OTEL_TRACES_EXPORTER
-# names were there before it, and go on.
-
 lasting: weakref.WeakSet[BoundedBatchProcessor] = weakref.WeakSet()
 """Those of OTEL_TRACES_EXPORTER."""
 
@@ -104,11 +96,11 @@ class Elsewhere:
         """By destination, what became of the spans, those of one name together."""
         if self._final is not None:
             return dict(self._final)
-        told: dict[str, Stats] = {}
+        sums: dict[str, Stats] = {}
         for each in self._all():
             since = _since(self._before.get(each, Stats()), each.stats())
-            told[each.destination] = _sum(told.get(each.destination, Stats()), since)
-        return told
+            sums[each.destination] = _sum(sums.get(each.destination, Stats()), since)
+        return sums
 
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
         """Has what has ended until now sent in the background, to all of them.

@@ -15,15 +15,16 @@ from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor,
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import at_exit
 from agentpulse_exporter._delivery.waits import bounded
-from agentpulse_exporter._wire.limits import MAX_LABEL, clean
+from agentpulse_exporter._wire.json import MAX_LABEL, clean
+from agentpulse_exporter.settings import DEFAULT
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from agentpulse import __version__, _tracing
-from agentpulse._otel.environment import log_to_stderr
 from agentpulse._otel.otlp import Elsewhere
 from agentpulse._otel.provider import Joined, Joining, find_provider
+from agentpulse._output import log_to_stderr
 from agentpulse._process.context import carry_context
 from agentpulse._process.endings import (
     end_with_celery_workers,
@@ -32,9 +33,7 @@ from agentpulse._process.endings import (
 )
 from agentpulse._tracing.recorder import Recorder, instant
 from agentpulse._tracing.scope import SessionProcessor
-from agentpulse.settings import Settings
-from agentpulse.settings.resolution import STANDARD_CAPTURE_VARIABLE
-from agentpulse.settings.table import DEFAULT
+from agentpulse.settings import STANDARD_CAPTURE_VARIABLE, Settings
 
 
 class Pipeline:
@@ -134,7 +133,7 @@ class Pipeline:
     def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
         tracer = provider.get_tracer("agentpulse", __version__)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
-        sessions = SessionProcessor(recorder.outside, self.processor.claim)
+        sessions = SessionProcessor(recorder.outside, self.processor.take_ownership)
         joining = Joining(provider, sessions, (self.processor, *self._elsewhere.own))
         self._surroundings.callback(joining.leave)
         joining.join()

@@ -27,7 +27,7 @@ from opentelemetry.util.types import AttributeValue
 
 from agentpulse import __version__
 from agentpulse._otel.bounded import BoundedBatchProcessor
-from agentpulse._otel.environment import logger, warn_once
+from agentpulse._output import logger, warn_once
 from agentpulse._tracing.scope import SessionProcessor
 from agentpulse.errors import SettingTypeError
 

@@ -19,7 +19,7 @@ from agentpulse_exporter._delivery.process import end_child
 from agentpulse_instrumentation._engine.patching import when_imported
 from agentpulse_instrumentation._shield import shield
 
-from agentpulse._otel.environment import warn_once
+from agentpulse._output import warn_once
 
 _REPORT = shield("report an unhandled exception")
 _CONNECT = shield("connect to the end of Celery's workers")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from agentpulse._otel.environment import warn_once
+from agentpulse._output import warn_once
 
 Kind = Literal["session", "cron", "agent", "task", "trace", "tool"]
 _FIELDS = 5

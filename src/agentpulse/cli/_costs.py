@@ -10,15 +10,8 @@ from decimal import Decimal
 from difflib import get_close_matches
 
 from agentpulse_exporter._pricing import PriceOverrides
-from agentpulse_exporter._pricing.table import (
-    Found,
-    Model,
-    PriceTable,
-    Provider,
-    periods_of,
-    price_table,
-)
-from agentpulse_exporter._pricing.tariff import UNITS, Price, Prices
+from agentpulse_exporter._pricing.table import Found, PriceTable, Provider, price_table
+from agentpulse_exporter._pricing.tariff import UNITS, Model, Price, Prices, periods_of
 
 from agentpulse._output import discard_output, fail
 
@@ -64,8 +57,7 @@ def _lines(model: str | None, provider: str | None, overrides: PriceOverrides | 
     identity = None if provider is None else _provider_id(table, provider)
     if model is None:
         return list(_listing(table, identity))
-    sellers = tuple(name for name in (provider, identity) if name)
-    own = overrides and overrides.tariff(sellers, model)
+    own = overrides and overrides.tariff(table.sellers(provider), model)
     if own:
         return [model, _fact("source", "override (AGENTPULSE_PRICES)"), *_facts(own.prices)]
     found = table.find(provider, model)

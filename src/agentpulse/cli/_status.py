@@ -17,11 +17,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanLimits
 
 from agentpulse import __version__
-from agentpulse._otel.environment import DECLARED, log_to_stderr, obstacle
+from agentpulse._otel.environment import DECLARED, obstacle
 from agentpulse._otel.exporters import is_disabled, listed
 from agentpulse._otel.pipeline import installed_version
 from agentpulse._otel.provider import Joined, describe
-from agentpulse._output import encodable
+from agentpulse._output import encodable, log_to_stderr
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
 from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve

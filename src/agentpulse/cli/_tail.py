@@ -21,7 +21,6 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from agentpulse_exporter._delivery.http import Answer, NoAnswerError
-from agentpulse_exporter.settings import ConfigurationError
 
 from agentpulse._output import (
     discard_output,
@@ -31,7 +30,7 @@ from agentpulse._output import (
     precise_dollars,
     printable,
 )
-from agentpulse.cli._asking import RefusedError, ask, exporter_settings, in_words, is_page, quoted
+from agentpulse.cli._asking import RefusedError, ask, in_words, is_page, quoted
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 
@@ -71,7 +70,7 @@ class MalformedAnswerError(Exception):
 
 _FINAL = frozenset({400, 401, 403, 404})
 """Statuses that a later request would get too."""
-_FAILURES = (RefusedError, NoAnswerError, MalformedAnswerError, ConfigurationError)
+_FAILURES = (RefusedError, NoAnswerError, MalformedAnswerError)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,14 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Follows the server to the end: Ctrl-C, a closed pipe, or a failure that lasts."""
     try:
         settings = resolve({"endpoint": arguments.endpoint})
-        exporter = exporter_settings(settings)
-    except (SettingError, ConfigurationError) as error:
+    except SettingError as error:
         return fail(str(error))
     if settings.problems:
         return fail(settings.problems[0])
     filters = {"kind": arguments.kind, "session": arguments.session}
     following = Following(
-        lambda path: ask(exporter, path),
+        lambda path: ask(settings, path),
         {name: value for name, value in filters.items() if value is not None},
     )
     is_coloured = (
@@ -152,10 +150,7 @@ def _is_final(error: Exception) -> bool:
     return not isinstance(error, NoAnswerError)
 
 
-def _problem(
-    settings: Settings,
-    error: RefusedError | NoAnswerError | MalformedAnswerError | ConfigurationError,
-) -> str:
+def _problem(settings: Settings, error: RefusedError | NoAnswerError | MalformedAnswerError) -> str:
     outcome = error.answer if isinstance(error, RefusedError) else error
     reason = str(outcome) if isinstance(outcome, MalformedAnswerError) else in_words(outcome)
     problem = f"{settings.endpoint} can't be followed: {reason}."

@@ -12,8 +12,8 @@ from agentpulse_exporter._delivery.answers import refused_events
 from agentpulse_exporter._delivery.http import Answer
 from agentpulse_exporter._wire.event import Event, Head, event
 
-from agentpulse._otel.environment import log_to_stderr, obstacle
-from agentpulse._output import fail
+from agentpulse._otel.environment import obstacle
+from agentpulse._output import fail, log_to_stderr
 from agentpulse.cli._asking import in_words, is_page, post, quoted
 from agentpulse.settings import resolve
 

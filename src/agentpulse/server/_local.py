@@ -13,13 +13,14 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self, TypedDict, cast
 
 import uvicorn
+from agentpulse_exporter._delivery.endpoint import Endpoint
+from agentpulse_exporter._delivery.http import NoAnswerError, Transport
 from agentpulse_exporter._delivery.local_key import data_folder, key_file, read_key
 from starlette.applications import Starlette
 
@@ -259,7 +260,6 @@ def _withdraw_key(file: Path | None, key: str) -> None:
 
 _SECONDS = 10.0
 _SECONDS_TO_GREET = 1.0
-_MAX_ANSWER = 1 << 20
 _CHECK = "/v1/sessions?since=1e11"
 """It needs the key, and lists nothing."""
 
@@ -297,13 +297,11 @@ def calls_since(port: int, key: str, since: float) -> Sums | None:
 
 
 def _get(port: int, path: str, seconds: float, key: str | None = None) -> Mapping[str, object]:
-    connection = HTTPConnection(ADDRESS, port, timeout=seconds)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
-        connection.request("GET", path, headers=headers)
-        told: object = json.loads(connection.getresponse().read(_MAX_ANSWER))
-    except (OSError, HTTPException, ValueError):
+        with closing(Transport(Endpoint("http", ADDRESS, port, ""))) as transport:
+            answer = transport.get(path, headers, seconds=seconds, is_whole=True)
+        found: object = json.loads(answer.body)
+    except (NoAnswerError, ValueError):
         return {}
-    finally:
-        connection.close()
-    return cast("Mapping[str, object]", told) if isinstance(told, dict) else {}
+    return cast("Mapping[str, object]", found) if isinstance(found, dict) else {}

@@ -1,11 +1,10 @@
-"""What an answer of the receiver means for the batch it was given for. Pure."""
+"""The verdict of an answer on its batch. Pure."""
 
 from __future__ import annotations
 
 import enum
 import gzip
 import json
-import logging
 import math
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ PAUSE = 60.0
 
 _RETRIED = frozenset({408, 425})
 _FROM_A_PROXY = frozenset({502, 503, 504})
-"""What is answered while the receiver itself is down, or about to start."""
+"""Answers while the receiver itself is down, or about to start."""
 
 
 class Verdict(enum.Enum):
@@ -31,9 +30,9 @@ class Verdict(enum.Enum):
     RETRY = "retry"
     """A refusal that may be a passing one: worth a few tries."""
     AWAY = "away"
-    """Nobody is there who could take or refuse anything. Keep it, and look again later."""
+    """No receiver is there to accept or refuse it. Keep it, and try again later."""
     HOLD = "hold"
-    """Keep it, and everything else, for as long as the answer says."""
+    """Keep it, and everything else, for as long as the answer asks."""
     SPLIT = "split"
     PAUSE = "pause"
     """Drop it, and send nothing for a while."""
@@ -42,7 +41,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, the word the counters have for a loss by it, and the seconds to hold."""
+    """A verdict, the reason under which a loss by it is counted, and the seconds to hold."""
 
     verdict: Verdict
     reason: str = ""
@@ -58,7 +57,7 @@ _BY_STATUS = {
 
 
 def judge(answer: Answer) -> Judgement:
-    """What the answer means, by its status and a few headers."""
+    """The verdict by status and a few headers."""
     status = answer.status
     if 200 <= status < 300:  # the class of success
         # A page with status 200 is a captive portal or a wrong address, and took nothing.
@@ -80,19 +79,19 @@ def judge(answer: Answer) -> Judgement:
 
 
 def refused_events(answer: Answer) -> int:
-    """How many events of an accepted batch the receiver says it refused."""
+    """How many events of an accepted batch the receiver refused."""
     try:
-        told: object = json.loads(answer.body)
+        found: object = json.loads(answer.body)
     except (ValueError, RecursionError):
         return 0
-    refused = cast("dict[str, object]", told).get("rejected") if isinstance(told, dict) else None
+    refused = cast("dict[str, object]", found).get("rejected") if isinstance(found, dict) else None
     if isinstance(refused, list):
         return len(cast("list[object]", refused))
     return refused if type(refused) is int and refused > 0 else 0
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds from 0 to the most that is waited for; None where the header says nothing."""
+    """Seconds from 0 to the most that is waited for; None where the header has none."""
     if text is None:
         return None
     try:
@@ -105,18 +104,6 @@ def _retry_after(text: str | None) -> float | None:
     return min(max(seconds, 0.0), MAX_HOLD) if math.isfinite(seconds) else None
 
 
-# Whether requests to this receiver are compressed, by what it answered to those before.
-#
-# Some receivers read no gzip: they refuse a body that they take for broken JSON, or hang up. Any
-# refusal may also have another reason (an outage, a quota, a wrong size), so that one answer says
-# nothing. Unless the last compressed batch was accepted, one that is refused is sent again as it
-# is, and the difference between the two answers decides.
-
-_logger = logging.getLogger("agentpulse.exporter")
-
-_SECONDS_UNTIL_ASKED_AGAIN = 600.0
-
-
 def gzipped(body: bytes) -> bytes:
     """A body as gzip; the same for the same body."""
     return gzip.compress(body, compresslevel=5, mtime=0)
@@ -125,35 +112,3 @@ def gzipped(body: bytes) -> bytes:
 def is_refusal(status: int) -> bool:
     """Whether a status may mean that the body could not be read."""
     return status >= 400  # both classes of errors
-
-
-class Compression:
-    """On at first, off where a receiver reads plain batches only, and asked again at times."""
-
-    def __init__(self) -> None:
-        self._is_proven = False
-        self._plain_until = 0.0
-
-    def is_on(self) -> bool:
-        """Whether the next batch is compressed."""
-        return time.monotonic() >= self._plain_until
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether a compressed batch that is refused has to be sent again without compression."""
-        return not self._is_proven
-
-    def accepted(self) -> None:
-        """A compressed batch was accepted."""
-        self._is_proven = True
-
-    def compare(self, compressed: int | None, plain: int | None) -> None:
-        """Learns from the two answers to one batch, each a status, or None where there was none."""
-        # Where the second one had none, the receiver may just have gone away.
-        if plain is not None and plain != compressed:
-            self._plain_until = time.monotonic() + _SECONDS_UNTIL_ASKED_AGAIN
-            _logger.debug("The receiver does not read gzip; sending plain JSON for a while")
-
-    def doubt(self) -> None:
-        """A compressed batch was refused: the next one that is has to be compared."""
-        self._is_proven = False

@@ -1,16 +1,18 @@
-"""One connection to the endpoint, and requests over it.
+"""One connection to the endpoint, and requests over it, each under one absolute deadline.
 
 `http.client` reads the answers; connecting, deadlines, proxies and the life of the socket are done
 here, because the ready-made clients follow redirects with the key, read `.netrc`, share
-process-wide state, and wait without end. Requests are written here, because Sentry, Datadog and
-others patch `HTTPConnection`: they would see uploads as requests of the program, whatever
-OpenTelemetry says, and have them carry their own headers.
+process-wide state, and have timeouts for one read at a time: an answer that drips lasts for as long
+as it likes. Requests are written here, because Sentry, Datadog and others patch `HTTPConnection`:
+they would see uploads as requests of the program, heed no suppression of OpenTelemetry's, and add
+their own headers.
 """
 
 from __future__ import annotations
 
-import base64
+import codecs
 import http.client
+import io
 import math
 import os
 import socket
@@ -18,67 +20,32 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
-from agentpulse_exporter._delivery.deadline import MAX_ANSWER, DeadlineSocket, connect, encrypt
+from agentpulse_exporter._delivery.endpoint import Endpoint, Proxy
 from agentpulse_exporter._delivery.waits import Primitives
-from agentpulse_exporter.settings import ConfigurationError, Endpoint
 
-# The proxy between this machine and the endpoint, as the environment says.
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """An HTTP proxy, spoken to in the clear; an https endpoint is tunnelled through it."""
-
-    host: str
-    port: int
-    authorization: str | None = field(default=None, repr=False)
-
-
-def proxy_for(endpoint: Endpoint) -> Proxy | None:
-    """The proxy to use, by `https_proxy` or `http_proxy`, and `no_proxy`; None for a direct way.
-
-    The environment is read once: what it says of proxies is not safe to ask for after a fork.
-
-    Raises:
-        ConfigurationError: The variable holds no address of a proxy.
-    """
-    # A proxy would see the traffic of this machine with itself, and the key in it.
-    if endpoint.is_loopback or not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    # Slow to import, and rarely needed.
-    from urllib.request import getproxies_environment, proxy_bypass
-
-    address = getproxies_environment().get(endpoint.scheme)
-    if not address or proxy_bypass(endpoint.authority):
-        return None
-    try:
-        parts = urlsplit(address if "://" in address else f"http://{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-        parts = urlsplit("")
-    if not host:
-        message = f"{endpoint.scheme}_proxy is no address of a proxy; expected http://host:port."
-        raise ConfigurationError(message)
-    if parts.username is None:
-        return Proxy(host, port or 80)
-    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return Proxy(host, port or 80, f"Basic {base64.b64encode(credentials.encode()).decode()}")
-
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 TLS = "tls"
 UNREACHABLE = "unreachable"
 
 _HANG_UPS = (ConnectionError, http.client.HTTPException, ssl.SSLError)
+_MAX_ANSWER = 64 * 1024
+"""Bytes of an answer that are read, head and body together, where not all of it is wanted."""
+_CHUNK = 64 * 1024
 _SECONDS_FOR_BODY = 1.0
 _SECONDS_KEPT = 30.0
 
 
+# Names of hosts are encoded by it, and a child that is forked while it is loaded never gets it.
+codecs.lookup("idna")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the receiver said. The body is its beginning only, or nothing where it took too long."""
+    """An answer; its body is the beginning only, or nothing where it took too long."""
 
     status: int
     content_type: str = ""
@@ -92,6 +59,7 @@ class _Request:
     path: str
     body: bytes | None
     headers: Mapping[str, str] = field(repr=False)
+    is_whole: bool = False
 
 
 class NoAnswerError(Exception):
@@ -115,7 +83,7 @@ class Transport:
         self._endpoint = endpoint
         self._proxy = proxy
         self.primitives = Primitives()
-        """What waits for the network here."""
+        """The functions that wait for the network."""
         self._socket: socket.socket | None = None
         self._opening: socket.socket | None = None
         self._process = os.getpid()
@@ -130,7 +98,7 @@ class Transport:
         seconds: float,
         to_connect: float = math.inf,
     ) -> Answer:
-        """Posts to `/v1/ingest`. What is sent and the head of the answer take at most `seconds`.
+        """Posts to `/v1/ingest`. Sending, and the head of the answer, take at most `seconds`.
 
         Of these, a new connection may take `to_connect`.
 
@@ -143,9 +111,14 @@ class Transport:
         request = _Request("POST", "/v1/ingest", body, headers)
         return self._request(request, seconds, min(seconds, to_connect))
 
-    def get(self, path: str, headers: Mapping[str, str], *, seconds: float) -> Answer:
-        """Asks for a path below the endpoint, under the same terms as `post`."""
-        return self._request(_Request("GET", path, None, headers), seconds, seconds)
+    def get(
+        self, path: str, headers: Mapping[str, str], *, seconds: float, is_whole: bool = False
+    ) -> Answer:
+        """Asks for a path below the endpoint, under the same terms as `post`.
+
+        With `is_whole`, all of the body of a success is read within the `seconds`.
+        """
+        return self._request(_Request("GET", path, None, headers, is_whole), seconds, seconds)
 
     def _request(self, request: _Request, seconds: float, to_connect: float) -> Answer:
         deadline = time.monotonic() + seconds
@@ -203,7 +176,7 @@ class Transport:
         if self._process != os.getpid():
             self.forget()
             return None
-        # Nobody has anything to say on an idle connection: what can be read there is its end.
+        # Nothing comes on an idle connection but its end.
         if time.monotonic() - self._used_at > _SECONDS_KEPT or self.primitives.is_readable(kept):
             self.close()
             return None
@@ -214,34 +187,51 @@ class Transport:
             message = "shutting down"
             raise TimeoutError(message)
         target = self._proxy or self._endpoint
-        opened = connect(target.host, target.port, deadline, self._note_opening, self.primitives)
+        opened = self._connect(target.host, target.port, deadline)
         try:
             if self._endpoint.scheme == "https":
                 if self._proxy is not None:
                     self._tunnel(opened, self._proxy, deadline)
-                opened = encrypt(
-                    opened,
-                    self._endpoint.host,
-                    deadline,
-                    self.primitives.tls(),
-                    self._note_opening,
-                )
+                opened = self._encrypt(opened, deadline)
         except BaseException:
             opened.close()
             raise
         self._socket, self._opening = opened, None
         return opened
 
-    def _note_opening(self, opening: socket.socket) -> None:
-        self._opening = opening
+    def _connect(self, host: str, port: int, deadline: float) -> socket.socket:
+        """A connection to the first address of the host that takes one in time."""
+        failure = OSError("the host has no address")
+        addresses = self.primitives.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            # Before it connects, so that another thread can shut it down.
+            self._opening = connection = self.primitives.socket(family, kind, protocol)
+            try:
+                # An address that swallows connections leaves time for the ones after it.
+                connection.settimeout(_remaining(deadline) / (len(addresses) - tried))
+                connection.connect(address)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:
+                connection.close()
+                failure = error
+            else:
+                return connection
+        raise failure
+
+    def _encrypt(self, connection: socket.socket, deadline: float) -> socket.socket:
+        """The connection under TLS, the host's name checked."""
+        secure = self.primitives.tls().wrap_socket(
+            connection, server_hostname=self._endpoint.host, do_handshake_on_connect=False
+        )
+        self._opening = secure
+        secure.settimeout(_remaining(deadline))
+        secure.do_handshake()
+        return secure
 
     def _tunnel(self, opened: socket.socket, proxy: Proxy, deadline: float) -> None:
         target = f"{self._endpoint.authority.removesuffix(':443')}:{self._endpoint.port}"
-        headers = {"Host": target}
-        if proxy.authorization is not None:
-            headers["Proxy-Authorization"] = proxy.authorization
-        channel = DeadlineSocket(opened, deadline)
-        channel.sendall(_head("CONNECT", target, headers))
+        channel = _Channel(opened, deadline)
+        channel.sendall(_head("CONNECT", target, {"Host": target, **proxy.headers}))
         answer = _answer(channel, "CONNECT")
         if answer.status != http.client.OK:
             message = f"the proxy answered {answer.status}"
@@ -255,20 +245,19 @@ class Transport:
             more["Content-Length"] = str(len(body))
         if self._proxy is not None and self._endpoint.scheme == "http":
             path = f"http://{self._endpoint.authority}{path}"
-            if self._proxy.authorization is not None:
-                more["Proxy-Authorization"] = self._proxy.authorization
-        channel = DeadlineSocket(connection, deadline)
+            more |= self._proxy.headers
+        channel = _Channel(connection, deadline)
+        if request.is_whole:
+            channel.unread = math.inf
         channel.sendall(_head(request.method, path, {**more, **request.headers}) + body)
         response = _answer(channel, request.method)
-        # The head decides. The body is worth a second more, and no failure.
-        channel.deadline = min(deadline, time.monotonic() + _SECONDS_FOR_BODY)
         answer = Answer(
             response.status,
             response.headers.get_content_type(),
             response.getheader("Retry-After"),
-            _beginning(response),
+            _body(response, channel, is_whole=request.is_whole),
         )
-        if response.will_close or not response.isclosed() or _is_interim(answer):
+        if response.will_close or not response.isclosed() or answer.status < http.client.OK:
             self.close()
         self._used_at = time.monotonic()
         return answer
@@ -287,7 +276,7 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
-def _answer(channel: DeadlineSocket, method: str) -> http.client.HTTPResponse:
+def _answer(channel: _Channel, method: str) -> http.client.HTTPResponse:
     answer = http.client.HTTPResponse(channel, method=method)  # pyright: ignore[reportArgumentType]  # it asks for no more than makefile
     answer.begin()
     if channel.has_ended:
@@ -297,12 +286,58 @@ def _answer(channel: DeadlineSocket, method: str) -> http.client.HTTPResponse:
     return answer
 
 
-def _is_interim(answer: Answer) -> bool:
-    return answer.status < http.client.OK
-
-
-def _beginning(response: http.client.HTTPResponse) -> bytes:
+def _body(response: http.client.HTTPResponse, channel: _Channel, *, is_whole: bool) -> bytes:
+    if is_whole and response.status == http.client.OK:
+        return response.read()
+    # The head decides. The body is worth a second more, and no failure.
+    channel.deadline = min(channel.deadline, time.monotonic() + _SECONDS_FOR_BODY)
     try:
-        return response.read(MAX_ANSWER)
+        return response.read(_MAX_ANSWER)
     except (OSError, http.client.HTTPException, ValueError):
         return b""
+
+
+def _remaining(deadline: float) -> float:
+    """Seconds until the deadline; raises TimeoutError where it has passed."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        message = "the deadline has passed"
+        raise TimeoutError(message)
+    return seconds
+
+
+class _Channel(io.RawIOBase):
+    """A socket as `http.client` uses it, under a deadline that may be moved."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self.deadline = deadline
+        self.unread: float = _MAX_ANSWER
+        """Bytes that are read, at most."""
+        self.has_ended = False
+        """Whether the other side was seen to send no more."""
+
+    def sendall(self, data: ReadableBuffer) -> None:
+        left = memoryview(data)
+        while left:
+            self._connection.settimeout(_remaining(self.deadline))
+            left = left[self._connection.send(left[:_CHUNK]) :]
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """A reader of one answer; its owner closes the socket."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        if self.unread < len(view):
+            view = view[: int(self.unread)]
+        if not view:
+            return 0
+        self._connection.settimeout(_remaining(self.deadline))
+        received = self._connection.recv_into(view)
+        self.has_ended = not received
+        self.unread -= received
+        return received

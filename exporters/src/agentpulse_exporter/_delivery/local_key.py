@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from agentpulse_exporter._delivery.endpoint import Endpoint
 from agentpulse_exporter._delivery.http import Answer
-from agentpulse_exporter.settings import ApiKey, Endpoint
+from agentpulse_exporter.settings import ApiKey
 
 _KEY = re.compile(r"ap_[!-~]{1,250}")
 _UNKNOWN_KEY = (401, 403)
@@ -51,7 +52,7 @@ class Keys:
     """The keys that a request to one endpoint may carry.
 
     At an endpoint on this machine, the key of the local server there comes first, so that a key for
-    the hosted API doesn't leave the program; then the key that was given.
+    the hosted API isn't sent; then the key that was given.
     """
 
     def __init__(self, endpoint: Endpoint, given: ApiKey | None) -> None:
@@ -73,21 +74,17 @@ class Keys:
         """The answer to a request, which is made with the headers that it is given.
 
         It is made again with the next key where one is refused: an event must not be lost because
-        the server was started anew, or because a server that is gone left its file.
+        the server was started anew, or because a stopped server didn't remove its file.
         """
-        *_, answer = self._answers(request)
-        return answer
-
-    def _answers(self, request: Callable[[Mapping[str, str]], Answer]) -> Iterator[Answer]:
         tried: list[ApiKey | None] = []
-        # Read anew after each refusal: the server may have started only just now.
-        while untried := [key for key in self._known() if key not in tried]:
-            key = untried[0]
-            tried.append(key)
+        untried = self._known()
+        while True:
+            tried.append(key := untried[0])
             answer = request({} if key is None else {"Authorization": key.authorization()})
-            yield answer
-            if answer.status not in _UNKNOWN_KEY:
-                return
+            # Read anew after each refusal: the server may have started only just now.
+            untried = [key for key in self._known() if key not in tried]
+            if answer.status not in _UNKNOWN_KEY or not untried:
+                return answer
 
     def _known(self) -> list[ApiKey | None]:
         return [key for key in (self.local, self._given) if key is not None] or [None]
@@ -97,7 +94,7 @@ def _data_of_all(environ: Mapping[str, str], platform: str) -> Path:
     if platform == "win32":
         local = environ.get("LOCALAPPDATA")
         return Path(local) if local else Path.home() / "AppData" / "Local"
-    # A variable that isn't an absolute path is to be ignored, says the XDG specification.
+    # By the XDG specification, a variable that isn't an absolute path is to be ignored.
     chosen = environ.get("XDG_DATA_HOME", "")
     if Path(chosen).is_absolute():
         return Path(chosen)

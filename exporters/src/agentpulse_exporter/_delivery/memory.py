@@ -1,4 +1,4 @@
-"""What waits, bounded in number and in memory: the oldest give way to the newest."""
+"""The spans that wait, bounded in number and in memory: the oldest give way to the newest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from agentpulse_exporter._delivery.stats import Tally
 
 MOST_TEXT = 32 * 2**20
-"""Bytes of text that wait, at most, and of whatever else a span may have many of."""
+"""Bytes of text that wait, at most, and of all else that a span may have many of."""
 MOST_BYTES = 64 * 2**20
 """Bytes of spans that wait, texts included; more where `max_queue_size` ordinary ones take more."""
 MOST_TEXT_AT_ONCE = 4 * 2**20
-"""Bytes of text that are taken at once, since what is taken comes on top of what waits."""
+"""Bytes of text that are taken at once, on top of those that wait."""
 _BYTES_OF_A_SPAN = 4608
-"""What a span takes beside its texts, as measured with some twenty attributes."""
+"""Of a span beside its texts, as measured with some twenty attributes."""
 _TEXT_OF_AN_ORDINARY_SPAN = 1024
 _BYTES_OF_A_TEXT_IN_A_LIST = 64
 _BYTES_OF_A_NUMBER = 32
@@ -27,7 +27,7 @@ _BYTES_OF_AN_ATTRIBUTE = 128
 _BYTES_OF_AN_EVENT = 512
 _BYTES_OF_A_LINK = 768
 _ORDINARY_ATTRIBUTES = 24
-"""Attributes that are part of what an ordinary span takes."""
+"""Attributes whose bytes are among those of a span."""
 _LONGEST_ORDINARY_NAME = 64
 _DEEPEST = 4
 
@@ -102,7 +102,7 @@ class Waiting:
 def text_of(span: ReadableSpan) -> int:
     """About how many bytes a span takes beyond an ordinary one: its texts, and all it has many of.
 
-    Never raises: of somebody's own kind of span, what can't be measured counts for nothing.
+    Never raises: a part that can't be measured, of somebody's own kind of span, counts for nothing.
     """
     size = 0
     try:

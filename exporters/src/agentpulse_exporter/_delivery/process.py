@@ -1,4 +1,4 @@
-"""The ends and forks of a process, told to objects that they don't keep alive."""
+"""Calls of objects at the ends and forks of a process, which don't keep them alive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 _begins: list[Callable[[], None]] = []
 _ends: list[Callable[[], None]] = []
-"""What is called when a child ends."""
+"""Called when a child ends."""
 
 
 def at_exit(method: Callable[[], None]) -> None:
@@ -28,27 +28,27 @@ def after_fork(method: Callable[[], None]) -> None:
 def at_end_of_child(end: Callable[[], None], begin: Callable[[], None] | None = None) -> None:
     """Calls the bound methods when a forked child process ends, this one or any that it forks.
 
-    Those of `multiprocessing` leave by `os._exit`, past `atexit`. Every `begin` is called before
-    the first `end`, so that what they start goes on at the same time.
+    Those of `multiprocessing` end by `os._exit`, past `atexit`. Every `begin` is called before the
+    first `end`, so that what they start runs at the same time.
     """
     if begin is not None:
         _call_weakly(_begins.append, begin)
     _call_weakly(_ends.append, end)
-    _multiprocessing.look()
+    _multiprocessing.hook()
 
 
 def end_child() -> None:
-    """Calls what `at_end_of_child` was given, for whoever knows that a child is about to leave."""
+    """Calls the methods of `at_end_of_child`, where a child is about to end in another way."""
     for call in (*_begins, *_ends):
         call()
 
 
 class _Multiprocessing:
-    """`multiprocessing`, which tells of the end of its forked children once it is imported."""
+    """`multiprocessing`, which calls at the end of its forked children, once it is imported."""
 
     _is_found = False
 
-    def look(self) -> None:
+    def hook(self) -> None:
         util: Any = sys.modules.get("multiprocessing.util")
         process: Any = sys.modules.get("multiprocessing.process")
         if not hasattr(util, "register_after_fork") or not hasattr(process, "parent_process"):
@@ -68,13 +68,13 @@ class _Multiprocessing:
 _multiprocessing = _Multiprocessing()
 if hasattr(os, "register_at_fork"):
     # It may have been imported since, and its child has yet to begin as one.
-    os.register_at_fork(after_in_child=_multiprocessing.look)
+    os.register_at_fork(after_in_child=_multiprocessing.hook)
 
 
 def _call_weakly(
     register: Callable[[Callable[[], None]], object], method: Callable[[], None]
 ) -> None:
-    """Registers a bound method in a place that can't be left, without keeping its object alive."""
+    """Registers a bound method for good, without keeping its object alive."""
     weak = weakref.WeakMethod(method)
 
     def call() -> None:

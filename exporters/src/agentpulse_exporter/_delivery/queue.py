@@ -11,14 +11,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from agentpulse_exporter._delivery.memory import Waiting
 from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_exporter._delivery.stats import Counters
-from agentpulse_exporter._delivery.waits import Alarm, Flag, bounded, wait_until
+from agentpulse_exporter._delivery.waits import Alarm, bounded, wait_until
 
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
@@ -29,61 +30,73 @@ _SOON = 1.0
 
 
 class Sender(Protocol):
-    """What sends the spans that leave the queue. One thread at a time calls `send`."""
+    """Sends the spans that leave the queue. One thread at a time calls `send`.
+
+    The defaults are those of one that keeps no spans and never waits for its receiver.
+    """
 
     @property
     def has_kept(self) -> bool:
-        """Whether it keeps something that was to be sent, for later."""
-        ...
+        """Whether it keeps spans that were to be sent, for later."""
+        return False
 
     @property
     def has_put_off(self) -> bool:
-        """Whether some of what it keeps could not be sent so far, as the receiver was away."""
-        ...
+        """Whether some of those could not be sent so far, as the receiver was away."""
+        return False
 
     @property
     def gave_up(self) -> bool:
         """Whether it sends nothing more, because the end came and the receiver is dead."""
-        ...
+        return False
 
     def belong_to_this_thread(self) -> None:
         """Waits from now on as this thread does, in which everything is sent."""
 
     def pause(self) -> float:
         """Seconds for which it sends nothing, as the receiver asks, or because it is away."""
-        ...
+        return 0.0
 
     def look_again(self) -> None:
         """Ends the pause where the receiver was away, for somebody waits for the outcome."""
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
-        """Sends spans, and what was kept; may keep what fills no request. Never raises."""
+        """Sends spans, and those kept; may keep some that fill no request. Never raises."""
 
-    def finish_by(self, deadline: float) -> None:
+    def finish_by(self, deadline: float, /) -> None:
         """Hurries, for all ends at this monotonic time."""
 
     def abort(self) -> None:
         """Ends the request that another thread waits for."""
 
     def close(self) -> None:
-        """Counts what is left as lost. Nothing is sent any more."""
+        """Counts the rest as lost. Nothing is sent any more."""
 
 
+@dataclass(slots=True)
 class Flush:
-    """A request to send what had ended when it was made, and its outcome."""
+    """A request to send all spans that had ended when it was made.
 
-    def __init__(self, up_to: int, lost: int, deadline: float) -> None:
-        """`up_to` spans must have left the queue, and no more than `lost` may be lost by then."""
-        self.up_to = up_to
-        self.lost = lost
-        self.deadline = deadline
-        self.finished = Flag()
-        self.is_sent = False
+    Attributes:
+        up_to: So many spans must have left the queue.
+        lost: So many, and no more, may be lost by then.
+        deadline: Of the monotonic clock.
+        is_sent: The outcome; None until there is one.
+    """
 
-    def settle(self, *, is_sent: bool) -> None:
-        """All was sent, or it wasn't."""
-        self.is_sent = is_sent
-        self.finished.set()
+    up_to: int
+    lost: int
+    deadline: float
+    is_sent: bool | None = None
+
+
+def _is_first(token: list[bool]) -> bool:
+    """Whether the caller is the first of those that want the token: popping is atomic."""
+    try:
+        token.pop()
+    except IndexError:
+        return False
+    return True
 
 
 class BatchQueue:
@@ -96,7 +109,7 @@ class BatchQueue:
         counters: What becomes of them.
         flush_interval: Seconds between two sendings.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
-        max_batch_size: So many waiting spans are sent at once; what fills no request waits on.
+        max_batch_size: So many waiting spans are sent at once; fewer wait on.
         each_round: Is called by the worker between two sendings.
         at_end: Is called after the last sending by the thread that made it.
         starts_now: Whether the worker starts at once, since none can be started at the end of the
@@ -122,7 +135,7 @@ class BatchQueue:
         self._max_batch_size = max_batch_size
         self._each_round = each_round
         self._at_end = at_end
-        # Emptied once: popping is atomic, so of several that stop it one begins, and one closes.
+        # Emptied once: of several callers that stop it one begins, and one closes.
         self._open = [True]
         self._closing = [True]
         self._start_over()
@@ -150,18 +163,18 @@ class BatchQueue:
             self._ring()
 
     def send_soon(self) -> None:
-        """Has what waits sent at once, but for what comes within a second of another such."""
+        """Has all that waits sent at once; not again within a second."""
         now = time.monotonic()
         if now - self._sent_soon >= _SOON and self._worker is not None:
             self._sent_soon = now
             self._call_for_all()
 
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
-        """Has what has ended until now sent in the background, within so many seconds.
+        """Has all spans that have ended sent in the background, within so many seconds.
 
         Returns:
-            Waits for that, so many seconds at most, and says whether all of it was accepted. A loss
-            that no flush has reported so far makes it False, too.
+            Waits for that, so many seconds at most; returns whether all were accepted, and no loss
+            is left that no flush has reported.
         """
         if not self._open:
             return lambda _seconds: False
@@ -174,34 +187,32 @@ class BatchQueue:
             self._flushes.append(flush)
             self._call_for_all()
         else:
-            flush.settle(is_sent=self._drain(flush))
+            flush.is_sent = self._drain(flush)
 
         def is_complete(seconds: float) -> bool:
-            is_sent = flush.finished.wait(seconds) and flush.is_sent
+            wait_until(lambda: flush.is_sent is not None, time.monotonic() + bounded(seconds))
             lost = self._counters.lost()
             if lost != flush.lost:
                 self._reported = lost
-            return is_sent and lost == flush.lost
+            return flush.is_sent is True and lost == flush.lost
 
         return is_complete
 
     def flush(self, timeout: float) -> bool:
-        """Sends what has ended until now; says whether all of it was accepted in that time."""
+        """Sends all spans that have ended; returns whether all were accepted in that time."""
         return self.begin_flush(timeout)(timeout)
 
     def begin_stop(self, timeout: float) -> None:
-        """Has what is left sent in the background, within so many seconds. Once."""
+        """Has the rest sent in the background, within so many seconds. Once."""
         self._deadline = min(self._deadline, time.monotonic() + bounded(timeout))
-        try:
-            self._open.pop()
-        except IndexError:
+        if not _is_first(self._open):
             return
         self._begun = time.monotonic()
         self._sender.finish_by(self._deadline)
         self._ring()
 
     def stop(self, timeout: float) -> bool:
-        """Sends what is left, `timeout` seconds at most; what isn't accepted then is lost.
+        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
 
         Returns:
             True only if all that ever ended was accepted; the same whenever it is called again.
@@ -210,13 +221,10 @@ class BatchQueue:
         worker = self._worker
         if worker is not None and worker.is_alive():
             self._wait_for(worker)
-        try:
-            self._closing.pop()
-        except IndexError:
-            return not self._counters.lost()
-        if worker is None or not worker.is_alive():
-            self._finish()
-        self._sender.close()
+        if _is_first(self._closing):
+            if worker is None or not worker.is_alive():
+                self._finish()
+            self._sender.close()
         return not self._counters.lost()
 
     def _wait_for(self, worker: threading.Thread) -> None:
@@ -241,7 +249,7 @@ class BatchQueue:
 
     def _start_over(self) -> None:
         self._starting = threading.RLock()
-        # Emptied while a worker is started: popping is atomic, and the lock is reentrant.
+        # Emptied while a worker is started, for the lock is reentrant.
         self._may_start = [True]
         self._waiting = Waiting(self._max_queue_size, self._counters.overflow)
         self._flushes: deque[Flush] = deque()
@@ -265,15 +273,13 @@ class BatchQueue:
     def _start_worker(self) -> bool:
         """Whether a worker runs now; near the end of the interpreter none can be started."""
         with self._starting:
-            try:
-                may_start = self._may_start.pop()
-            except IndexError:
-                # A signal handler, in the middle of what follows: the worker is on its way.
+            if not _is_first(self._may_start):
+                # A signal handler, in the middle of the start below: the worker is on its way.
                 return True
             try:
                 if self._worker is not None and self._worker.is_alive():
                     return True
-                # Of one kind with the thread, whatever was replaced since this was made.
+                # Of one kind with the thread, also where these were replaced since.
                 self._alarm = Alarm()
                 worker = threading.Thread(
                     target=self._work, args=(self._alarm,), name="agentpulse", daemon=True
@@ -285,51 +291,46 @@ class BatchQueue:
             else:
                 return True
             finally:
-                self._may_start.append(may_start)
+                self._may_start.append(True)
 
     def _work(self, alarm: Alarm) -> None:
         """The life of the worker: sends every interval, at a full batch, and when asked to."""
         self._sender.belong_to_this_thread()
         while self._open:
-            has_rung = alarm.wait(self._seconds_until_next())
+            interval = self._flush_interval
+            has_rung = alarm.wait(min(interval, self._sender.pause() or interval))
             if self._each_round is not None and self._open:
                 self._each_round()
             while self._flushes and self._open:
                 flush = self._flushes.popleft()
-                flush.settle(is_sent=self._drain(flush))
+                flush.is_sent = self._drain(flush)
             least = 0 if self._is_called_for_all or not has_rung else self._max_batch_size
             is_held = self._sender.pause() > 0
-            # From here on, what comes calls again; while nothing may be sent, it need not.
+            # From here on a new span calls again; while nothing may be sent, it need not.
             self._is_called, self._is_called_for_all = is_held, False
             if self._open and not is_held:
                 self._send_waiting(least)
         self._finish()
         while self._flushes:
-            self._flushes.popleft().settle(is_sent=False)
+            self._flushes.popleft().is_sent = False
 
     def _finish(self) -> None:
-        """Sends the last spans, in whatever thread comes here first."""
-        try:
-            self._has_ended.pop()
-        except IndexError:
+        """Sends the last spans, in the thread that comes here first."""
+        if not _is_first(self._has_ended):
             return
         self._send_waiting(0)
         if self._at_end is not None:
             self._at_end()
 
-    def _seconds_until_next(self) -> float:
-        pause = self._sender.pause()
-        return min(self._flush_interval, pause) if pause else self._flush_interval
-
     def _next(self) -> list[ReadableSpan]:
-        """What is sent next: none but what was put off, where there is such.
+        """The spans to send next: none where some were put off.
 
-        Else each look for a receiver that is away would take more out of the bounds of the queue.
+        Else each try of a receiver that is away would take more out of the bounds of the queue.
         """
         return [] if self._sender.has_put_off else self._waiting.take(self._max_batch_size)
 
     def _send_waiting(self, least: int) -> None:
-        """Sends as long as so many wait, and with 0 also what was kept."""
+        """Sends as long as so many wait, and with 0 also those kept."""
         sender = self._sender
         if not least and not len(self._waiting) and not sender.has_kept:
             return
@@ -346,7 +347,7 @@ class BatchQueue:
         return not self._open
 
     def _drain(self, flush: Flush) -> bool:
-        """Sends until what the flush is about has left; whether it has, in time."""
+        """Sends until the spans of the flush have left the queue; whether they have, in time."""
         sender = self._sender
         sender.look_again()
         while self._open and not sender.gave_up:
@@ -360,3 +361,40 @@ class BatchQueue:
             spans = self._next()
             sender.send(spans, leaves_rest=self._waiting.left < flush.up_to)
         return False
+
+
+class QueueProcessor(SpanProcessor):
+    """A span processor with a batch queue, which flushes and stops within a time."""
+
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+    _queue: BatchQueue
+    _shutdown_timeout: float
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Sends all spans that have ended; waits `timeout` seconds at most. Never raises.
+
+        Returns:
+            True only if all were accepted, and no loss is left that no flush has reported.
+        """
+        return self._queue.flush(timeout)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """As `flush`, in milliseconds."""
+        return self.flush(bounded(timeout_millis, per_second=1000))
+
+    def shutdown(self) -> None:
+        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
+        if not self.outlasts():
+            self._finish()
+
+    def _finish(self) -> None:
+        self._queue.stop(self._shutdown_timeout)
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
+
+        Returns:
+            True only if all that ever ended was accepted; the same whenever it is called again.
+        """
+        return self._queue.stop(timeout)

@@ -1,9 +1,11 @@
-"""What became of the spans: every one that ended is accepted, queued, or dropped for a reason."""
+"""The counts of spans: every one that ended is accepted, queued, or dropped for a reason."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import operator
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,24 +23,24 @@ ADVICE = {
     "queue_full": "raise AGENTPULSE_MAX_QUEUE_SIZE or lower AGENTPULSE_FLUSH_INTERVAL",
     "attribute_limits": "raise OpenTelemetry's limits of attributes (`agentpulse status`)",
 }
-"""What a user can do about it, by the reason of a loss or of a receiver's silence."""
+"""The advice to a user, by the reason of a loss or of a receiver's silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What became of the spans; `ended = accepted + sum(dropped) + queued` when nothing moves.
+    """The counts of spans; `ended = accepted + sum(dropped) + queued` when nothing moves.
 
     Attributes:
         ended: Spans that ended and concern agents.
-        accepted: Those whose event the receiver took.
+        accepted: Those whose event the receiver accepted.
         queued: Those that wait or are on their way.
         dropped: Those that are lost, by reason.
         requests: HTTP requests made.
         retries: Those of them made again after a failure.
         unpriced: Calls that used tokens of a model without a known price, by model.
-        elsewhere: The same of what goes elsewhere too, by destination: of `otlp_endpoint`, and of
-            the exporters that OTEL_TRACES_EXPORTER names beside ours, which get every span. It
-            counts from `init`, with what waited there then, until `shutdown`, after which these
+        elsewhere: The same for the other exporters, by destination: that of `otlp_endpoint`, and
+            those that OTEL_TRACES_EXPORTER names beside ours, which get every span. It counts from
+            `init`, with the spans that waited there then, until `shutdown`, after which these
             exporters go on. Requests, retries and models are not counted there.
         not_recorded: Libraries that are installed and that `agentpulse.init` could not patch, with
             the version and the reason. Exporters and processors by themselves patch none.
@@ -64,18 +66,17 @@ class Tally:
     """Counts one by one, without a lock, from any thread, signal handler or finalizer."""
 
     def __init__(self) -> None:
-        # Taking the next number is one step of C code, which nothing interrupts.
-        self._numbers = itertools.count()
+        # Taking the next one is a step of C code that nothing interrupts, and the rest is counted
+        # without a lock that a signal handler could wait for in vain.
+        self._left = itertools.repeat(None, sys.maxsize)
 
     def add(self) -> None:
         """Counts one more."""
-        next(self._numbers)
+        next(self._left)
 
     def value(self) -> int:
         """How many were counted."""
-        # `count(17)`: it tells the next number without taking it, and without a lock that a signal
-        # handler could wait for in vain.
-        return int(repr(self._numbers)[len("count(") : -1])
+        return sys.maxsize - operator.length_hint(self._left)
 
 
 class Counters:
@@ -84,14 +85,14 @@ class Counters:
     _CALLERS_REASONS = ("queue_full", "memory_full", "after_shutdown")
 
     def __init__(self, destination: str = "AgentPulse") -> None:
-        """`destination` is what the log calls the receiver."""
+        """`destination` is the name of the receiver in the log."""
         self._destination = destination
         self.reset()
 
     def reset(self) -> None:
         """Starts from zero, as a child process does."""
         self.ended = Tally()
-        # What is dropped on the threads of callers is tallied without a lock.
+        # Spans that are dropped on the threads of callers are counted without a lock.
         self._overflow = {reason: Tally() for reason in self._CALLERS_REASONS}
         # Reentrant, for a signal handler may read while its own thread does.
         self._lock = threading.RLock()
@@ -99,8 +100,8 @@ class Counters:
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._unpriced: Counter[str] = Counter()
-        self._said = 0
-        self._said_at = -_SECONDS_BETWEEN_LINES
+        self._logged = 0
+        self._logged_at = -_SECONDS_BETWEEN_LINES
 
     def overflow(self, reason: str) -> None:
         """One span was dropped on its way into the queue."""
@@ -112,7 +113,7 @@ class Counters:
         return self._counts["accepted"]
 
     def accepted(self, spans: int) -> None:
-        """The receiver took the events of so many spans."""
+        """The receiver accepted the events of so many spans."""
         with self._lock:
             if not self._frozen:
                 self._counts["accepted"] += spans
@@ -178,23 +179,23 @@ class Counters:
                 unpriced=dict(self._unpriced),
             )
 
-    def told(self, spans: int) -> None:
+    def logged(self, spans: int) -> None:
         """So many of the lost ones were logged with the reason, and need no second line."""
-        self._said += spans
+        self._logged += spans
 
-    def say_losses(self, *, because: str = "", at_end: bool = False) -> None:
-        """Logs what was lost since the last time; at most once a minute, and at the end.
+    def log_losses(self, *, because: str = "", at_end: bool = False) -> None:
+        """Logs the losses since the last time; at most once a minute, and at the end.
 
-        `because` is what went wrong just now, in a word.
+        `because` is the latest failure, in a word.
         """
         lost = self.lost()
         now = time.monotonic()
-        is_soon = now - self._said_at < _SECONDS_BETWEEN_LINES
-        if lost <= self._said or (is_soon and not at_end):
+        is_soon = now - self._logged_at < _SECONDS_BETWEEN_LINES
+        if lost <= self._logged or (is_soon and not at_end):
             return
-        new, self._said, self._said_at = lost - self._said, lost, now
+        new, self._logged, self._logged_at = lost - self._logged, lost, now
         reasons = self.stats().dropped
-        told = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
+        counts = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
         known = [because] if because else []
         known += [ADVICE[reason] for reason in ADVICE if reason in reasons]
         advice = "".join(f"; {text}" for text in known)
@@ -202,6 +203,6 @@ class Counters:
             "%s did not reach %s (in all %s)%s",
             number_of_spans(new),
             self._destination,
-            told,
+            counts,
             advice,
         )

@@ -1,10 +1,10 @@
 """Waits that end in time in any kind of thread, and never stop an event loop.
 
 gevent and eventlet replace threads and locks when the program asks for it: before us, after us, or
-in a child of a fork. What was made before blocks the whole event loop when a greenlet waits in it,
-and what a native thread sets after it doesn't wake a greenlet. So the worker waits in an `Alarm`
-that is made together with it, and everybody else looks again after a short sleep: `time.sleep` is
-always of the kind of whoever calls it.
+in a child of a fork. A lock made before blocks the whole event loop when a greenlet waits in it,
+and a native thread that releases one made after doesn't wake a greenlet. So the worker waits in an
+`Alarm` that is made together with it, and all other threads poll with short sleeps: `time.sleep` is
+always of the kind of its caller.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def _default_context() -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context()
     except OSError:
-        return None  # certificates that can't be read: each connection says so
+        return None  # certificates that can't be read: each connection fails with the reason
 
 
-_FIRST_LOOK = 0.0005
-_MOST_BETWEEN_LOOKS = 0.02
+_FIRST_SLEEP = 0.0005
+_LONGEST_SLEEP = 0.02
 _LONGEST = 86_400.0 * 365
 _DEFAULT = 30.0
 
@@ -78,7 +78,7 @@ _DEFAULT = 30.0
 def bounded(timeout: object, *, per_second: int = 1) -> float:
     """A time-out, in seconds, that every wait takes: not negative, not endless, and a number.
 
-    None, and what is no number, is as long as OpenTelemetry waits by default.
+    None, or a value that is no number, is as long as OpenTelemetry waits by default.
 
     Args:
         timeout: In seconds, or in their fractions.
@@ -97,7 +97,7 @@ def bounded(timeout: object, *, per_second: int = 1) -> float:
 def wait_until(
     condition: Callable[[], bool], deadline: float, sleep: Callable[[float], object] | None = None
 ) -> bool:
-    """Looks until the condition holds or the monotonic clock reaches the deadline.
+    """Polls until the condition holds or the monotonic clock reaches the deadline.
 
     `sleep` is that of the thread, where it isn't that of the moment.
 
@@ -105,39 +105,14 @@ def wait_until(
         Whether it holds. Works inside a signal handler, for it waits in no lock.
     """
     sleep = sleep or time.sleep
-    pause = _FIRST_LOOK
+    pause = _FIRST_SLEEP
     while not condition():
         left = deadline - time.monotonic()
         if left <= 0:
             return False
         sleep(min(pause, left))
-        pause = min(pause * 2, _MOST_BETWEEN_LOOKS)
+        pause = min(pause * 2, _LONGEST_SLEEP)
     return True
-
-
-class Flag:
-    """Like `threading.Event`, for any kind of thread, signal handler or finalizer.
-
-    An Event has a lock that Python code holds: a handler that comes while its own thread holds it
-    waits for ever.
-    """
-
-    __slots__ = ("_is_set",)
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        """Raises the flag for good, and ends the waits."""
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        """Whether the flag is up."""
-        return self._is_set
-
-    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> bool:
-        """Waits for the flag as `wait_until` does, at most so long; says whether it is up."""
-        return wait_until(self.is_set, time.monotonic() + bounded(seconds), sleep)
 
 
 class Alarm:
@@ -162,12 +137,12 @@ class Alarm:
             return  # it rang already
 
     def wait(self, seconds: float) -> bool:
-        """Waits for it to ring, at most so long; says whether it did."""
+        """Waits for it to ring, at most so long; returns whether it did."""
         return self._lock.acquire(timeout=min(bounded(seconds), threading.TIMEOUT_MAX))
 
 
 class Turn:
-    """A lock whose holder may wait for the network: who comes meanwhile looks again after a sleep.
+    """A lock whose holder may wait for the network: other threads poll for it.
 
     A context manager.
     """
@@ -178,7 +153,7 @@ class Turn:
         self._lock = threading.Lock()
 
     def take(self, seconds: float = _LONGEST) -> bool:
-        """Takes it, within so many seconds; says whether it did."""
+        """Takes it, within so many seconds; returns whether it did."""
         deadline = time.monotonic() + bounded(seconds)
         return wait_until(lambda: self._lock.acquire(blocking=False), deadline)
 

@@ -1,1 +1,1 @@
-"""Anybody's span, read as one call of a model by the current GenAI conventions."""
+"""Anybody's span, read as one model call by the current GenAI conventions."""

@@ -1,6 +1,6 @@
-"""What others' spans say was said, as message JSON of the current conventions.
+"""The content of foreign spans, as message JSON of the current conventions.
 
-Read only where messages are captured: elsewhere nothing looks at them.
+Read only where messages are captured.
 """
 
 from __future__ import annotations
@@ -10,70 +10,59 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._dialects.dialect import Quirk, Told
-from agentpulse_exporter._pricing.cost import is_model_call
+from agentpulse_exporter._dialects.dialect import Fields, Quirk, set_default
+from agentpulse_exporter._semconv import decoded, is_model_call, items_of
 
 Message = dict[str, object]
 
 _WRAPPERS = ("messages", "input", "choices", "message", "prompt")
-"""Where requests and answers hold their messages."""
+"""The fields of requests and answers that hold their messages."""
 _MOST = 1000
 
 
-def values(asked: str, answered: str) -> Quirk:
+def values(request: str, answer: str) -> Quirk:
     """Reads attributes that hold a request and its answer each, as text or JSON."""
 
-    def take(told: Told) -> None:
-        if not is_model_call(told):
-            _keep(told, semconv.TOOL_CALL_ARGUMENTS, told.get(asked))
-            _keep(told, semconv.TOOL_CALL_RESULT, told.get(answered))
-            return
-        for source, name, role in (
-            (asked, semconv.INPUT_MESSAGES, "user"),
-            (answered, semconv.OUTPUT_MESSAGES, "assistant"),
-        ):
-            if name not in told:
-                _tell(told, name, [*_messages(_parsed(told.get(source)), role)])
+    def take(fields: Fields) -> None:
+        if is_model_call(fields):
+            for name, source, role in _sides(request, answer):
+                value = fields.get(source)
+                if name not in fields:
+                    _add(fields, name, _messages(decoded(value, value), role))
+        else:
+            set_default(fields, semconv.TOOL_CALL_ARGUMENTS, fields.get(request))
+            set_default(fields, semconv.TOOL_CALL_RESULT, fields.get(answer))
 
     return take
 
 
-def indexed(asked: str, answered: str) -> Quirk:
-    """Reads messages that are spread over attributes such as `{asked}.0.content`."""
+def indexed(request: str, answer: str) -> Quirk:
+    """Reads messages that are spread over attributes such as `{request}.0.content`."""
 
-    def take(told: Told) -> None:
-        for prefix, name, role in (
-            (asked, semconv.INPUT_MESSAGES, "user"),
-            (answered, semconv.OUTPUT_MESSAGES, "assistant"),
-        ):
-            _tell(told, name, [*_messages(_gathered(told, f"{prefix}."), role)])
+    def take(fields: Fields) -> None:
+        for name, source, role in _sides(request, answer):
+            _add(fields, name, _messages(_nested(fields, f"{source}."), role))
 
     return take
 
 
-def _tell(told: Told, name: str, messages: list[Message]) -> None:
-    if messages:
-        told.setdefault(name, json.dumps(messages))
+def _sides(request: str, answer: str) -> tuple[tuple[str, str, str], ...]:
+    return (
+        (semconv.INPUT_MESSAGES, request, "user"),
+        (semconv.OUTPUT_MESSAGES, answer, "assistant"),
+    )
 
 
-def _keep(told: Told, name: str, value: object) -> None:
-    if value is not None:
-        told.setdefault(name, value)
+def _add(fields: Fields, name: str, messages: Iterator[Message]) -> None:
+    listed = [*messages]
+    if listed:
+        fields.setdefault(name, json.dumps(listed))
 
 
-def _parsed(value: object) -> object:
-    if not isinstance(value, str):
-        return None
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
-def _gathered(told: Told, prefix: str) -> object:
-    """The attributes whose names start so as what they were flattened from."""
+def _nested(fields: Fields, prefix: str) -> object:
+    """The value that was flattened into attributes whose names start so."""
     root: dict[str, Any] = {}
-    for name, value in told.items():
+    for name, value in fields.items():
         if name.startswith(prefix):
             *path, last = name[len(prefix) :].split(".")
             inner = root
@@ -105,16 +94,12 @@ def _messages(value: object, role: str, depth: int = 8) -> Iterator[Message]:
         fields = cast("dict[str, object]", value)
         if "system" in fields:
             yield from _messages({"role": "system", "content": fields["system"]}, role, depth - 1)
-        yield from _of_object(fields, role, depth)
-
-
-def _of_object(fields: dict[str, object], role: str, depth: int) -> Iterator[Message]:
-    wrapped = next((fields[name] for name in _WRAPPERS if fields.get(name)), None)
-    if wrapped is not None and "role" not in fields:
-        yield from _messages(wrapped, role, depth - 1)
-    elif parts := [*_parts(fields)]:
-        speaker = fields.get("role")
-        yield {"role": speaker if isinstance(speaker, str) else role, "parts": parts}
+        wrapped = next((fields[name] for name in _WRAPPERS if fields.get(name)), None)
+        if wrapped is not None and "role" not in fields:
+            yield from _messages(wrapped, role, depth - 1)
+        elif parts := [*_parts(fields)]:
+            speaker = fields.get("role")
+            yield {"role": speaker if isinstance(speaker, str) else role, "parts": parts}
 
 
 def _parts(message: dict[str, object]) -> Iterator[Message]:
@@ -126,29 +111,28 @@ def _parts(message: dict[str, object]) -> Iterator[Message]:
                 yield {"type": "text", "content": part}
             elif isinstance(part, dict):
                 yield _part(cast("dict[str, Any]", part))
-    calls = message.get("tool_calls")
-    for call in cast("list[object]", calls) if isinstance(calls, list) else []:
+    for call in items_of(message.get("tool_calls")):
         if isinstance(call, dict):
             yield _tool_call(cast("dict[str, Any]", call))
 
 
-def _part(told: dict[str, Any]) -> Message:
-    part = _object(told.get("message_content", told))
+def _part(wrapper: dict[str, Any]) -> Message:
+    part = _inside(wrapper, "message_content")
     kind = part.get("type")
     if kind == "tool_use":
         return {**_tool_call(part), "arguments": part.get("input")}
     if kind == "tool_result":
         return {"type": "tool_call_response", "response": part.get("content")}
-    if isinstance(words := part.get("text", part.get("thinking")), str):
-        return {"type": "reasoning" if "thinking" in part else "text", "content": words}
+    if isinstance(content := part.get("text", part.get("thinking")), str):
+        return {"type": "reasoning" if "thinking" in part else "text", "content": content}
     return part
 
 
-def _tool_call(told: dict[str, Any]) -> Message:
-    call = _object(told.get("tool_call", told))
-    asked = _object(call.get("function", call))
-    return {"type": "tool_call", "name": asked.get("name"), "arguments": asked.get("arguments")}
+def _tool_call(wrapper: dict[str, Any]) -> Message:
+    call = _inside(_inside(wrapper, "tool_call"), "function")
+    return {"type": "tool_call", "name": call.get("name"), "arguments": call.get("arguments")}
 
 
-def _object(value: object) -> dict[str, Any]:
+def _inside(wrapper: dict[str, Any], name: str) -> dict[str, Any]:
+    value = wrapper.get(name, wrapper)
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

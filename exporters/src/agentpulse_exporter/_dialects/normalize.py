@@ -1,8 +1,8 @@
-"""How instrumentations that use other words than the current GenAI conventions are read.
+"""Anybody's span by the current GenAI conventions: which dialect it is of, and its attributes.
 
-A dialect says which spans are its own and how their attributes read in the current words. The rest
-of the exporter knows these words only, and the spans stay as they are. A span that no dialect
-claims is read as it is.
+A dialect recognises its own spans and translates their attributes to the current names. The rest
+of the exporter knows these names only, and the spans stay as they are. A span of no dialect is
+read as it is.
 """
 
 from __future__ import annotations
@@ -12,46 +12,38 @@ from functools import partial
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._dialects import (
-    anthropic,
-    genai,
-    langfuse,
-    logfire,
-    mlflow,
-    openinference,
-    openlit,
-    pydantic_ai,
-    vercel,
+from agentpulse_exporter._dialects.dialect import Dialect
+from agentpulse_exporter._dialects.genai import (
+    ANTHROPIC,
+    GENAI,
+    LOGFIRE,
+    OPENLIT,
+    PYDANTIC_AI,
+    is_of_a_package,
 )
-from agentpulse_exporter._dialects.dialect import Attributes, Dialect
+from agentpulse_exporter._dialects.openinference import OPENINFERENCE
+from agentpulse_exporter._dialects.platforms import LANGFUSE, MLFLOW
+from agentpulse_exporter._dialects.vercel import VERCEL
+from agentpulse_exporter._semconv import Attributes
 from agentpulse_exporter._shield import shielded
 from agentpulse_exporter._wire.privacy import without_free_text
 
 DIALECTS = (
-    anthropic.DIALECT,
-    openinference.DIALECT,
-    openlit.DIALECT,
-    langfuse.DIALECT,
-    pydantic_ai.DIALECT,
-    logfire.DIALECT,
-    mlflow.DIALECT,
-    vercel.DIALECT,
-    genai.DIALECT,
+    *(ANTHROPIC, OPENINFERENCE, OPENLIT, LANGFUSE, PYDANTIC_AI, LOGFIRE, MLFLOW, VERCEL),
+    GENAI,
 )
-"""The first that claims a span reads it. The last one is what most others are made of."""
+"""The first that a span matches reads it. The last one is common to most others."""
 
 _SCOPES = tuple(scope for each in DIALECTS for scope in each.scopes)
 _MARKS = tuple(mark for each in DIALECTS for mark in each.marks)
 _OURS = "agentpulse"
 
-__all__ = ["DIALECTS", "concerns_agents", "current_attributes", "is_ours", "shown_attributes"]
-
 
 def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Attributes:
-    """The span's attributes in the words of the current conventions. The span stays as it is.
+    """The span's attributes by their current names. The span stays as it is. Never raises.
 
-    What was said stays in the words that it is in, but with content. Where content can't be read,
-    the rest still is; where that can't be, the attributes are what they are. Never raises.
+    Content keeps its names unless it is asked for. Where content can't be read, the rest still is;
+    where that can't be read either, the attributes stay as they are.
     """
     attributes: Attributes = span.attributes or {}
     dialect = _dialect_of(span, attributes)
@@ -59,27 +51,26 @@ def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Att
         return attributes
     if with_content:
         read = partial(dialect.current, attributes, with_content=True)
-        said = shielded("read the content of a span of others", read, None)
-        if said is not None:
-            return said
-    return shielded("read a span of others", partial(dialect.current, attributes), attributes)
+        current = shielded("read the content of a foreign span", read, None)
+        if current is not None:
+            return current
+    return shielded("read a foreign span", partial(dialect.current, attributes), attributes)
 
 
 def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
-    """Those of a span's current attributes that are free of content, as far as names can tell.
+    """Those of a span's current attributes that are free of content, judged by their names.
 
-    Empty where they can't be told apart.
+    Empty where that can't be decided.
     """
-    original: Attributes = span.attributes or {}
-    dialect = _dialect_of(span, original)
-    if dialect is None or (dialect is genai.DIALECT and not genai.is_of_a_package(span)):
-        # Somebody's own span: what is on it is there by their own hand.
+    dialect = _dialect_of(span, span.attributes or {})
+    if dialect is None or (dialect is GENAI and not is_of_a_package(span)):
+        # A program's own span: its author put these attributes on it.
         return attributes
-    return shielded("tell content apart", lambda: without_free_text(attributes), {})
+    return shielded("separate content", lambda: without_free_text(attributes), {})
 
 
 def concerns_agents(span: ReadableSpan) -> bool:
-    """Whether the span has a GenAI operation or a span kind of ours, in whatever words.
+    """Whether the span has a GenAI operation or a span kind of ours, in any dialect.
 
     Runs where the span ends, so nothing is read that costs time.
     """
@@ -91,7 +82,7 @@ def concerns_agents(span: ReadableSpan) -> bool:
         return span.dropped_attributes > 0
     dialect = _dialect_of(span, attributes)
     # Logfire's marks are on spans of everything else too.
-    return dialect is not None and dialect is not logfire.DIALECT
+    return dialect is not None and dialect is not LOGFIRE
 
 
 def is_ours(span: ReadableSpan) -> bool:
@@ -104,10 +95,10 @@ def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
     if is_ours(span) or not (attributes or span.dropped_attributes):
         return None
     scope = _scope_of(span)
-    # Most spans are of none, and one look at their names says so.
+    # Most spans are of none, and their names decide that.
     if not scope.startswith(_SCOPES) and not any(each.startswith(_MARKS) for each in attributes):
         return None
-    return next((each for each in DIALECTS if each.claims(scope, attributes)), None)
+    return next((each for each in DIALECTS if each.matches(scope, attributes)), None)
 
 
 def _scope_of(span: ReadableSpan) -> str:

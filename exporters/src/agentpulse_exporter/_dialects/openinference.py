@@ -8,16 +8,17 @@ from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects import messages
 from agentpulse_exporter._dialects.dialect import (
     Dialect,
-    Told,
+    Fields,
     inclusive_input,
-    json_object,
+    kind,
+    one_reason,
     own_cost,
+    provider,
 )
-from agentpulse_exporter._dialects.genai import provider
-from agentpulse_exporter._semconv import text
+from agentpulse_exporter._semconv import fields_of, text
 
 _COUNT = "llm.token_count"
-_WORDS = {
+_NAMES = {
     semconv.PROVIDER_NAME: ("llm.provider", "llm.system"),
     semconv.REQUEST_MODEL: (
         "llm.request.model_name",
@@ -36,6 +37,11 @@ _WORDS = {
     semconv.TOOL_NAME: ("tool.name",),
     semconv.AGENT_NAME: ("agent.name",),
 }
+_ANSWER = re.compile(
+    r'"object"\s*:\s*"(?:chat\.completion|text_completion|response)"|"type"\s*:\s*"message"'
+)
+_ID = re.compile(r'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9_.:-]{1,128})"')
+# Chains, guardrails, evaluators and rerankers are none of the conventions' operations.
 _KINDS = {
     "LLM": "chat",
     "EMBEDDING": "embeddings",
@@ -45,61 +51,39 @@ _KINDS = {
 }
 
 
-def _operation(told: Told) -> None:
-    kind = text(told, "openinference.span.kind")
-    if kind is None:
-        return
-    operation = _KINDS.get(kind.upper())
-    if operation is not None:
-        told.setdefault(semconv.OPERATION_NAME, operation)
-    else:
-        # Chains, guardrails, evaluators and rerankers are none of the conventions' operations.
-        told.setdefault(semconv.SPAN_KIND, kind.lower())
-
-
-def _finish_reason(told: Told) -> None:
-    reason = text(told, "llm.finish_reason")
-    if reason is not None:
-        told.setdefault(semconv.RESPONSE_FINISH_REASONS, (reason,))
-
-
-def _parameters(told: Told) -> None:
+def _parameters(fields: Fields) -> None:
     """Where a call failed, its model is among its parameters alone; so is that it streams."""
-    given = json_object(
-        told.get("llm.invocation_parameters") or told.get("embedding.invocation_parameters")
+    given = fields_of(
+        fields.get("llm.invocation_parameters") or fields.get("embedding.invocation_parameters")
     )
     if (model := text(given, "model")) is not None:
-        told[semconv.REQUEST_MODEL] = model
+        fields[semconv.REQUEST_MODEL] = model
     if given.get("stream") is True:
-        told.setdefault(semconv.REQUEST_STREAM, True)
+        fields.setdefault(semconv.REQUEST_STREAM, True)
 
 
-def _response_id(told: Told) -> None:
-    """The answer's id stands in the answer alone, which is JSON that may be long.
+def _response_id(fields: Fields) -> None:
+    """The answer's id is in the answer alone, which is JSON that may be long.
 
-    Other spans have a tool's result there, and some what the model said: neither is looked at.
+    Other spans have a tool's result there, or the model's text: neither is read.
     """
-    messages = text(told, "output.value")
-    if messages is None or told.get(semconv.OPERATION_NAME) not in ("chat", "text_completion"):
+    answer = text(fields, "output.value")
+    if answer is None or fields.get(semconv.OPERATION_NAME) not in ("chat", "text_completion"):
         return
-    if messages == told.get("llm.output_messages.0.message.content"):
+    if answer == fields.get("llm.output_messages.0.message.content"):
         return
-    found = _ID.match(messages)
-    if found is not None and _ANSWER.search(messages):
-        told.setdefault(semconv.RESPONSE_ID, found[1])
+    found = _ID.match(answer)
+    if found is not None and _ANSWER.search(answer):
+        fields.setdefault(semconv.RESPONSE_ID, found[1])
 
 
-_ANSWER = re.compile(
-    r'"object"\s*:\s*"(?:chat\.completion|text_completion|response)"|"type"\s*:\s*"message"'
-)
-_ID = re.compile(r'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9_.:-]{1,128})"')
-DIALECT = Dialect(
+OPENINFERENCE = Dialect(
     scopes=("openinference.",),
     marks=("openinference.span.kind", f"{_COUNT}."),
-    words=_WORDS,
+    names=_NAMES,
     quirks=(
-        _operation,
-        _finish_reason,
+        kind("openinference.span.kind", _KINDS),
+        one_reason("llm.finish_reason"),
         _parameters,
         _response_id,
         provider,

@@ -1,45 +1,45 @@
-"""One call, one cost: which spans tell of a call of a model that another span has told of already.
+"""One call, one cost: finds the spans that record a model call that another span records already.
 
-Instrumentations stack: a framework's span, a second vendor's and the client's own may all tell of
-one call, each with the tokens on it. Where the instrumentations know of each other they leave that
-to one of them; this is for all the others, at the one place that sees every span.
+Instrumentations stack: a framework's span, a second vendor's and the client's own may all record
+one call, each with its tokens. Where the instrumentations know of each other, one of them records
+it; the ledger is for all the others, at the one point that sees every span.
 
-Two spans tell of the same call where they carry the same response id in one trace, or in two
-traces at the same time. Where one of them carries no id, they do so if nothing that both tell of
-model and tokens differs, and one is the other's parent, or they come from different
-instrumentations and most of one lies within the other. Each instrumentation tells of a call once,
-so of several equal calls at the same time each is matched with one.
+Two spans record the same call where they carry the same response id in one trace, or in two traces
+at the same time. Where one of them carries no id, they do so if nothing that both have of model and
+tokens differs, and one is the other's parent, or they come from different instrumentations and most
+of one lies within the other. Each instrumentation records a call once, so of several equal calls at
+the same time each is matched with one.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._pricing.cost import is_model_call
-from agentpulse_exporter._semconv import count, text
+from agentpulse_exporter._dialects.normalize import current_attributes
+from agentpulse_exporter._ledger.tree import Recent
+from agentpulse_exporter._semconv import Attributes, count, is_model_call, text
 
 MOST_CALLS = 5_000
 """Calls that are remembered, the last ones."""
 _MOST_ALIKE = 128
-"""Calls with the same id, or of equal model and tokens, that are looked at; the last ones."""
+"""Calls with the same id, or of equal model and tokens, that are compared; the last ones."""
 _OURS = "agentpulse_instrumentation."
 _GENERATES = ("text_completion", "generate_content")
 _Key = tuple[object, ...]
 _Begun = tuple[str, frozenset[str]]
-"""The operation and the models of a call, as far as its start tells."""
+"""The operation and the models of a call, as its start has them."""
 
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """What identifies a call, by the span that tells of it.
+    """The identity of a call, by the span that records it.
 
-    `scopes` are the instrumentations that have told of it.
+    `scopes` are the instrumentations that have recorded it.
     """
 
     span: _Key
@@ -52,15 +52,15 @@ class Call:
     end: int
     scopes: set[str]
     keys: list[_Key] = field(default_factory=list[_Key])
-    """What it was remembered by when it was told of first."""
+    """The keys by which it is remembered."""
 
     @classmethod
-    def of(cls, span: ReadableSpan, attributes: Mapping[str, object]) -> Call:
-        """The call that a span tells of."""
-        scope = span.instrumentation_scope
+    def of(cls, span: ReadableSpan, attributes: Attributes) -> Call:
+        """The call that a span records."""
+        scope, parent = span.instrumentation_scope, span.parent
         return cls(
             span=_span_key(span),
-            parent=None if span.parent is None else (span.parent.trace_id, span.parent.span_id),
+            parent=None if parent is None else (parent.trace_id, parent.span_id),
             response_id=text(attributes, semconv.RESPONSE_ID),
             operation=_operation(attributes),
             models=_models(attributes),
@@ -75,46 +75,42 @@ class Call:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether it tells of any tokens."""
+        """Whether it has any tokens."""
         return any(self.tokens)
 
     @property
     def is_ours(self) -> bool:
-        """Whether our own instrumentors told of it, which know most of a call."""
+        """Whether our own instrumentors recorded it, which know most of a call."""
         return any(scope.startswith(_OURS) for scope in self.scopes)
 
     def is_same(self, other: Call) -> bool:
-        """Whether both are one call, told of by two spans."""
-        told_by_others = self.scopes.isdisjoint(other.scopes)
+        """Whether both are one call, recorded by two spans."""
+        by_others = self.scopes.isdisjoint(other.scopes)
         one_trace = self.span[0] == other.span[0]
         related = self.span == other.parent or self.parent == other.span
-        # Ours know of each other, so what two of them tell is rarely one call.
+        # Ours know of each other, so two of their spans are rarely one call.
         ours = self.is_ours and other.is_ours
         if self.response_id is not None and other.response_id is not None:
             # Some servers of models give the same few ids again and again.
             if self.response_id != other.response_id:
                 return False
             if not one_trace:
-                return told_by_others and not ours and self._meets(other)
+                return by_others and not ours and self._meets(other)
             if ours:
-                return related or (told_by_others and self.tokens == other.tokens)
-            return told_by_others or self.tokens == other.tokens
+                return related or (by_others and self.tokens == other.tokens)
+            return by_others or self.tokens == other.tokens
         if not self._agrees(other, strictly=not one_trace):
             return False
-        return related or (told_by_others and not ours and self._meets(other))
+        return related or (by_others and not ours and self._meets(other))
 
     def is_made_of(self, begun: _Begun) -> bool:
         """Whether a call that began so, inside this one, may be its own."""
         operation, models = begun
-        return self.operation == operation and not (
-            self.models and models and self.models.isdisjoint(models)
-        )
+        return self.operation == operation and _may_be_equal(self.models, models)
 
     def _agrees(self, other: Call, *, strictly: bool) -> bool:
-        """Whether nothing differs that both tell; `strictly`, whether both tell the same."""
-        if self.operation != other.operation:
-            return False
-        if self.models and other.models and self.models.isdisjoint(other.models):
+        """Whether nothing differs that both have; `strictly`, whether both have the same."""
+        if self.operation != other.operation or not _may_be_equal(self.models, other.models):
             return False
         if strictly:
             return self.tokens == other.tokens != (None, None)
@@ -122,22 +118,22 @@ class Call:
         return all(one == another or not one or not another for one, another in pairs)
 
     def _meets(self, other: Call) -> bool:
-        """Whether they took place at the same time, but for what lies around the shorter one."""
+        """Whether they took place at the same time, but for the margins of the shorter one."""
         together = min(self.end, other.end) - max(self.start, other.start)
         return together >= 0 and 2 * together >= min(self.end - self.start, other.end - other.start)
 
     def kept(self) -> Iterator[_Key]:
-        """What it is remembered by."""
+        """The keys by which it is found."""
         yield "span", self.span
         if self.parent is not None:
             yield "parent", self.parent
         if self.response_id is not None:
             yield "response", self.response_id
         for scope in self.scopes:
-            yield from self._told_by(scope)
+            yield from self._recorded_by(scope)
 
     def sought(self, scopes: Iterable[str]) -> Iterator[_Key]:
-        """What other spans of it would be remembered by; `scopes` are all instrumentations."""
+        """The keys of other spans that may record it; `scopes` are all instrumentations."""
         yield "span", self.span
         yield "parent", self.span
         if self.parent is not None:
@@ -147,9 +143,9 @@ class Call:
         for scope in scopes:
             # Equal calls of one instrumentation are as many calls.
             if scope not in self.scopes:
-                yield from self._told_by(scope)
+                yield from self._recorded_by(scope)
 
-    def _told_by(self, scope: str) -> Iterator[_Key]:
+    def _recorded_by(self, scope: str) -> Iterator[_Key]:
         if self.tokens != (None, None):
             for model in self.models:
                 yield "usage", model, self.tokens, scope
@@ -157,75 +153,57 @@ class Call:
 
 
 class Ledger:
-    """Remembers the last calls that were told of."""
+    """Remembers the last calls."""
 
     def __init__(self) -> None:
-        self._calls: deque[Call] = deque()
+        self._calls = Recent[_Key, Call](MOST_CALLS, self._forget)
         self._known: dict[_Key, list[Call]] = {}
-        self._repeats: OrderedDict[_Key, None] = OrderedDict()
+        self._repeats = Recent[_Key, None](MOST_CALLS)
         self._scopes: set[str] = set()
-        self._told_inside: OrderedDict[_Key, tuple[_Begun, ...]] = OrderedDict()
+        self._begun_inside = Recent[_Key, tuple[_Begun, ...]](MOST_CALLS)
         # Reentrant, for a signal handler may start a span on the thread that is starting one.
         self._lock = threading.RLock()
 
     def announce(self, span: ReadableSpan) -> None:
-        """Notes inside which span one of our instrumentors tells of a call: that may end first."""
+        """Notes the parent of a call that our instrumentors record: the parent may end first."""
         scope, parent = span.instrumentation_scope, span.parent
         if parent is None or scope is None or not scope.name.startswith(_OURS):
             return
-        attributes: Mapping[str, object] = span.attributes or {}
+        attributes: Attributes = span.attributes or {}
         if is_model_call(attributes):
             key = parent.trace_id, parent.span_id
+            begun = _operation(attributes), _models(attributes)
             with self._lock:
-                begun = _operation(attributes), _models(attributes)
-                before = self._told_inside.get(key, ())
+                before = self._begun_inside.get(key, ())
                 # An agent's calls are mostly of one sort, which is kept once.
                 if begun not in before:
-                    self._told_inside[key] = (*before[1 - _MOST_ALIKE :], begun)
-                if len(self._told_inside) > MOST_CALLS:
-                    self._told_inside.popitem(last=False)
+                    self._begun_inside[key] = (*before[1 - _MOST_ALIKE :], begun)
 
-    def enter(self, calls: Iterable[tuple[ReadableSpan, Mapping[str, object]]]) -> None:
-        """Takes down calls that are told of together; of several spans of one, ours is its own."""
-        told = [Call.of(span, attributes) for span, attributes in calls]
-        for call in sorted(told, key=lambda call: (not call.is_ours, not call.has_tokens)):
-            inside = self._told_inside.get(call.span, ())
+    def enter(self, spans: Iterable[ReadableSpan]) -> None:
+        """Enters the model calls among spans; of several spans of one call, ours is the call."""
+        read = ((span, current_attributes(span)) for span in spans)
+        calls = [Call.of(span, attrs) for span, attrs in read if is_model_call(attrs)]
+        for call in sorted(calls, key=lambda call: (not call.is_ours, not call.has_tokens)):
+            inside = self._begun_inside.get(call.span, ())
             if not call.is_ours and any(call.is_made_of(each) for each in inside):
-                self._repeat(call)
+                self._repeats[call.span] = None
             elif call.span not in self._repeats:
                 self._enter(call)
 
     def is_repeat(self, span: ReadableSpan) -> bool:
-        """Whether the call of a span, which was taken down, is that of another span."""
+        """Whether the call of a span, which was entered, is that of another span."""
         return _span_key(span) in self._repeats
-
-    def clear(self) -> None:
-        """Forgets all of them."""
-        self._calls.clear()
-        self._scopes.clear()
-        self._told_inside = OrderedDict()
-        self._lock = threading.RLock()
-        self._known.clear()
-        self._repeats.clear()
 
     def _enter(self, call: Call) -> None:
         for key in call.sought(self._scopes):
             for known in self._known.get(key, ()):
                 if known.span == call.span:
                     return
-                # One that was told of without tokens has no cost, so this one must be priced.
+                # A span without tokens has no cost, so this one must be priced.
                 if known.is_same(call) and (known.has_tokens or not call.has_tokens):
                     known.scopes |= call.scopes
-                    self._repeat(call)
+                    self._repeats[call.span] = None
                     return
-        self._keep(call)
-
-    def _repeat(self, call: Call) -> None:
-        self._repeats[call.span] = None
-        while len(self._repeats) > MOST_CALLS:
-            self._repeats.popitem(last=False)
-
-    def _keep(self, call: Call) -> None:
         if len(self._scopes) < _MOST_ALIKE:
             self._scopes |= call.scopes
         call.keys = [*call.kept()]
@@ -234,9 +212,7 @@ class Ledger:
             alike = self._known.setdefault(key, [])
             alike.append(call)
             del alike[:-_MOST_ALIKE]
-        self._calls.append(call)
-        while len(self._calls) > MOST_CALLS:
-            self._forget(self._calls.popleft())
+        self._calls[call.span] = call
 
     def _forget(self, call: Call) -> None:
         for key in call.keys:
@@ -252,13 +228,17 @@ def _span_key(span: ReadableSpan) -> _Key:
     return (None, id(span)) if context is None else (context.trace_id, context.span_id)
 
 
-def _operation(attributes: Mapping[str, object]) -> str:
-    """The operation; those that make text are called by different names."""
+def _operation(attributes: Attributes) -> str:
+    """The operation; those that generate text have different names for one thing."""
     operation = text(attributes, semconv.OPERATION_NAME) or ""
     return "chat" if operation in _GENERATES else operation
 
 
-def _models(attributes: Mapping[str, object]) -> frozenset[str]:
-    """The models that are named; some put the provider before, some have a word for not knowing."""
+def _models(attributes: Attributes) -> frozenset[str]:
+    """The models' names. Some have the provider before, some have a word for an unknown one."""
     found = (text(attributes, semconv.REQUEST_MODEL), text(attributes, semconv.RESPONSE_MODEL))
     return frozenset(name.rpartition("/")[2] for name in found if name and name != "unknown")
+
+
+def _may_be_equal(some: frozenset[str], others: frozenset[str]) -> bool:
+    return not (some and others and some.isdisjoint(others))

@@ -1,9 +1,12 @@
-"""Which exporter tells of a span, where several of one process send to the same place.
+"""Ownership: which exporter sends a span, where several of one process have one destination.
 
 `agentpulse.init` may join a provider on which somebody has put an exporter of ours already. Each
-span would be told twice then, and billed twice. So a processor of ours claims what it queues, and
-the other exporters with its destination (endpoint and key) leave that out. A claim outlasts
-whoever made it: when that one has stopped, others may still hold a span that it told of.
+span would be sent twice then, and billed twice. So a processor of ours becomes the owner of the
+spans that it queues, and the other exporters with its destination (endpoint and key) drop those. A
+span keeps its owner when that has stopped: others may still hold the span.
+
+A forked child has a copy of every span that was open, and may come to its end, too. The process
+that began a span ends it and exports it; the child doesn't.
 """
 
 from __future__ import annotations
@@ -14,98 +17,69 @@ from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from agentpulse_exporter.settings import Settings
+from agentpulse_exporter._ledger.tree import Recent
 
-MOST_CLAIMS = 16_384
-"""Claims that are remembered; a stock processor holds 2,048 spans unless it is told otherwise."""
+MOST_OWNED = 16_384
+"""Spans whose owner is remembered; a stock processor holds 2,048 spans by default."""
 _Key = tuple[int, int, bool]
+_Id = tuple[int, int]
 
 _numbers = itertools.count()
-_by_destination: dict[tuple[object, object], Claims] = {}
+_by_destination: dict[tuple[object, object], Destination] = {}
 
 
-class Claims:
-    """The claims on spans with one destination. Any thread may claim, without a lock."""
+class Destination:
+    """The exporters of one destination, and the numbers of those that own a span of it."""
 
     def __init__(self) -> None:
-        self.claimants: WeakSet[Claimant] = WeakSet()
-        self._newer: dict[_Key, int] = {}
-        self._older: dict[_Key, int] = {}
-        """The generation before, which is forgotten as a whole: to find the oldest takes time."""
-
-    def __len__(self) -> int:
-        return len(self._newer) + len(self._older)
-
-    def claim(self, key: _Key, number: int) -> bool:
-        """Whether it is that claimant's, from now on if it was nobody's so far."""
-        owner = self._older.get(key)
-        if owner is None:
-            owner = self._newer.setdefault(key, number)
-            if 2 * len(self._newer) >= MOST_CLAIMS:
-                self._older, self._newer = self._newer, {}
-        return owner == number
-
-    def owner(self, key: _Key) -> int | None:
-        """The number of the claimant whose it is."""
-        owner = self._newer.get(key)
-        return self._older.get(key) if owner is None else owner
+        self.exporters: WeakSet[Owner] = WeakSet()
+        self.owners: Recent[_Key, int] = Recent(MOST_OWNED)
 
 
-class Claimant:
+class Owner:
     """One exporter among those with its destination. The start and the end of a span are two."""
 
-    def __init__(self, settings: Settings) -> None:
-        """For the endpoint and the key of these settings."""
+    def __init__(self, destination: tuple[object, object], *, is_on: bool) -> None:
+        """For a destination, which is an endpoint and a key."""
         self._number = next(_numbers)
-        destination = settings.endpoint, settings.api_key
-        self._claims = _by_destination.setdefault(destination, Claims())
-        self._is_on = settings.enabled
+        self.destination: Destination = _by_destination.setdefault(destination, Destination())
+        self._is_on = is_on
         if self._is_on:
-            self._claims.claimants.add(self)
+            self.destination.exporters.add(self)
 
     @property
     def is_alone(self) -> bool:
-        """Whether nobody else has the destination, so that there is nothing to claim."""
-        return len(self._claims.claimants) < 2
+        """Whether nobody else has the destination, so that ownership needs no record."""
+        return len(self.destination.exporters) < 2
 
-    def claim(self, span: ReadableSpan) -> bool:
-        """Whether the span is this one's to tell of; it is, unless another one was faster.
+    def take(self, span: ReadableSpan) -> bool:
+        """Whether the span is this one's, from now on if it was nobody's so far.
 
-        Nothing is, where it is switched off, nor what began before the fork that made this process.
+        No span is, where it is switched off, nor one that began before the fork of this process.
         """
         if not self._is_on or origins.is_inherited(span):
             return False
         key = _key(span)
-        return key is None or self.is_alone or self._claims.claim(key, self._number)
+        if key is None or self.is_alone:
+            return True
+        return self.destination.owners.setdefault(key, self._number) == self._number
 
-    def is_claimed_by_another(self, span: ReadableSpan) -> bool:
-        """Whether another one tells of the span, or told, in this process or the one before it."""
+    def is_of_another(self, span: ReadableSpan) -> bool:
+        """Whether another one sends the span, or sent it, in this process or the one before it."""
         if origins.is_inherited(span):
             return True
         key = _key(span)
-        owner = None if key is None else self._claims.owner(key)
+        owner = None if key is None else self.destination.owners.get(key)
         return owner is not None and owner != self._number
 
-    def shares_with(self, other: Claimant) -> bool:
-        """Whether both have one destination."""
-        return self._claims is other._claims
-
-    def leave(self) -> None:
-        """Claims nothing any more; what was claimed stays so."""
-        self._claims.claimants.discard(self)
+    def stop(self) -> None:
+        """Owns no more spans; those it owns stay its own."""
+        self.destination.exporters.discard(self)
 
 
 def _key(span: ReadableSpan) -> _Key | None:
     context = span.context
     return None if context is None else (context.trace_id, context.span_id, span.end_time is None)
-
-
-# Which spans were begun by the process that this one was forked from.
-#
-# A forked child has a copy of every span that was open, and may come to its end, too. The process
-# that began a span ends it and exports it; the child leaves it out.
-
-_Id = tuple[int, int]
 
 
 class Origins:

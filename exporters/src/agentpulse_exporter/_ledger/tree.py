@@ -1,79 +1,82 @@
-"""The place of a span among those that are told of, where the spans around it aren't.
+"""The tree of the spans that are sent, where spans around them aren't, and recent ids as such.
 
-Web and database spans of the same provider don't travel, so what happened inside one is told of as
-inside the nearest span around it that does.
+Web and database spans of the same provider aren't sent, so a span inside one of them is sent as a
+child of the nearest span around it that is. Sessions, cron runs and agents are sent when they
+start, too, so that a receiver sees what runs now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
 from agentpulse_exporter import _semconv as semconv
+from agentpulse_exporter._semconv import Attributes
 from agentpulse_exporter._wire.span_copy import SpanCopy
 
-MOST_PASSED_OVER = 16_384
-"""Spans that are known not to travel; of more, the half that began first is forgotten."""
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+MOST_UNSENT = 16_384
+"""Spans that are known not to be sent, the last ones."""
 _MOST_STEPS = 256
-_Key = tuple[int, int]
-
-
-class Ancestry:
-    """Which spans are passed over, and what each of them is inside. Any thread may ask."""
-
-    def __init__(self) -> None:
-        self._newer: dict[_Key, SpanContext | None] = {}
-        self._older: dict[_Key, SpanContext | None] = {}
-        """The generation before, which is forgotten as a whole: to find the oldest takes time."""
-
-    def __len__(self) -> int:
-        return len(self._newer) + len(self._older)
-
-    def pass_over(self, span: ReadableSpan) -> None:
-        """Notes a span that doesn't travel, as far as it is known by now."""
-        context = span.context
-        if context is None:
-            return
-        self._newer[context.trace_id, context.span_id] = span.parent
-        if 2 * len(self._newer) >= MOST_PASSED_OVER:
-            self._older, self._newer = self._newer, {}
-
-    def travels(self, span: ReadableSpan) -> None:
-        """Notes that a span travels after all."""
-        context = span.context
-        if context is not None and (self._newer or self._older):
-            key = context.trace_id, context.span_id
-            self._newer.pop(key, None)
-            self._older.pop(key, None)
-
-    def placed(self, span: ReadableSpan) -> ReadableSpan:
-        """The span, its parent being the nearest span around it that travels."""
-        parent = span.parent
-        for _ in range(_MOST_STEPS):
-            if parent is None:
-                break
-            key = parent.trace_id, parent.span_id
-            known = self._newer if key in self._newer else self._older
-            if key not in known:
-                break
-            parent = known.get(key)
-        return span if parent is span.parent else SpanCopy.inside(span, parent)
-
-    def clear(self) -> None:
-        """Forgets all of them, as a child process must."""
-        self._newer, self._older = {}, {}
-
-
-# Spans that are told of when they start, so that a receiver sees what runs now.
-
 _SPAN_KINDS = frozenset({"session", "cron", "agent"})
 
 
-def is_told_at_start(span: ReadableSpan) -> bool:
+class Recent(OrderedDict[_K, _V]):
+    """Holds at most so many entries, the last ones that were set.
+
+    Any thread may use it without a lock: each step on it is one of the interpreter's own.
+    """
+
+    def __init__(self, most: int, forget: Callable[[_V], Any] = id) -> None:
+        """Empty, for `most` entries; `forget` is given each value that had to go."""
+        super().__init__()
+        self._most = most
+        self._forget = forget
+
+    def __setitem__(self, key: _K, value: _V) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        while len(self) > self._most:
+            self._forget(self.popitem(last=False)[1])
+
+
+class Tree:
+    """Which spans aren't sent, and the parent of each. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self.unsent = Recent[tuple[int, int], SpanContext | None](MOST_UNSENT)
+
+    def leave_out(self, span: ReadableSpan) -> None:
+        """Notes a span that isn't sent, as far as it is known by now."""
+        context = span.context
+        if context is not None:
+            self.unsent[context.trace_id, context.span_id] = span.parent
+
+    def include(self, span: ReadableSpan) -> None:
+        """Notes that a span is sent after all."""
+        context = span.context
+        if context is not None and self.unsent:
+            self.unsent.pop((context.trace_id, context.span_id), None)
+
+    def placed(self, span: ReadableSpan) -> ReadableSpan:
+        """The span, its parent being the nearest span around it that is sent."""
+        parent = span.parent
+        for _ in range(_MOST_STEPS):
+            if parent is None or (parent.trace_id, parent.span_id) not in self.unsent:
+                break
+            parent = self.unsent.get((parent.trace_id, parent.span_id))
+        return span if parent is span.parent else SpanCopy(span, parent=parent)
+
+
+def is_sent_at_start(span: ReadableSpan) -> bool:
     """Whether it is a sampled session, cron run or agent, ours or by the conventions."""
-    attributes: Mapping[str, object] = span.attributes or {}
+    attributes: Attributes = span.attributes or {}
     if not (
         attributes.get(semconv.SPAN_KIND) in _SPAN_KINDS
         or attributes.get(semconv.OPERATION_NAME) == "invoke_agent"

@@ -1,7 +1,9 @@
 """The price table that comes with the package (`prices.json`), and the search for a model in it.
 
 It is read when the first call is priced, never on import. Reading it twice at once does no harm, so
-there is no lock that a fork could find taken.
+there is no lock that a fork could find taken. Routers, clouds and libraries add prefixes and
+suffixes to a model's name, so it is looked up in ever barer spellings. Names are compared in lower
+case.
 """
 
 from __future__ import annotations
@@ -9,147 +11,54 @@ from __future__ import annotations
 import json
 import logging
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple, TypedDict, cast
+from functools import lru_cache
+from itertools import chain
+from typing import NamedTuple
 
-from agentpulse_exporter._pricing.match import (
-    MAKERS,
-    OPEN,
-    Clause,
-    cloud_of,
-    is_gateway,
-    matches,
-    provider_id,
-    spellings,
-)
-from agentpulse_exporter._pricing.tariff import Prices, Tariff
-from agentpulse_exporter._pricing.usage import Counts
-
-# When a price holds: from a day on (`2026-03-13`) or daily between two times (UTC).
-
-Condition = Callable[[float], bool]
-"""Whether it holds at a time in seconds since 1970."""
-
-_DAY = 86_400
-
-
-def condition(text: str | None) -> Condition | None:
-    """What the price table writes as `2026-03-13` or `00:30-16:30`; `None` holds always."""
-    if text is None:
-        return None
-    if ":" not in text:
-        start = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-        return lambda at: at >= start
-    first, last = (_seconds(time.fromisoformat(part)) for part in text.split("-"))
-    if last < first:
-        return lambda at: at % _DAY >= first or at % _DAY < last
-    return lambda at: first <= at % _DAY < last
-
-
-def _seconds(moment: time) -> int:
-    return moment.hour * 3_600 + moment.minute * 60 + moment.second
-
-
-# A model of the price table: its prices through time, and in each way it is served.
-
-Context = Mapping[str, str]
-"""What a call says about how it was served: `service_tier`, `processing` (`batch`), `speed`."""
-
-
-class _Required(TypedDict):
-    prices: Prices | Sequence[tuple[str | None, Prices]]
-
-
-class Record(_Required, total=False):
-    """A model as the table writes it. Dated prices are a list; the last that holds is valid."""
-
-    match: Clause
-    variants: Sequence[tuple[Context, str | None, Prices]]
-    least: Counts
-
-
-class Model:
-    """The prices of one model.
-
-    Attributes:
-        provider: The id of the provider that sells it.
-        id: Its name in the table.
-        record: What the table says of it.
-    """
-
-    __slots__ = ("_always", "_periods", "_tariffs", "_variants", "id", "provider", "record")
-
-    def __init__(self, provider: str, name: str, record: Record) -> None:
-        self.provider = provider
-        self.id = name
-        self.record = record
-        self._periods = [(condition(when), prices) for when, prices in periods_of(record)]
-        self._variants = [
-            (served, condition(when), prices) for served, when, prices in record.get("variants", ())
-        ]
-        self._tariffs: dict[tuple[int, ...], Tariff] = {}
-        # Most models have one price, whenever and however they are called.
-        only = len(self._periods) == 1 and not self._variants
-        self._always = self._compiled((0,)) if only else None
-
-    def tariff(self, at: float, context: Context) -> Tariff:
-        """The prices at a time (seconds since 1970) for a call served in this way."""
-        if self._always is not None:
-            return self._always
-        asked = context.items()
-        chosen = (
-            _last_that_holds(self._periods, at),
-            *(
-                number
-                for number, (served, holds, _) in enumerate(self._variants)
-                if served.items() <= asked and (holds is None or holds(at))
-            ),
-        )
-        return self._tariffs.get(chosen) or self._compiled(chosen)
-
-    def _compiled(self, chosen: tuple[int, ...]) -> Tariff:
-        period, *variants = chosen
-        prices = dict(self._periods[period][1])
-        # The first variant that prices a unit wins, so the last is laid on first.
-        for number in reversed(variants):
-            prices.update(self._variants[number][2])
-        tariff = self._tariffs[chosen] = Tariff(prices, self.record.get("least"))
-        return tariff
-
-
-def periods_of(record: Record) -> Sequence[tuple[str | None, Prices]]:
-    """The dated prices of a model; a single one has no condition."""
-    prices = record["prices"]
-    return [(None, prices)] if isinstance(prices, Mapping) else prices
-
-
-def _last_that_holds(periods: Sequence[tuple[Condition | None, Prices]], at: float) -> int:
-    for number in range(len(periods) - 1, -1, -1):
-        holds = periods[number][0]
-        if holds is None or holds(at):
-            return number
-    return 0
-
+from agentpulse_exporter._pricing.tariff import Clause, Model, Record
+from agentpulse_exporter._semconv import provider_name
 
 _logger = logging.getLogger("agentpulse.exporter")
 
 _MOST_LOOKUPS = 2048
 _NO_PRICES = '{"source": "no price table", "date": "unknown", "providers": {}}'
 
+_IDS = {"gcp.gen_ai": "google", "x_ai": "x-ai"}
+"""Ids of the table where neither the provider's name nor a clause of the table leads to them."""
+_GATEWAYS = frozenset(
+    {
+        *("_other", "langchain", "litellm", "litellm_proxy", "llamaindex", "other", "portkey"),
+        *("unknown", "vercel"),
+    }
+)
+"""Layers that sell no models themselves."""
+_MAKERS = (
+    *("openai", "anthropic", "google", "mistral", "cohere", "deepseek", "x-ai", "perplexity"),
+    *("moonshotai", "zai"),
+)
+"""Those who sell their own models: where nothing but the model's name is known, it is theirs."""
+_OPEN = frozenset({"openai", "anthropic", "azure", "aws", "google"})
+"""Names that don't bind the model. Clouds sell many makers' models; and a server that speaks the
+protocol of OpenAI or Anthropic is reached with their clients and may go by their names."""
 
-class _ProviderRecord(TypedDict, total=False):
-    name: str
-    provider_match: Clause
-    model_match: Clause
-    fallback: Sequence[str]
-    models: Mapping[str, Record]
+# us.anthropic.claude-sonnet-4-5-20250929-v1:0
+_BEDROCK = re.compile(
+    r"^(?P<region>[a-z]{2,6}(?:-gov)?\.)?"
+    r"(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshot|moonshotai"
+    r"|nvidia|openai|qwen|stability|twelvelabs|writer|zai)\.(?=[a-z])"
+)
+_BEDROCK_VERSION = re.compile(r"-v\d+(?::\d+)*(?::\d+k)?$")
+_COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
+_DATE = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6}|latest|default|00\d)$")
+_OPENAI_BASE = re.compile(r"^(?:gpt-|o\d|davinci|babbage)")
 
 
 class Found(NamedTuple):
-    """What a name resolved to: `provider` is who was paid, `model.provider` whose price it is."""
+    """A resolved name: `provider` is who was paid, `model.provider` whose price it is."""
 
     provider: str
     model: Model
@@ -161,10 +70,10 @@ class Provider:
 
     id: str
     name: str
-    match: Clause | None
-    model_match: Clause | None
-    fallback: Sequence[str]
-    models: Mapping[str, Record]
+    provider_match: Clause = ()
+    model_match: Clause = ()
+    fallback: Sequence[str] = ()
+    models: Mapping[str, Record] = field(default_factory=dict[str, Record])
 
 
 class PriceTable:
@@ -174,6 +83,8 @@ class PriceTable:
         source: `genai-prices <version>`.
         date: The day of the data, as `2026-11-10`.
         providers: By id.
+        find: The model meant by a provider's (or no) name and a model's name, or `None`.
+        model: A model by the ids of the table; raises `KeyError` for another.
     """
 
     def __init__(self, text: str | bytes) -> None:
@@ -181,87 +92,78 @@ class PriceTable:
         self.source: str = content["source"]
         self.date: str = content["date"]
         self.providers = {
-            identity: _provider(identity, cast("_ProviderRecord", record))
+            identity: Provider(identity, **record)
             for identity, record in content["providers"].items()
         }
-        self._names = {provider.id: provider.match for provider in self.providers.values()}
-        self._models: dict[tuple[str, str], Model] = {}
-        self._lookups: dict[tuple[str | None, str], Found | None] = {}
-
-    def find(self, provider: str | None, model: str) -> Found | None:
-        """The model meant by a name in telemetry, or `None`. Remembers its answers."""
-        asked = (provider, model)
-        try:
-            return self._lookups[asked]
-        except KeyError:
-            pass
-        found = self._search((provider or "").strip().lower(), model.strip().lower())
-        if len(self._lookups) >= _MOST_LOOKUPS:
-            # Somebody makes up names; starting again costs less than keeping an order.
-            self._lookups.clear()
-        self._lookups[asked] = found
-        return found
+        self.find = lru_cache(_MOST_LOOKUPS)(self._find)
+        self.model = lru_cache(None)(self._model)
 
     def provider_id(self, name: str) -> str | None:
         """The id of the provider meant by a name in telemetry."""
-        return provider_id(name.strip().lower(), self._names)
+        name = provider_name(name)
+        if name.startswith(("azure", "az.")):
+            return "azure"
+        name = _IDS.get(name, name)
+        if name in self.providers:
+            return name
+        return next(
+            (each.id for each in self.providers.values() if matches(each.provider_match, name)),
+            None,
+        )
 
-    def model(self, provider: str, name: str) -> Model:
-        """A model by the ids of the table; raises `KeyError` for another."""
-        known = self._models.get((provider, name))
-        if known is None:
-            known = Model(provider, name, self.providers[provider].models[name])
-            self._models[provider, name] = known
-        return known
+    def sellers(self, provider: str | None) -> tuple[str, ...]:
+        """The names of a provider that the user's own prices may have."""
+        if not provider:
+            return ()
+        names = (provider.lower(), provider_name(provider), self.provider_id(provider))
+        return tuple(dict.fromkeys(name for name in names if name))
 
-    def _search(self, provider: str, model: str) -> Found | None:
+    def _find(self, provider: str | None, model: str) -> Found | None:
+        seller, model = (provider or "").strip().lower(), model.strip().lower()
         if not model:
             return None
-        if not provider or is_gateway(provider):
+        if not seller or seller in _GATEWAYS:
             return self._by_name(model)
-        identity = provider_id(provider, self._names)
+        identity = self.provider_id(seller)
         if identity is None:
             # A local runtime, or somebody whose prices we don't know: another's price would be a
             # guess.
             return None
         found = self._sold_by(identity, model)
-        return self._by_name(model) if found is None and identity in OPEN else found
+        return self._by_name(model) if found is None and identity in _OPEN else found
 
-    def _sold_by(self, provider: str, model: str) -> Found | None:
-        for spelling in spellings(model):
-            found = self._exactly(provider, spelling)
-            if found is not None:
-                return found
-        return None
+    def _model(self, provider: str, name: str) -> Model:
+        return Model(provider, name, self.providers[provider].models[name])
 
     def _by_name(self, model: str) -> Found | None:
-        for seller in self._sellers_named_in(model):
-            found = self._sold_by(seller, model)
-            if found is not None:
-                return found
-        for spelling in spellings(model):
-            for seller in self._claiming(spelling):
-                found = self._exactly(seller, spelling)
-                if found is not None:
-                    return found
-        return None
+        by_seller = (self._sold_by(seller, model) for seller in self._sellers_named_in(model))
+        by_maker = (
+            self._exactly(seller, spelling)
+            for spelling in spellings(model)
+            for seller in self._likely_sellers(spelling)
+        )
+        return next((found for found in chain(by_seller, by_maker) if found), None)
+
+    def _sold_by(self, provider: str, model: str) -> Found | None:
+        found = (self._exactly(provider, spelling) for spelling in spellings(model))
+        return next((each for each in found if each), None)
 
     def _sellers_named_in(self, model: str) -> Iterator[str]:
-        cloud = cloud_of(model)
-        if cloud is not None:
-            yield cloud
+        if model.startswith("arn:aws") or _BEDROCK.match(model):
+            yield "aws"
+        elif model.startswith(("publishers/", "projects/")):
+            yield "google"
         prefix, slash, _ = model.partition("/")
-        seller = provider_id(prefix, self._names) if slash else None
+        seller = self.provider_id(prefix) if slash else None
         if seller is not None:
             yield seller
 
-    def _claiming(self, spelling: str) -> Iterator[str]:
-        """Those whose models have such names, the likeliest first."""
+    def _likely_sellers(self, spelling: str) -> Iterator[str]:
         for provider in self.providers.values():
-            if provider.model_match is not None and matches(provider.model_match, spelling):
+            if matches(provider.model_match, spelling):
                 yield provider.id
                 break
-        yield from (maker for maker in MAKERS if maker in self.providers)
+        yield from (maker for maker in _MAKERS if maker in self.providers)
 
     def _exactly(self, provider: str, spelling: str) -> Found | None:
         for seller in (provider, *self.providers[provider].fallback):
@@ -271,15 +173,70 @@ class PriceTable:
         return None
 
 
-def _provider(identity: str, record: _ProviderRecord) -> Provider:
-    return Provider(
-        id=identity,
-        name=record.get("name", identity),
-        match=record.get("provider_match"),
-        model_match=record.get("model_match"),
-        fallback=record.get("fallback", ()),
-        models=record.get("models", {}),
-    )
+def matches(clause: Clause, name: str) -> bool:
+    """Whether the clause recognises the name, which is in lower case."""
+    if isinstance(clause, str):
+        return name == clause
+    if isinstance(clause, Mapping):
+        return all(_holds(kind, value, name) for kind, value in clause.items())
+    return any(matches(part, name) for part in clause)
+
+
+_TESTS: Mapping[str, Callable[[str, str], object]] = {
+    "starts_with": str.startswith,
+    "ends_with": str.endswith,
+    "contains": str.__contains__,
+    "regex": lambda name, pattern: re.search(pattern, name),
+}
+
+
+def _holds(kind: str, value: str | Sequence[Clause], name: str) -> bool:
+    if not isinstance(value, str):
+        return all(matches(part, name) for part in value)
+    return bool(_TESTS[kind](name, value))
+
+
+def spellings(name: str) -> Iterator[str]:
+    """The name as it is, then ever barer: without path, without cloud, without date."""
+    last = name
+    for last in _bare(name):
+        yield last
+        dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", last)
+        if dashed != last:
+            yield dashed
+    if "@" in last:
+        yield last.replace("@", "-")
+    undated = _DATE.sub("", last)
+    if undated != last:
+        yield undated
+    if undated.startswith("gpt-35"):
+        # Azure spells it so, because its deployments can't have a dot in their names.
+        yield undated.replace("gpt-35", "gpt-3.5")
+
+
+def _bare(name: str) -> Iterator[str]:
+    yield name
+    while "/" in name:
+        name = name.partition("/")[2]
+        yield name
+    if name.startswith("ft:"):
+        base = name.split(":")[1]
+        # OpenAI bills a fine-tuned model higher than its base (by half to four times), so where the
+        # table has no price of its own for it, the base's would be wrong. Elsewhere (Mistral) calls
+        # cost the same.
+        if not _OPENAI_BASE.match(base):
+            yield base
+        return
+    cloud = _BEDROCK.match(name)
+    if cloud is None:
+        return
+    if cloud["region"]:
+        yield name[cloud.end("region") :]
+    name = name[cloud.end() :]
+    yield name
+    unversioned = _BEDROCK_VERSION.sub("", name)
+    if unversioned != name:
+        yield unversioned
 
 
 _table: PriceTable | None = None
@@ -291,12 +248,12 @@ def price_table() -> PriceTable:
     if _table is None:
         try:
             # By the package's loader, which also reads from a zip file or a packaged program.
-            _table = PriceTable(pkgutil.get_data("agentpulse_exporter", "prices.json") or b"")
+            _table = PriceTable(pkgutil.get_data(__package__ or "", "prices.json") or b"")
         except Exception as error:  # noqa: BLE001  # a file that is missing or damaged in any way
             _logger.warning(
                 "The price table can't be read (%s), so costs are unknown but for your own prices"
                 " (AGENTPULSE_PRICES). Reinstall agentpulse-exporter; a packaged program needs its"
-                " file agentpulse_exporter/prices.json.",
+                " file agentpulse_exporter/_pricing/prices.json.",
                 type(error).__name__,
             )
             _table = PriceTable(_NO_PRICES)

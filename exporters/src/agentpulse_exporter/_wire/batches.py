@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from agentpulse_exporter._shield import shielded
 from agentpulse_exporter._wire.event import Event, Head, event
-from agentpulse_exporter._wire.limits import total
+from agentpulse_exporter._wire.json import total
 
 MAX_BODY = 256 * 1024 - 1024
 """Bytes of a request before compression, the envelope around the events included."""
@@ -26,15 +26,14 @@ Key = tuple[str | None, object, object]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events that travel together. What identifies it depends on its events alone."""
+    """Events that are sent together. Its id depends on them alone."""
 
     events: tuple[Event, ...]
 
     @property
     def id(self) -> str:
         """Equal for every try of the same events, in any process; different for other events."""
-        ids = "\n".join(event.head.id for event in self.events)
-        return hashlib.sha256(ids.encode()).hexdigest()[:32]
+        return _digest(self.events)
 
     @property
     def spans(self) -> int:
@@ -43,7 +42,7 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory its events take: their JSON, and what it is made of."""
+        """About how many bytes of memory its events take, as JSON and as data."""
         return sum(2 * len(event.json) + _OVERHEAD for event in self.events)
 
     def halves(self) -> tuple[Batch, Batch]:
@@ -59,7 +58,7 @@ class Batch:
 
 
 def without_superseded(events: Iterable[Event]) -> list[Event]:
-    """Leaves out each transcript that a later one of its session replaces."""
+    """The events without each transcript that a later one of its session replaces."""
     kept: list[Event] = []
     newer: set[str | None] = set()
     for each in reversed(list(events)):
@@ -72,107 +71,77 @@ def without_superseded(events: Iterable[Event]) -> list[Event]:
 
 
 class Packer:
-    """Packs events, in order, as they come. What fills no request waits for the next events."""
+    """Packs events, in order, as they come. Events that fill no request wait for the next ones."""
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
-        self._begun = _Packing(max_events)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._events: list[Event] = []
+        self._priced: dict[Key, list[Event]] = {}
+        self._size = _ENVELOPE
 
     @property
     def has_begun(self) -> bool:
         """Whether events wait that fill no request."""
-        return bool(self._begun.events)
+        return bool(self._events)
 
     def full(self, events: Iterable[Event]) -> Iterator[Batch]:
         """Adds the events. A batch is made when the next event has no room in it."""
         for each in events:
-            if self.has_begun and not self._begun.has_room(each):
+            key = _cost_key(each)
+            if self._events and not self._has_room(each, key):
                 yield from self.rest()
-            self._begun.add(each)
+            if key is not None:
+                self._size += 0 if key in self._priced else _roll_up_size(key)
+                self._priced.setdefault(key, []).append(each)
+            self._events.append(each)
+            self._size += len(each.json) + 2
 
-    def rest(self) -> Iterator[Batch]:
-        """What waits, as it is."""
-        packed, self._begun = self._begun, _Packing(self._max_events)
-        return packed.close()
-
-
-@dataclass(slots=True)
-class _Packing:
-    max_events: int
-    events: list[Event] = field(default_factory=list[Event])
-    costs: dict[Key, _RollUp] = field(default_factory=dict["Key", "_RollUp"])
-    size: int = _ENVELOPE
-
-    def has_room(self, each: Event) -> bool:
-        key = _cost_key(each)
-        new = key is not None and key not in self.costs
-        size = self.size + len(each.json) + (_roll_up_size(key) if new and key else 0)
-        count = len(self.events) + len(self.costs) + 1 + new
-        return count <= self.max_events and size <= MAX_BODY
-
-    def add(self, each: Event) -> None:
-        key = _cost_key(each)
-        if key is not None:
-            if key not in self.costs:
-                self.costs[key] = _RollUp()
-                self.size += _roll_up_size(key)
-            self.costs[key].add(each)
-        self.events.append(each)
-        self.size += len(each.json) + 2
-
-    def close(self) -> Iterator[Batch]:
+    def rest(self) -> list[Batch]:
+        """The events that wait, as they are."""
         sums = [
-            shielded("sum up what calls cost", partial(cost.event, key), None)
-            for key, cost in self.costs.items()
+            shielded("sum up the cost of calls", partial(_roll_up, key, calls), None)
+            for key, calls in self._priced.items()
         ]
-        all_events = [*self.events, *(each for each in sums if each is not None)]
-        # With room for one event only, the sum has to travel by itself.
-        for start in range(0, len(all_events), self.max_events):
-            yield Batch(tuple(all_events[start : start + self.max_events]))
+        events = [*self._events, *(each for each in sums if each is not None)]
+        self._start_over()
+        # With room for one event only, the sum has to be sent by itself.
+        most = self._max_events
+        return [Batch(tuple(events[at : at + most])) for at in range(0, len(events), most)]
+
+    def _has_room(self, each: Event, key: Key | None) -> bool:
+        new = key is not None and key not in self._priced
+        size = self._size + len(each.json) + (_roll_up_size(key) if new else 0)
+        count = len(self._events) + len(self._priced) + 1 + new
+        return count <= self._max_events and size <= MAX_BODY
 
 
-@dataclass(slots=True)
-class _RollUp:
+def _roll_up(key: Key, calls: list[Event]) -> Event | None:
     """The sum of calls of one model in one session."""
+    session, provider, model = key
+    data: dict[str, object] = {"model": model, "provider": provider}
+    for name in ("tokens", "input_tokens", "output_tokens", "cost_usd"):
+        data[name] = total(call.data[name] for call in calls)
+    data["calls"] = len(calls)
+    latest = max(call.head.ts for call in calls)
+    head = Head(kind="cost", ts=latest, id=f"{_digest(calls)}-cost", session=session)
+    return event(head, data, spans=0)
 
-    calls: list[Event] = field(default_factory=list[Event])
 
-    def add(self, call: Event) -> None:
-        self.calls.append(call)
-
-    def event(self, key: Key) -> Event | None:
-        session, provider, model = key
-        ids = "\n".join(call.head.id for call in self.calls)
-        head = Head(
-            kind="cost",
-            ts=max(call.head.ts for call in self.calls),
-            id=f"{hashlib.sha256(ids.encode()).hexdigest()[:32]}-cost",
-            session=session,
-        )
-        data: dict[str, object] = {
-            "model": model,
-            "provider": provider,
-            "tokens": self._sum("tokens"),
-            "input_tokens": self._sum("input_tokens"),
-            "output_tokens": self._sum("output_tokens"),
-            "cost_usd": self._sum("cost_usd"),
-            "calls": len(self.calls),
-        }
-        return event(head, data, spans=0)
-
-    def _sum(self, name: str) -> int | float | None:
-        return total(call.data[name] for call in self.calls)
+def _digest(events: Iterable[Event]) -> str:
+    ids = "\n".join(event.head.id for event in events)
+    return hashlib.sha256(ids.encode()).hexdigest()[:32]
 
 
 def _cost_key(each: Event) -> Key | None:
-    """What the event's cost is summed under; None for an event that has none and used nothing."""
-    if each.head.kind != "llm_call":
-        return None
+    """The key of the event's sum; None for an event without cost and usage."""
     data = each.data
-    if data["cost_usd"] is None and data["tokens"] is None:
+    if each.head.kind != "llm_call" or (data["cost_usd"] is None and data["tokens"] is None):
         return None
     return each.head.session, data["provider"], data["model"]
 
 
-def _roll_up_size(key: Key) -> int:
+def _roll_up_size(key: Key | None) -> int:
     return _ROLL_UP + len(json.dumps(key))

@@ -8,15 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._wire.limits import CUT, MAX_LABEL, clean
+from agentpulse_exporter._semconv import decoded, items_of
+from agentpulse_exporter._wire.json import CUT, MAX_LABEL, clean
 
 MAX_CONTENT = 12_288
 """Characters of all messages of one call together, which leaves room for the event's numbers."""
 _LEAST = 64
-"""What is left of a message is shown if it is at least this long."""
+"""The shortest rest of a message that is shown."""
 
 _MARK = re.compile(r"<((?:[^<>,]+, )?\d+ bytes)>")
-"""What stands in place of a body (`bodies.py`)."""
+"""The mark of a body (`media.py`)."""
 
 
 def conversation(attributes: Mapping[str, object]) -> list[dict[str, str]]:
@@ -50,9 +51,9 @@ def _cut(text: str, room: int) -> str:
 
 
 def _messages(attributes: Mapping[str, object]) -> Iterator[dict[str, str]]:
-    instructions = _content(_parsed(attributes.get(semconv.SYSTEM_INSTRUCTIONS)))
+    instructions = _content(decoded(attributes.get(semconv.SYSTEM_INSTRUCTIONS)))
     messages = [*_listed(attributes)]
-    # Some tell the instructions among the messages too.
+    # Some have the instructions among the messages too.
     if instructions and {"role": "system", "content": instructions} not in messages[:1]:
         yield {"role": "system", "content": instructions}
     yield from messages
@@ -60,32 +61,21 @@ def _messages(attributes: Mapping[str, object]) -> Iterator[dict[str, str]]:
 
 def _listed(attributes: Mapping[str, object]) -> Iterator[dict[str, str]]:
     for name in (semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES):
-        messages = _parsed(attributes.get(name))
-        for message in cast("list[object]", messages) if isinstance(messages, list) else []:
+        for message in items_of(attributes.get(name)):
             if isinstance(message, dict):
-                told = cast("dict[str, object]", message)
-                role = told.get("role")
-                parts = told.get("parts", told.get("content"))
+                fields = cast("dict[str, object]", message)
+                role = fields.get("role")
                 yield {
                     "role": clean(role, MAX_LABEL) if isinstance(role, str) else "unknown",
-                    "content": _content(parts),
+                    "content": _content(fields.get("parts", fields.get("content"))),
                 }
-
-
-def _parsed(value: object) -> object:
-    if not isinstance(value, str):
-        return None
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _content(parts: object) -> str:
     if not isinstance(parts, list):
         parts = [parts]
-    told = (_part(part) for part in cast("list[object]", parts))
-    text = "\n".join(text for text in told if text)
+    shown = (_part(part) for part in cast("list[object]", parts))
+    text = "\n".join(text for text in shown if text)
     return clean(text, max(len(text), len(CUT)))
 
 
@@ -106,7 +96,7 @@ def _part(part: object) -> str:
 
 
 def _about(fields: dict[str, object]) -> str:
-    """What is known of an image, a sound or a file, whose bytes say nothing in a transcript."""
+    """The address or the type and size of an image, a sound or a file."""
     address, size = fields.get("uri", fields.get("file_id")), fields.get("size")
     marked = _MARK.search(json.dumps(fields, ensure_ascii=False))
     if isinstance(address, str):

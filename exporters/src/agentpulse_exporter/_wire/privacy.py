@@ -1,9 +1,12 @@
-"""Which span attributes may hold content, and so travel with message capture only.
+"""Which span attributes may hold content, and so are sent with message capture only.
 
-Content is what people and models said, and what may carry secrets.
+Content is any text of people and models, and anything that may carry secrets.
 
 The list is about other people's spans too. Their authors may have been asked for content by
-somebody who wants it in another backend, which is no permission to send it to this one.
+somebody who wants it in another backend, which is no permission to send it to this one. Any
+attribute of a foreign instrumentation may hold content, and new ones come with every version, so
+without message capture their texts are sent only under names that are known to hold none; numbers
+are sent under any.
 """
 
 from __future__ import annotations
@@ -86,14 +89,9 @@ def is_content(name: str) -> bool:
 
 
 def without_content(attributes: Mapping[str, object]) -> dict[str, object]:
-    """The attributes that say nothing of what was said."""
+    """The attributes that hold no content."""
     return {name: value for name, value in attributes.items() if not is_content(name)}
 
-
-# What may be sent of a foreign span's attributes without message capture.
-#
-# Any attribute of a foreign instrumentation may hold content, and new ones come with every version.
-# So their texts are sent only under names that are known to hold none; numbers are sent under any.
 
 _KNOWN = frozenset(
     value
