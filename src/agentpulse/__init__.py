@@ -11,7 +11,7 @@ __version__ = "2.0.0"  # before the imports, for modules of ours that read it
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from agentpulse._tracing.api import agent, cron, session, task, tool, trace
+from agentpulse._tracing.api import Block, Cron, Session, agent, cron, session, task, tool, trace
 from agentpulse._tracing.events import (
     alert,
     event,
@@ -21,7 +21,6 @@ from agentpulse._tracing.events import (
     set_metadata,
     set_user,
 )
-from agentpulse._tracing.handles import Block, Cron, Session
 from agentpulse.client import AgentPulse
 from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
 from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats

@@ -22,7 +22,7 @@ from agentpulse_instrumentation._engine.content import ContentPolicy
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from agentpulse import __version__, _tracing
-from agentpulse._otel.otlp import Elsewhere
+from agentpulse._otel.otlp import Destinations
 from agentpulse._otel.provider import Joined, Joining, find_provider
 from agentpulse._output import log_to_stderr
 from agentpulse._process.context import carry_context
@@ -65,7 +65,7 @@ class Pipeline:
         )
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
-        self._elsewhere = Elsewhere(settings)
+        self._others = Destinations(settings)
         self._shutdown_timeout = settings.shutdown_timeout
         self._libraries = settings.instrument if settings.auto_patch else ()
         try:
@@ -91,7 +91,7 @@ class Pipeline:
         """The counts of all spans that ended, by destination, and the unrecorded libraries."""
         return replace(
             self.processor.stats(),
-            elsewhere=self._elsewhere.stats(),
+            elsewhere=self._others.stats(),
             not_recorded=not_recorded(self._libraries),
         )
 
@@ -102,9 +102,9 @@ class Pipeline:
             Whether all of it was accepted within the timeout, in seconds.
         """
         deadline = time.monotonic() + bounded(timeout)
-        is_sent_elsewhere = self._elsewhere.begin_flush(timeout)
+        is_sent_to_others = self._others.begin_flush(timeout)
         is_complete = self.processor.flush(timeout)
-        return is_sent_elsewhere(deadline) and is_complete
+        return is_sent_to_others(deadline) and is_complete
 
     def stop(self, timeout: float) -> bool:
         """Unpatches, sends the queued spans, also to `otlp_endpoint`, and leaves the provider.
@@ -113,28 +113,28 @@ class Pipeline:
             Whether both accepted everything within the timeout, in seconds.
         """
         deadline = time.monotonic() + bounded(timeout)
-        is_complete = is_sent_elsewhere = False
+        is_complete = is_sent_to_others = False
         try:
             self._sources.close()
             # The last spans are in.
-            self._elsewhere.begin_to_close()
+            self._others.begin_to_close()
             is_complete = self.processor.stop(deadline - time.monotonic())
         finally:
-            is_sent_elsewhere = self._elsewhere.close(deadline - time.monotonic())
+            is_sent_to_others = self._others.close(deadline - time.monotonic())
             self._surroundings.close()
-        return is_complete and is_sent_elsewhere
+        return is_complete and is_sent_to_others
 
     def _at_exit(self) -> None:
         # All of them at the same time.
-        self._elsewhere.begin_to_end()
+        self._others.begin_to_end()
         self.processor.stop(self._shutdown_timeout)
-        self._elsewhere.finish()
+        self._others.finish()
 
     def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
         tracer = provider.get_tracer("agentpulse", __version__)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
         sessions = SessionProcessor(recorder.outside, self.processor.take_ownership)
-        joining = Joining(provider, sessions, (self.processor, *self._elsewhere.own))
+        joining = Joining(provider, sessions, (self.processor, *self._others.own))
         self._surroundings.callback(joining.leave)
         joining.join()
         if settings.heartbeat_interval:

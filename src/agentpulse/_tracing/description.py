@@ -30,19 +30,6 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """The options of a session or a cron run."""
-
-    id: str | None = None
-    user: str | None = None
-    metadata: Mapping[str, Any] | None = None
-    schedule: str | None = None
-    timezone: str | None = None
-    max_runtime: float | None = None
-    """Seconds."""
-
-
-@dataclass(frozen=True, slots=True)
 class Description:
     """One kind of span: of a function, a block, a session or a cron job."""
 
@@ -51,16 +38,28 @@ class Description:
     capture_args: bool | None = None
     capture_result: bool | None = None
     attributes: Mapping[str, Any] | None = None
-    session: SessionOptions | None = None
+    id: str | None = None
+    """Of a session."""
+    user: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    """Of a session or cron run, as `user`."""
+    schedule: str | None = None
+    timezone: str | None = None
+    max_runtime: float | None = None
+    """Of a cron run: seconds."""
     method: str | None = None
     """Of a decorated class, the method that is called."""
     signature: inspect.Signature | None = field(default=None, compare=False)
     """Has the names of positional arguments."""
 
+    @property
+    def is_session(self) -> bool:
+        """Whether it is one, or a cron run, which is a session too."""
+        return self.kind in ("session", "cron")
+
     def new_id(self) -> str:
         """The id of a session that begins."""
-        given = None if self.session is None else self.session.id
-        return given or f"{self.name}:{os.urandom(6).hex()}"
+        return self.id or f"{self.name}:{os.urandom(6).hex()}"
 
 
 def name_of(target: Any) -> str:

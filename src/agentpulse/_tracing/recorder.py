@@ -94,7 +94,7 @@ class Recorder:
             description = _as_called(description, around)
             scope = self._scope(description, around)
             links: list[Link] = []
-            if description.session is not None:
+            if description.is_session:
                 self.under_way.add(scope)
                 if around is not None and scope.outer is None:
                     context, links = _as_root(context)
@@ -173,7 +173,7 @@ class Recorder:
 
     def _scope(self, description: Description, around: Scope | None) -> Scope:
         outer = None if around is None else around.still_open
-        if description.session is not None:
+        if description.is_session:
             run = Run(description, None if outer is None else outer.run, self.outside)
             return Scope(outer, run, None if outer is None else outer.agent)
         run, agent = (None, None) if around is None else (around.run, around.agent)
@@ -192,13 +192,12 @@ class Recorder:
         given = {name: attribute(value) for name, value in (description.attributes or {}).items()}
         # Theirs win, and come first, for of too many attributes the first are lost.
         attributes = {**given, **attributes, **given}
-        options = description.session
-        if options is not None and scope.run is not None:
+        if description.is_session and scope.run is not None:
             attributes |= scope.run.attributes
             job = {
-                semconv.CRON_SCHEDULE: options.schedule,
-                semconv.CRON_TIMEZONE: options.timezone,
-                semconv.CRON_MAX_RUNTIME: options.max_runtime,
+                semconv.CRON_SCHEDULE: description.schedule,
+                semconv.CRON_TIMEZONE: description.timezone,
+                semconv.CRON_MAX_RUNTIME: description.max_runtime,
             }
             attributes |= {name: value for name, value in job.items() if value is not None}
         return attributes

@@ -81,9 +81,8 @@ class Run(Stamp):
         self.attributes[semconv.SESSION_NAME] = description.name
         if self.ancestors:
             self.attributes[semconv.SESSION_ANCESTORS] = self.ancestors
-        if description.session is not None:
-            self.set_user(description.session.user)
-            self.set_metadata(description.session.metadata or {})
+        self.set_user(description.user)
+        self.set_metadata(description.metadata or {})
 
 
 class Scope:

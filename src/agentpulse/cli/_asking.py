@@ -44,7 +44,7 @@ _KEY = re.compile(r"ap_[!-~]+")
 
 
 def in_words(outcome: Outcome) -> str:
-    """What went wrong, for an outcome that isn't success; reads on from the endpoint's name."""
+    """The problem, of an outcome that isn't success, to follow the endpoint's name."""
     if isinstance(outcome, NoAnswerError):
         return _no_answer_in_words(outcome)
     status = outcome.status
@@ -60,7 +60,7 @@ def in_words(outcome: Outcome) -> str:
 
 
 def is_page(answer: Answer) -> bool:
-    """Whether somebody else answered: a captive portal, or whatever is at a wrong address."""
+    """Whether another server answered: a captive portal, or the one at a wrong address."""
     return answer.content_type == "text/html"
 
 
