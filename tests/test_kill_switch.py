@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import agentpulse
-from agentpulse import _logs as logs
+from agentpulse import _output as logs
 from agentpulse.demo.provider import FakeProvider
 from agentpulse.settings import resolve
 
@@ -52,7 +52,7 @@ REQUEST = vars(SyncAPIClient)["request"]
 
 @pytest.fixture(autouse=True)
 def clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    logs._said.clear()
+    logs._warned.clear()
     monkeypatch.setattr(exporter_settings, "_logged", set[str]())
     monkeypatch.setattr(instrumentor, "_warned", set[str]())
     yield

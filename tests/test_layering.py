@@ -85,7 +85,7 @@ def test_the_sdk_imports_its_extras_only_where_they_are_needed():
     needed_by_extras = {
         path for root, paths in found.items() if root not in layers for path in paths
     }
-    extras = ("src/agentpulse/server/", "src/agentpulse/demo/", "src/agentpulse/cli/de")
+    extras = ("src/agentpulse/server/", "src/agentpulse/demo/", "src/agentpulse/cli/_de")
     assert [path for path in sorted(needed_by_extras) if not path.startswith(extras)] == []
 
 

@@ -1,15 +1,17 @@
 """AgentPulse: every LLM call of an agent with its model, tokens, cost, latency and errors.
 
 `agentpulse.init()` switches it on. Importing this package loads neither OpenTelemetry nor any
-client library; what needs them is loaded when it is used.
+client library; modules that need them are loaded on use.
 """
 
 from __future__ import annotations
 
+__version__ = "2.0.0"  # before the imports, for modules of ours that read it
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from agentpulse._tracing.api import agent, cron, session, task, tool, trace
+from agentpulse._tracing.api import Block, Cron, Session, agent, cron, session, task, tool, trace
 from agentpulse._tracing.events import (
     alert,
     event,
@@ -19,15 +21,12 @@ from agentpulse._tracing.events import (
     set_metadata,
     set_user,
 )
-from agentpulse._tracing.handles import Block, Cron, Session
 from agentpulse.client import AgentPulse
 from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
 from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats, calculate_cost
-
-    __version__: str
 
 __all__ = [
     "AgentPulse",
@@ -64,7 +63,6 @@ __all__ = [
 _LOADED_ON_USE = {
     "Stats": ("agentpulse_exporter", "Stats"),
     "calculate_cost": ("agentpulse_exporter", "calculate_cost"),
-    "__version__": ("agentpulse.version", "VERSION"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`AgentPulse`, what `agentpulse.init` returns: the SDK with its settings, on or off."""
+"""`AgentPulse`, which `agentpulse.init` returns: the SDK with its settings, on or off."""
 
 from __future__ import annotations
 
@@ -6,22 +6,13 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from agentpulse._tracing.api import agent, cron, session, task, tool, trace
-from agentpulse._tracing.events import (
-    alert,
-    event,
-    heartbeat,
-    memory_report,
-    metric,
-    set_metadata,
-    set_user,
-)
+from agentpulse._tracing import api, events
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats
 
-    from agentpulse._otel.joining import Joined
     from agentpulse._otel.pipeline import Pipeline
+    from agentpulse._otel.provider import Joined
     from agentpulse.settings import Settings
 
 lifecycle = threading.RLock()
@@ -48,16 +39,16 @@ def nothing_recorded() -> Stats:
 class AgentPulse:
     """The SDK as it was set up. Where it is off, every method works and does nothing."""
 
-    session = staticmethod(session)
-    cron = staticmethod(cron)
-    agent, task, trace, tool = agent, task, trace, tool
-    event = staticmethod(event)
-    metric = staticmethod(metric)
-    alert = staticmethod(alert)
-    heartbeat = staticmethod(heartbeat)
-    memory_report = staticmethod(memory_report)
-    set_metadata = staticmethod(set_metadata)
-    set_user = staticmethod(set_user)
+    session = staticmethod(api.session)
+    cron = staticmethod(api.cron)
+    agent, task, trace, tool = api.agent, api.task, api.trace, api.tool
+    event = staticmethod(events.event)
+    metric = staticmethod(events.metric)
+    alert = staticmethod(events.alert)
+    heartbeat = staticmethod(events.heartbeat)
+    memory_report = staticmethod(events.memory_report)
+    set_metadata = staticmethod(events.set_metadata)
+    set_user = staticmethod(events.set_user)
 
     def __init__(self, settings: Settings, pipeline: Pipeline | None) -> None:
         """For `agentpulse.init` to call; None as pipeline means off."""
@@ -80,38 +71,38 @@ class AgentPulse:
 
     @property
     def joined(self) -> Joined | None:
-        """The tracer provider in plain words, with its span processors as they are now.
+        """The tracer provider in words, with its span processors as they are now.
 
-        None where nothing is recorded. It has `provider` (whose it is, and its class), `processors`
-        (such as `BatchSpanProcessor → OTLPSpanExporter`) and `sampling` (how many traces are
-        recorded, where that isn't all).
+        None where nothing is recorded. It has `provider` (its class), `processors` (such as
+        `BatchSpanProcessor → OTLPSpanExporter`) and `sampling` (how many traces are recorded, where
+        that isn't all).
         """
         return self._pipeline.joined() if self._pipeline is not None and self.is_on else None
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Sends what has ended until now; waits `timeout` seconds at most. Never raises.
+        """Sends the spans that have ended; waits `timeout` seconds at most. Never raises.
 
         Returns:
-            True only if all of it was accepted, also by whom else it is sent to. A loss that no
+            True only if all were accepted, also by other destinations. A loss that no
             flush has reported so far makes it False, also where it came before.
         """
         return self._pipeline is None or self._pipeline.flush(timeout)
 
     async def aflush(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # it is the server's time, not the task's
         """As `flush`, without stopping the event loop."""
-        import asyncio  # where this is awaited it is loaded; elsewhere it would slow the start down
+        import asyncio  # only here: it would slow the start of programs down
 
         return self._pipeline is None or await asyncio.to_thread(self.flush, timeout)
 
     def stats(self) -> Stats:
-        """What became of all that ended since `init`: accepted, queued or dropped, and why."""
+        """The counts of the spans that ended since `init`: accepted, queued, dropped by reason."""
         return nothing_recorded() if self._pipeline is None else self._pipeline.stats()
 
     def shutdown(self, timeout: float = 5.0) -> bool:
-        """Takes every patch back, sends what is queued and stops; works once.
+        """Takes every patch back, sends the queued spans and stops; works once.
 
         Returns:
-            True only if all that was ever recorded was accepted, within `timeout` seconds, also at
+            True only if every span ever recorded was accepted, within `timeout` seconds, also at
             `otlp_endpoint`; the same when it is called again. Exporters of OTEL_TRACES_EXPORTER go
             on: `flush` asks them, too.
         """

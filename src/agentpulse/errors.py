@@ -1,8 +1,8 @@
-"""The exceptions of this package. Each says what was wrong, where it came from and what to do."""
+"""The exceptions of this package. Their texts have the mistake, its source and its correction."""
 
 
 class AgentPulseError(Exception):
-    """The base of what AgentPulse raises; it never reaches a call of the user to a library."""
+    """The base of our exceptions; none of them ever reaches a call of the user to a library."""
 
 
 class SettingError(AgentPulseError, ValueError):

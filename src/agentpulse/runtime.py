@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agentpulse import client
-from agentpulse._logs import log_to_stderr, logger, warn_once
+from agentpulse._output import log_to_stderr, logger, warn_once
 from agentpulse.client import AgentPulse, nothing_recorded
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def init(
 
     Raises:
         SettingError: an argument makes no sense (SettingTypeError, a TypeError, for a wrong type).
-            What is wrong in the environment never raises: it is logged once, and nothing runs.
+            A mistake in the environment never raises: it is logged once, and nothing runs.
     """
     # Only here, so that importing this package loads nothing else.
     from agentpulse_exporter.settings import ApiKey
@@ -67,26 +67,37 @@ def init(
     # From here on no traceback that shows local variables has the key.
     api_key = ApiKey.of(api_key)
     given = verify({name: value for name, value in locals().items() if name in ROWS})
-    provider = None if tracer_provider is None else _verified(tracer_provider)
+    provider = None
+    if tracer_provider is not None:
+        # Only here, for it loads the SDK of OpenTelemetry, as the provider's module has already.
+        from agentpulse._otel.provider import verify_provider
+
+        provider = verify_provider(tracer_provider)
     global _client, _provider  # one for the process, as OpenTelemetry's provider
     with client.lifecycle:
         if _client is not None and _client.is_automatic:
-            # What was started for the program gives way to what the program wants.
+            # The settings of the program come before those of an automatic start.
             _client.is_automatic = False
             if _difference(_client.settings, given, provider):
                 _client.shutdown()
         if _client is None or _client.is_shut_down:
             _client, _provider = _start(resolve(given), provider), provider
         else:
-            _warn_of(_difference(_client.settings, given, provider))
+            different = _difference(_client.settings, given, provider)
+            if different:
+                warn_once(
+                    f"agentpulse.init was called again with another {', '.join(different)}, which "
+                    "has no effect: AgentPulse goes on as it was set up first. Call "
+                    "agentpulse.shutdown() before."
+                )
         return _client
 
 
 def shutdown(timeout: float = 5.0) -> bool:
-    """Takes every patch back, sends what is queued and stops; `init` works again afterwards.
+    """Takes every patch back, sends the queued spans and stops; `init` works again afterwards.
 
     Returns:
-        True only if all that was ever recorded was accepted, within `timeout` seconds, also at
+        True only if every span ever recorded was accepted, within `timeout` seconds, also at
         `otlp_endpoint`; the same when it is called again. Exporters of OTEL_TRACES_EXPORTER go on:
         `flush` asks them, too.
     """
@@ -94,10 +105,10 @@ def shutdown(timeout: float = 5.0) -> bool:
 
 
 def flush(timeout: float = 5.0) -> bool:
-    """Sends what has ended until now; waits `timeout` seconds at most.
+    """Sends the spans that have ended; waits `timeout` seconds at most.
 
     Returns:
-        True only if all of it was accepted, also by whom else it is sent to. A loss that no flush
+        True only if all were accepted, also by other destinations. A loss that no flush
         has reported so far makes it False, also where it came before. Never raises; before `init`
         there is nothing to send.
     """
@@ -110,20 +121,13 @@ async def aflush(timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # it is the s
 
 
 def stats() -> Stats:
-    """What became of all that ended since `init`; after `shutdown`, the final figures."""
+    """The counts of the spans that ended since `init`; after `shutdown`, the final ones."""
     return nothing_recorded() if _client is None else _client.stats()
 
 
 def get_client() -> AgentPulse | None:
-    """What the last `init` returned; None before it and after `shutdown`."""
+    """The client of the last `init`; None before it and after `shutdown`."""
     return None if _client is None or _client.is_shut_down else _client
-
-
-def _verified(provider: TracerProvider) -> SdkTracerProvider:
-    # Only here, for it loads the SDK of OpenTelemetry, which whoever passes a provider has loaded.
-    from agentpulse._otel.provider import verify_provider
-
-    return verify_provider(provider)
 
 
 def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse:
@@ -151,16 +155,8 @@ def _start(settings: Settings, provider: SdkTracerProvider | None) -> AgentPulse
 def _difference(
     current: Settings, given: Mapping[str, object], provider: SdkTracerProvider | None
 ) -> list[str]:
-    """The names of the arguments that ask for something else than what runs."""
+    """The names of the arguments that differ from the current settings."""
     different = [name for name, value in given.items() if value != getattr(current, name)]
     if provider is not None and provider is not _provider:
         different.append("tracer_provider")
     return different
-
-
-def _warn_of(different: list[str]) -> None:
-    if different:
-        warn_once(
-            f"agentpulse.init was called again with another {', '.join(different)}, which has no "
-            "effect: AgentPulse goes on as it was set up first. Call agentpulse.shutdown() before."
-        )

@@ -102,7 +102,7 @@ class Settings(exporter_settings.Settings):
         Row(
             "AGENTPULSE_SHUTDOWN_TIMEOUT",
             SHUTDOWN_TIMEOUT,
-            "Seconds that the end of the process may wait for what is queued.",
+            "Seconds that the end of the process may wait for the queued events.",
         ),
     ] = 5.0
     heartbeat_interval: Annotated[
@@ -118,7 +118,7 @@ class Settings(exporter_settings.Settings):
         Row(
             "AGENTPULSE_FLUSH_ON_SIGTERM",
             SWITCH,
-            "Whether SIGTERM sends what is queued before it ends the process "
+            "Whether SIGTERM sends the queued events before it ends the process "
             "(where `init` runs in the main thread).",
         ),
     ] = False

@@ -60,7 +60,7 @@ def _same(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_same(name, inner) for inner in value]
     if name == "tracer_provider":
-        return value.partition(" (")[2]
+        return value.rpartition("(")[2].removesuffix(")")
     if name == "program":
         return "a program"
     if name in _TIMES and value is not None:

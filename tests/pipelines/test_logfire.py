@@ -71,16 +71,15 @@ def test_a_proxy_that_is_not_set_up_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize("joined", ["", "tracer_provider=proxy"])
 def test_where_logfire_is_set_up_again_calls_are_told_of_as_before(joined: str) -> None:
     code = f"""
-from fakes.pipe import becomes_true
 configure()
 client_of_ours = agentpulse.init({joined})
 call("first")
 configure()
-is_back = lambda: sum("(AgentPulse)" in line for line in client_of_ours.joined.processors) == 2
-assert becomes_true(is_back)
+assert sum("(AgentPulse)" in line for line in client_of_ours.joined.processors) == 2
 call("second")
 assert agentpulse.shutdown()
 assert not [line for line in client_of_ours._pipeline.joined().processors if "(Agent" in line]
+assert "set_provider" not in vars(proxy)
 call("third")
 stats = agentpulse.stats()
 print(stats.ended, stats.accepted)
@@ -106,7 +105,6 @@ mine = AgentPulseSpanExporter()
 configure({processor}(mine))
 agentpulse.init()
 call("day")
-print(*agentpulse.get_client().joined.processors, sep="\\n")
 assert agentpulse.shutdown()
 with logfire.span("work"):
     trace.get_tracer("program").start_span("chat", attributes=CALL).end()
@@ -117,8 +115,6 @@ assert mine.stats().ended == 1, mine.stats()
     assert (ran.returncode, ran.stderr) == (0, "")
     assert len(ran.calls) == 2
     assert ran.sessions()[0] == "day"
-    line = f"{processor} → AgentPulseSpanExporter (stands aside for AgentPulse)"
-    assert line in ran.stdout.splitlines()
 
 
 def test_a_call_that_logfire_instruments_too_is_priced_once() -> None:

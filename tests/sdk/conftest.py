@@ -24,7 +24,7 @@ from fakes.protocol import complaints
 from opentelemetry.sdk.trace import TracerProvider
 
 import agentpulse
-from agentpulse import _logs as logs
+from agentpulse import _output as logs
 
 KEY = "ap_0123456789abcdef"
 
@@ -166,7 +166,7 @@ def provider() -> TracerProvider:
 
 @pytest.fixture(autouse=True)
 def clean_state() -> Iterator[None]:
-    logs._said.clear()
+    logs._warned.clear()
     yield
     agentpulse.shutdown(timeout=0)
 

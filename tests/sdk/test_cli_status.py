@@ -334,7 +334,7 @@ def test_the_version_of_what_is_not_installed_is_none():
 def test_debug_logs_on_stderr(run_program: Run, receiver: Receiver):
     code = """
 import sys
-from agentpulse import _logs as logs
+from agentpulse import _output as logs
 from agentpulse.cli import main
 status = main(["status"])
 logs.logger.debug("a detail")
@@ -371,8 +371,7 @@ def test_under_agentpulse_run_it_shows_the_provider_that_the_variables_make():
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert printed["joined"] == {
-        "provider": "set up by OpenTelemetry's auto-instrumentation "
-        "(opentelemetry.sdk.trace.TracerProvider)",
+        "provider": "opentelemetry.sdk.trace.TracerProvider",
         "processors": [
             "SessionProcessor (AgentPulse)",
             "BoundedBatchProcessor → CostEnrichingExporter → ConsoleSpanExporter",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -16,6 +16,8 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from sdk.conftest import Receiver as SdkReceiver
+from sdk.conftest import Run
 
 import agentpulse
 
@@ -81,6 +83,24 @@ def test_a_heartbeat_tells_of_the_sessions_under_way(started: Init) -> None:
     assert 0 <= busy["uptime_s"] <= idle["uptime_s"]
 
 
+def test_a_heartbeat_counts_sessions_by_decorator(started: Init) -> None:
+    events = started()
+
+    @agentpulse.session("a")
+    def work() -> Iterator[None]:
+        agentpulse.heartbeat()
+        yield
+
+    @agentpulse.cron("b")
+    def run() -> None:
+        list(work())
+
+    run()
+    agentpulse.heartbeat()
+    beats = [event["data"] for event in events() if event["kind"] == "heartbeat"]
+    assert [each["active_sessions"] for each in beats] == [2, 0]
+
+
 def test_heartbeats_are_sent_by_themselves(
     strict_receiver: Receiver, provider: TracerProvider
 ) -> None:
@@ -111,6 +131,30 @@ def test_a_metric_is_a_gauge_of_opentelemetry_too(
     (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
     (point,) = metric.data.data_points
     assert (metric.name, point.value, point.attributes) == ("queue", 5.5, {"of": "mail"})
+
+
+METERED_LATER = """
+import gc, agentpulse
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+agentpulse.init(auto_patch=False)
+for size in range(3):
+    agentpulse.metric("queue", size)
+gauges = sum("Gauge" in type(each).__name__ for each in gc.get_objects())
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+agentpulse.metric("queue", 7)
+(metric,) = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+print(gauges, metric.name, [point.value for point in metric.data.data_points])
+"""
+
+
+def test_a_gauge_is_made_once_also_before_there_is_a_meter_provider(
+    receiver: SdkReceiver, run_program: Run
+) -> None:
+    done = run_program(METERED_LATER, AGENTPULSE_ENDPOINT=receiver.endpoint)
+    assert (done.stdout, done.stderr) == ("1 queue [7]\n", "")
 
 
 def test_the_client_has_the_same_methods(started: Init) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fakes.collector import Collector
-from fakes.pipe import CALL, becomes_true
+from fakes.pipe import CALL
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -20,10 +20,13 @@ class Proxy(trace.TracerProvider):
 
     provider: Any = trace.NoOpTracerProvider()
 
+    def set_provider(self, provider: Any) -> None:
+        self.provider = provider
+
     def set_up(self) -> None:
         if isinstance(self.provider, TracerProvider):
             self.provider.shutdown()
-        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.set_provider(TracerProvider(shutdown_on_exit=False))
 
     def get_tracer(self, *arguments: Any, **more: Any) -> Any:
         return self.provider.get_tracer(*arguments, **more)
@@ -55,11 +58,13 @@ def test_the_next_provider_is_joined_too_and_left_in_the_end(
     call(proxy, "first")
     open_meanwhile = proxy.get_tracer("program").start_span("across", attributes=CALL)
     proxy.set_up()
-    assert becomes_true(lambda: client.joined is not None and len(client.joined.processors) == 2)
+    assert client.joined is not None
+    assert len(client.joined.processors) == 2
     open_meanwhile.end()
     call(proxy, "second")
     assert agentpulse.shutdown()
     assert proxy.provider._active_span_processor._span_processors == ()
+    assert "set_provider" not in vars(proxy)
     told = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
     assert told == ["first", "across", "second"]
     assert agentpulse.stats().accepted == 4  # sdk_init too
@@ -77,9 +82,8 @@ def test_what_goes_elsewhere_goes_on_with_its_figures(proxy: Proxy, receiver: Re
         call(proxy, "first")
         open_meanwhile = proxy.get_tracer("program").start_span("across", attributes=CALL)
         proxy.set_up()
-        assert becomes_true(
-            lambda: client.joined is not None and len(client.joined.processors) == 3
-        )
+        assert client.joined is not None
+        assert len(client.joined.processors) == 3
         open_meanwhile.end()
         call(proxy, "second")
         assert agentpulse.flush()
@@ -101,7 +105,8 @@ def test_a_provider_that_is_shut_down_twice_is_followed_once(
     )
     proxy.provider.shutdown()
     proxy.set_up()
-    assert becomes_true(lambda: client.joined is not None and len(client.joined.processors) == 3)
+    assert client.joined is not None
+    assert len(client.joined.processors) == 3
     call(proxy, "once")
     agentpulse.shutdown()
     assert proxy.provider._active_span_processor._span_processors == ()
@@ -116,7 +121,8 @@ def test_of_providers_that_follow_each_other_quickly_the_last_is_joined(
     client = agentpulse.init(endpoint=receiver.endpoint, tracer_provider=proxy, auto_patch=False)
     for _ in range(200):
         proxy.set_up()
-    assert becomes_true(lambda: client.joined is not None and len(client.joined.processors) == 2)
+    assert client.joined is not None
+    assert len(client.joined.processors) == 2
     call(proxy, "after all")
     assert agentpulse.shutdown()
     assert [event["data"]["name"] for event in receiver.of_kind("llm_call")] == ["after all"]

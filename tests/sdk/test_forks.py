@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from typing import Any
 
@@ -244,6 +245,8 @@ def test_a_child_counts_its_own_sessions_and_leaves_the_heartbeat_to_its_parent(
     beats = receiver.of_kind("heartbeat")
     (by_hand,) = [each["data"] for each in beats if "by" in each["data"]]
     assert by_hand["active_sessions"] == 0
+    (started,) = (each["ts"] for each in receiver.of_kind("sdk_init"))
+    assert 0 <= by_hand["uptime_s"] <= time.time() - started
     by_themselves = [each["data"] for each in beats if "by" not in each["data"]]
     assert {each["active_sessions"] for each in by_themselves} == {1}
 

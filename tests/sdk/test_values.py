@@ -64,6 +64,27 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
+class Colour(enum.Enum):
+    RED = "red"
+    MIXED = (1, 2)
+
+
+@dataclass(slots=True)
+class Point:
+    x: int
+    y: int
+
+
+@dataclass
+class Base:
+    a: int
+
+
+@dataclass(slots=True)
+class Child(Base):
+    b: int
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -75,6 +96,9 @@ class Level(enum.IntEnum):
         (lambda: [Lazy()], ["<Lazy>"]),
         (lambda: Mail("ada"), {"to": "ada"}),
         (lambda: Level.HIGH, 3),
+        (lambda: [Colour.RED, Colour.MIXED], ["red", [1, 2]]),
+        (lambda: Point(1, 2), {"x": 1, "y": 2}),
+        (lambda: Child(1, 2), {"a": 1, "b": 2}),
         (lambda: {1: 2}, {"1": 2}),
         (lambda: uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (lambda: dt.date(2026, 1, 2), "2026-01-02"),
@@ -98,9 +122,9 @@ def test_a_value_is_told_without_running_a_line_of_its_code(
 
 
 def test_numbers_of_other_classes_are_numbers() -> None:
-    told = [attribute(value) for value in (Level.HIGH, True, 1.5)]
-    assert told == [3, True, 1.5]
-    assert [type(each) for each in told] == [int, bool, float]
+    told = [attribute(value) for value in (Level.HIGH, True, 1.5, Colour.RED)]
+    assert told == [3, True, 1.5, "red"]
+    assert [type(each) for each in told] == [int, bool, float, str]
     # More than 64 bits are no number to a receiver.
     assert attribute(2**70) == json.dumps(float(2**70))
 

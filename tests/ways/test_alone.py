@@ -10,8 +10,8 @@ from agentpulse_exporter import calculate_cost
 from fakes.installed import PROGRAMS, run
 from fakes.receiver import Receiver
 
+from agentpulse import __version__
 from agentpulse.demo.provider import FakeProvider
-from agentpulse.version import VERSION
 
 NO_OTHERS = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 ASKING = """
@@ -62,7 +62,7 @@ def test_the_sdk_can_be_installed_beside_others_at_their_newest() -> None:
     # A requirement of ours that pins OpenTelemetry's packages would have pip give up before.
     assert "No broken requirements" in run("sdk beside others", "python", "-m", "pip", "check")
     printed = run("sdk beside others", "python", "-c", VERSIONS)
-    assert printed.split()[0] == VERSION
+    assert printed.split()[0] == __version__
     assert len(set(printed.split()[1:])) == 1
 
 

@@ -24,25 +24,25 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import ReadableSpan, Span
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse._logs import logger
+from agentpulse._output import logger
 
 _QUEUE_SIZE, _BATCH_SIZE, _DELAY_MILLIS = 2048, 512, 5000
 """OpenTelemetry's defaults."""
 
 
 class BoundedBatchProcessor(QueueProcessor):
-    """Batches spans for an exporter. What has to wait for it waits as long as it says, at most.
+    """Batches spans for an exporter, within bounds of memory and of time.
 
     Args:
-        make_exporter: Makes what the spans go to; again in a forked child, where the connections of
-            the first one are the parent's.
-        destination: What the log calls it.
-        takes: Which spans go there; by default all that are sampled. Others count for nothing.
+        make_exporter: Makes the exporter; again in a forked child, where the connections of the
+            first one are the parent's.
+        destination: The exporter's name in the log.
+        takes: Whether a sampled span is sent; by default all are. Others are not counted.
         counters: The counts, where the exporter leaves spans out and counts these by itself.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted. By default
-            what OTEL_BSP_MAX_QUEUE_SIZE says, as the other `OTEL_BSP_` variables count too.
+            that of OTEL_BSP_MAX_QUEUE_SIZE; the other `OTEL_BSP_` variables count too.
         shutdown_timeout: Seconds that `shutdown` may take; where nothing is accepted meanwhile it
-            gives up after 2.2 seconds. What is lost by then is logged, in one line.
+            gives up after 2.2 seconds. The loss is logged, in one line.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class BoundedBatchProcessor(QueueProcessor):
 
     @property
     def span_exporter(self) -> SpanExporter:
-        """What the spans go to."""
+        """The exporter of this process."""
         return self._sender.exporter
 
     def stats(self) -> Stats:
-        """What became of the spans; those that wait when it gives up are lost by `shutdown`."""
+        """The counts of the spans; those that wait when it gives up are lost by `shutdown`."""
         return self._counters.stats()
 
     @property
@@ -99,15 +99,15 @@ class BoundedBatchProcessor(QueueProcessor):
         return self._queue.is_stopped
 
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
-        """Has what has ended until now sent in the background, within so many seconds.
+        """Begins to send the spans that have ended, in the background, within so many seconds.
 
         Returns:
-            Waits for that, so many seconds at most, and says whether all of it was accepted.
+            A function that waits for that, so many seconds at most; whether all were accepted.
         """
         return self._queue.begin_flush(timeout)
 
     def begin_shutdown(self) -> None:
-        """Has what is left sent in the background; `stop` waits for it. Once."""
+        """Begins to send the last spans, in the background; `stop` waits for that. Once."""
         self._queue.begin_stop(self._shutdown_timeout)
 
     def finish(self) -> None:
@@ -122,7 +122,7 @@ class BoundedBatchProcessor(QueueProcessor):
 
 
 class _ExporterSender(Sender):
-    """Has an exporter send what leaves the queue, and counts what becomes of it."""
+    """Has an exporter send the batches of the queue, and counts the spans by outcome."""
 
     def __init__(self, make_exporter: Callable[[], SpanExporter], counters: Counters) -> None:
         self._make_exporter = make_exporter
@@ -137,7 +137,7 @@ class _ExporterSender(Sender):
             self.exporter = self._make_exporter()
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
-        """Exports them. What the exporter leaves out, it has counted itself."""
+        """Exports them. The exporter has counted the spans that it dropped."""
         del leaves_rest  # every batch is sent as it is
         if not spans:
             return
@@ -157,7 +157,7 @@ class _ExporterSender(Sender):
         counters.log_losses(because=error_type)
 
     def close(self) -> None:
-        """Counts what is left as lost, and logs it."""
+        """Counts the queued spans as lost, and logs it."""
         self._counters.abandon()
         self._counters.log_losses(at_end=True)
 

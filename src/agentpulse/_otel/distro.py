@@ -1,4 +1,4 @@
-"""`opentelemetry-instrument python agent.py`: what `agentpulse.init()` does, with no code changed.
+"""`opentelemetry-instrument python agent.py`: `agentpulse.init()` with no code changed.
 
 OpenTelemetry finds these two by their entry points. Where another distribution is installed too,
 OTEL_PYTHON_DISTRO=agentpulse and OTEL_PYTHON_CONFIGURATOR=agentpulse pick ours; `agentpulse run`
@@ -8,7 +8,6 @@ sets them.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from typing import Any
 
 from agentpulse_instrumentation import INSTRUMENTORS
@@ -27,7 +26,6 @@ from opentelemetry.sdk._configuration import (
 )
 
 from agentpulse import runtime
-from agentpulse._logs import warn_once
 from agentpulse._otel.environment import DECLARED, obstacle
 from agentpulse._otel.exporters import (
     INSTRUMENTORS_BEGIN,
@@ -38,6 +36,7 @@ from agentpulse._otel.exporters import (
     listed,
 )
 from agentpulse._otel.provider import UrandomIds, naming, takes_processors
+from agentpulse._output import warn_once
 from agentpulse.settings import Settings, resolve
 
 _OURS = "agentpulse"
@@ -46,7 +45,7 @@ _THREADS = "threading"
 
 
 class AgentPulseDistro(BaseDistro):
-    """Sends to AgentPulse where nothing else is said, and has each library instrumented once."""
+    """Sends to AgentPulse by default, and has each library instrumented once."""
 
     def _configure(self, **_kwargs: Any) -> None:
         os.environ.setdefault(OTEL_TRACES_EXPORTER, _OURS)
@@ -66,9 +65,9 @@ class AgentPulseDistro(BaseDistro):
 class AgentPulseConfigurator(_OTelSDKConfigurator):
     """Configures OpenTelemetry by its standard variables, and starts AgentPulse on top of it.
 
-    `agentpulse` among the OTEL_TRACES_EXPORTER is ours to do: with sessions, signs of life,
-    crashes, and an end of the process that is bounded. Other exporters get the same spans as they
-    would without us, with what calls of models cost, and their end is bounded too.
+    For `agentpulse` among the OTEL_TRACES_EXPORTER AgentPulse itself is started, with sessions,
+    heartbeats, crashes, and a bounded end of the process. Other exporters get the same spans as
+    they would without us, with the cost of calls, and their end is bounded too.
     """
 
     def _configure(self, **kwargs: Any) -> None:
@@ -76,23 +75,32 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
         settings = resolve({})
         starts = not exporters or _OURS in exporters
         choose_protocol()
-        if others or not starts or os.environ.get(DECLARED) or obstacle(settings) is None:
-            with ExitStack() as without:
-                if not self._is_configured(others, settings, kwargs):
-                    # What is wrong with these signals takes the traces not with it.
-                    for variable in (OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER):
-                        without.enter_context(exported_by(variable, []))
-                    self._is_configured(others, settings, kwargs)
+        is_wanted = others or not starts or os.environ.get(DECLARED) or obstacle(settings) is None
+        if is_wanted and not self._configures_others(others, settings, kwargs):
+            # A mistake in the settings of these signals doesn't stop the traces.
+            with exported_by(OTEL_METRICS_EXPORTER, []), exported_by(OTEL_LOGS_EXPORTER, []):
+                self._configures_others(others, settings, kwargs)
         if starts:
             # The program's own first `init` is not a second one.
             runtime.init(**_arguments()).is_automatic = True
 
-    def _is_configured(
+    def _configures_others(
         self, exporters: list[str], settings: Settings, kwargs: dict[str, Any]
     ) -> bool:
+        """Configures providers, samplers and other exporters; whether that worked."""
         try:
-            self._configure_others(exporters, settings, kwargs)
-        except Exception as error:  # noqa: BLE001  # a wrong variable takes AgentPulse not with it
+            if os.environ.get(DECLARED):
+                super()._configure()  # pyright: ignore[reportUnknownMemberType]
+                return True
+            kwargs.setdefault("resource_attributes", naming(settings.agent_name))
+            if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
+                kwargs.setdefault("id_generator", UrandomIds())
+            with exported_by(OTEL_TRACES_EXPORTER, []):
+                super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+            provider = trace.get_tracer_provider()
+            if takes_processors(provider):
+                add_exporters(exporters, provider, settings)
+        except Exception as error:  # noqa: BLE001  # a wrong variable doesn't stop AgentPulse
             warn_once(
                 "OpenTelemetry could not be configured as its variables say: "
                 f"{type(error).__name__}: {error}"
@@ -100,28 +108,12 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
             return False
         return True
 
-    def _configure_others(
-        self, exporters: list[str], settings: Settings, kwargs: dict[str, Any]
-    ) -> None:
-        """All but AgentPulse: providers, samplers, and the exporters that these are."""
-        if os.environ.get(DECLARED):
-            super()._configure()  # pyright: ignore[reportUnknownMemberType]
-            return
-        kwargs.setdefault("resource_attributes", naming(settings.agent_name))
-        if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
-            kwargs.setdefault("id_generator", UrandomIds())
-        with exported_by(OTEL_TRACES_EXPORTER, []):
-            super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
-        provider = trace.get_tracer_provider()
-        if takes_processors(provider):
-            add_exporters(exporters, provider, settings)
-
 
 def _other_exporters() -> list[str]:
     return [name for name in listed(OTEL_TRACES_EXPORTER) if name not in (_OURS, "none")]
 
 
 def _arguments() -> dict[str, Any]:
-    """What OpenTelemetry's variables say of the libraries to instrument."""
+    """The libraries to instrument, by OpenTelemetry's variables."""
     wanted = tuple(name for name in INSTRUMENTORS if not is_disabled(name))
     return {} if len(wanted) == len(INSTRUMENTORS) else {"instrument": wanted}

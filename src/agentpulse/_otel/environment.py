@@ -1,4 +1,4 @@
-"""Whether AgentPulse runs at all, and if not, why not."""
+"""Whether AgentPulse runs in this environment, and if not, the reason."""
 
 from __future__ import annotations
 
@@ -11,28 +11,10 @@ from agentpulse_exporter.settings import DISABLED_VARIABLE
 
 from agentpulse.settings import Settings
 
-# The file that configures OpenTelemetry in place of its other variables.
-
 DECLARED = "OTEL_CONFIG_FILE"
-"""Names that file."""
+"""Names the file that configures OpenTelemetry in place of its other variables."""
 _READERS = ("opentelemetry.configuration", "opentelemetry.sdk._configuration.file")
-"""Where OpenTelemetry has what reads it; from 1.44 on, and in 1.43."""
-
-
-def is_declared_off(environ: Mapping[str, str]) -> bool:
-    """Whether there is such a file, and it says `disabled: true`.
-
-    What is wrong with the file, OpenTelemetry says where it configures itself by it.
-    """
-    file = environ.get(DECLARED)
-    for reader in _READERS if file else ():
-        try:
-            return import_module(reader).load_config_file(file).disabled is True
-        except ImportError:
-            continue
-        except Exception:  # noqa: BLE001  # whatever it is, the user's program runs on
-            return False
-    return False
+"""The modules of OpenTelemetry that read it: from 1.44 on, and in 1.43."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +22,20 @@ class Obstacle:
     """Why nothing is patched and nothing is sent."""
 
     text: str
-    deliberate: bool
-    """Whether somebody asked for it; if not, the reason also says what to do."""
+    deliberate: bool = True
+    """Whether somebody asked for it; if not, the text includes the correction."""
 
 
 def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obstacle | None:
-    """What keeps AgentPulse from running with these settings; None where nothing does."""
+    """The reason why AgentPulse can't run with these settings; None where it can."""
     if settings.sources["enabled"] == DISABLED_VARIABLE:
-        return Obstacle(f"AgentPulse is off, because {DISABLED_VARIABLE} is true.", deliberate=True)
+        return Obstacle(f"AgentPulse is off, because {DISABLED_VARIABLE} is true.")
     if not settings.enabled:
-        return Obstacle("AgentPulse is switched off (enabled is false).", deliberate=True)
-    if is_declared_off(environ):
-        reason = f"AgentPulse is off, because the file that {DECLARED} names says disabled: true."
-        return Obstacle(reason, deliberate=True)
+        return Obstacle("AgentPulse is switched off (enabled is false).")
+    if _is_declared_off(environ.get(DECLARED)):
+        return Obstacle(
+            f"AgentPulse is off, because the file that {DECLARED} names says disabled: true."
+        )
     if settings.problems:
         reason = "AgentPulse is off until this is corrected: " + " ".join(settings.problems)
         return Obstacle(reason, deliberate=False)
@@ -64,3 +47,15 @@ def obstacle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Obs
         )
         return Obstacle(reason, deliberate=False)
     return None
+
+
+def _is_declared_off(file: str | None) -> bool:
+    """Whether the file says `disabled: true`. Its mistakes are reported by OpenTelemetry."""
+    for reader in _READERS if file else ():
+        try:
+            return import_module(reader).load_config_file(file).disabled is True
+        except ImportError:
+            continue
+        except Exception:  # noqa: BLE001  # whatever it is, the user's program runs on
+            return False
+    return False

@@ -1,6 +1,6 @@
-"""The exporters that OTEL_TRACES_EXPORTER names beside ours, with cost on what they send.
+"""The exporters that OTEL_TRACES_EXPORTER names beside ours, which send spans with their cost.
 
-One that is missing, or can't be made, takes neither AgentPulse nor the others with it.
+Where one is missing, or can't be made, AgentPulse and the others go on.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from agentpulse._logs import warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
 from agentpulse._otel.otlp import lasting
+from agentpulse._output import warn_once
 from agentpulse.settings import Settings
 
-# OpenTelemetry's variables that hold lists of names, and what they say of us.
-
 INSTRUMENTORS_BEGIN = "agentpulse_"
-"""How the entry points of our instrumentors begin; the library's name follows."""
+"""The prefix of the entry points of our instrumentors; the library's name follows."""
 
 
 def listed(variable: str) -> list[str]:
@@ -42,7 +40,7 @@ def listed(variable: str) -> list[str]:
 
 
 def is_disabled(library: str) -> bool:
-    """Whether opentelemetry-instrument is told to leave a library of ours alone."""
+    """Whether a variable excludes a library of ours from opentelemetry-instrument."""
     named = listed(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS)
     return not {"*", library, f"{INSTRUMENTORS_BEGIN}{library}"}.isdisjoint(named)
 
@@ -52,7 +50,7 @@ _BY_GRPC, _BY_HTTP = "otlp_proto_grpc", "otlp_proto_http"
 
 
 def add_exporters(names: Iterable[str], provider: TracerProvider, settings: Settings) -> None:
-    """Has the provider's spans sent by each of these, as OpenTelemetry's variables say."""
+    """Adds these exporters to the provider, configured by OpenTelemetry's variables."""
     for name in names:
         try:
             processors = [*_processors(name, settings)]
@@ -86,19 +84,19 @@ def _entry_points(name: str) -> list[str]:
 
 
 def choose_protocol() -> None:
-    """Has `otlp` be the exporter that is installed, of all signals, where nothing is said.
+    """Sets the protocol of `otlp`, of all signals, to HTTP where only that exporter is installed.
 
-    OpenTelemetry takes the one of gRPC then, also where only that of HTTP is installed.
+    OpenTelemetry's default is gRPC, whether or not that is installed.
     """
     installed = entry_points(group=_GROUP).names
-    is_said = os.environ.get(OTEL_EXPORTER_OTLP_PROTOCOL)
-    if not is_said and _BY_HTTP in installed and _BY_GRPC not in installed:
+    is_set = os.environ.get(OTEL_EXPORTER_OTLP_PROTOCOL)
+    if not is_set and _BY_HTTP in installed and _BY_GRPC not in installed:
         os.environ[OTEL_EXPORTER_OTLP_PROTOCOL] = "http/protobuf"
 
 
 @contextmanager
 def exported_by(variable: str, names: list[str]) -> Generator[None]:
-    """Lets a variable such as OTEL_TRACES_EXPORTER name these exporters and no others."""
+    """Sets a variable such as OTEL_TRACES_EXPORTER to these exporters, for a while."""
     before = os.environ.get(variable)
     os.environ[variable] = ",".join(names) or "none"
     try:

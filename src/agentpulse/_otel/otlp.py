@@ -1,4 +1,4 @@
-"""Other backends that get the same spans, priced, beside AgentPulse, and what became of them.
+"""Other backends that get the same spans, priced, beside AgentPulse, with counts for each.
 
 `otlp_endpoint` is the pipeline's own, and ends with it. The exporters that OTEL_TRACES_EXPORTER
 names were there before the pipeline, and go on.
@@ -10,7 +10,7 @@ import os
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agentpulse_exporter import CostEnrichingExporter, Stats
 from agentpulse_exporter._delivery.process import after_fork
@@ -20,24 +20,108 @@ from agentpulse_exporter._ledger.ownership import origins
 from agentpulse_exporter._wire.redaction import PrivateExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from agentpulse._logs import warn_once
 from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._output import warn_once
 from agentpulse.settings import Settings
 
 _PATH = "/v1/traces"
 _PATIENCE = 2.0
-"""Seconds that a sending may take."""
+"""Seconds that a request may take."""
 
 
-def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
-    """What sends by OTLP over HTTP, where the settings say to; the extra `otlp` has the exporter.
+lasting: weakref.WeakSet[BoundedBatchProcessor] = weakref.WeakSet()
+"""The processors of the exporters of OTEL_TRACES_EXPORTER."""
+
+
+class Destinations:
+    """Counts the spans for other destinations from when it is made until `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lasting = [each for each in lasting if not each.has_begun_to_end]
+        self.own: tuple[BoundedBatchProcessor, ...] = tuple(_by_otlp(settings))
+        """The processor of `otlp_endpoint`, for a provider to have; none, or one."""
+        self._before = {each: each.stats() for each in self._lasting}
+        self._final: dict[str, Stats] | None = None
+        after_fork(self._start_over)
+
+    def stats(self) -> dict[str, Stats]:
+        """The counts by destination, those of one name together."""
+        if self._final is not None:
+            return dict(self._final)
+        sums: dict[str, Stats] = {}
+        for each in self._all():
+            since = _since(self._before.get(each, Stats()), each.stats())
+            sums[each.destination] = _sum(sums.get(each.destination, Stats()), since)
+        return sums
+
+    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
+        """Begins to send the spans that have ended, to all destinations, in the background.
+
+        Returns:
+            A function that waits for that until a monotonic time; whether all were accepted.
+        """
+        waits = [each.begin_flush(timeout) for each in self._all()]
+
+        def are_sent(deadline: float) -> bool:
+            sent = [wait(deadline - time.monotonic()) for wait in waits]
+            return all(sent)
+
+        return are_sent
+
+    def begin_to_end(self) -> None:
+        """Begins to send the last spans to all destinations, as the process ends."""
+        for each in self._all():
+            each.begin_shutdown()
+
+    def finish(self) -> None:
+        """Waits for our own; the provider waits for the others."""
+        for each in self.own:
+            each.finish()
+
+    def begin_to_close(self) -> None:
+        """Begins to send the last spans to our own, in the background."""
+        for each in self.own:
+            each.begin_shutdown()
+
+    def close(self, timeout: float) -> bool:
+        """Ends our own within so many seconds, and fixes the counts; the others go on.
+
+        Returns:
+            True only if our own accepted every span.
+        """
+        try:
+            sent = [each.stop(timeout) for each in self.own]
+            return all(sent)
+        finally:
+            self._final = self.stats()
+
+    def _all(self) -> list[BoundedBatchProcessor]:
+        return [*self.own, *self._lasting]
+
+    def _start_over(self) -> None:
+        # All processors start from zero in a child process.
+        self._before.clear()
+        if self._final is not None:
+            self._final = dict.fromkeys(self._final, Stats())
+
+
+def _by_otlp(settings: Settings) -> Iterator[BoundedBatchProcessor]:
+    """The processor of `otlp_endpoint`, where that is set and can be made."""
+    if settings.otlp_endpoint is not None:
+        try:
+            processor = _otlp_processor(settings.otlp_endpoint, settings)
+        except Exception as error:  # noqa: BLE001  # it reads OpenTelemetry's variables, too
+            warn_once(f"Nothing is sent by OTLP: {type(error).__name__}: {error}")
+        else:
+            yield from () if processor is None else (processor,)
+
+
+def _otlp_processor(endpoint: str, settings: Settings) -> BoundedBatchProcessor | None:
+    """Sends by OTLP over HTTP; None without the exporter, which the extra `otlp` has.
 
     Headers, certificates and time-outs are those of OpenTelemetry's own variables
     (`OTEL_EXPORTER_OTLP_HEADERS` and its kin).
     """
-    endpoint = settings.otlp_endpoint
-    if endpoint is None:
-        return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
@@ -72,98 +156,13 @@ def otlp_processor(settings: Settings) -> BoundedBatchProcessor | None:
 
 
 def _timeout() -> float | None:
-    """Seconds for one sending, where OpenTelemetry's variables don't say."""
+    """The seconds of one request, unless OpenTelemetry's variables have them."""
     named = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
     return None if any(os.environ.get(name) for name in named) else _PATIENCE
 
 
-lasting: weakref.WeakSet[BoundedBatchProcessor] = weakref.WeakSet()
-"""Those of OTEL_TRACES_EXPORTER."""
-
-
-class Elsewhere:
-    """Counts from when it is made until `close`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._lasting = [each for each in lasting if not each.has_begun_to_end]
-        self.own = _own(settings)
-        """What sends by OTLP; for a provider to have."""
-        self._before = {each: each.stats() for each in self._lasting}
-        self._final: dict[str, Stats] | None = None
-        after_fork(self._start_over)
-
-    def stats(self) -> dict[str, Stats]:
-        """By destination, what became of the spans, those of one name together."""
-        if self._final is not None:
-            return dict(self._final)
-        sums: dict[str, Stats] = {}
-        for each in self._all():
-            since = _since(self._before.get(each, Stats()), each.stats())
-            sums[each.destination] = _sum(sums.get(each.destination, Stats()), since)
-        return sums
-
-    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
-        """Has what has ended until now sent in the background, to all of them.
-
-        Returns:
-            Waits for that until a monotonic time, and says whether all of it was accepted.
-        """
-        waits = [each.begin_flush(timeout) for each in self._all()]
-
-        def are_sent(deadline: float) -> bool:
-            sent = [wait(deadline - time.monotonic()) for wait in waits]
-            return all(sent)
-
-        return are_sent
-
-    def begin_to_end(self) -> None:
-        """Has what is left for all of them sent in the background, as the process ends."""
-        for each in self._all():
-            each.begin_shutdown()
-
-    def finish(self) -> None:
-        """Waits for our own; who waits for the others is their provider."""
-        for each in self.own:
-            each.finish()
-
-    def begin_to_close(self) -> None:
-        """Has what is left for our own sent in the background."""
-        for each in self.own:
-            each.begin_shutdown()
-
-    def close(self, timeout: float) -> bool:
-        """Ends our own within so many seconds, and fixes the figures; the others go on.
-
-        Returns:
-            True only if all that was left of our own was accepted.
-        """
-        try:
-            sent = [each.stop(timeout) for each in self.own]
-            return all(sent)
-        finally:
-            self._final = self.stats()
-
-    def _all(self) -> list[BoundedBatchProcessor]:
-        return [*self.own, *self._lasting]
-
-    def _start_over(self) -> None:
-        # All processors start from zero in a child process.
-        self._before.clear()
-        if self._final is not None:
-            self._final = dict.fromkeys(self._final, Stats())
-
-
-def _own(settings: Settings) -> tuple[BoundedBatchProcessor, ...]:
-    try:
-        processor = otlp_processor(settings)
-    except Exception as error:  # noqa: BLE001  # it takes variables of OpenTelemetry's, too
-        warn_once(f"Nothing is sent by OTLP: {type(error).__name__}: {error}")
-        return ()
-    return () if processor is None else (processor,)
-
-
 def _since(before: Stats, now: Stats) -> Stats:
-    """What became of all that waited before or ended since."""
+    """The counts of the spans that waited before or ended since."""
     return Stats(
         ended=now.ended - before.ended + before.queued,
         accepted=now.accepted - before.accepted,

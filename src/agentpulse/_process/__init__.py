@@ -1,1 +1,1 @@
-"""What the process does: threads, crashes, signals, forked workers."""
+"""The process: context in its threads, crashes, signals, workers."""

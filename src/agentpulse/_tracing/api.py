@@ -1,24 +1,179 @@
-"""`session`, `cron`, `agent`, `task`, `trace` and `tool`, as programs use them."""
+"""`session`, `cron`, `agent`, `task`, `trace` and `tool`, and the blocks that `with` returns."""
 
 from __future__ import annotations
 
 import datetime as dt
+import sys
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, Unpack, cast, overload
+from dataclasses import replace
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
-from agentpulse._tracing.decorators import Recording, decorated
+from agentpulse._tracing.decorators import OFF, Off, begun, decorated
 from agentpulse._tracing.description import (
     Description,
     Kind,
     Options,
-    SessionOptions,
+    checked_schedule,
     name_of,
     seconds,
+    timezone_name,
 )
-from agentpulse._tracing.handles import Block, Cron, Session
-from agentpulse._tracing.schedule import checked_schedule, timezone_name
+
+if TYPE_CHECKING:
+    from agentpulse._tracing.step import Step
 
 F = TypeVar("F")
+
+
+class Block:
+    """A span of an agent, task, trace or tool. Where AgentPulse is off, nothing happens here."""
+
+    def __init__(self, description: Description) -> None:
+        """Starts it, and makes it current."""
+        self.name = description.name
+        self.step: Step | Off = begun(description) or OFF
+        self.step.resume()
+
+    def set_attribute(self, name: str, value: object) -> None:
+        """Adds an attribute to the span; a value of no type of OpenTelemetry's becomes JSON."""
+        self.step.set_attribute(name, value)
+
+    def close(self, error: BaseException | None) -> None:
+        """Ends the span; with an exception, as failed."""
+        self.step.end(error)
+
+
+class Session(Block):
+    """One run of a session.
+
+    Attributes:
+        id: The key under which all of it is found; unique to this run, unless you chose it.
+        name: The session's name.
+    """
+
+    def __init__(self, description: Description) -> None:
+        """Starts it."""
+        super().__init__(description)
+        run = self.step.run
+        self.id = description.new_id() if run is None else run.id
+
+    def log(self, message: str, /, **data: object) -> None:
+        """Adds a line to the session's log, with the data that belongs to it."""
+        self.step.log(message, data)
+
+    def set_result(self, result: object) -> None:
+        """Sets the outcome: a word (`"success"`), or any value that can be written as JSON."""
+        self.step.set_result(result)
+
+    def set_metadata(self, **values: object) -> None:
+        """Adds values that the session, and every span under it from here on, carry.
+
+        Together with those that it has already they are 64 at most; further names are left out.
+        """
+        self.step.set_metadata(values)
+
+    def set_user(self, user: str) -> None:
+        """Sets the user for whom it runs, from here on."""
+        self.step.set_user(user)
+
+
+class Cron(Session):
+    """One run of a cron job.
+
+    Attributes:
+        run_id: The run's own id, which is its session's too.
+        status: "running", then "success" or "error".
+        started_at: Seconds since 1970.
+    """
+
+    def __init__(self, description: Description) -> None:
+        """Starts it."""
+        super().__init__(description)
+        self.run_id = self.id
+        self.status: Literal["running", "success", "error"] = "running"
+        self.started_at = time.time()
+
+    def set_summary(self, summary: str) -> None:
+        """Sets a sentence on what the run did."""
+        self.step.set_summary(summary)
+
+    def close(self, error: BaseException | None) -> None:
+        """Ends the run; with an exception, as failed."""
+        failed = error is not None and not isinstance(error, GeneratorExit)
+        self.status = "error" if failed else "success"
+        super().close(error)
+
+
+H = TypeVar("H", bound=Block)
+
+
+class Recording(Generic[H]):
+    """Records each call of a function that it decorates, and each block that it is entered for.
+
+    It can be used as often as wanted, also at the same time in several tasks and threads: each
+    call and each block is a span, and a session or run, of its own.
+    """
+
+    __slots__ = ("_entered", "_open", "description")
+
+    def __init__(self, description: Description, open_block: Callable[[Description], H]) -> None:
+        """`open_block` starts the block that `with` returns."""
+        self.description = description
+        self._open = open_block
+        self._entered: list[tuple[int, H]] = []
+        """The blocks that are open, each with the frame that it was entered from."""
+
+    def __call__(self, function: F, /) -> F:
+        """Decorates the function or class, whose name is the span's where none was given."""
+        given = self.description
+        return decorated(function, given if given.name else replace(given, name=name_of(function)))
+
+    def __enter__(self) -> H:
+        return self._enter(_caller())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit(_caller(), error)
+
+    async def __aenter__(self) -> H:
+        return self._enter(_caller())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit(_caller(), error)
+
+    def _enter(self, frame: FrameType) -> H:
+        block = self._open(self.description)
+        self._entered.append((id(frame), block))
+        return block
+
+    def _exit(self, frame: FrameType, error: BaseException | None) -> None:
+        # Where several are open: a `with` ends in the frame that it began in, also where that is a
+        # generator's, which another task or thread may close. For an `ExitStack` the context
+        # decides.
+        of_frame = [each for each in self._entered if each[0] == id(frame)] or self._entered
+        current = [each for each in of_frame if each[1].step.is_current]
+        entered = (current or of_frame)[-1]
+        self._entered.remove(entered)
+        entered[1].close(error)
+
+    def __repr__(self) -> str:
+        return f"<agentpulse.{self.description.kind} {self.description.name!r}>"
+
+
+def _caller() -> FrameType:
+    """The frame of the `with`."""
+    return sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no other way
 
 
 class Recorded:
@@ -61,22 +216,11 @@ class Recorded:
             message = f"The name of agentpulse.{self._kind} is {name!r}; expected a text."
             raise TypeError(message)
         if target is None or isinstance(target, str):
-            return Unnamed(Description(self._kind, name or target or "", **options), Block)
-        return decorated(target, Description(self._kind, name or _name(target), **options))
+            return Recording(Description(self._kind, name or target or "", **options), Block)
+        return decorated(target, Description(self._kind, name or name_of(target), **options))
 
     def __repr__(self) -> str:
         return f"<agentpulse.{self._kind}>"
-
-
-class Unnamed(Recording[Block]):
-    """A recording whose name, where none was given, is that of what it decorates."""
-
-    __slots__ = ()
-
-    def __call__(self, function: F, /) -> F:
-        """Decorates the function or class."""
-        given = self.description
-        return decorated(function, given if given.name else given.named(_name(function)))
 
 
 def session(
@@ -86,27 +230,29 @@ def session(
     user: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Recording[Session]:
-    """A session: all that happens inside belongs together, and its cost is summed up.
+    """A session: the spans inside belong together, and their cost is summed up.
 
     `with session("daily-email") as s:`, `async with`, or a decorator, which makes each call a
     session.
 
     Args:
-        name: What sessions of this sort are called.
+        name: The name of sessions of this sort.
         id: The key of this session, where several processes share one; by default a new one each
             time, `name:` and twelve hexadecimal digits.
-        user: For whom it runs; every span in it carries it as `user.id`.
+        user: The user for whom it runs; every span in it carries it as `user.id`.
         metadata: Values that every span in it carries; of more than 64, the first ones.
 
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    options = SessionOptions(
+    description = Description(
+        "session",
+        _named("session", name),
         id=None if id is None else str(id),
         user=None if user is None else str(user),
         metadata=_mapping("session", "metadata", metadata),
     )
-    return Recording(Description("session", _named("session", name), session=options), Session)
+    return Recording(description, Session)
 
 
 def cron(
@@ -118,7 +264,7 @@ def cron(
     user: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Recording[Cron]:
-    """A run of a cron job, which is a session too: its outcome, duration and cost are told.
+    """A run of a cron job, which is a session too: its outcome, duration and cost are reported.
 
     `with cron("nightly-cleanup", schedule="0 3 * * *") as c:`, `async with`, or a decorator, which
     makes each call a run. An exception, Ctrl-C, an exit or a cancelled task makes the run fail,
@@ -127,25 +273,26 @@ def cron(
     Args:
         name: The job.
         schedule: When it is to run, as a cron expression of five fields, so that a receiver can
-            tell which runs are late or missing.
-        timezone: Whose clock the schedule goes by, as an IANA name or a `tzinfo`; by default this
+            report which runs are late or missing.
+        timezone: The schedule's time zone, as an IANA name or a `tzinfo`; by default this
             machine's.
         max_runtime: How long a run may take, in seconds or as a timedelta.
-        user: For whom it runs.
+        user: The user for whom it runs.
         metadata: Values that every span in it carries; of more than 64, the first ones.
 
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    checked = checked_schedule(schedule)
-    options = SessionOptions(
+    description = Description(
+        "cron",
+        _named("cron", name),
         user=None if user is None else str(user),
         metadata=_mapping("cron", "metadata", metadata),
-        schedule=checked,
-        timezone=timezone_name(timezone) if checked is not None else None,
+        schedule=checked_schedule(schedule),
+        timezone=None if schedule is None else timezone_name(timezone),
         max_runtime=seconds(max_runtime),
     )
-    return Recording(Description("cron", _named("cron", name), session=options), Cron)
+    return Recording(description, Cron)
 
 
 def _named(kind: Kind, name: object) -> str:
@@ -156,7 +303,7 @@ def _named(kind: Kind, name: object) -> str:
 
 
 def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A copy of what was given, its names texts."""
+    """A copy of the mapping, its names texts."""
     if given is None:
         return None
     if not isinstance(cast("object", given), Mapping):
@@ -166,10 +313,6 @@ def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[s
         )
         raise TypeError(message)
     return {str(name): value for name, value in given.items()}
-
-
-def _name(target: Any) -> str:
-    return name_of(cast("Callable[..., Any]", getattr(target, "__func__", target)))
 
 
 agent = Recorded("agent")

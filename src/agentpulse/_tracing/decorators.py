@@ -1,39 +1,51 @@
 """Functions with a span around each call, of the same kind as they were.
 
-A coroutine function stays one, a generator function too, so that `inspect` and whoever asks it see
-no difference. Where AgentPulse is off, the call passes straight by.
+A coroutine function stays one, a generator function too, so that `inspect` and its callers see no
+difference. Where AgentPulse is off, the function is called at once.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
-from types import FrameType, TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agentpulse._tracing import active
+from agentpulse import _tracing
 from agentpulse._tracing.description import Description, signature_of
-from agentpulse._tracing.handles import Block
+
+if TYPE_CHECKING:
+    from agentpulse._tracing.step import Step
 
 F = TypeVar("F")
 
 
-class _Nothing:
-    """A step of which nothing is recorded."""
+class Off:
+    """Stands in for a step where nothing is recorded."""
 
-    def resume(self) -> None: ...
-    def suspend(self) -> None: ...
-    def ended(self) -> None: ...
-    def failed(self, error: BaseException) -> None: ...
+    is_current = False
+    run = None
+
+    def __getattr__(self, _method: str) -> Callable[..., None]:
+        return _do_nothing
 
 
-_NOTHING = _Nothing()
+def _do_nothing(*_args: object, **_options: object) -> None: ...
+
+
+OFF = Off()
 MARK = "__agentpulse__"
 """The attribute of a wrapped function that holds its description."""
+
+
+def begun(
+    description: Description, call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+) -> Step | None:
+    """The step of a call, started but not current yet; None where nothing is recorded."""
+    recorder = _tracing.active
+    return None if recorder is None else recorder.begin(description, call)
 
 
 def decorated(target: F, description: Description) -> F:
@@ -96,7 +108,7 @@ def _wrapped(function: Callable[..., Any], description: Description) -> Callable
 
 
 def _keep_methods(called: Any, wrapper: Any) -> None:
-    """What an object that is called can do beside that: `cache_clear` of a cache, for example."""
+    """Copies the methods of an object that is called: `cache_clear` of a cache, for example."""
     for name in dir(cast("Any", type(called))):
         method = inspect.getattr_static(called, name)
         if not name.startswith("_") and inspect.isroutine(method) and not hasattr(wrapper, name):
@@ -105,17 +117,16 @@ def _keep_methods(called: Any, wrapper: Any) -> None:
 
 def _around_function(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        recorder = active.recorder
-        step = None if recorder is None else recorder.begin(description, (args, kwargs))
+        step = begun(description, (args, kwargs))
         if step is None:
             return function(*args, **kwargs)
         step.resume()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            step.failed(error)
+            step.end(error)
             raise
-        step.returned(result)
+        step.end(result=result)
         return result
 
     return call
@@ -123,17 +134,16 @@ def _around_function(function: Callable[..., Any], description: Description) -> 
 
 def _around_coroutine(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        recorder = active.recorder
-        step = None if recorder is None else recorder.begin(description, (args, kwargs))
+        step = begun(description, (args, kwargs))
         if step is None:
             return await function(*args, **kwargs)
         step.resume()
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            step.failed(error)
+            step.end(error)
             raise
-        step.returned(result)
+        step.end(result=result)
         return result
 
     return call
@@ -141,10 +151,9 @@ def _around_coroutine(function: Callable[..., Any], description: Description) ->
 
 def _around_generator(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        recorder = active.recorder
-        step = None if recorder is None else recorder.begin(description, (args, kwargs))
+        step = begun(description, (args, kwargs))
         generator: Generator[Any, Any, Any] = function(*args, **kwargs)
-        # What came in and goes out is held no longer than the function itself would hold it.
+        # Arguments and values are held no longer than the function itself would hold them.
         del args, kwargs
         if step is None:
             return (yield from generator)
@@ -155,10 +164,10 @@ def _around_generator(function: Callable[..., Any], description: Description) ->
             try:
                 items = [advance(sent)]
             except StopIteration as end:
-                step.returned(end.value)
+                step.end(result=end.value)
                 return end.value
             except BaseException as error:
-                step.failed(error)
+                step.end(error)
                 raise
             finally:
                 sent = None
@@ -176,10 +185,8 @@ def _around_async_generator(
     function: Callable[..., Any], description: Description
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        recorder = active.recorder
-        begun = None if recorder is None else recorder.begin(description, (args, kwargs))
         # There is no `yield from` for these, so with nothing to record the way is the same.
-        step = begun or _NOTHING
+        step = begun(description, (args, kwargs)) or OFF
         generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
         del args, kwargs
         advance: Callable[[Any], Awaitable[Any]] = generator.asend
@@ -189,10 +196,10 @@ def _around_async_generator(
             try:
                 items = [await advance(sent)]
             except StopAsyncIteration:
-                step.ended()
+                step.end()
                 return
             except BaseException as error:
-                step.failed(error)
+                step.end(error)
                 raise
             finally:
                 sent = None
@@ -204,80 +211,3 @@ def _around_async_generator(
                 sent, advance = error, generator.athrow
 
     return call
-
-
-# What `agentpulse.task("name")` and its kin return: a decorator, and a context manager.
-
-H = TypeVar("H", bound=Block)
-
-
-class Recording(Generic[H]):
-    """Records each call of a function that it decorates, and each block that it is entered for.
-
-    It can be used as often as wanted, also at the same time in several tasks and threads: each
-    call and each block is a span, and a session or run, of its own.
-    """
-
-    __slots__ = ("_entered", "_open", "description")
-
-    def __init__(self, description: Description, open_block: Callable[[Description], H]) -> None:
-        """`open_block` starts what `with` hands out."""
-        self.description = description
-        self._open = open_block
-        self._entered: list[tuple[int, H]] = []
-        """The blocks that are open, each with the frame that it was entered from."""
-
-    def __call__(self, function: F, /) -> F:
-        """Decorates the function or class."""
-        return decorated(function, self.description)
-
-    def __enter__(self) -> H:
-        return self._enter(_caller())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._exit(_caller(), error)
-
-    async def __aenter__(self) -> H:
-        return self._enter(_caller())
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._exit(_caller(), error)
-
-    def _enter(self, frame: FrameType) -> H:
-        handle = self._open(self.description)
-        self._entered.append((id(frame), handle))
-        return handle
-
-    def _exit(self, frame: FrameType, error: BaseException | None) -> None:
-        entered = _which(self._entered, id(frame))
-        self._entered.remove(entered)
-        entered[1].close(error)
-
-    def __repr__(self) -> str:
-        return f"<agentpulse.{self.description.kind} {self.description.name!r}>"
-
-
-def _caller() -> FrameType:
-    """The frame of the `with`."""
-    return sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no other way
-
-
-def _which(entered: list[tuple[int, H]], frame: int) -> tuple[int, H]:
-    """The block that ends here, where several are open at the same time.
-
-    A `with` ends in the frame that it began in, also where that is a generator's, which another
-    task or thread may close. Where an `ExitStack` does it, the context tells.
-    """
-    of_frame = [each for each in entered if each[0] == frame] or entered
-    here = [each for each in of_frame if each[1].step is not None and each[1].step.is_here]
-    return (here or of_frame)[-1]

@@ -1,4 +1,4 @@
-"""What a program tells of itself: events, metrics, alerts, signs of life.
+"""Events that a program records by itself: events, metrics, alerts, heartbeats.
 
 Each is a span without length, so that it travels, in order, in any pipeline.
 """
@@ -9,63 +9,57 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from agentpulse._tracing import active
+from agentpulse import _tracing
 
 
 def event(name: str, data: Mapping[str, Any] | None = None) -> None:
     """Something happened.
 
     Args:
-        name: What.
-        data: Whatever belongs to it, as JSON can tell it.
+        name: The event's name.
+        data: The values that belong to it; they are written as JSON.
     """
-    # The event's name wins over a field of the same name, which is kept beside it. It comes last,
-    # for of too many attributes the first are lost.
-    _tell(
-        "event",
-        name,
-        lambda: {
-            **{("name_" if key == "name" else key): each for key, each in _fields(data).items()},
-            "name": name,
-        },
-    )
+
+    def fields() -> dict[str, Any]:
+        # The event's name wins over a field of the same name, which is kept beside it. It comes
+        # last, for of too many attributes the first are lost.
+        named = {("name_" if key == "name" else key): each for key, each in _fields(data).items()}
+        return {**named, "name": name}
+
+    _record("event", name, fields)
 
 
 def metric(name: str, value: float, tags: Mapping[str, Any] | None = None) -> None:
     """A figure, now; also recorded on an OpenTelemetry gauge of that name.
 
     Args:
-        name: What was measured.
+        name: The name of the figure.
         value: The figure.
-        tags: What it was measured of.
+        tags: The dimensions that it was measured by.
     """
     figure = _figure(value)
-    _tell("metric", name, lambda: {"name": name, "value": figure, "tags": _fields(tags)})
-    if active.recorder is not None:
-        from agentpulse._tracing.recorder import (
-            record,  # OpenTelemetry is loaded where a recorder runs
-        )
-
-        record(name, figure, _fields(tags))
+    _record("metric", name, lambda: {"name": name, "value": figure, "tags": _fields(tags)})
+    if _tracing.active is not None:
+        _tracing.active.metric(name, figure, _fields(tags))
 
 
 def alert(title: str, severity: str = "warning", details: object = None) -> None:
-    """Something that people should know of.
+    """Something that people should look at.
 
     Args:
-        title: What is wrong, in a line.
+        title: The problem, in a line.
         severity: "info", "warning", "error" or "critical".
-        details: Whatever helps, as JSON can tell it.
+        details: Further values; they are written as JSON.
     """
-    told = {"title": title, "message": title, "severity": severity, "details": details}
-    _tell("alert", title, lambda: told)
+    data = {"title": title, "message": title, "severity": severity, "details": details}
+    _record("alert", title, lambda: data)
 
 
 def heartbeat(data: Mapping[str, Any] | None = None) -> None:
     """A sign of life, beside the one that is sent every `heartbeat_interval`."""
-    recorder = active.recorder
+    recorder = _tracing.active
     if recorder is not None:
-        _tell("heartbeat", "heartbeat", lambda: {**_fields(data), **recorder.vital_signs()})
+        _record("heartbeat", "heartbeat", lambda: {**_fields(data), **recorder.vital_signs()})
 
 
 def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | None = None) -> None:
@@ -76,7 +70,7 @@ def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | No
         size_bytes: Its size.
         lines: How many lines it has.
     """
-    _tell(
+    _record(
         "memory_report",
         "memory_report",
         lambda: {
@@ -92,18 +86,18 @@ def set_metadata(**values: object) -> None:
 
     Together with those that are set already they are 64 at most; further names are left out.
     """
-    if active.recorder is not None:
-        active.recorder.set_metadata(values)
+    if _tracing.active is not None:
+        _tracing.active.set_metadata(values)
 
 
 def set_user(user: str) -> None:
-    """For whom the session around this runs; outside any, for whom the program runs."""
-    if active.recorder is not None:
-        active.recorder.set_user(user)
+    """The user for whom the session around this runs; outside any, the program's."""
+    if _tracing.active is not None:
+        _tracing.active.set_user(user)
 
 
 def _figure(value: Any) -> Any:
-    """The number that a `Decimal`, or a scalar of a numerical library, is."""
+    """A number, also of a `Decimal` or a scalar of a numerical library."""
     if isinstance(value, (int, float)):
         return value
     try:
@@ -113,7 +107,7 @@ def _figure(value: Any) -> Any:
 
 
 def _fields(given: object) -> dict[str, Any]:
-    """Named values; what has no names is the only one, for nothing that is told gets lost."""
+    """Named values; a value that is no mapping is kept under the name `value`."""
     if given is None:
         return {}
     if isinstance(given, Mapping):
@@ -121,6 +115,6 @@ def _fields(given: object) -> dict[str, Any]:
     return {"value": given}
 
 
-def _tell(kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
-    if active.recorder is not None:
-        active.recorder.instant(kind, name, data)
+def _record(kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
+    if _tracing.active is not None:
+        _tracing.active.instant(kind, name, data)

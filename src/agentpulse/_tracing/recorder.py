@@ -1,4 +1,4 @@
-"""Starts the spans of sessions, cron runs, decorated functions and blocks."""
+"""The recorder: starts the spans of sessions, cron runs, decorated functions, blocks and events."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.metrics import Metrics
-from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
 from agentpulse_instrumentation._engine.operation import error_type
 from agentpulse_instrumentation._shield import shield
 from opentelemetry import context as context_api
 from opentelemetry import metrics
 from opentelemetry.context import Context
-from opentelemetry.metrics import Meter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -34,35 +32,190 @@ from opentelemetry.trace import (
     get_current_span,
     set_span_in_context,
 )
-from opentelemetry.util.types import Attributes
 
+from agentpulse import __version__
 from agentpulse._otel.provider import UrandomIds
 from agentpulse._tracing.description import Description
-from agentpulse._tracing.scope import Run, Scope, metadata_attributes, scope_of
+from agentpulse._tracing.scope import Run, Scope, Stamp, scope_of
 from agentpulse._tracing.step import Step
 from agentpulse._tracing.values import attribute, data_attributes, json_text, label, text_of
-from agentpulse.version import VERSION
 
-# `agentpulse.metric` as an OpenTelemetry gauge.
-
-_RECORD = shield("record a metric")
+_BEGIN = shield("begin a span")
+_OPERATIONS = {"agent": "invoke_agent", "tool": "execute_tool"}
+_NAMES = {"agent": semconv.AGENT_NAME, "tool": semconv.TOOL_NAME}
 _MOST_GAUGES = 1_000
 
 
-def record(name: str, value: float, tags: Mapping[str, Any]) -> None:
-    """Sets the gauge of that name, in the program's meter provider where there is one."""
-    with _RECORD:
-        meter = metrics.get_meter("agentpulse", VERSION)
-        attributes: Attributes = {key: attribute(tag) for key, tag in tags.items()}
-        _gauge(meter, name).set(value, attributes)
+class Recorder:
+    """Makes spans of ours on one tracer."""
 
+    def __init__(
+        self, tracer: Tracer, send: Callable[[ReadableSpan], None], *, captures: bool
+    ) -> None:
+        """Makes spans on `tracer`, and has events that its sampler drops sent by `send`.
 
-@lru_cache(_MOST_GAUGES)
-def _gauge(meter: Meter, name: str) -> Any:
-    return meter.create_gauge(name)
+        `captures`: whether content is captured where a function has no option of its own.
+        """
+        self._tracer = tracer
+        self._send = send
+        self.captures = captures
+        self.metrics = Metrics("agentpulse", None)
+        # Of one meter, because before there is a meter provider each `get_meter` makes another.
+        meter = metrics.get_meter("agentpulse", __version__)
+        self._gauge = lru_cache(_MOST_GAUGES)(meter.create_gauge)
+        # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
+        # a heartbeat which process it came from.
+        self._started = time.time()
+        self.outside = Stamp()
+        """User and metadata of spans outside any session."""
+        self.under_way: WeakSet[Scope] = WeakSet()
+        """The sessions and cron runs that have not ended."""
+        self._process, self._parent = os.getpid(), 0
+        after_fork(self._in_child)
 
+    def captured(self, option: bool | None) -> bool:  # an option of a description
+        """Whether content is captured, by the option of a function."""
+        return self.captures if option is None else option
 
-# Spans without length that are made outside any provider, and become one event each.
+    def vital_signs(self) -> dict[str, float]:
+        """The data of a heartbeat: sessions and cron runs under way, seconds since the start."""
+        uptime = round(max(time.time() - self._started, 0.0), 3)
+        return {"active_sessions": len(self.under_way), "uptime_s": uptime}
+
+    def begin(
+        self,
+        description: Description,
+        call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
+    ) -> Step | None:
+        """The step of a call, its span started but not current yet; None if that failed."""
+        with _BEGIN:
+            context = context_api.get_current()
+            around = scope_of(context)
+            description = _as_called(description, around)
+            scope = self._scope(description, around)
+            links: list[Link] = []
+            if description.is_session:
+                self.under_way.add(scope)
+                if around is not None and scope.outer is None:
+                    context, links = _as_root(context)
+            attributes = self._attributes(description, scope)
+            arguments = {} if call is None else self._arguments(description, *call)
+            operation = _OPERATIONS.get(description.kind)
+            span = self._tracer.start_span(
+                f"{operation} {description.name}" if operation else description.name,
+                context,
+                SpanKind.INTERNAL,
+                {**attributes, **arguments},
+                links,
+            )
+            if description.kind == "tool" and scope.agent is not None:
+                attributes[semconv.CALLED_IN_AGENT] = scope.agent
+            agent, calls = nesting.count(operation or "", context, is_measured=self.metrics.is_on)
+            context = nesting.within(agent, context)
+            return Step(self, description, span, scope, context, attributes, calls)
+        return None
+
+    def instant(self, kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
+        """A span without length: something that happened now, in the current code. Never raises."""
+        with _BEGIN:
+            attributes = data_attributes(data())
+            now = time.time_ns()
+            name = label(name)
+            # Of too many attributes the first are lost, so the kind comes last.
+            span = self._tracer.start_span(
+                name, attributes={**attributes, semconv.SPAN_KIND: kind}, start_time=now
+            )
+            if span.is_recording():
+                span.end(now)
+            else:
+                # Samplers drop traces, but no event that a program names.
+                self._send(instant(kind, name, {**self._stamp().attributes, **attributes}))
+
+    def metric(self, name: str, value: float, tags: Mapping[str, Any]) -> None:
+        """Sets the gauge of that name, in the program's meter provider where there is one."""
+        with _BEGIN:
+            self._gauge(name).set(value, {key: attribute(tag) for key, tag in tags.items()})
+
+    def crashed(self, error: BaseException, where: str) -> None:
+        """An exception that nobody handled, in the main thread, a thread or asyncio."""
+        with _BEGIN:
+            kind = error_type(error)
+            data = {"error_type": kind, "where": where}
+            if self.captures:
+                data["error"] = text_of(error)
+            self.instant("error", kind, lambda: data)
+
+    def sign_of_life(self) -> ReadableSpan | None:
+        """The periodic heartbeat; None in a forked child whose parent lives and sends it."""
+        if self._parent and os.getppid() == self._parent:
+            return None
+        return instant("heartbeat", "heartbeat", data_attributes(self.vital_signs()))
+
+    def set_user(self, user: str | None) -> None:
+        """The user of the session around the current code, or outside any."""
+        with _BEGIN:
+            self._stamp().set_user(user)
+
+    def set_metadata(self, values: Mapping[str, Any]) -> None:
+        """Metadata of the session around the current code, or outside any."""
+        with _BEGIN:
+            self._stamp().set_metadata(values)
+
+    def _stamp(self) -> Stamp:
+        scope = scope_of(context_api.get_current())
+        return self.outside if scope is None or scope.run is None else scope.run
+
+    def _in_child(self) -> None:
+        # The parent ends the sessions that it began.
+        self.under_way = WeakSet()
+        self._started = time.time()
+        self._process, self._parent = os.getpid(), self._process
+
+    def _scope(self, description: Description, around: Scope | None) -> Scope:
+        outer = None if around is None else around.still_open
+        if description.is_session:
+            run = Run(description, None if outer is None else outer.run, self.outside)
+            return Scope(outer, run, None if outer is None else outer.agent)
+        run, agent = (None, None) if around is None else (around.run, around.agent)
+        return Scope(outer, run, description.name if description.kind == "agent" else agent)
+
+    def _attributes(self, description: Description, scope: Scope) -> dict[str, Any]:
+        kind = description.kind
+        attributes: dict[str, Any] = {semconv.SPAN_KIND: kind}
+        if kind in _OPERATIONS:
+            attributes[semconv.OPERATION_NAME] = _OPERATIONS[kind]
+            attributes[_NAMES[kind]] = description.name
+        if description.method is not None:
+            attributes[semconv.CODE_FUNCTION] = description.method
+        if True in (description.capture_args, description.capture_result):
+            attributes[semconv.CAPTURED] = True
+        given = {name: attribute(value) for name, value in (description.attributes or {}).items()}
+        # Theirs win, and come first, for of too many attributes the first are lost.
+        attributes = {**given, **attributes, **given}
+        if description.is_session and scope.run is not None:
+            attributes |= scope.run.attributes
+            job = {
+                semconv.CRON_SCHEDULE: description.schedule,
+                semconv.CRON_TIMEZONE: description.timezone,
+                semconv.CRON_MAX_RUNTIME: description.max_runtime,
+            }
+            attributes |= {name: value for name, value in job.items() if value is not None}
+        return attributes
+
+    def _arguments(
+        self, description: Description, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        if not self.captured(description.capture_args):
+            return {}
+        given: dict[str, Any] = dict(kwargs)
+        if description.signature is not None:
+            try:
+                given = description.signature.bind_partial(*args, **kwargs).arguments
+            except TypeError:
+                return {}  # the call itself will raise it
+        given = {name: value for name, value in given.items() if name not in ("self", "cls")}
+        name = semconv.TOOL_CALL_ARGUMENTS if description.kind == "tool" else semconv.ARGUMENTS
+        return {name: json_text(given)}
 
 
 def instant(kind: str, name: str, attributes: Mapping[str, Any]) -> ReadableSpan:
@@ -81,220 +234,8 @@ def instant(kind: str, name: str, attributes: Mapping[str, Any]) -> ReadableSpan
         attributes={semconv.SPAN_KIND: kind, **attributes},
         start_time=now,
         end_time=now,
-        instrumentation_scope=InstrumentationScope("agentpulse", VERSION),
+        instrumentation_scope=InstrumentationScope("agentpulse", __version__),
     )
-
-
-_BEGIN = shield("begin a span")
-_OPERATIONS = {"agent": "invoke_agent", "tool": "execute_tool"}
-_NAMES = {"agent": semconv.AGENT_NAME, "tool": semconv.TOOL_NAME}
-
-
-class Recorder:
-    """Makes spans of ours on one tracer."""
-
-    def __init__(
-        self, tracer: Tracer, send: Callable[[ReadableSpan], None], *, captures: bool
-    ) -> None:
-        """Makes spans on `tracer`, and has events that its sampler drops sent by `send`.
-
-        `captures`: whether content is recorded where nothing else is said.
-        """
-        self._tracer = tracer
-        self._send = send
-        self._captures = captures
-        self._metrics = Metrics("agentpulse", None)
-        # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
-        # a heartbeat which process it came from.
-        self._started = time.time()
-        self.defaults: Mapping[str, Any] = {}
-        """User and metadata of what happens outside any session."""
-        self._under_way: WeakSet[object] = WeakSet()
-        self._process, self._parent = os.getpid(), 0
-        after_fork(self._in_child)
-
-    def vital_signs(self) -> dict[str, float]:
-        """What a heartbeat tells: sessions and cron runs under way, and seconds since the start."""
-        uptime = round(max(time.time() - self._started, 0.0), 3)
-        return {"active_sessions": len(self._under_way), "uptime_s": uptime}
-
-    def begin(
-        self,
-        description: Description,
-        call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
-    ) -> Step | None:
-        """The step of a call, its span started but not current yet; None if that failed."""
-        with _BEGIN:
-            context = context_api.get_current()
-            found = scope_of(context)
-            description = _as_called(description, found)
-            scope = self._scope(description, found)
-            links: list[Link] = []
-            if description.session is not None and found is not None and scope.outer is None:
-                context, links = _as_root(context)
-            attributes = self._attributes(description, scope)
-            said = {} if call is None else self._arguments(description, *call)
-            operation = _OPERATIONS.get(description.kind)
-            span = self._tracer.start_span(
-                f"{operation} {description.name}" if operation else description.name,
-                context,
-                SpanKind.INTERNAL,
-                {**attributes, **said} if said else attributes,
-                links,
-            )
-            if description.kind == "tool" and scope.agent is not None:
-                attributes[semconv.CALLED_IN_AGENT] = scope.agent
-            calls = None
-            if operation is not None:
-                calls, context = self._counted(description, context)
-            return Step(
-                description,
-                span,
-                scope,
-                context,
-                self._metrics,
-                attributes,
-                calls,
-                captures=self._captures,
-            )
-        return None
-
-    def _counted(
-        self, description: Description, context: Context
-    ) -> tuple[AgentCalls | None, Context]:
-        """Counts a tool for the agent that calls it; what an agent calls is counted in a new one.
-
-        Returns:
-            The calls of an agent that begins, and the context for what is inside.
-        """
-        if description.kind == "agent" and self._metrics.is_on:
-            calls = AgentCalls()
-            return calls, nesting.within(Inside(calls), context)
-        place = nesting.inside(context)
-        if description.kind == "tool" and place is not None:
-            return None, nesting.within(place.in_tool(), context)
-        return None, context
-
-    def instant(self, kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
-        """A span without length: something that happened now, and here. Never raises."""
-        with _BEGIN:
-            attributes = data_attributes(data())
-            now = time.time_ns()
-            name = label(name)
-            span = self._tracer.start_span(
-                # Of too many attributes the first are lost, so what says what it is comes last.
-                name,
-                attributes={**attributes, semconv.SPAN_KIND: kind},
-                start_time=now,
-            )
-            if span.is_recording():
-                span.end(now)
-                return
-            # Samplers thin out traces. What a program tells by name is told.
-            run = _current_run()
-            stamp = self.defaults if run is None else run.stamp
-            self._send(instant(kind, name, {**stamp, **attributes}))
-
-    def crashed(self, error: BaseException, where: str) -> None:
-        """An exception that nobody handled, in the main thread, a thread or asyncio."""
-        with _BEGIN:
-            kind = error_type(error)
-            told = {"error_type": kind, "where": where}
-            if self._captures:
-                told["error"] = text_of(error)
-            self.instant("error", kind, lambda: told)
-
-    def sign_of_life(self) -> ReadableSpan | None:
-        """The heartbeat that is sent by itself. A forked child leaves it to a parent that lives."""
-        if self._parent and os.getppid() == self._parent:
-            return None
-        return instant("heartbeat", "heartbeat", data_attributes(self.vital_signs()))
-
-    def set_user(self, user: str | None) -> None:
-        """The user of the session around this, or of all that happens outside any."""
-        with _BEGIN:
-            run = _current_run()
-            if run is not None:
-                run.set_user(user)
-            elif user is not None:
-                self.defaults = {**self.defaults, semconv.USER_ID: str(user)}
-
-    def set_metadata(self, values: Mapping[str, Any]) -> None:
-        """Metadata of the session around this, or of all that happens outside any."""
-        with _BEGIN:
-            run = _current_run()
-            if run is not None:
-                run.set_metadata(values)
-            else:
-                told = metadata_attributes(values, beside=self.defaults)
-                self.defaults = {**self.defaults, **told}
-
-    def session_opened(self, session: object) -> None:
-        """Counts a session that is under way."""
-        self._under_way.add(session)
-
-    def session_closed(self, session: object) -> None:
-        """Counts it off."""
-        self._under_way.discard(session)
-
-    def _in_child(self) -> None:
-        # What is under way was begun by the parent, which ends it.
-        self._under_way = WeakSet()
-        self._started = time.monotonic()
-        self._process, self._parent = os.getpid(), self._process
-
-    def _scope(self, description: Description, found: Scope | None) -> Scope:
-        outer = None if found is None else found.still_open
-        run = found.run if found is not None else None
-        agent = found.agent if found is not None else None
-        if description.session is not None:
-            around = None if outer is None else outer.run
-            run = Run(description, description.session, around, self.defaults)
-            agent = None if outer is None else outer.agent
-        if description.kind == "agent":
-            agent = description.name
-        return Scope(outer, run, agent)
-
-    def _attributes(self, description: Description, scope: Scope) -> dict[str, Any]:
-        kind = description.kind
-        attributes: dict[str, Any] = {semconv.SPAN_KIND: kind}
-        operation = _OPERATIONS.get(kind)
-        if operation is not None:
-            attributes[semconv.OPERATION_NAME] = operation
-            attributes[_NAMES[kind]] = description.name
-        if description.method is not None:
-            attributes[semconv.CODE_FUNCTION] = description.method
-        if True in (description.capture_args, description.capture_result):
-            attributes[semconv.CAPTURED] = True
-        given = {name: attribute(told) for name, told in (description.attributes or {}).items()}
-        # Theirs count, and come first, for of too many attributes the first are lost.
-        attributes = {**given, **attributes, **given}
-        options = description.session
-        if options is not None and scope.run is not None:
-            attributes |= scope.run.stamp
-            told = {
-                semconv.CRON_SCHEDULE: options.schedule,
-                semconv.CRON_TIMEZONE: options.timezone,
-                semconv.CRON_MAX_RUNTIME: options.max_runtime,
-            }
-            attributes |= {name: value for name, value in told.items() if value is not None}
-        return attributes
-
-    def _arguments(
-        self, description: Description, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        wanted = description.capture_args
-        if not (self._captures if wanted is None else wanted):
-            return {}
-        given: dict[str, Any] = dict(kwargs)
-        if description.signature is not None:
-            try:
-                given = description.signature.bind_partial(*args, **kwargs).arguments
-            except TypeError:
-                return {}  # the call itself will say what is wrong with it
-        given = {name: value for name, value in given.items() if name not in ("self", "cls")}
-        name = semconv.TOOL_CALL_ARGUMENTS if description.kind == "tool" else semconv.ARGUMENTS
-        return {name: json_text(given)}
 
 
 def _as_root(context: Context) -> tuple[Context, list[Link]]:
@@ -311,8 +252,3 @@ def _as_called(description: Description, outer: Scope | None) -> Description:
     if method is None or outer is None or outer.agent != description.name:
         return description
     return replace(description, kind="task", name=method, method=None)
-
-
-def _current_run() -> Run | None:
-    scope = scope_of(context_api.get_current())
-    return None if scope is None else scope.run

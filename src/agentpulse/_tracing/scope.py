@@ -1,93 +1,94 @@
-"""Where the program is: the session, cron run and agent around what happens now.
+"""The session, cron run and agent around the current code, and the spans stamped with them.
 
-It travels in OpenTelemetry's context, so it follows `await`, tasks, and the threads and executors
-that the threading instrumentor knows.
+They are in OpenTelemetry's context, and so follow `await`, tasks, and the threads and executors
+that are started inside.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentpulse_exporter import _semconv as semconv
+from agentpulse_instrumentation._shield import shield
 from opentelemetry import context as context_api
+from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from agentpulse._tracing.description import Description, SessionOptions
+from agentpulse._tracing.description import Description
 from agentpulse._tracing.values import attribute, label
 
 MOST_METADATA = 64
 """Values of metadata that spans carry, at most. By OpenTelemetry's default a span has room for 128
-attributes, and those that came first, which say what it is, give way to what is too much."""
+attributes, and of too many the first are lost, which are those that describe it."""
 _LEFT_OUT = f"{semconv.METADATA_PREFIX}…"
 _KEY = context_api.create_key("agentpulse-scope")
+_STAMP = shield("stamp a span with its session")
+_OWN = shield("take a span over from other exporters")
+_INHERITED = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS, semconv.USER_ID)
 
 
-class Run:
-    """One run of a session or a cron job, and what every span under it is stamped with."""
+class Stamp:
+    """The attributes that every span gets: the user and metadata, of a session or outside any."""
 
-    __slots__ = ("ancestors", "id", "name", "stamp")
+    __slots__ = ("attributes",)
 
-    def __init__(
-        self,
-        description: Description,
-        options: SessionOptions,
-        around: Run | None,
-        defaults: Mapping[str, Any],
-    ) -> None:
-        self.name = description.name
-        self.id = options.id or f"{description.name}:{os.urandom(6).hex()}"
-        self.ancestors: tuple[str, ...] = () if around is None else (around.id, *around.ancestors)
-        inherited = defaults if around is None else around.stamp
-        self.stamp: dict[str, Any] = {
-            name: value
-            for name, value in inherited.items()
-            if name == semconv.USER_ID or name.startswith(semconv.METADATA_PREFIX)
-        }
-        self.stamp[semconv.SESSION_ID] = self.id
-        self.stamp[semconv.SESSION_NAME] = self.name
-        if self.ancestors:
-            self.stamp[semconv.SESSION_ANCESTORS] = self.ancestors
-        self.set_user(options.user)
-        self.set_metadata(options.metadata or {})
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
 
     def set_user(self, user: str | None) -> None:
-        """From here on, spans under it carry this user."""
+        """From here on, spans carry this user."""
         if user is not None:
-            self.stamp = {**self.stamp, semconv.USER_ID: str(user)}
+            self.attributes = {**self.attributes, semconv.USER_ID: str(user)}
 
     def set_metadata(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """From here on, spans under it carry these values too; they are returned as attributes."""
-        told = metadata_attributes(values, beside=self.stamp)
-        self.stamp = {**self.stamp, **told}
-        return told
+        """From here on, spans carry these values too; they are returned as attributes.
 
-
-def metadata_attributes(values: Mapping[str, Any], *, beside: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as span attributes, beside others. What is None is left out.
-
-    So is what there is no room for: the value `…` stands for it.
-    """
-    told: dict[str, Any] = {}
-    room = MOST_METADATA - sum(name.startswith(semconv.METADATA_PREFIX) for name in beside)
-    for given, value in values.items():
-        if value is None:
-            continue
-        name = semconv.METADATA_PREFIX + label(given)
-        if name not in beside and name not in told:
-            if room <= 0:
-                told[_LEFT_OUT] = "…"
+        None is left out. So is a value that there is no room for, and `…` is in its place.
+        """
+        added: dict[str, Any] = {}
+        room = MOST_METADATA - sum(map(_is_metadata, self.attributes))
+        for given, value in values.items():
+            if value is None:
                 continue
-            room -= 1
-        told[name] = attribute(value)
-    return told
+            name = semconv.METADATA_PREFIX + label(given)
+            if name not in self.attributes and name not in added:
+                if room <= 0:
+                    added[_LEFT_OUT] = "…"
+                    continue
+                room -= 1
+            added[name] = attribute(value)
+        self.attributes = {**self.attributes, **added}
+        return added
+
+
+class Run(Stamp):
+    """One run of a session or a cron job; every span under it carries its id and name."""
+
+    __slots__ = ("ancestors", "id")
+
+    def __init__(self, description: Description, around: Run | None, outside: Stamp) -> None:
+        super().__init__()
+        self.id = description.new_id()
+        self.ancestors: tuple[str, ...] = () if around is None else (around.id, *around.ancestors)
+        self.attributes |= {
+            name: value
+            for name, value in (around or outside).attributes.items()
+            if name == semconv.USER_ID or _is_metadata(name)
+        }
+        self.attributes[semconv.SESSION_ID] = self.id
+        self.attributes[semconv.SESSION_NAME] = description.name
+        if self.ancestors:
+            self.attributes[semconv.SESSION_ANCESTORS] = self.ancestors
+        self.set_user(description.user)
+        self.set_metadata(description.metadata or {})
 
 
 class Scope:
-    """One step inwards: a span of ours that is current, with what it is a part of."""
+    """A span of ours that is current, with the run and the agent that it is a part of."""
 
-    __slots__ = ("agent", "is_over", "outer", "run")
+    __slots__ = ("__weakref__", "agent", "is_over", "outer", "run")
 
     def __init__(self, outer: Scope | None, run: Run | None, agent: str | None) -> None:
         self.outer = outer
@@ -99,8 +100,8 @@ class Scope:
     def still_open(self) -> Scope | None:
         """This one, or the innermost around it that is not over.
 
-        What a callback or a timer begins is inside whatever set it up, which may be over: a job
-        that sets up its next run each time must not end up inside all its earlier runs.
+        A callback or a timer begins inside the scope that set it up, which may be over: a job that
+        sets up its next run each time must not end up inside all its earlier runs.
         """
         scope: Scope | None = self
         while scope is not None and scope.is_over:
@@ -109,11 +110,9 @@ class Scope:
 
     def contains(self, inner: Scope | None) -> bool:
         """Whether `inner` is this one, or inside it."""
-        while inner is not None:
-            if inner is self:
-                return True
+        while inner is not None and inner is not self:
             inner = inner.outer
-        return False
+        return inner is self
 
 
 def scope_of(context: Context) -> Scope | None:
@@ -125,3 +124,69 @@ def scope_of(context: Context) -> Scope | None:
 def within(scope: Scope, context: Context) -> Context:
     """The context with this as its innermost scope."""
     return context_api.set_value(_KEY, scope, context)
+
+
+class SessionProcessor(SpanProcessor):
+    """Gives spans `session.id`, `user.id`, the session's metadata and the agent around them.
+
+    A span that has a `session.id` of its own keeps it.
+    """
+
+    def __init__(self, outside: Stamp, own: Callable[[ReadableSpan], None]) -> None:
+        """To be the first processor of a provider.
+
+        Args:
+            outside: The stamp of spans outside any session.
+            own: Is called with each span that starts or ends, before any other processor.
+        """
+        self._outside = outside
+        self._own = own
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Adds the attributes before any other processor sees the span's start."""
+        with _STAMP:
+            self._stamp(
+                span, context_api.get_current() if parent_context is None else parent_context
+            )
+        with _OWN:
+            self._own(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Lets no other exporter send a span that ours is going to send."""
+        with _OWN:
+            self._own(span)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002  # as the SDK calls it
+        """Nothing waits here. Without this yes, OpenTelemetry 1.36 would flush nobody else."""
+        return True
+
+    def _stamp(self, span: Span, context: Context) -> None:
+        own: Mapping[str, object] = span.attributes or {}
+        if semconv.SESSION_ID in own:
+            return
+        scope = scope_of(context)
+        stamp = self._outside.attributes
+        if scope is not None and scope.run is not None:
+            stamp = scope.run.attributes
+        elif scope is None:
+            # A context made of a span alone still has the span's session.
+            stamp = _inherited(trace.get_current_span(context)) or stamp
+        if scope is not None and scope.agent is not None and semconv.AGENT_NAME not in own:
+            stamp = {**stamp, semconv.CALLED_IN_AGENT: scope.agent}
+        if stamp:
+            span.set_attributes(stamp)
+
+
+def _inherited(parent: trace.Span) -> dict[str, Any]:
+    attributes: Mapping[str, Any] = getattr(parent, "attributes", None) or {}
+    if semconv.SESSION_ID not in attributes:
+        return {}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name in _INHERITED or _is_metadata(name)
+    }
+
+
+def _is_metadata(name: str) -> bool:
+    return name.startswith(semconv.METADATA_PREFIX)

@@ -1,15 +1,19 @@
 """Values of a user's program as span attributes, without running a line of the user's code.
 
-No `str`, no `repr`, no property: an object's own code may raise, block or never end. What JSON has
-no word for is told by its type. Texts, depth and size are bounded before anything is copied. Of the
-body of a file or an image, its media type and size are recorded.
+No `str`, no `repr`, no property: an object's own code may raise, block or never end. A value that
+JSON has no type for is recorded by its own type. Texts, depth and size are bounded before anything
+is copied. Of the body of a file or an image, its media type and size are recorded.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
+from types import MemberDescriptorType
 from typing import Any, cast
 
 from agentpulse_exporter import _semconv as semconv
@@ -23,17 +27,19 @@ _BUDGETS = ((2_048, 512), (256, 256), (64, 64))
 """Characters of a text and number of values, tried in turn until the JSON is small."""
 _MAX_WHOLE = 2**63
 _MAX_DEPTH = 6
+_CUT = "…"
 _SPELT = {
     *(("datetime", name) for name in ("datetime", "date", "time", "timedelta")),
     *(("uuid", "UUID"), ("decimal", "Decimal")),
     *(("pathlib", f"{name}Path") for name in ("", "Posix", "Windows", "Pure")),
     *(("pathlib._local", f"{name}Path") for name in ("", "Posix", "Windows")),
 }
-"""Types of the standard library whose text says it all, and runs no code but its own."""
+"""Types of the standard library whose text is complete, and runs no code but its own."""
 
 
 def attribute(value: object) -> Any:
     """The value as OpenTelemetry takes it: as it is, or as JSON."""
+    value = _of_enum(value)
     exact = _exact(value, _MAX_TEXT)
     if isinstance(exact, str):
         return clean(_shown(value, exact), _MAX_TEXT)
@@ -42,13 +48,13 @@ def attribute(value: object) -> Any:
 
 
 def label(value: object) -> str:
-    """A name, of whatever was given as one."""
+    """A name, of any value that was given as one."""
     exact = _exact(value, MAX_LABEL)
     return f"<{type(value).__name__}>" if exact is None else clean(str(exact), MAX_LABEL)
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception says. Its class may be the user's, whose `__str__` may raise anything."""
+    """The text of an exception. Its class may be the user's, whose `__str__` may raise anything."""
     try:
         text = str(error)
         return clean(_shown(text, text[: _MAX_TEXT + 1]), _MAX_TEXT)
@@ -57,20 +63,19 @@ def text_of(error: BaseException) -> str:
 
 
 def result_text(value: object) -> Any:
-    """The result of a session as an attribute that reads back as what it was."""
-    told = attribute(value)
+    """The result of a session as an attribute from which a receiver reads the same value."""
+    written = attribute(value)
     # A text that might be taken for JSON becomes some, which holds that text.
-    looks_like_json = isinstance(told, str) and told.lstrip()[:1] in ("{", "[", '"')
-    return json.dumps(told) if looks_like_json and issubclass(type(value), str) else told
+    looks_like_json = isinstance(written, str) and written.lstrip()[:1] in ("{", "[", '"')
+    return json.dumps(written) if looks_like_json and issubclass(type(value), str) else written
 
 
 def json_text(value: object) -> str:
-    """The value as JSON of at most `MAX_JSON` characters; `"…"` in place of what is too large."""
-    text = "null"
+    """The value as JSON of at most `MAX_JSON` characters; `"…"` in place of parts too large."""
     for longest, values in _BUDGETS:
         # Cut before it is copied: a document of megabytes costs no more than its start.
-        told = without_bodies(_Bounded(longest, values).told(value, _MAX_DEPTH))
-        text = json.dumps(plain(told, limit=longest))
+        copy = without_bodies(_Copy(longest, values).of(value, _MAX_DEPTH))
+        text = json.dumps(plain(copy, limit=longest))
         if len(text) <= MAX_JSON:
             return text
     return json.dumps(f"<{type(value).__name__}>")
@@ -78,18 +83,23 @@ def json_text(value: object) -> str:
 
 def data_attributes(data: Mapping[str, object]) -> dict[str, Any]:
     """The fields of an event as attributes of the span that it travels as."""
-    told: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for name, value in data.items():
-        if value is None:
-            continue
-        simple = _exact(value, 1) is not None
-        prefix = semconv.DATA_PREFIX if simple else semconv.JSON_PREFIX
-        told[prefix + label(name)] = attribute(value)
-    return told
+        if value is not None:
+            is_simple = _exact(_of_enum(value), 1) is not None
+            prefix = semconv.DATA_PREFIX if is_simple else semconv.JSON_PREFIX
+            attributes[prefix + label(name)] = attribute(value)
+    return attributes
+
+
+def _of_enum(value: object) -> object:
+    """The value of a member of an enumeration; of others, themselves."""
+    is_member = issubclass(type(value), enum.Enum)
+    return object.__getattribute__(value, "_value_") if is_member else value
 
 
 def _exact(value: object, longest: int) -> str | bool | int | float | None:
-    """What a text, a number or a switch is, whatever its class makes of it; None for all else.
+    """The text, number or switch that a value holds, whatever its class; None for all else.
 
     Only the value's type is asked: `isinstance` and `__class__` may be the user's code.
     """
@@ -113,93 +123,77 @@ def _shown(value: object, start: str) -> str:
     return without_bodies(start, beyond=length - len(start))
 
 
-def _size(value: object) -> int | None:
-    """How many bytes there are; None for what holds none."""
-    kind = type(value)
-    if issubclass(kind, bytes):
-        return bytes.__len__(cast("bytes", value))
-    if issubclass(kind, bytearray):
-        return bytearray.__len__(cast("bytearray", value))
-    return None
-
-
-class _Bounded:
-    """The part of a value that is looked at: so many values, texts so long, and so deep."""
+class _Copy:
+    """A copy of a part of a value: so many values, texts so long, and so deep."""
 
     def __init__(self, longest: int, values: int) -> None:
         self._longest = longest
         self._values = values
         self._characters = 2 * MAX_JSON
 
-    def told(self, value: object, depth: int) -> object:
+    def of(self, value: object, depth: int) -> object:
         """A copy of that part, made of plain objects only."""
         self._values -= 1
         if value is None:
             return None
+        value = _of_enum(value)
         exact = _exact(value, min(self._longest, max(self._characters, 0)))
         if exact is not None:
             self._characters -= len(exact) if isinstance(exact, str) else 8
             return _shown(value, exact) if isinstance(exact, str) else exact
-        size = _size(value)
-        if size is not None:
-            return f"<{size} bytes>"
-        if not depth or not self._has_room:
-            return "…"
-        fields = _fields(value)
+        kind = type(value)
+        for base in (bytes, bytearray):
+            if issubclass(kind, base):
+                return f"<{base.__len__(cast('Any', value))} bytes>"
+        fields = _fields(value, kind)
+        items = _items(value, kind) if fields is None else None
+        if (fields is not None or items is not None) and not (depth and self._has_room):
+            return _CUT
         if fields is not None:
-            return self._object(fields, depth)
-        items = _items(value)
+            pairs = ((label(name), item) for name, item in fields)
+            return dict(self._each(pairs, depth, (_CUT, _CUT)))
         if items is not None:
-            return self._list(items, depth)
-        return f"<{type(value).__name__}>"
+            numbered = (("", item) for item in items)
+            return [item for _, item in self._each(numbered, depth, ("", _CUT))]
+        return f"<{kind.__name__}>"
 
     @property
     def _has_room(self) -> bool:
         return self._values > 0 and self._characters > 0
 
-    def _object(self, fields: Iterator[tuple[object, object]], depth: int) -> dict[str, object]:
-        told: dict[str, object] = {}
-        for name, item in fields:
+    def _each(
+        self, pairs: Iterable[tuple[str, object]], depth: int, rest: tuple[str, str]
+    ) -> Iterator[tuple[str, object]]:
+        for name, item in pairs:
             if not self._has_room:
-                told["…"] = "…"
-                break
-            told[label(name)] = self.told(item, depth - 1)
-        return told
-
-    def _list(self, items: Iterator[object], depth: int) -> list[object]:
-        told: list[object] = []
-        for item in items:
-            if not self._has_room:
-                told.append("…")
-                break
-            told.append(self.told(item, depth - 1))
-        return told
+                yield rest
+                return
+            yield name, self.of(item, depth - 1)
 
 
-def _items(value: object) -> Iterator[object] | None:
-    """What a list, a tuple or a set holds."""
-    kind = type(value)
+def _items(value: Any, kind: type) -> Iterator[object] | None:
+    """The items of a list, a tuple or a set."""
     bases: tuple[Any, ...] = (list, tuple, set, frozenset)
-    for base in bases:
-        if issubclass(kind, base):
-            return base.__iter__(value)
-    return None
+    return next((base.__iter__(value) for base in bases if issubclass(kind, base)), None)
 
 
-def _fields(value: object) -> Iterator[tuple[object, object]] | None:
-    """What a mapping, a dataclass or a pydantic model holds."""
-    kind = type(value)
+def _fields(value: Any, kind: Any) -> Iterable[tuple[object, object]] | None:
+    """The fields of a mapping, a dataclass or a pydantic model."""
     if issubclass(kind, dict):
-        return _pairs(value)
-    if dataclasses.is_dataclass(kind) or hasattr(kind, "__pydantic_fields__"):
-        try:
-            held: object = object.__getattribute__(value, "__dict__")
-        except AttributeError:
-            return None
-        if type(held) is dict:
-            return _pairs(held)
-    return None
+        return dict[object, object].items(value)
+    if not dataclasses.is_dataclass(kind) and not hasattr(kind, "__pydantic_fields__"):
+        return None
+    held: Any = None
+    with suppress(AttributeError):
+        held = object.__getattribute__(value, "__dict__")
+    items = cast("dict[object, object]", held).items() if type(held) is dict else ()
+    return chain(items, _slots(value, kind, getattr(kind, "__dataclass_fields__", {})))
 
 
-def _pairs(mapping: Any) -> Iterator[tuple[object, object]]:
-    return iter(dict[object, object].items(mapping))
+def _slots(value: Any, kind: Any, names: Mapping[str, object]) -> Iterator[tuple[object, object]]:
+    """Those fields of a dataclass that are slots."""
+    for base in kind.__mro__:
+        for name, member in cast("Mapping[str, Any]", vars(base)).items():
+            if type(member) is MemberDescriptorType and name in names:
+                with suppress(AttributeError):  # it was never set
+                    yield name, member.__get__(value, kind)

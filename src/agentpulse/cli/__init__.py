@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from traceback import walk_tb
 
-from agentpulse.version import VERSION
+from agentpulse import __version__
 
 COMMANDS = {
     "demo": "run an example agent against fake providers and show what was recorded",
@@ -52,7 +52,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="agentpulse", description="Observability for AI agents: calls, tokens, cost, errors."
     )
-    parser.add_argument("--version", action="version", version=f"agentpulse {VERSION}")
+    parser.add_argument("--version", action="version", version=f"agentpulse {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)

@@ -14,10 +14,10 @@ from agentpulse_exporter._delivery.local_key import Keys
 from agentpulse_exporter._wire.batches import Batch
 from agentpulse_exporter._wire.event import Event
 
+from agentpulse import __version__
 from agentpulse.settings import Settings
-from agentpulse.version import VERSION
 
-_OURS = {"User-Agent": f"agentpulse-python/{VERSION}"}
+_OURS = {"User-Agent": f"agentpulse-python/{__version__}"}
 _SECONDS = 10.0
 """Seconds that a request may take, its answer included."""
 _OK = 200
@@ -44,7 +44,7 @@ _KEY = re.compile(r"ap_[!-~]+")
 
 
 def in_words(outcome: Outcome) -> str:
-    """What went wrong, for an outcome that isn't success; reads on from the endpoint's name."""
+    """The problem, of an outcome that isn't success, to follow the endpoint's name."""
     if isinstance(outcome, NoAnswerError):
         return _no_answer_in_words(outcome)
     status = outcome.status
@@ -60,7 +60,7 @@ def in_words(outcome: Outcome) -> str:
 
 
 def is_page(answer: Answer) -> bool:
-    """Whether somebody else answered: a captive portal, or whatever is at a wrong address."""
+    """Whether another server answered: a captive portal, or the one at a wrong address."""
     return answer.content_type == "text/html"
 
 
@@ -122,7 +122,7 @@ def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
     Returns:
         The last answer, and whether that was to the compressed one.
     """
-    plain = Batch((event,)).body(settings.agent_name, VERSION)
+    plain = Batch((event,)).body(settings.agent_name, __version__)
     outcome = _posted(settings, gzipped(plain), {"Content-Encoding": "gzip"})
     if is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up:
         return _posted(settings, plain, {}), False

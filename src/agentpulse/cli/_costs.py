@@ -13,7 +13,7 @@ from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.table import Found, PriceTable, Provider, price_table
 from agentpulse_exporter._pricing.tariff import UNITS, Model, Price, Prices, periods_of
 
-from agentpulse.cli._output import discard_output, fail
+from agentpulse._output import discard_output, fail
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
 _PER = {
@@ -76,8 +76,8 @@ def _provider_id(table: PriceTable, provider: str) -> str:
 
 
 def _unknown(table: PriceTable, identity: str | None, model: str) -> str:
-    asked = [table.providers[identity]] if identity else table.providers.values()
-    names = {name.lower(): name for provider in asked for name in _names(provider)}
+    providers = [table.providers[identity]] if identity else table.providers.values()
+    names = {name.lower(): name for provider in providers for name in _names(provider)}
     close = [names[name] for name in get_close_matches(model.lower(), names, n=5)]
     seller = f" of {identity}" if identity else ""
     hint = (

@@ -1,14 +1,24 @@
-"""`agentpulse demo`: an example agent on a fake provider, and its recording."""
+"""`agentpulse demo`: server, fake provider and an example agent, and a report on its calls."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import time
 
-from agentpulse.cli._output import fail
-from agentpulse.demo._run import run as run_demo
-from agentpulse.server import PortError
+from rich.console import Console
+
+import agentpulse
+from agentpulse._output import fail
+from agentpulse.demo import _summary as summary
+from agentpulse.demo._agent import NightShift
+from agentpulse.demo.provider import FakeProvider
+from agentpulse.server import LocalServer, PortError
 
 PORT = 4319
+_SECONDS_BETWEEN_RUNS = 5.0
+_FOREIGN = ("AGENTPULSE_", "OTEL_", "OPENAI_", "ANTHROPIC_")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +39,61 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs it; 1 if the port can't be had, or a call was not accepted."""
+    """Runs the agent once, or until Ctrl-C or SIGTERM; 0 if all calls were accepted."""
     once: bool = arguments.once
     port = arguments.port if arguments.port is not None else 0 if once else PORT
+    # The variables of the user's own programs are not meant for this one.
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        del os.environ[name]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     try:
-        return run_demo(port=port, once=once)
+        with LocalServer(port) as server, FakeProvider() as provider:
+            return _run(server, provider, once=once)
     except PortError as error:
         return fail(f"{error} Choose another by --port.")
+
+
+def _run(server: LocalServer, provider: FakeProvider, *, once: bool) -> int:
+    console = Console(highlight=False)
+    client = agentpulse.init(
+        api_key=server.key, endpoint=server.url, agent_name="night-shift", flush_interval=1.0
+    )
+    problems: list[str] = []
+    try:
+        with NightShift(provider) as agent:
+            agent.run()
+            client.flush()
+            events = server.events()
+            problems = summary.differences(events, provider.requests, provider.bill)
+            summary.show(console, events)
+            _report(console, problems, len(provider.requests))
+            if once:
+                console.print(
+                    f"They were listed at {server.url}; without --once that page stays open."
+                )
+                return 1 if problems else 0
+            # As Ctrl-C, which no program gets that runs in the background of a script.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            console.print("The agent goes on. To watch it, open this in a browser; Ctrl-C ends it:")
+            console.print(server.browser_address(), soft_wrap=True)
+            while True:
+                time.sleep(_SECONDS_BETWEEN_RUNS)
+                agent.run()
+    except KeyboardInterrupt:
+        console.print("Ended.")
+    finally:
+        client.shutdown()
+    return 1 if problems else 0
+
+
+def _report(console: Console, problems: list[str], calls: int) -> None:
+    console.print()
+    if problems:
+        console.print("Not all calls were accepted as they were made:", style="red")
+        for problem in problems:
+            console.print(f"  {problem}", style="red")
+    else:
+        console.print(
+            f"All {calls} calls were accepted by the server, and agree with the provider's bill.",
+            style="green",
+        )

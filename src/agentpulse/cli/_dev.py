@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from agentpulse._formats import dollars, whole
-from agentpulse.cli._output import command_of, fail, notify
+from agentpulse._output import command_of, dollars, fail, notify, whole
 from agentpulse.server import DatabaseError, LocalServer, PortError
 from agentpulse.server._local import ADDRESS, calls_since, default_database, is_ours, usable_key
 from agentpulse.server._requests import opening_path

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
-from agentpulse.cli._output import command_of
+from agentpulse._output import command_of
 
 _PICKS_OURS = {"OTEL_PYTHON_DISTRO": "agentpulse", "OTEL_PYTHON_CONFIGURATOR": "agentpulse"}
 

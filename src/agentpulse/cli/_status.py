@@ -14,29 +14,17 @@ from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.patching import Library
 from opentelemetry import trace
-from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
-from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
-    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
-)
-from opentelemetry.sdk.environment_variables import (
-    OTEL_ATTRIBUTE_COUNT_LIMIT,
-    OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT,
-    OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT,
-    OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT,
-    OTEL_TRACES_SAMPLER,
-)
 from opentelemetry.sdk.trace import SpanLimits
 
-from agentpulse._logs import log_to_stderr
+from agentpulse import __version__
 from agentpulse._otel.environment import DECLARED, obstacle
 from agentpulse._otel.exporters import is_disabled, listed
-from agentpulse._otel.joining import Joined, describe
 from agentpulse._otel.pipeline import installed_version
+from agentpulse._otel.provider import Joined, describe
+from agentpulse._output import encodable, log_to_stderr
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
-from agentpulse.cli._output import encodable
 from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve
-from agentpulse.version import VERSION
 
 _CHECK = "/v1/stats"
 """It takes the key, as sending does, and stores nothing."""
@@ -48,13 +36,13 @@ _LIMITS = (
     (
         "max_span_attributes",
         48,  # a call with all that it may have, in a session without metadata
-        (OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, OTEL_ATTRIBUTE_COUNT_LIMIT),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
         "calls with more attributes are lost",
     ),
     (
         "max_span_attribute_length",
         64,  # the length of names of models and keys of sessions
-        (OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT),
+        ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
         "names of models and keys of sessions are cut",
     ),
 )
@@ -157,7 +145,7 @@ def _library(instrumentor: str, library: Library, settings: Settings, *, is_on: 
         return Finding(
             None,
             f"{installed} is supported, not recorded under opentelemetry-instrument because of "
-            f"{OTEL_PYTHON_DISABLED_INSTRUMENTATIONS}",
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
         )
     problem = _patch(INSTRUMENTORS[instrumentor](), library)
     return Finding(problem is None, problem or f"{installed} is recorded")
@@ -181,18 +169,18 @@ def _patch(instrumentor: LibraryInstrumentor, library: Library) -> str | None:
 
 def _variables(settings: Settings, *, is_on: bool) -> dict[str, Finding]:
     """The variables under which calls are not recorded, or not sent, each with the reason."""
-    exporters = listed(OTEL_TRACES_EXPORTER)
+    exporters = listed("OTEL_TRACES_EXPORTER")
     problems: dict[str, str] = {}
     if exporters and "agentpulse" not in exporters:
         problems["traces_exporter"] = (
             "nothing is sent to AgentPulse under opentelemetry-instrument, because "
-            f"{OTEL_TRACES_EXPORTER} is {','.join(exporters)!r}"
+            f"OTEL_TRACES_EXPORTER is {','.join(exporters)!r}"
         )
     if not os.environ.get(DECLARED):  # else a file has the sampler and the limits
-        sampler = os.environ.get(OTEL_TRACES_SAMPLER, "").strip().lower()
+        sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
         if sampler in _SPANS_OFF:
             problems["traces_sampler"] = (
-                f"none of the calls are recorded, because {OTEL_TRACES_SAMPLER} is {sampler!r}"
+                f"none of the calls are recorded, because OTEL_TRACES_SAMPLER is {sampler!r}"
             )
         if limit := _limit():
             problems["attribute_limits"] = limit
@@ -222,7 +210,7 @@ def _limit() -> str | None:
 
 def _lines(report: _Report) -> Iterator[str]:
     settings, width = report.settings, max(map(len, ROWS))
-    yield f"AgentPulse {VERSION}\n"
+    yield f"AgentPulse {__version__}\n"
     for name in ROWS:
         yield f"  {name:{width}}  {settings.shown(name)}  ({settings.sources[name]})"
     yield ""
@@ -238,7 +226,7 @@ def _lines(report: _Report) -> Iterator[str]:
 def _as_json(report: _Report) -> str:
     settings = report.settings
     content = {
-        "version": VERSION,
+        "version": __version__,
         "ok": report.ok,
         "settings": {
             name: {"value": settings.shown(name), "source": settings.sources[name]} for name in ROWS

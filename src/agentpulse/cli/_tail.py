@@ -22,9 +22,15 @@ from urllib.parse import urlencode
 
 from agentpulse_exporter._delivery.http import Answer, NoAnswerError
 
-from agentpulse._formats import precise_dollars
+from agentpulse._output import (
+    discard_output,
+    encodable,
+    fail,
+    notify,
+    precise_dollars,
+    printable,
+)
 from agentpulse.cli._asking import RefusedError, ask, in_words, is_page, quoted
-from agentpulse.cli._output import discard_output, encodable, fail, notify, printable
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 

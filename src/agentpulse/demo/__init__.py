@@ -1,1 +1,1 @@
-"""The demo: a fake provider, an example agent, and what AgentPulse makes of it."""
+"""The demo: a fake provider, an example agent, and its recording by AgentPulse."""

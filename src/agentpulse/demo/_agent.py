@@ -11,15 +11,14 @@ import anthropic
 import openai
 
 import agentpulse
-from agentpulse.demo.provider import FakeProvider
-from agentpulse.demo.provider._reply import fails
+from agentpulse.demo.provider import FakeProvider, fails
 
 _LOOK_UP = {"type": "object", "properties": {"query": {"type": "string"}}}
 _RULES = "You answer the mail of a small company, politely and in short sentences. " * 20
 
 
 class BackupError(Exception):
-    """What goes wrong every night."""
+    """Raised by the backup of every night."""
 
 
 class NightShift:
@@ -65,7 +64,7 @@ class NightShift:
 
     @agentpulse.tool("search_mail")
     def search_mail(self, query: str) -> str:
-        """What a tool does for the model."""
+        """A tool of the model."""
         return json.dumps([{"from": "Ada", "subject": f"Invoice 17, {query}"}])
 
     @agentpulse.task("back-up")
@@ -77,14 +76,14 @@ class NightShift:
     def read_mail(self) -> None:
         """A tool call and its answer, then a search by embeddings."""
         tool = {"type": "function", "function": {"name": "search_mail", "parameters": _LOOK_UP}}
-        said: list[Any] = [{"role": "user", "content": "Is there any mail that needs me?"}]
+        dialog: list[Any] = [{"role": "user", "content": "Is there any mail that needs me?"}]
         chat = self._openai.chat.completions
-        first = chat.create(model="gpt-4o-mini", messages=said, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # dicts as the API's guide writes them
+        first = chat.create(model="gpt-4o-mini", messages=dialog, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # dicts as the API's guide writes them
         for call in first.choices[0].message.tool_calls or ():
             found = self.search_mail("urgent")
-            said.append(first.choices[0].message)
-            said.append({"role": "tool", "tool_call_id": call.id, "content": found})
-        chat.create(model="gpt-4o-mini", messages=said, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # as above
+            dialog.append(first.choices[0].message)
+            dialog.append({"role": "tool", "tool_call_id": call.id, "content": found})
+        chat.create(model="gpt-4o-mini", messages=dialog, tools=[tool])  # pyright: ignore[reportArgumentType, reportCallIssue]  # as above
         self._openai.embeddings.create(model="text-embedding-3-small", input=["Invoice 17"])
 
     @agentpulse.task("write-replies")
@@ -131,7 +130,7 @@ class NightShift:
         try:
             self._anthropic.messages.create(**question)
         except anthropic.APIStatusError:
-            # As a careful agent does: it notes it, and tries again.
+            # A careful agent tries again.
             self._anthropic.messages.create(**question)
 
     @agentpulse.task("report")

@@ -1,77 +1,69 @@
-"""What the server has of a run, drawn for a terminal: a tree of spans, totals, and the bill."""
+"""The recording of a run, drawn for a terminal: a tree of spans, totals, and the bill."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from agentpulse._formats import precise_dollars
+from agentpulse._output import precise_dollars
 from agentpulse.demo.provider import Charge, Request
 
 Event = Mapping[str, Any]
 
 
 def spans_of(events: Iterable[Event]) -> list[Event]:
-    """The events that tell of a span, in the order in which the spans began."""
-    told = [event for event in events if _tells_of_a_span(event)]
-    return sorted(told, key=lambda event: event["data"].get("started_at", event["ts"]))
+    """The events of a whole span, in the order in which the spans began."""
+    return sorted(
+        filter(_is_span, events), key=lambda event: event["data"].get("started_at", event["ts"])
+    )
 
 
-def _tells_of_a_span(event: Event) -> bool:
+def _is_span(event: Event) -> bool:
     if event["kind"] == "session":
-        # A cron run is a session too, and its own event tells more of it.
+        # A cron run is a session too, and its own event has more of it.
         return event["data"]["action"] == "end" and event["data"]["type"] == "session"
     return event["kind"] in ("cron", "llm_call", "span_end", "alert")
-
-
-def calls_of(events: Iterable[Event]) -> list[Event]:
-    """The events that tell of a call of a model."""
-    return [event for event in events if event["kind"] == "llm_call"]
 
 
 def differences(
     events: Iterable[Event], requests: Iterable[Request], bill: Iterable[Charge]
 ) -> list[str]:
-    """What the server has otherwise than the provider, a sentence each."""
-    calls, made = calls_of(events), sum(1 for _ in requests)
+    """The differences between server and provider, a sentence each."""
+    calls, made = _calls(events), sum(1 for _ in requests)
     found = [] if len(calls) == made else [f"{made} calls were made, {len(calls)} were accepted."]
-    billed = Counter(
+    billed = Counter[tuple[Any, ...]](
         (charge.model, charge.input_tokens, charge.output_tokens, charge.cached_tokens)
         for charge in bill
     )
-    recorded = Counter(_tokens(call) for call in calls if call["data"]["status"] == "success")
+    figures = ("input_tokens", "output_tokens", "cache_read_tokens")
+    recorded = Counter[tuple[Any, ...]](
+        (data["model"], *(data.get(name) or 0 for name in figures))
+        for data in calls
+        if data["status"] == "success"
+    )
     found += [f"Billed, but not recorded so: {call}." for call in (billed - recorded).elements()]
     found += [f"Recorded, but not billed so: {call}." for call in (recorded - billed).elements()]
-    unpriced = [call for call in calls if call["data"]["tokens"] and not call["data"]["cost_usd"]]
-    return found + [f"No price is known of {call['data']['model']}." for call in unpriced]
+    unpriced = [data["model"] for data in calls if data["tokens"] and not data["cost_usd"]]
+    return found + [f"No price is known of {model}." for model in unpriced]
 
 
-def _tokens(call: Event) -> tuple[Any, ...]:
-    data = call["data"]
-    return (
-        data["model"],
-        data["input_tokens"] or 0,
-        data["output_tokens"] or 0,
-        data.get("cache_read_tokens") or 0,
-    )
-
-
-def show(console: Console, events: Sequence[Event]) -> None:
-    """Prints the tree and the totals."""
-    console.print(Group(_heading(), _tree(spans_of(events)), "", _totals(calls_of(events))))
+def _calls(events: Iterable[Event]) -> list[Event]:
+    return [event["data"] for event in events if event["kind"] == "llm_call"]
 
 
 _WIDTHS = (7, 7, 10, 9)
 
 
-def _heading() -> RenderableType:
-    return _row(Text("span", style="dim"), ("in", "out", "cost", "time"), 0, style="dim")
+def show(console: Console, events: Iterable[Event]) -> None:
+    """Prints the tree and the totals."""
+    heading = _row(Text("span", style="dim"), ("in", "out", "cost", "time"), 0, style="dim")
+    console.print(Group(heading, _tree(spans_of(events)), "", _totals(_calls(events))))
 
 
 def _tree(spans: list[Event]) -> Tree:
@@ -96,11 +88,12 @@ def _line(event: Event, depth: int) -> Table:
         name.append("  stream", style="dim")
     elif kind in ("cron", "session"):
         name.append(f"  {kind}", style="dim")
+    lasted = data["latency_ms" if kind == "llm_call" else "duration_ms"]
     cells = (
         _count(data.get("input_tokens")),
         _count(data.get("output_tokens")),
         _dollars(data.get("cost_usd")),
-        _milliseconds(data["latency_ms"] if kind == "llm_call" else data["duration_ms"]),
+        f"{lasted:,.0f} ms",
     )
     return _row(name, cells, depth)
 
@@ -120,9 +113,8 @@ def _totals(calls: list[Event]) -> Table:
     table.add_column("model", no_wrap=True)
     for title in ("calls", "errors", "input", "cached", "output", "cost"):
         table.add_column(title, justify="right", no_wrap=True)
-    models = sorted({call["data"]["model"] for call in calls})
-    for model in models:
-        table.add_row(model, *_sums([call for call in calls if call["data"]["model"] == model]))
+    for model in sorted({call["model"] for call in calls}):
+        table.add_row(model, *_sums([call for call in calls if call["model"] == model]))
     table.add_section()
     table.add_row("all", *_sums(calls), style="bold")
     return table
@@ -130,17 +122,12 @@ def _totals(calls: list[Event]) -> Table:
 
 def _sums(calls: list[Event]) -> list[str]:
     def total(name: str) -> Any:
-        return sum(call["data"].get(name) or 0 for call in calls)
+        return sum(call.get(name) or 0 for call in calls)
 
-    errors = sum(call["data"]["status"] == "error" for call in calls)
-    return [
-        str(len(calls)),
-        str(errors or ""),
-        f"{total('input_tokens'):,}",
-        f"{total('cache_read_tokens'):,}",
-        f"{total('output_tokens'):,}",
-        _dollars(total("cost_usd")),
-    ]
+    errors = sum(call["status"] == "error" for call in calls)
+    tokens = ("input_tokens", "cache_read_tokens", "output_tokens")
+    figures = [f"{total(name):,}" for name in tokens]
+    return [str(len(calls)), str(errors or ""), *figures, _dollars(total("cost_usd"))]
 
 
 def _count(tokens: int | None) -> str:
@@ -149,7 +136,3 @@ def _count(tokens: int | None) -> str:
 
 def _dollars(cost: float | None) -> str:
     return "" if cost is None else precise_dollars(cost)
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:,.0f} ms"

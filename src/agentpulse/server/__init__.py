@@ -1,4 +1,4 @@
-"""The local server: the ingest protocol on this machine, with a page that shows what arrived.
+"""The local server: the ingest protocol on this machine, with a page that shows the events.
 
 Needs the extra `server`. `agentpulse dev` runs it in the foreground; tests and the demo use
 `LocalServer`. It listens on 127.0.0.1 alone.

@@ -1,4 +1,4 @@
-"""The local server's addresses: the ingest API, what the hosted API has beside it, and the page."""
+"""The local server's addresses: the ingest API, its other endpoints, and the page."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from agentpulse import __version__
 from agentpulse.server._pages import calls_page, closed_page
 from agentpulse.server._protocol import LOCAL, Event, Plan, read_batch, read_heartbeat
 from agentpulse.server._reports import PERIODS, sessions, stats, transcript
-from agentpulse.server._requests import OPENING, Access, Guard, Refusal, answer, explain, read_json
+from agentpulse.server._requests import OPENING, Access, Guard, Refusal, answer, failure, read_json
 from agentpulse.server._runs import crons
 from agentpulse.server._storage import MAX_EVENTS, Cursor, Storage
-from agentpulse.version import VERSION
 
 SERVICE = "agentpulse-local"
-"""How the server names itself in `/v1/health`."""
+"""The server's name in `/v1/health`."""
 
 _DAY = 86_400.0
-_USUAL_EVENTS = 100
+_DEFAULT_EVENTS = 100
+_Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Api:
     plan: Plan = LOCAL
 
     def routes(self) -> list[Route]:
-        """All addresses. Without the key only `/v1/health` answers, and what opens a browser."""
+        """All addresses. Without the key only `/v1/health` answers, and those of a browser."""
         return [
             Route("/v1/ingest", self._writing(self._ingest), methods=["POST"]),
             Route("/v1/heartbeat", self._writing(self._heartbeat), methods=["POST"]),
@@ -55,63 +56,60 @@ class Api:
             Route(f"{OPENING}{{code}}", self._open, methods=["GET"]),
         ]
 
-    def _writing(
-        self, endpoint: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _writing(self, read: Callable[[object], list[Event]]) -> _Endpoint:
         async def write(request: Request) -> Response:
             self.access.verify(request)
-            try:
-                return await endpoint(request)
-            except sqlite3.Error as error:
-                raise Refusal(503, f"The database can't be written: {error}.") from error
+            events = read(await read_json(request))
+            await run_in_threadpool(self._add, events)
+            return answer({"accepted": len(events)})
 
         return write
 
-    def _reading(
-        self, endpoint: Callable[[Request], Response]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _reading(self, endpoint: Callable[[Request], Response]) -> _Endpoint:
         async def read(request: Request) -> Response:
             self.access.verify(request)
             return await run_in_threadpool(endpoint, request)
 
         return read
 
-    async def _ingest(self, request: Request) -> Response:
-        events = read_batch(await read_json(request), self.plan)
-        await run_in_threadpool(self._add, events)
-        return answer({"accepted": len(events)})
+    def _ingest(self, body: object) -> list[Event]:
+        return read_batch(body, self.plan)
 
-    async def _heartbeat(self, request: Request) -> Response:
-        event = read_heartbeat(await read_json(request))
-        await run_in_threadpool(self._add, [event])
-        return answer({"accepted": 1})
+    def _heartbeat(self, body: object) -> list[Event]:
+        return [read_heartbeat(body)]
 
     def _add(self, events: list[Event]) -> None:
         most = self.plan.events_in_a_day
-        if most is not None:
-            today = self.storage.arrived_since(time.time() - _DAY)
-            if today + len(events) > most:
-                raise Refusal(429, f"The limit of {most} events in 24 hours is reached.")
-        self.storage.add(events)
+        try:
+            if most is not None:
+                today = self.storage.arrived_since(time.time() - _DAY)
+                if today + len(events) > most:
+                    raise Refusal(429, f"The limit of {most} events in 24 hours is reached.")
+            self.storage.add(events)
+        except sqlite3.Error as error:
+            raise Refusal(503, f"The database can't be written: {error}.") from error
 
     async def _health(self, _request: Request) -> Response:
-        return answer({"status": "ok", "service": SERVICE, "version": VERSION})
+        return answer({"status": "ok", "service": SERVICE, "version": __version__})
 
     def _events(self, request: Request) -> Response:
-        asked = request.query_params
-        events, place = self.storage.events(
-            kind=asked.get("kind"),
-            session=asked.get("session"),
+        query = request.query_params
+        events, last = self.storage.events(
+            kind=query.get("kind"),
+            session=query.get("session"),
             since=_seconds(request, "since"),
             before=_cursor(request),
             limit=_limit(request),
         )
-        return answer({"events": events, "next": place and f"{place[0]!r}:{place[1]}"})
+        return answer({"events": events, "next": last and f"{last[0]!r}:{last[1]}"})
 
     def _stats(self, request: Request) -> Response:
         since, now = _seconds(request, "since"), time.time()
         if since is None:
-            since = now - _period(request)
+            period = request.query_params.get("period", "24h")
+            if period not in PERIODS:
+                raise Refusal(400, f"period is {period!r}; expected one of {', '.join(PERIODS)}.")
+            since = now - PERIODS[period]
         return answer(stats(self.storage, since, now))
 
     def _sessions(self, request: Request) -> Response:
@@ -155,18 +153,15 @@ class Api:
 
 def make_app(api: Api) -> Starlette:
     """The application, for any ASGI server that listens on 127.0.0.1."""
+
+    async def explain(_request: Request, error: Exception) -> Response:
+        return failure(error)
+
     return Starlette(
         routes=api.routes(),
         middleware=[Middleware(Guard)],
         exception_handlers={Refusal: explain, HTTPException: explain, Exception: explain},
     )
-
-
-def _period(request: Request) -> float:
-    name = request.query_params.get("period", "24h")
-    if name not in PERIODS:
-        raise Refusal(400, f"period is {name!r}; expected one of {', '.join(PERIODS)}.")
-    return PERIODS[name]
 
 
 def _seconds(request: Request, name: str) -> float | None:
@@ -183,7 +178,7 @@ def _seconds(request: Request, name: str) -> float | None:
 
 
 def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", str(_USUAL_EVENTS))
+    text = request.query_params.get("limit", str(_DEFAULT_EVENTS))
     if not (text.isascii() and text.isdigit()) or not int(text[:9]):
         raise Refusal(400, f"limit is {text!r}; expected a whole number from 1 to {MAX_EVENTS}.")
     return min(int(text[:9]), MAX_EVENTS)
@@ -197,4 +192,4 @@ def _cursor(request: Request) -> Cursor | None:
     try:
         return float(ts), int(arrival[:18])
     except ValueError:
-        raise Refusal(400, f"before is {text!r}; expected what an answer has as next.") from None
+        raise Refusal(400, f"before is {text!r}; expected the next of an answer.") from None

@@ -281,7 +281,7 @@ def usable_key(port: int) -> str | None:
 
 
 class Sums(TypedDict):
-    """What calls came to."""
+    """The totals of calls."""
 
     usd: float | None
     tokens: int

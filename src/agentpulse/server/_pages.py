@@ -1,6 +1,6 @@
-"""The page at `/`: what runs, the latest calls and what they come to, sessions, crons, alerts.
+"""The page at `/`: running sessions, the latest calls and their totals, sessions, crons, alerts.
 
-It is complete without its script. Everything on it was sent by somebody, so all of it is escaped,
+It is complete without its script. All content comes from other programs, so all of it is escaped,
 and the page may load nothing.
 """
 
@@ -19,87 +19,67 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentpulse._formats import UNKNOWN, dollars, duration, whole
+from agentpulse._output import UNKNOWN, dollars, duration, whole
 from agentpulse.server._protocol import Data, count, number, text
 from agentpulse.server._reports import PERIODS, call_totals, sessions
 from agentpulse.server._runs import crons, fates
 from agentpulse.server._storage import Row, Storage
-
-# What the page says of an event, a job, and what runs. What makes no sense in it is left out.
 
 _LAST_RUN = (
     "started_at", "over_at", "status", "duration_ms", "cost_usd", "error_type", "summary",
 )  # fmt: skip
 
 
-def shown_call(event: Data) -> dict[str, object]:
-    """What the page says of a call. What makes no sense in its data is left out."""
-    data = cast("Data", event["data"])
+def _call(event: Data) -> Row:
+    """A call on the page. Values of a wrong type in its data are missing."""
+    data: Data = event["data"]
     reasons = data.get("finish_reasons")
-    answered, asked = text(data, "model"), text(data, "request_model")
+    reasons = cast("list[object]", reasons) if isinstance(reasons, list) else []
+    answered, requested = text(data, "model"), text(data, "request_model")
+    counts = ("input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens")
     return {
-        "time": event["ts"],
-        "agent": event["agent"],
-        "session": event.get("session"),
-        "operation": text(data, "operation"),
-        "provider": text(data, "provider"),
-        "model": answered or asked,
+        **{name: event.get(name) for name in ("ts", "agent", "session")},
+        **{name: text(data, name) for name in ("operation", "provider", "error_type", "error")},
+        **{name: count(data, name) for name in counts},
+        **{name: number(data, name) for name in ("cost_usd", "latency_ms", "ttft_ms")},
+        "model": answered or requested,
         # "gpt-4o" answered by "gpt-4o-2024-08-06" is no news.
-        "asked": asked if asked and answered and not answered.startswith(asked) else None,
-        "input_tokens": count(data, "input_tokens"),
-        "cached_tokens": count(data, "cache_read_tokens"),
-        "output_tokens": count(data, "output_tokens"),
-        "reasoning_tokens": count(data, "reasoning_tokens"),
-        "cost": number(data, "cost_usd"),
+        "requested": requested if answered and not answered.startswith(requested or "") else None,
         "is_estimated": data.get("estimated") is True,
-        "latency_ms": number(data, "latency_ms"),
-        "ttft_ms": number(data, "ttft_ms"),
         "has_failed": data.get("status") == "error",
-        "error_type": text(data, "error_type"),
-        "error": text(data, "error"),
-        "finish_reasons": [
-            reason for reason in cast("list[object]", reasons) if isinstance(reason, str)
-        ]
-        if isinstance(reasons, list)
-        else [],
+        "finish_reasons": [each for each in reasons if isinstance(each, str)],
     }
 
 
-def shown_notice(event: Data) -> dict[str, object]:
+def _notice(event: Data) -> Row:
     """An alert, or an error that nobody handled."""
-    data = cast("Data", event["data"])
-    place = {name: event.get(name) for name in ("agent", "session")}
+    data: Data = event["data"]
     if event["kind"] == "alert":
-        level, title = text(data, "severity") or "warning", text(data, "title")
-        details = [text(data, "message")] if text(data, "message") != title else []
+        level, title, detail = text(data, "severity"), text(data, "title"), text(data, "message")
     else:
-        level, title = "error", text(data, "error_type")
-        details = [text(data, "error")]
+        level, title, detail = "error", text(data, "error_type"), text(data, "error")
     return {
-        **place,
-        "time": event["ts"],
-        "level": level,
+        **{name: event.get(name) for name in ("ts", "agent", "session")},
+        "level": level or "warning",
         "is_bad": level in ("error", "critical"),
         "title": title,
-        "details": [detail for detail in details if detail],
+        "detail": detail if detail != title or event["kind"] == "error" else None,
     }
 
 
-def shown_job(job: Row) -> dict[str, object]:
-    """A cron job: its last run, and how it keeps to its schedule."""
-    last = cast("Row | None", job["last_run"])
+def _job(job: Row) -> Row:
+    """A cron job: its last run, and its punctuality."""
+    last: Row | None = job["last_run"]
+    has_overlong = any(run["exceeds_max_runtime"] for run in job["running"])
     failed = last is not None and last["status"] != "ok"
-    overlong = [run for run in cast("list[Row]", job["running"]) if run["exceeds_max_runtime"]]
     return {
         **job,
         "last_run": last or dict.fromkeys(_LAST_RUN),
         "is_lost": last is not None and last["ended_at"] is None,
-        "has_overlong": bool(overlong),
-        "is_bad": failed or bool(overlong) or job["overdue_since"] is not None,
+        "has_overlong": has_overlong,
+        "is_bad": failed or has_overlong or job["overdue_since"] is not None,
     }
 
-
-# What runs now: sessions, cron runs and agents that started, didn't end, and aren't lost.
 
 _AGENTS = """
     FROM events AS start
@@ -116,80 +96,71 @@ _BEGUN = (
     f"UNION ALL SELECT 'span ' || span_id, session, agent, NULL, ts, received, NULL, NULL {_AGENTS}"
 )
 _RUNNING = f"""
-    {fates(_BEGUN)}, shown (key, session, agent, type, name, started_at) AS (
+    {fates(_BEGUN)}, listed (key, session, agent, type, name, started_at) AS (
         SELECT session, session, agent, type, label, started_at FROM sessions
         WHERE ended_at IS NULL
         UNION ALL
         SELECT 'span ' || span_id, session, agent, 'agent', json_extract(data, '$.name'), ts
         {_AGENTS}
     )
-    SELECT shown.session, agent, type, name, started_at
-    FROM shown JOIN fates ON fates.session = key WHERE NOT is_lost
+    SELECT listed.session, agent, type, name, started_at
+    FROM listed JOIN fates ON fates.session = key WHERE NOT is_lost
     ORDER BY started_at DESC LIMIT :most
 """
+"""Sessions, cron runs and agents that started, didn't end, and aren't lost; the latest first."""
 
-
-def running(storage: Storage, now: float, *, since: float, most: int) -> list[Row]:
-    """The latest first; agents only where they started since a time in seconds since 1970."""
-    return storage.rows(_RUNNING, {"now": now, "since": since, "most": most})
-
-
-MOST = 200
-"""Calls on the page."""
-MOST_BESIDE = 20
-"""Of everything else."""
+_MAX_CALLS = 200
+_MAX_OTHERS = 20
+"""Of everything else on the page."""
 
 
 def calls_page(request: Request, storage: Storage, period: str) -> Response:
-    """The calls of a period ("24h", "7d", "30d") as HTML, and briefly what there is beside them."""
+    """The calls of a period ("24h", "7d", "30d") as HTML, with sessions, jobs and alerts."""
     now = time.time()
     since = now - PERIODS[period]
-    calls, more = storage.events(kind="llm_call", since=since, limit=MOST)
+    calls, more = storage.events(kind="llm_call", since=since, limit=_MAX_CALLS)
     return _rendered(
         "calls.html",
         address=str(request.base_url).rstrip("/"),
-        calls=[shown_call(event) for event in calls],
+        calls=[_call(event) for event in calls],
         has_more=more is not None,
-        jobs=[shown_job(job) for job in crons(storage, now)],
+        jobs=[_job(job) for job in crons(storage, now)],
         notices=_notices(storage, since),
         now=now,
         period=period,
         periods=PERIODS,
-        running=running(storage, now, since=since, most=MOST_BESIDE),
-        sessions=sessions(storage, now, since, MOST_BESIDE),
+        running=storage.rows(_RUNNING, {"now": now, "since": since, "most": _MAX_OTHERS}),
+        sessions=sessions(storage, now, since, _MAX_OTHERS),
         totals=call_totals(storage, since),
     )
 
 
 def closed_page(request: Request, status: int) -> Response:
-    """What a browser gets that was not opened, or no more: how to open it."""
+    """How to open a browser, for one that was not opened, or no longer is."""
     return _rendered("closed.html", status, port=request.scope["server"][1])
 
 
-def _rendered(template: str, status: int = 200, **shown: object) -> Response:
+def _rendered(template: str, status: int = 200, **values: object) -> Response:
     nonce = secrets.token_urlsafe(16)
-    html = _templates().get_template(template).render(nonce=nonce, **shown)
-    headers = {"Content-Security-Policy": _policy(nonce)}
-    return Response(html, status, media_type="text/html", headers=headers)
-
-
-def _notices(storage: Storage, since: float) -> list[dict[str, object]]:
-    """Alerts, and errors that nobody handled, the latest first."""
-    found = [
-        event
-        for kind in ("alert", "error")
-        for event in storage.events(kind=kind, since=since, limit=MOST_BESIDE)[0]
-    ]
-    found.sort(key=lambda event: cast("float", event["ts"]), reverse=True)
-    return [shown_notice(event) for event in found[:MOST_BESIDE]]
-
-
-def _policy(nonce: str) -> str:
-    return (
+    html = _templates().get_template(template).render(nonce=nonce, **values)
+    policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
+    headers = {"Content-Security-Policy": policy}
+    return Response(html, status, media_type="text/html", headers=headers)
+
+
+def _notices(storage: Storage, since: float) -> list[Row]:
+    """Alerts, and errors that nobody handled, the latest first."""
+    found = [
+        event
+        for kind in ("alert", "error")
+        for event in storage.events(kind=kind, since=since, limit=_MAX_OTHERS)[0]
+    ]
+    found.sort(key=lambda event: event["ts"], reverse=True)
+    return [_notice(event) for event in found[:_MAX_OTHERS]]
 
 
 @cache

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from agentpulse.server._requests import Refusal
 
@@ -26,7 +26,7 @@ _EARLIEST = 1_577_836_800.0  # 2020-01-01
 _DAY = 86_400.0
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
-Data = dict[str, object]
+Data = dict[str, Any]
 IDS = ("id", "trace_id", "span_id", "parent_span_id")
 
 

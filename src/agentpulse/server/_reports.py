@@ -1,8 +1,8 @@
-"""Figures of a period: totals, models, days, the sessions that cost most, the health of crons.
+"""Figures: sessions, and for a period totals, models, days, top sessions, the health of crons.
 
-Cost is summed over `llm_call`; the `cost` events, which sum up the same calls, are left alone. A
-cost that is unknown is not 0: it is left out of sums and counted as unpriced, and a sum of nothing
-but unknown costs is None. Times are in seconds since 1970, days in UTC, costs in USD.
+Cost is summed over `llm_call`, not over the `cost` events, which are sums of the same calls. A cost
+that is unknown is not 0: it is in no sum and counted as unpriced, and a sum of nothing but unknown
+costs is None. Times are in seconds since 1970, days in UTC, costs in USD.
 """
 
 # ruff: noqa: S608  # queries are put together from texts of the server's, and values are bound
@@ -12,7 +12,6 @@ import json
 import time
 from typing import cast
 
-from agentpulse.server._protocol import Data
 from agentpulse.server._runs import LOST, fates, open_runs
 from agentpulse.server._storage import Row, Storage
 
@@ -21,7 +20,7 @@ PERIODS = {"24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
 
 _ALIVE = 20 * 60.0
 _TOP = 20
-SUMS = """
+_SUMS = """
     count(calls.seq) AS calls,
     coalesce(sum(calls.failed), 0) AS errors,
     coalesce(sum(calls.tokens), 0) AS tokens,
@@ -35,30 +34,33 @@ _CALLS = "calls JOIN events USING (seq) WHERE ts >= ?"
 
 
 def stats(storage: Storage, since: float, now: float) -> Row:
-    """All figures of what happened since a time."""
+    """All figures since a time."""
     totals = call_totals(storage, since)
-    events = storage.row("SELECT count(*) AS n FROM events WHERE ts >= ?", (since,))["n"]
+    sums = {name: totals[name] for name in ("tokens", "calls", "errors", "unpriced")}
     return {
         "gateway_status": _gateway_status(storage),
-        "events": events,
-        "cost": {
-            "usd": totals["cost_usd"],
-            "tokens": totals["tokens"],
-            "calls": totals["calls"],
-            "errors": totals["errors"],
-            "unpriced": totals["unpriced"],
-        },
-        "cron_health": _cron_health(storage, since, now),
-        "top_sessions": _top_sessions(storage, since),
-        "model_costs": _model_costs(storage, since),
-        "daily_spend": _daily_spend(storage, since),
+        "events": storage.row("SELECT count(*) AS n FROM events WHERE ts >= ?", (since,))["n"],
+        "cost": {"usd": totals["cost_usd"], **sums},
+        "cron_health": storage.rows(_CRON_HEALTH, {"since": since, "now": now}),
+        "top_sessions": storage.rows(_TOP_SESSIONS, (since,)),
+        "model_costs": storage.rows(
+            f"""SELECT provider, model, {_SUMS} FROM {_CALLS}
+                GROUP BY provider, model ORDER BY cost_usd DESC, tokens DESC, model""",
+            (since,),
+        ),
+        # The days with calls.
+        "daily_spend": storage.rows(
+            f"""SELECT date(ts, 'unixepoch') AS day, {_SUMS} FROM {_CALLS}
+                GROUP BY day ORDER BY day""",
+            (since,),
+        ),
     }
 
 
 def call_totals(storage: Storage, since: float) -> Row:
     """The sums of all calls since a time, those of input and output apart."""
     return storage.row(
-        f"""SELECT {SUMS},
+        f"""SELECT {_SUMS},
                 coalesce(sum(input_tokens), 0) AS input_tokens,
                 coalesce(sum(cached_tokens), 0) AS cached_tokens,
                 coalesce(sum(output_tokens), 0) AS output_tokens
@@ -68,112 +70,86 @@ def call_totals(storage: Storage, since: float) -> Row:
 
 
 def _gateway_status(storage: Storage) -> str:
-    """Says "alive" for a heartbeat in the last 20 minutes, "unknown" without any at all."""
+    """Is "alive" for a heartbeat in the last 20 minutes, "unknown" without any at all."""
     last = storage.row("SELECT max(ts) AS ts FROM events WHERE kind = 'heartbeat'")["ts"]
     if last is None:
         return "unknown"
-    return "alive" if cast("float", last) >= time.time() - _ALIVE else "offline"
+    return "alive" if last >= time.time() - _ALIVE else "offline"
 
 
-def _cron_health(storage: Storage, since: float, now: float) -> list[Row]:
-    """A row for each job and status of its runs that ended, or were last seen, since then.
+# Beside max(), SQLite takes the other columns from the row that has the maximum.
+_CRON_HEALTH = f"""
+    {open_runs()},
+    ended AS (
+        SELECT job, ended_at AS over_at, status, duration_ms,
+            coalesce(error, error_type) AS error
+        FROM runs WHERE ended_at >= :since
+        UNION ALL
+        SELECT job, seen_at, '{LOST}', NULL, '{LOST}'
+        FROM open_runs WHERE is_lost AND seen_at >= :since),
+    last AS (SELECT job, max(over_at) AS last_run_ts, status AS last_status,
+        duration_ms AS last_duration_ms FROM ended GROUP BY job),
+    failed AS (SELECT job, max(over_at), error AS last_error
+        FROM ended WHERE status <> 'ok' GROUP BY job)
+    SELECT job, status, count(*) AS count, last_run_ts, last_status, last_duration_ms, last_error
+    FROM ended JOIN last USING (job) LEFT JOIN failed USING (job)
+    GROUP BY job, status ORDER BY job, status
+"""
+"""A row for each job and status of its runs that ended, or were last seen, in the period.
 
-    What was last is said of the job, whatever the row's status; the error is that of its latest run
-    that failed, which may be older than its last.
-    """
-    return storage.rows(
-        # Beside max(), SQLite takes the other columns from the row that has the maximum.
-        f"""{open_runs()},
-            ended AS (
-                SELECT job, ended_at AS over_at, status, duration_ms,
-                    coalesce(error, error_type) AS error
-                FROM runs WHERE ended_at >= :since
-                UNION ALL
-                SELECT job, seen_at, '{LOST}', NULL, '{LOST}'
-                FROM open_runs WHERE is_lost AND seen_at >= :since),
-            last AS (SELECT job, max(over_at) AS last_run_ts, status AS last_status,
-                duration_ms AS last_duration_ms FROM ended GROUP BY job),
-            failed AS (SELECT job, max(over_at), error AS last_error
-                FROM ended WHERE status <> 'ok' GROUP BY job)
-            SELECT job, status, count(*) AS count, last_run_ts, last_status, last_duration_ms,
-                last_error
-            FROM ended JOIN last USING (job) LEFT JOIN failed USING (job)
-            GROUP BY job, status ORDER BY job, status""",
-        {"since": since, "now": now},
-    )
+The last values are of the job, whatever the row's status; the error is that of its latest run that
+failed, which may be older than its last.
+"""
+_TOP_SESSIONS = f"""
+    WITH top AS (
+        SELECT session, count(*) AS events, max(ts) AS last_ts, {_SUMS}
+        FROM events LEFT JOIN calls USING (seq)
+        WHERE ts >= ? AND session IS NOT NULL
+        GROUP BY session ORDER BY cost_usd DESC, tokens DESC, last_ts DESC LIMIT {_TOP})
+    SELECT top.*, label, type FROM top LEFT JOIN sessions USING (session)
+    ORDER BY cost_usd DESC, tokens DESC, last_ts DESC
+"""
+"""The sessions that cost most in the period, and then those that used most.
 
-
-def _top_sessions(storage: Storage, since: float) -> list[Row]:
-    """The sessions that cost most in the period, and then those that used most.
-
-    Each has its own calls alone, so that those of a nested session count once.
-    """
-    return storage.rows(
-        f"""WITH top AS (
-                SELECT session, count(*) AS events, max(ts) AS last_ts, {SUMS}
-                FROM events LEFT JOIN calls USING (seq)
-                WHERE ts >= ? AND session IS NOT NULL
-                GROUP BY session ORDER BY cost_usd DESC, tokens DESC, last_ts DESC LIMIT {_TOP})
-            SELECT top.*, label, type FROM top LEFT JOIN sessions USING (session)
-            ORDER BY cost_usd DESC, tokens DESC, last_ts DESC""",
-        (since,),
-    )
+Each has its own calls alone, so that those of a nested session count once.
+"""
 
 
-def _model_costs(storage: Storage, since: float) -> list[Row]:
-    return storage.rows(
-        f"""SELECT provider, model, {SUMS} FROM {_CALLS}
-            GROUP BY provider, model ORDER BY cost_usd DESC, tokens DESC, model""",
-        (since,),
-    )
-
-
-def _daily_spend(storage: Storage, since: float) -> list[Row]:
-    """The days with calls, oldest first."""
-    return storage.rows(
-        f"""SELECT date(ts, 'unixepoch') AS day, {SUMS} FROM {_CALLS}
-            GROUP BY day ORDER BY day""",
-        (since,),
-    )
-
-
-# Sessions: what each is, whether it runs, and what its calls came to.
-
-MOST = 500
+_MOST = 500
 """Sessions in one answer: those with the latest events."""
 
-RUNNING = "running"
-"""The status of a session that didn't end so far, or "lost"; else it is what its end said."""
+_RUNNING = "running"
+"""The status of a session without an end, unless it is lost; else the end has the status."""
 
-_TOLD = f"""label, type, job_name, parent AS parent_session, started_at, ended_at, duration_ms,
-    error_type, error, metadata, result,
+_OF_SESSION = f"""label, type, job_name, parent AS parent_session, started_at, ended_at,
+    duration_ms, error_type, error, metadata, result,
     CASE WHEN started_at IS NULL OR ended_at IS NOT NULL THEN status
-        WHEN coalesce(is_lost, 1) THEN '{LOST}' ELSE '{RUNNING}' END AS status
+        WHEN coalesce(is_lost, 1) THEN '{LOST}' ELSE '{_RUNNING}' END AS status
 """
 _SESSIONS = f"""
     {fates()}, own (session, ts) AS (
         SELECT session, max(ts) FROM events WHERE session IS NOT NULL GROUP BY session
     ), active (session, ts) AS (
-        -- What happens in a nested session happens in those around it too.
+        -- Events of a nested session are events of those around it too.
         SELECT session, ts FROM own
         UNION SELECT parent, ts FROM active JOIN sessions USING (session) WHERE parent IS NOT NULL
-    ), shown (root, last_ts) AS (
+    ), listed (root, last_ts) AS (
         SELECT session, max(active.ts) AS last_ts FROM active JOIN own USING (session)
         GROUP BY session HAVING last_ts >= :since ORDER BY last_ts DESC, session LIMIT :most
     ), tree (root, session) AS (
-        -- UNION leaves out what is there already, so that no ring of parents goes on for ever.
-        SELECT root, root FROM shown
+        -- UNION drops rows that are there already, so that no ring of parents goes on for ever.
+        SELECT root, root FROM listed
         UNION SELECT root, sessions.session FROM tree JOIN sessions ON parent = tree.session
     ), summed AS (
         SELECT root, last_ts, min(ts) FILTER (WHERE session = root) AS first_ts,
             count(*) FILTER (WHERE session = root) AS events,
-            json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL) AS models, {SUMS}
-        FROM shown JOIN tree USING (root) JOIN events USING (session) LEFT JOIN calls USING (seq)
+            json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL) AS models, {_SUMS}
+        FROM listed JOIN tree USING (root) JOIN events USING (session) LEFT JOIN calls USING (seq)
         GROUP BY root
     )
     SELECT root AS session, (
             SELECT agent FROM events WHERE session = root ORDER BY ts DESC, seq DESC LIMIT 1
-        ) AS agent, {_TOLD}, events, first_ts, last_ts, models,
+        ) AS agent, {_OF_SESSION}, events, first_ts, last_ts, models,
         calls, errors, tokens, cost_usd, unpriced
     FROM summed LEFT JOIN sessions ON sessions.session = root
         LEFT JOIN fates ON fates.session = root
@@ -181,28 +157,24 @@ _SESSIONS = f"""
 """
 
 
-def sessions(storage: Storage, now: float, since: float = 0.0, most: int = MOST) -> list[Row]:
+def sessions(storage: Storage, now: float, since: float = 0.0, most: int = _MOST) -> list[Row]:
     """The sessions with an event since a time, the latest first.
 
     The sums are of the whole session and of those nested in it, and so are the models and the time
-    of the last event; `events` and `first_ts` are its own. A cost is None where none is known. What
-    only its start and end say (label, type, status and the like) is None for one that came without.
+    of the last event; `events` and `first_ts` are its own. A cost is None where none is known.
+    Values of its start and end (label, type, status and the like) are None without these.
     """
-    asked = {"now": now, "since": since, "most": most}
-    return [_decoded(row) for row in storage.rows(_SESSIONS, asked)]
+    rows = storage.rows(_SESSIONS, {"now": now, "since": since, "most": most})
+    for row in rows:
+        for name in ("metadata", "result"):
+            row[name] = json.loads(row[name]) if isinstance(row[name], str) else None
+        row["models"] = sorted(json.loads(row["models"]))
+        row["is_running"] = row["status"] == _RUNNING
+    return rows
 
 
 def transcript(storage: Storage, session: str) -> list[object] | None:
     """The messages of a session's latest conversation; None where there are none."""
     found, _ = storage.events(kind="transcript", session=session, limit=1)
-    messages = cast("Data", found[0]["data"]).get("messages") if found else None
+    messages = found[0]["data"].get("messages") if found else None
     return cast("list[object]", messages) if isinstance(messages, list) else None
-
-
-def _decoded(row: Row) -> Row:
-    models = cast("list[str]", json.loads(cast("str", row["models"])))
-    told = {
-        name: json.loads(text) if isinstance(text := row[name], str) else None
-        for name in ("metadata", "result")
-    }
-    return {**row, **told, "models": sorted(models), "is_running": row["status"] == RUNNING}

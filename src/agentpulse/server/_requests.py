@@ -1,9 +1,9 @@
-"""Who may see and add what was recorded: who has the server's key, and browsers that they opened.
+"""Requests: who may read and write here, the body of a request as JSON, and answers in JSON.
 
-Other users of the machine reach the port too, so the address alone gives nothing away. Programs
-send the key. A browser gets a cookie by an address that works once, so that it is of no use in a
-history or in a list of processes. Address and cookie are made of the key, so whoever has the key
-can make an address for a server in another process.
+Other users of the machine reach the port too, so each request proves itself. Programs send the
+server's key. A browser gets a cookie by an address that works once, so that it is of no use in a
+history or in a list of processes. Address and cookie are made of the key, so a process that has
+the key can make an address for a server in another process.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import json
 import math
 import secrets
 import zlib
-from typing import cast
+from typing import Any, cast
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# `Refusal`: why a request is not taken, as the status and the sentence that its sender gets.
+_MESSAGES = {404: "There is no such address here.", 405: "This address takes another method."}
 
 
 class Refusal(Exception):  # noqa: N818  # it is an answer, and nothing has gone wrong here
@@ -31,10 +31,6 @@ class Refusal(Exception):  # noqa: N818  # it is an answer, and nothing has gone
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
-
-
-# Answers in JSON, the bad ones too.
 
 
 def answer(content: object, *, status: int = 200) -> Response:
@@ -44,31 +40,22 @@ def answer(content: object, *, status: int = 200) -> Response:
     return Response(text, status, media_type="application/json")
 
 
-def failure(refusal: Refusal) -> Response:
-    """What the sender of a refused request gets."""
-    response = answer({"error": refusal.message}, status=refusal.status)
-    if refusal.status == 401:  # HTTP asks for it
+def failure(error: Exception) -> Response:
+    """The answer to a request that is refused, has no address here, or at which we failed."""
+    if isinstance(error, Refusal):
+        status, message = error.status, str(error)
+    else:
+        status = getattr(error, "status_code", 500)
+        message = _MESSAGES.get(status, "The local server failed.")
+    response = answer({"error": message}, status=status)
+    if status == 401:  # HTTP requires it
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
-async def explain(_request: Request, error: Exception) -> Response:
-    """The answer to what went wrong, for Starlette to call."""
-    if isinstance(error, Refusal):
-        return failure(error)
-    status = getattr(error, "status_code", 500)
-    messages = {
-        404: "There is no such address here.",
-        405: "This address takes another method.",
-    }
-    return answer({"error": messages.get(status, "The local server failed.")}, status=status)
-
-
-# Reads the body of a request as JSON, within bounds of size and time.
-
 MAX_BODY = 256 * 1024
-"""Bytes of a body, as received and also as decoded: what is taken here is taken by the hosted API,
-whether or not something in front of it decodes gzip."""
+"""Bytes of a body, as received and also as decoded: a body that is accepted here is accepted by the
+hosted API, whether or not a proxy in front of it decodes gzip."""
 MAX_DEPTH = 32
 """Objects and lists inside each other."""
 SECONDS = 10.0
@@ -88,19 +75,11 @@ async def read_json(request: Request) -> object:
     if encoding not in ("gzip", "identity"):
         raise Refusal(415, f"Content-Encoding is {encoding!r}; expected gzip or none.")
     body = await _received(request)
-    return parsed(_unzipped(body) if encoding == "gzip" else body)
-
-
-def parsed(body: bytes) -> object:
-    """The JSON in a body.
-
-    Raises:
-        Refusal: 400 for what isn't JSON, or is nested too deeply.
-    """
+    if encoding == "gzip":
+        body = _unzipped(body)
     try:
-        value: object = json.loads(
-            body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite
-        )
+        # `int` fails for NaN and Infinity, which are no JSON.
+        value: object = json.loads(body.decode("utf-8"), parse_constant=int, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Refusal(400, "The body is not JSON in UTF-8.") from None
     if _is_deeper(value, MAX_DEPTH):
@@ -135,33 +114,18 @@ def _unzipped(body: bytes) -> bytes:
     return inflated
 
 
-def _no_constant(name: str) -> object:
-    message = f"{name} is no JSON"
-    raise ValueError(message)
-
-
 def _finite(text: str) -> float | None:
-    # 1e999 is JSON, but no number that can be stored or told again.
+    # 1e999 is JSON, but no number that can be stored or written again.
     value = float(text)
     return value if math.isfinite(value) else None
 
 
-def _is_deeper(value: object, depth: int) -> bool:
-    if isinstance(value, dict):
-        items = list(cast("dict[str, object]", value).values())
-    elif isinstance(value, list):
-        items = cast("list[object]", value)
-    else:
+def _is_deeper(value: Any, depth: int) -> bool:
+    if not isinstance(value, (dict, list)):
         return False
+    items: Any = cast("Any", value.values() if isinstance(value, dict) else value)
     return depth == 0 or any(_is_deeper(item, depth - 1) for item in items)
 
-
-# From where the local server may be talked to: programs on this machine, and its own page.
-#
-# Binding to 127.0.0.1 keeps other machines out, but not the web pages in this machine's browsers. A
-# page of another origin can neither read (no CORS header is ever sent) nor write (its POSTs are
-# refused by `Origin` and `Sec-Fetch-Site`), and a name that an attacker points at 127.0.0.1 is
-# refused by `Host`.
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _READING = frozenset({"GET", "HEAD"})
@@ -175,7 +139,13 @@ _HEADERS = {
 
 
 class Guard:
-    """Middleware that refuses what comes from elsewhere, before anything else is done with it."""
+    """Middleware that refuses requests from other machines and sites, before they are handled.
+
+    Binding to 127.0.0.1 keeps other machines out, but not the web pages in this machine's browsers.
+    A page of another origin can neither read (no CORS header is ever sent) nor write (its POSTs are
+    refused by `Origin` and `Sec-Fetch-Site`), and a name that an attacker points at 127.0.0.1 is
+    refused by `Host`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -184,44 +154,36 @@ class Guard:
         """Answers the request, by itself or by the application inside."""
         if scope["type"] != "http":
             return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        app = self._app
         try:
             _verify_origin(scope)
         except Refusal as refusal:
-            await _answer(failure(refusal), scope, receive, send)
-            return
-        await self._app(scope, receive, _with_headers(send))
+            app = failure(refusal)
+        await app(scope, receive, send_with_headers)
 
 
 def _verify_origin(scope: Scope) -> None:
     headers = Headers(scope=scope)
     port = scope["server"][1]
-    own = {f"{host}:{port}" for host in HOSTS}
     host = headers.get("Host", "").lower()
-    if (host if port != 80 else f"{host}:80") not in own:  # a URL leaves port 80 out
+    # A URL doesn't spell port 80.
+    if (host if port != 80 else f"{host}:80") not in {f"{name}:{port}" for name in HOSTS}:
         raise Refusal(
             403, f"The local server is http://127.0.0.1:{port} and goes by no other name."
         )
     if scope["method"] in _READING:
         return
-    origin = headers.get("Origin")
-    site = headers.get("Sec-Fetch-Site", "none")
+    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")
     if site not in _OWN_SITES or origin not in (None, f"http://{host}"):
         raise Refusal(403, "A page of another origin may not write here.")
-
-
-def _with_headers(send: Send) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return send_with_headers
-
-
-async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    await response(scope, receive, _with_headers(send))
 
 
 OPENING = "/open/"
@@ -254,14 +216,14 @@ class Access:
         self._used: set[str] = set()
 
     def verify(self, request: Request) -> None:
-        """Whether a request may go on.
+        """Lets a request with the key pass, and one that reads in an opened browser.
 
         Raises:
             Refusal: 401 for no key or none that could be one, 403 for another key.
         """
         authorization = request.headers.get("Authorization")
         if authorization is None:
-            # A cookie shows what is there; what adds to it needs the key.
+            # A cookie is enough to read; to write, the key is needed.
             if request.method in ("GET", "HEAD") and self.is_opened(request):
                 return
             raise Refusal(401, f"This needs the key of this server: {self._how()}.")
@@ -281,9 +243,8 @@ class Access:
     def open(self, code: str) -> str | None:
         """The header that gives a browser its cookie; None for a wrong code, or a used one."""
         nonce, proof = code[:_NONCE], code[_NONCE:]
-        if not hmac.compare_digest(proof.encode(), _proof(self.key, OPENING + nonce).encode()):
-            return None
-        if nonce in self._used:
+        is_ours = hmac.compare_digest(proof.encode(), _proof(self.key, OPENING + nonce).encode())
+        if not is_ours or nonce in self._used:
             return None
         self._used.add(nonce)
         cookie = f"{self._cookie}={_proof(self.key, 'cookie')}"

@@ -1,38 +1,36 @@
-"""Cron jobs: the last run of each, those under way, how often it succeeds, when it is due."""
+"""Cron jobs: the last run of each, those under way, how often it succeeds, when it is due.
+
+Sessions and runs that started and didn't end still run, or are lost, by one rule for every figure
+and page. A process that is killed sends no end. So its sessions run only as long as there is a sign
+of life: an event of the session, or of one nested in it, or a heartbeat of a process that was there
+when the session started. The latest of these must be later than all of
+
+- two heartbeats ago, by the interval in the start of the program; a day ago where it sends none, or
+  nothing is known of it;
+- the end of its `max_runtime`;
+- the next start of the same job, or the next session of the same name after the program was
+  started again (not any start of it: processes that it starts are the same program).
+
+So a run that takes longer than it may, or overlaps with the next, isn't lost while it shows life.
+An end that comes after all has the last word.
+"""
 
 # ruff: noqa: S608  # queries are put together from texts of the server's, and values are bound
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import cast
 
 from agentpulse.server._schedules import EARLY, ScheduleError, judge, read_schedule
 from agentpulse.server._storage import Row, Storage
 
-# Whether what started and didn't end still runs, or is lost. One rule, for every figure and page.
-#
-# A process that is killed says nothing. So what it began runs only as long as something shows
-# that it lives: an event of the session, or of one nested in it, or a heartbeat of a process that
-# was there when the session started. The latest of these must have come after all that says
-# otherwise:
-#
-# - two heartbeats ago, as often as the program's start says that they come; a day ago where it
-#   sends none, or nothing is known of it;
-# - the end of its `max_runtime`;
-# - the next start of the same job, or the next session of the same name after the program was
-#   started again (not any start of it: processes that it starts are the same program).
-#
-# So a run that takes longer than it may, or overlaps with the next, isn't lost while it shows life.
-# An end that comes after all has the last word.
-
 LOST = "lost"
-"""The status of what started and will not say how it ended."""
+"""The status of a run that started, and for which no end is expected any more."""
 
 _HEARTBEAT = 300.0
 _LEAST_SILENCE = 60.0
 _MOST_SILENCE = 86_400.0
 _SAME = 1.0
-"""Seconds within which a session may start after its process, as a heartbeat reckons that."""
+"""Seconds within which a session may start after its process, by its heartbeat."""
 
 _SILENCE = f"""coalesce(
     (SELECT max(2 * nullif(coalesce(json_extract(data, '$.heartbeat_interval'), {_HEARTBEAT}), 0),
@@ -63,7 +61,7 @@ _NEXT_SESSION = f"""(
 def fates(more: str = "") -> str:
     """The beginning of a query with `:now` that has a table `fates (session, is_lost, seen_at)`.
 
-    It has a row for each session that is open, and each run without a session. What isn't in it is
+    It has a row for each session that is open, and each run without a session. The others are
     over. `more` has other things that began: as a SELECT of the columns of `begun`.
     """
     return f"""WITH RECURSIVE begun (
@@ -79,7 +77,7 @@ def fates(more: str = "") -> str:
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session = run_id AND job_name = runs.job)
         {more}
     ), nested (session, root) AS (
-        -- What is nested in another lives and dies with it.
+        -- A nested session lives and dies with the one around it.
         SELECT session, session FROM begun WHERE received IS NULL AND NOT EXISTS (
             SELECT 1 FROM sessions AS around
             WHERE around.session = begun.parent AND around.ended_at IS NULL
@@ -129,9 +127,8 @@ def open_runs() -> str:
     )"""
 
 
-MOST_UNDER_WAY = 20
-"""Runs under way that are listed of a job."""
-MOST_MISSED = 20
+_MAX_LISTED = 20
+"""Runs under way, and missed times, that are listed of a job."""
 
 _JOBS = f"""
     {open_runs()}, ended AS (
@@ -164,9 +161,9 @@ _LAST = f"""
 _UNDER_WAY = f"""
     {open_runs()}
     SELECT job, run_id, agent, started_at, max_runtime_s FROM (
-        SELECT *, row_number() OVER (PARTITION BY job ORDER BY started_at DESC) AS place
+        SELECT *, row_number() OVER (PARTITION BY job ORDER BY started_at DESC) AS rank
         FROM open_runs WHERE NOT is_lost
-    ) WHERE place <= :most ORDER BY started_at DESC
+    ) WHERE rank <= :most ORDER BY started_at DESC
 """
 _UNDER_SCHEDULE = """
     FROM runs WHERE job = :job AND started_at > (
@@ -174,7 +171,7 @@ _UNDER_SCHEDULE = """
         WHERE job = :job AND (schedule IS NOT :schedule OR timezone IS NOT :timezone)
     )
 """
-"""The runs under the schedule of today, since it was last another."""
+"""The runs under the current schedule, since it was last another."""
 
 
 def crons(storage: Storage, now: float) -> list[Row]:
@@ -184,16 +181,16 @@ def crons(storage: Storage, now: float) -> list[Row]:
     last seen.
 
     Schedule and zone are those of the run that started last. Where they can't be read,
-    `schedule_error` says why, and nothing is expected.
+    `schedule_error` has the reason, and nothing is expected.
     """
-    last = {row["job"]: _last_run(row) for row in storage.rows(_LAST, {"now": now})}
+    last = {row.pop("job"): _last_run(row) for row in storage.rows(_LAST, {"now": now})}
     under_way: defaultdict[object, list[Row]] = defaultdict(list)
-    for row in storage.rows(_UNDER_WAY, {"now": now, "most": MOST_UNDER_WAY}):
+    for row in storage.rows(_UNDER_WAY, {"now": now, "most": _MAX_LISTED}):
         under_way[row["job"]].append(_run_under_way(row, now))
     return [
         {
             **job,
-            "success_rate": _success_rate(job),
+            "success_rate": (job["runs"] - job["failures"]) / job["runs"] if job["runs"] else None,
             "last_run": last.get(job["job"]),
             "running": under_way[job["job"]],
             **_punctuality(storage, job, now),
@@ -202,68 +199,49 @@ def crons(storage: Storage, now: float) -> list[Row]:
     ]
 
 
-def _success_rate(job: Row) -> float | None:
-    runs, failures = cast("int", job["runs"]), cast("int", job["failures"])
-    return (runs - failures) / runs if runs else None
-
-
 def _last_run(row: Row) -> Row:
-    most, lasted = (
-        cast("float | None", row["max_runtime_s"]),
-        cast("float | None", row["duration_ms"]),
-    )
-    told = {name: value for name, value in row.items() if name not in ("job", "max_runtime_s")}
-    return {**told, "exceeded_max_runtime": _exceeds(lasted, most)}
+    most = row.pop("max_runtime_s")
+    return {**row, "exceeded_max_runtime": _exceeds(row["duration_ms"], most)}
 
 
 def _run_under_way(row: Row, now: float) -> Row:
-    lasted = max(now - cast("float", row["started_at"]), 0.0) * 1000
-    most = cast("float | None", row["max_runtime_s"])
-    told = {name: row[name] for name in ("run_id", "agent", "started_at")}
-    return {**told, "duration_ms": lasted, "exceeds_max_runtime": _exceeds(lasted, most)}
+    lasted = max(now - row["started_at"], 0.0) * 1000
+    return {
+        **{name: row[name] for name in ("run_id", "agent", "started_at")},
+        "duration_ms": lasted,
+        "exceeds_max_runtime": _exceeds(lasted, row["max_runtime_s"]),
+    }
 
 
 def _exceeds(milliseconds: float | None, most_seconds: float | None) -> bool | None:
-    """None where it isn't known how long it took, or how long it may take."""
+    """None where the duration or its limit is unknown."""
     if milliseconds is None or most_seconds is None:
         return None
     return milliseconds > most_seconds * 1000
 
 
 def _punctuality(storage: Storage, job: Row, now: float) -> Row:
-    answer: Row = {
-        "schedule_error": None,
-        "next_expected_at": None,
-        "expected": None,
-        "late": None,
-        "missed": None,
-        "missed_at": [],
-        "overdue_since": None,
-    }
+    figures = ("next_expected_at", "expected", "late", "missed", "overdue_since", "schedule_error")
+    answer: Row = {**dict.fromkeys(figures), "missed_at": []}
     if job["schedule"] is None:
         return answer
     try:
-        schedule = read_schedule(cast("str", job["schedule"]), cast("str | None", job["timezone"]))
+        schedule = read_schedule(job["schedule"], job["timezone"])
     except ScheduleError as error:
         return {**answer, "schedule_error": str(error)}
-    asked = {name: job[name] for name in ("job", "schedule", "timezone")}
-    first = cast(
-        "float", storage.row(f"SELECT min(started_at) AS ts {_UNDER_SCHEDULE}", asked)["ts"]
-    )
+    values = {name: job[name] for name in ("job", "schedule", "timezone")}
+    first = storage.row(f"SELECT min(started_at) AS ts {_UNDER_SCHEDULE}", values)["ts"]
     times = schedule.between(first - EARLY, now)
-    earliest = times[-1] - EARLY if times else now
     rows = storage.rows(
         f"SELECT started_at {_UNDER_SCHEDULE} AND started_at >= :earliest ORDER BY started_at",
-        {**asked, "earliest": earliest},
+        {**values, "earliest": times[-1] - EARLY if times else now},
     )
-    starts = [cast("float", row["started_at"]) for row in rows]
+    starts = [row["started_at"] for row in rows]
     found = judge(times, starts, upcoming=schedule.after(now), now=now)
     return {
         **answer,
-        "next_expected_at": found.next_expected_at,
-        "expected": found.expected,
-        "late": found.late,
+        **{name: getattr(found, name) for name in figures[:3]},
         "missed": len(found.missed_at),
-        "missed_at": found.missed_at[:MOST_MISSED],
+        "missed_at": found.missed_at[:_MAX_LISTED],
         "overdue_since": found.overdue_since,
     }

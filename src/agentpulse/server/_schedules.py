@@ -39,7 +39,7 @@ _OFFSET = re.compile(r"UTC([+-])(\d\d):([0-5]\d)", re.ASCII)
 
 
 class ScheduleError(ValueError):
-    """The schedule or its time zone can't be read; the message says which, and what is expected."""
+    """The schedule or its time zone can't be read; the message has the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Punctuality:
 
     next_expected_at: float | None
     expected: int = 0
-    """Times that were due, and for which it is known what became of them."""
+    """Times that were due, and whose grace is over or whose run has started."""
     late: int = 0
     missed_at: list[float] = field(default_factory=list[float])
     """The latest first."""
@@ -112,25 +112,21 @@ def judge(
     found = Punctuality(upcoming)
     following = upcoming or math.inf
     for due in times:
-        place = bisect_left(starts, due - EARLY)
-        start = starts[place] if place < len(starts) else math.inf
-        _count(found, due, following=following, start=start, now=now)
-        if start == math.inf and found.missed_at:
-            found.overdue_since = found.missed_at[-1]
+        first = bisect_left(starts, due - EARLY)
+        start = starts[first] if first < len(starts) else math.inf
+        grace = min(max(_SHARE_OF_INTERVAL * (following - due), _LEAST_GRACE), _MOST_GRACE)
+        is_missed = start >= following - EARLY  # it belongs to the next time, or there is none
         following = due
+        if is_missed and now < due + grace:
+            continue
+        found.expected += 1
+        if is_missed:
+            found.missed_at.append(due)
+            if start == math.inf:
+                found.overdue_since = due
+        elif start > due + grace:
+            found.late += 1
     return found
-
-
-def _count(found: Punctuality, due: float, *, following: float, start: float, now: float) -> None:
-    grace = min(max(_SHARE_OF_INTERVAL * (following - due), _LEAST_GRACE), _MOST_GRACE)
-    is_in_time = start <= due + grace
-    if start >= following - EARLY:  # it belongs to the next time, or there is none
-        if now < due + grace:
-            return
-        found.missed_at.append(due)
-    elif not is_in_time:
-        found.late += 1
-    found.expected += 1
 
 
 def _read_zone(name: str | None) -> tzinfo:
@@ -142,7 +138,7 @@ def _read_zone(name: str | None) -> tzinfo:
             sign = -1 if offset[1] == "-" else 1
             return timezone(sign * timedelta(hours=int(offset[2]), minutes=int(offset[3])))
         return ZoneInfo(name)
-    # What isn't a name at all ends as whatever the search for its file ends as.
+    # For a text that is no name, the search for its file fails in any of these ways.
     except (ValueError, KeyError, OSError) as error:
         message = (
             f"timezone is {name!r}, which this machine doesn't know; expected a name as "

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from agentpulse.server._protocol import IDS, Data, Event
 from agentpulse.server._schema import DatabaseError, prepare, record
@@ -22,7 +22,7 @@ MEMORY = ":memory:"
 MAX_EVENTS = 1000
 """Events in one answer."""
 
-Row = dict[str, object]
+Row = dict[str, Any]
 Parameters = Sequence[object] | Mapping[str, object]
 Cursor = tuple[float, int]
 """The position of an event in the order of time: `ts` and, where they are equal, its arrival."""
@@ -100,8 +100,8 @@ class Storage:
 
     def arrived_since(self, seconds: float) -> int:
         """The number of events that arrived (not: happened) since a time in seconds since 1970."""
-        found = self.row("SELECT count(*) AS n FROM events WHERE received >= ?", (seconds,))
-        return cast("int", found["n"])
+        query = "SELECT count(*) AS n FROM events WHERE received >= ?"
+        return self.row(query, (seconds,))["n"]
 
     def events(
         self,
@@ -129,7 +129,7 @@ class Storage:
             (*(value for values in used.values() for value in values), limit + 1),
         )
         page = found[:limit]
-        last = cast("Cursor", (page[-1]["ts"], page[-1]["seq"])) if found[limit:] else None
+        last = (page[-1]["ts"], page[-1]["seq"]) if found[limit:] else None
         return [_as_sent(row) for row in page], last
 
     def arrivals(self, kind: str | None = None) -> list[Data]:
@@ -146,4 +146,4 @@ class Storage:
 def _as_sent(row: Row) -> Data:
     """The event of a row as its sender had it, with its agent, without the fields that are NULL."""
     values = {name: row[name] for name in _COLUMNS if row[name] is not None}
-    return {**values, "data": json.loads(cast("str", row["data"]))}
+    return {**values, "data": json.loads(row["data"])}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def environment(endpoint: str, key: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables for a program that is to be recorded, and sends what it records there."""
+    """The variables under which a program is recorded, and sends its events there."""
     folder = str(Path(__file__).parent)
     paths = [folder, environ["PYTHONPATH"]] if environ.get("PYTHONPATH") else [folder]
     return {

@@ -1,4 +1,4 @@
-"""Python imports this when a program starts: runs what it shadows, then switches AgentPulse on.
+"""Python imports this when a program starts: runs the one it shadows, then switches AgentPulse on.
 
 Whatever happens here, the program runs as it would without. The Python that reads this may be any,
 also one without AgentPulse, so nothing newer than Python 3.8 is used.
@@ -33,7 +33,7 @@ def _switch_on():
         # The program's own first `init` is not a second one.
         agentpulse.init().is_automatic = True
     except ImportError:
-        pass  # the program's Python has no AgentPulse; `agentpulse dev` says that nothing came
+        pass  # without AgentPulse in its Python, `agentpulse dev` reports that no call was recorded
     except Exception as error:  # noqa: BLE001  # never the program's problem
         sys.stderr.write(f"AgentPulse could not start: {type(error).__name__}: {error}\n")
 

@@ -1,4 +1,4 @@
-// Shows times in the reader's time zone, and brings in what is new, every few seconds.
+// Shows times in the reader's time zone, and replaces the content by the latest every few seconds.
 "use strict";
 const format = new Intl.DateTimeFormat(undefined, {
   month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
@@ -8,24 +8,24 @@ function localize(root) {
     time.textContent = format.format(new Date(time.dateTime));
   }
 }
-// What is on the page changes as calls are scrolled or selected, so what was fetched is compared.
-let shown = null;
+// The page changes as tables are scrolled, so the last fetched content is compared.
+let current = null;
 async function refresh() {
   if (document.hidden || !getSelection().isCollapsed) return;
   const answer = await fetch(location.href);
-  if (answer.status === 401) location.reload(); // another server: it says how to open it
+  if (answer.status === 401) location.reload(); // another server: its page explains how to open it
   if (!answer.ok) return;
   const page = await answer.text();
   // Only this part: the page's own style would be one more that the policy forbids.
   const part = page.slice(page.indexOf("<main>"), page.indexOf("</main>"));
   const main = new DOMParser().parseFromString(part, "text/html").querySelector("main");
-  if (main === null || main.innerHTML === shown) return;
-  shown = main.innerHTML;
+  if (main === null || main.innerHTML === current) return;
+  current = main.innerHTML;
   localize(main);
-  const left = {};
-  for (const table of document.querySelectorAll(".scroll")) left[table.ariaLabel] = table.scrollLeft;
+  const scrolled = {};
+  for (const table of document.querySelectorAll(".scroll")) scrolled[table.ariaLabel] = table.scrollLeft;
   document.querySelector("main").replaceWith(main);
-  for (const table of main.querySelectorAll(".scroll")) table.scrollLeft = left[table.ariaLabel] ?? 0;
+  for (const table of main.querySelectorAll(".scroll")) table.scrollLeft = scrolled[table.ariaLabel] ?? 0;
 }
 async function keepRefreshing() {
   try {
@@ -36,6 +36,6 @@ async function keepRefreshing() {
   }
   setTimeout(keepRefreshing, 3000);
 }
-shown = document.querySelector("main").innerHTML;
+current = document.querySelector("main").innerHTML;
 localize(document);
 setTimeout(keepRefreshing, 3000);
