@@ -168,8 +168,6 @@ def test_what_is_patched_looks_as_it_was(recorded: Any):
     assert patched.__module__ == configs.__name__
     assert [*inspect.signature(patched).parameters] == ["config"]
     assert inspect.iscoroutinefunction(BaseChatModel.agenerate)
-    assert inspect.iscoroutinefunction(BaseChatModel._agenerate_with_cache)
-    assert not inspect.iscoroutinefunction(BaseChatModel._generate_with_cache)
     assert "messages" in inspect.signature(BaseChatModel.agenerate).parameters
     assert recorded.finished() == []
 

@@ -63,11 +63,8 @@ def test_a_graph_is_the_same_tree_however_it_is_run(
     assert open_runs() == 0
 
 
-def test_a_named_agent_is_an_agent(recorded: Any, provider: FakeProvider):
-    agents = pytest.importorskip("langchain.agents")
-    if not hasattr(agents, "create_agent"):
-        pytest.skip("this LangChain has no create_agent")
-    agent = agents.create_agent(chat_openai(provider), [search_mail], name="clerk")
+def test_a_named_agent_is_an_agent(create_agent: Any, recorded: Any, provider: FakeProvider):
+    agent = create_agent(chat_openai(provider), [search_mail], name="clerk")
     with user().start_as_current_span("user"):
         agent.invoke(asked())
 

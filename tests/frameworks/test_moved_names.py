@@ -36,7 +36,9 @@ LOADED = (
     langchain_core.tracers.context,
     langgraph._internal._runnable,
 )
-NAMES = [*moved.names("langchain"), *moved.names("langgraph")]
+ALL_NAMES = [*moved.names("langchain"), *moved.names("langgraph")]
+# LangChain before 1.3 has the list of hooks in a second module, which imports it.
+NAMES = [name for name in ALL_NAMES if name.module != "langchain_core.callbacks.manager"]
 PACKAGES = {"langchain": "langchain-core", "langgraph": "langgraph"}
 ALONG = "is not recorded: it needs langchain, which isn't"
 OF_LANGCHAIN = [name for name in NAMES if name.library == "langchain"]
@@ -68,8 +70,6 @@ def test_what_is_patched_is_found_by_patching_it():
     assert {(name.module, name.path) for name in NAMES} == {
         ("langchain_core.tracers.context", "_configure_hooks"),
         ("langchain_core.runnables.config", "_set_config_context"),
-        ("langchain_core.language_models.chat_models", "BaseChatModel._generate_with_cache"),
-        ("langchain_core.language_models.chat_models", "BaseChatModel._agenerate_with_cache"),
         ("langchain_core.language_models.chat_models", "BaseChatModel.agenerate"),
         ("langchain_core.language_models.llms", "BaseLLM._agenerate_helper"),
         ("langgraph._internal._runnable", "_set_config_context"),
@@ -121,7 +121,7 @@ def test_a_name_of_langgraph_that_moved_costs_langgraph_alone(
             instrument(tracer_provider=spans.provider)
 
             assert changed(before)["langgraph"] == set()
-            assert len(changed(before)["langchain_core"]) == len(OF_LANGCHAIN)
+            assert len(changed(before)["langchain_core"]) == len(ALL_NAMES) - len(OF_LANGGRAPH)
             # Not as a whole.
             assert not LangChainInstrumentor().is_patched
             assert LangChainInstrumentor().is_instrumented_by_opentelemetry
@@ -231,6 +231,8 @@ print(json.dumps({
 
 @pytest.mark.parametrize("name", NAMES, ids=str)
 def test_it_is_the_same_where_they_are_imported_later(name: Name):
+    if name.last == "_configure_hooks" and len(NAMES) < len(ALL_NAMES):
+        pytest.skip("this LangChain can't be imported without the name")
     done = processes.run(
         [sys.executable, "-c", MOVING + LATER, name.module, name.path],
     )

@@ -73,18 +73,15 @@ def test_a_model_that_fails_is_told_by_both_events(told: Logs, spans: Any):
 @pytest.mark.parametrize("is_dropped", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_an_agent_is_told_by_its_own_calls(
-    mode: str, is_dropped: bool, spans: Any, provider: FakeProvider
+    mode: str, is_dropped: bool, create_agent: Any, spans: Any, provider: FakeProvider
 ):
-    agents = pytest.importorskip("langchain.agents")
-    if not hasattr(agents, "create_agent"):
-        pytest.skip("this LangChain has no create_agent")
     measured = Measured()
     thinning = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     instrument(
         tracer_provider=thinning if is_dropped else spans.provider,
         meter_provider=measured.provider,
     )
-    agent = agents.create_agent(chat_openai(provider), [search_mail], name="clerk")
+    agent = create_agent(chat_openai(provider), [search_mail], name="clerk")
     chain = RunnableLambda(lambda given: given) | agent
     MODES[mode](chain, asked())
     told = measured()
@@ -104,13 +101,10 @@ def test_an_agent_is_told_by_its_own_calls(
     assert told["gen_ai.invoke_workflow.duration"][1].count == 1
 
 
-def test_models_that_no_client_tells_of_count_for_their_agent(spans: Any):
-    agents = pytest.importorskip("langchain.agents")
-    if not hasattr(agents, "create_agent"):
-        pytest.skip("this LangChain has no create_agent")
+def test_models_that_no_client_tells_of_count_for_their_agent(create_agent: Any, spans: Any):
     measured = Measured()
     instrument(tracer_provider=spans.provider, meter_provider=measured.provider)
-    agent = agents.create_agent(FakeListChatModel(responses=["no"]), [], name="clerk")
+    agent = create_agent(FakeListChatModel(responses=["no"]), [], name="clerk")
     agent.invoke(asked())
     (_, calls) = measured()["gen_ai.invoke_agent.inference_calls"]
     assert calls.sum == 1

@@ -254,3 +254,41 @@ def test_an_event_too_long_to_be_held_costs_itself_alone():
     too_long = b'data: {"x": "' + b"a" * LONGEST_EVENT + b'"}\n\n'
     assert list(decoder.feed(too_long)) == []
     assert list(decoder.feed(b'data: {"toys": 3}\n\n')) == [{"toys": 3}]
+
+
+class AsyncChunks:
+    """An async iterator that is no generator, so it can't be closed."""
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = iter(chunks)
+
+    def __aiter__(self) -> AsyncChunks:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+class AsyncStream(AsyncChunks):
+    def __init__(self, chunks: Any) -> None:
+        self.response = Response()
+        self._iterator: Any = AsyncChunks(chunks)
+
+    async def __anext__(self) -> Any:
+        return await anext(self._iterator)
+
+
+@pytest.mark.anyio
+async def test_an_async_stream_of_whatever_kind_is_read_once(spans: Any) -> None:
+    async def request(_self: Any, _cast_to: Any, _options: Any, **_more: Any) -> Any:
+        return AsyncStream([{"toys": 1}] * 3)
+
+    family = Family(Routes([("post", "/toys", TOY)]), lambda _client, _host: "toy maker")
+    seam = Seam(family, recording(spans.provider.get_tracer("toys"), None))
+    stream = await awrapped(request, seam)(Client({}), object, ASKED, stream=True)
+    assert [chunk async for chunk in stream] == [{"toys": 1}] * 3
+    (span,) = spans()
+    assert span["attributes"]["toys.count"] == 3

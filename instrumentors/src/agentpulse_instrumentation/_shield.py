@@ -1,4 +1,4 @@
-"""The one place where our own failures stop.
+"""Where our own failures stop, all of them.
 
 Everything we do around a user's call runs inside `with shield(step)`. An exception of ours is
 logged at debug level with the step it broke and goes no further; the user's call, its answer and
@@ -39,6 +39,6 @@ class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
         if kind is None or strict or not issubclass(kind, Exception):
             return False
         # The message may hold content (a KeyError's key, a ValueError's text), so only the type is
-        # told.
+        # logged.
         _logger.debug("AgentPulse could not %s: %s", self._step, kind.__name__)
         return True

@@ -55,9 +55,8 @@ def instrument(
         logger_provider: where the GenAI log events go, if they are wanted; None for the global
             provider, if there is one.
         capture_messages: whether prompts, completions and exception texts are recorded on spans;
-            None for what OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says of spans and
-            events, else not.
-        enabled: whether it does anything; None for what AGENTPULSE_ENABLED says, else it does.
+            None to follow OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, else not.
+        enabled: whether it does anything; None to follow AGENTPULSE_ENABLED, else it does.
 
     Raises:
         ValueError: a name is unknown.

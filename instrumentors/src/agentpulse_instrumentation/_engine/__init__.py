@@ -1,1 +1,1 @@
-"""What instrumentors are made with: operations as tables, streams in place, one end a span."""
+"""The engine of all instrumentors: operations as tables, one `begin`, streams watched in place."""

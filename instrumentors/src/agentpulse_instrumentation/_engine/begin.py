@@ -13,13 +13,11 @@ from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import (
-    INVALID_SPAN,
     SpanKind,
 )
 
 from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, Said
+from agentpulse_instrumentation._engine.content import Content
 from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.operation import (
@@ -43,7 +41,7 @@ def begin(
     kind: SpanKind = SpanKind.CLIENT,
     parent: Context | None = None,
     start_time: int | None = None,
-    content: Said | None = None,
+    content: Content | None = None,
     captures: bool = True,
 ) -> Invocation:
     """Begins an operation: starts its span, with all that is known of the request.
@@ -70,59 +68,20 @@ def begin(
             the request now.
         captures: False where content must not be captured, whatever the user's settings are.
     """
+    invocation = Invocation(recording, operation)
     with _BEGIN:
         around = context_api.get_current()
-        if recording.active and (
-            not around or start_time is not None or is_instrumentation_enabled()
-        ):
+        is_late = start_time is not None
+        if recording.active and (not around or is_late or is_instrumentation_enabled()):
+            if not captures:
+                invocation.policy = recording.policy.silenced()
             known: Attributes = {
                 semconv.OPERATION_NAME: operation.name,
                 **attributes,
                 **operation.constants,
             }
-            operation.request.read(request, known)
-            operation.more_from_request(request, known)
             if stream:
                 known[semconv.REQUEST_STREAM] = True
-            logger = recording.event_logger() if kind is SpanKind.CLIENT else None
-            policy = recording.policy if captures else recording.policy.silenced()
-            keeps_content = captures and recording.keeps_content(logger)
-            if not keeps_content:
-                content = None
-            elif content is None:
-                content = NOTHING_SAID
-                with _BEGIN:
-                    content = policy.input_said(operation.input_content(request))
-            begun = nesting.begun_in(parent, operation.name, around, known)
-            model = known.get(semconv.REQUEST_MODEL)
-            span = recording.tracer.start_span(
-                name or (operation.name if model is None else f"{operation.name} {model}"),
-                begun.context,
-                kind,
-                {**known, **policy.span_attributes(content)} if content else known,
-                start_time=start_time,
-            )
-            begun.by(span)
-            is_measured = recording.metrics.is_on
-            inside = calls = None
-            # An answer of a cache is no call.
-            if semconv.ANSWERED_BY not in known:
-                inside, calls = nesting.count(
-                    operation.name, begun.context, is_measured=is_measured
-                )
-            return Invocation(
-                operation,
-                recording,
-                span,
-                request=request,
-                attributes=known,
-                logger=logger,
-                policy=policy,
-                content=content,
-                inside=inside,
-                calls=calls,
-                start_time=start_time,
-                # Samplers thin out traces, and neither metrics nor events.
-                is_observed=span.is_recording() or logger is not None or is_measured,
-            )
-    return Invocation(operation, recording, INVALID_SPAN, is_observed=False)
+            invocation.read(request, known, content, is_client=kind is SpanKind.CLIENT)
+            invocation.start(name, kind, around, parent, start_time)
+    return invocation

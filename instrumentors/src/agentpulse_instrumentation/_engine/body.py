@@ -8,9 +8,7 @@ iterators are replaced on the one response object, and all the ways to read it (
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Any, cast
+from typing import Any
 from weakref import ref
 
 from agentpulse_instrumentation._engine.invocation import Invocation
@@ -21,7 +19,7 @@ from agentpulse_instrumentation._engine.stream import (
     is_ping,
     json_object,
     release,
-    watch_close,
+    watch,
 )
 from agentpulse_instrumentation._shield import shield
 
@@ -32,12 +30,13 @@ _READ_BODY = shield("read a body")
 
 
 def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None:
-    """Ends the invocation with what an HTTP response says: at once, or as its body is read."""
+    """Ends the invocation with the answer in an HTTP response: at once, or as its body is read."""
     content = response.__dict__.get("_content")
     if content is not None:
         invocation.answered(json_object(content))
         return
-    _BodyObserver(invocation, stream=stream).attach(response)
+    observer = _BodyObserver(response, invocation, stream=stream)
+    watch(response, observer, observer.closed)
 
 
 class _BodyObserver:
@@ -45,77 +44,23 @@ class _BodyObserver:
 
     __slots__ = (
         *("__weakref__", "_add", "_events", "_failure", "_invocation"),
-        *("_is_json", "_kept", "_observer", "_reading", "_size"),
+        *("_is_json", "_kept", "_observer", "_response", "_size"),
     )
 
-    def __init__(self, invocation: Invocation, *, stream: bool) -> None:
+    def __init__(self, response: Any, invocation: Invocation, *, stream: bool) -> None:
+        self._response = ref(response)
         self._invocation = invocation
         self._events = EventDecoder()
         self._observer = Observer(invocation, self._events) if stream else None
         self._add = None if self._observer is None else self._observer.add
-        self._is_json = False
+        self._is_json = "json" in response.headers.get("content-type", "")
         self._kept: list[bytes] = []
         self._size = 0
-        self._reading = False
         self._failure: str | None = None
-        invocation.unfinished.add(self)
+        invocation.recording.unfinished.add(self)
 
-    def attach(self, response: Any) -> None:
-        """Replaces the methods that read and close the response. They hold it weakly."""
-        weak = ref(response)
-        kind = cast("Any", type(response))
-        self._is_json = "json" in response.headers.get("content-type", "")
-
-        def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
-            target = weak()
-            with self._outcome():
-                self._reading = True
-                for chunk in kind.iter_bytes(target, chunk_size):
-                    self._take(chunk)
-                    self._reading = False
-                    yield chunk
-                    self._reading = True
-            self._read(target)
-
-        async def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
-            target = weak()
-            with self._outcome():
-                self._reading = True
-                async with aclosing(kind.aiter_bytes(target, chunk_size)) as chunks:
-                    async for chunk in chunks:
-                        self._take(chunk)
-                        self._reading = False
-                        yield chunk
-                        self._reading = True
-            self._read(target)
-
-        def closed() -> None:
-            # The HTTP client closes a response from inside the read that reaches its end, and that
-            # read reports.
-            if not self._reading:
-                self.left()
-                release(weak())
-
-        response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
-        watch_close(response, closed)
-
-    @contextmanager
-    def _outcome(self) -> Generator[None]:
-        try:
-            yield
-        except GeneratorExit:
-            self.left()
-            raise
-        except BaseException as error:
-            if self._observer is not None:
-                self._observer.broken(error)
-            else:
-                self._invocation.failed(error)
-            raise
-        finally:
-            self._reading = False
-
-    def _take(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes) -> bool:
+        """Takes the next bytes, which the caller sees."""
         with _READ_BODY:
             if self._add is not None:
                 for event in self._events.feed(chunk):
@@ -123,21 +68,30 @@ class _BodyObserver:
                         continue
                     self._add(event)
                     self._failure = self._failure or reported_error(event)
-                return
+                return True
             # Some gateways give errors another type than that of JSON.
             self._is_json = self._is_json or (not self._kept and chunk.startswith(b"{"))
             if self._is_json and self._size <= LARGEST_BODY:
                 self._size += len(chunk)
                 self._kept.append(chunk)
+        return True
 
-    def _read(self, response: Any) -> None:
-        release(response)
+    def exhausted(self) -> None:
+        """The body was read to its end."""
+        release(self._response())
         if self._observer is not None:
             self._observer.exhausted(self._failure)
         elif self._is_json and self._size <= LARGEST_BODY:
             self._invocation.answered(json_object(b"".join(self._kept)))
         else:
             self._invocation.ended()
+
+    def broken(self, error: BaseException) -> None:
+        """Reading raised."""
+        if self._observer is not None:
+            self._observer.broken(error)
+        else:
+            self._invocation.failed(error)
 
     def left(self) -> None:
         """The caller closed or dropped the response."""
@@ -146,6 +100,11 @@ class _BodyObserver:
         else:
             self._invocation.ended()
 
+    def closed(self) -> None:
+        """The response was closed."""
+        self.left()
+        release(self._response())
+
     def __del__(self) -> None:
-        self._invocation.unfinished.discard(self)
+        self._invocation.recording.unfinished.discard(self)
         self.left()

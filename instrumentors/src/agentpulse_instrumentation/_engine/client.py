@@ -1,4 +1,4 @@
-"""The seam: `request` of a generated client, through which every call of every resource goes.
+"""The request seam: the one method of a generated client that every call of every resource calls.
 
 openai and anthropic clients are made by the same generator. Each resource method, in each variant,
 ends in `SyncAPIClient.request` or `AsyncAPIClient.request` with the method, the path and the JSON
@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import TracerProvider
 
@@ -22,6 +21,7 @@ from agentpulse_instrumentation._engine.hosts import Host, Servers
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
 from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.operation import (
+    ErrorReader,
     Operation,
     Routes,
     code_of,
@@ -35,13 +35,11 @@ from agentpulse_instrumentation._engine.stream import json_object, observe_strea
 from agentpulse_instrumentation._engine.usage import UsageChunk, asking_for_usage
 from agentpulse_instrumentation._shield import shield
 
-# One call on its way through the seam: its context while it is under way, its answer observed.
-
 _OBSERVE = shield("observe an answer")
 
 
 class Call:
-    """A call on its way through the seam: its arguments and its invocation."""
+    """A call under way: its arguments and its invocation."""
 
     __slots__ = ("_hidden", "_streams", "args", "invocation", "kwargs")
 
@@ -60,7 +58,7 @@ class Call:
         self._hidden = hidden
         self._streams = streams
 
-    def returned(self, result: object) -> None:
+    def returned(self, result: Any) -> None:
         """The call returned: reads its answer, or observes the caller reading it. Never raises."""
         invocation = self.invocation
         if not invocation.is_open:
@@ -69,59 +67,33 @@ class Call:
         if hasattr(result, "__pydantic_fields_set__"):
             invocation.answered(result)
             return
-        watched = False
+        observed = False
         with _OBSERVE:
-            observe = _OBSERVERS[_kind_of(result)]
-            if observe is None:
-                invocation.answered(result)
-            else:
-                observe(self, result, invocation)
-            watched = True
-        if not watched:
+            self._observe(result, invocation)
+            observed = True
+        if not observed:
             invocation.ended()
 
-    def observe_stream(self, stream: Any, invocation: Invocation) -> None:
-        """A stream of chunks."""
-        observe_stream(stream, invocation, self._hidden)
-
-    def observe_raw(self, raw: Any, invocation: Invocation) -> None:
-        """The client's wrapper of a raw response."""
-        observe_body(raw.http_response, invocation, stream=self._streams)
-
-    def observe_binary(self, answer: Any, invocation: Invocation) -> None:
-        """The client's wrapper of an answer that is a file."""
-        observe_body(answer.response, invocation, stream=False)
-
-    def observe_text(self, answer: str, invocation: Invocation) -> None:
-        """A text: what was asked for, or JSON that has the type of one."""
-        invocation.answered(json_object(answer))
-
-    def observe_http(self, response: Any, invocation: Invocation) -> None:
-        """The HTTP library's response itself (`cast_to=httpx.Response`)."""
-        observe_body(response, invocation, stream=self._streams)
+    def _observe(self, result: Any, invocation: Invocation) -> None:
+        match _kind_of(cast("type[object]", type(result))):
+            case "stream":
+                observe_stream(result, invocation, self._hidden)
+            case "raw":
+                observe_body(result.http_response, invocation, stream=self._streams)
+            case "http":
+                # The HTTP library's response itself (`cast_to=httpx.Response`).
+                observe_body(result, invocation, stream=self._streams)
+            case "binary":
+                observe_body(result.response, invocation, stream=False)
+            case "text":
+                # What was asked for, or JSON that has the type of one.
+                invocation.answered(json_object(result))
+            case _:
+                invocation.answered(result)
 
 
-_OBSERVERS: dict[str, Callable[[Call, Any, Invocation], None] | None] = {
-    "answer": None,
-    "stream": Call.observe_stream,
-    "raw": Call.observe_raw,
-    "http": Call.observe_http,
-    "binary": Call.observe_binary,
-    "text": Call.observe_text,
-}
-_kinds: WeakKeyDictionary[type[object], str] = WeakKeyDictionary()
-
-
-def _kind_of(result: object) -> str:
-    # Remembered, because a pydantic class takes a microsecond to say that it lacks an attribute.
-    answer = type(result)
-    kind = _kinds.get(answer)
-    if kind is None:
-        kind = _kinds[answer] = _look_at(answer)
-    return kind
-
-
-def _look_at(answer: type[object]) -> str:
+@functools.lru_cache(256)  # a pydantic class takes a microsecond to find that it lacks an attribute
+def _kind_of(answer: type[object]) -> str:
     if hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
         return "stream"
     if hasattr(answer, "parse") and hasattr(answer, "http_request"):
@@ -188,15 +160,14 @@ class Seam:
     ) -> Call:
         operation, resource = found
         body = _body(options)
-        server = self._servers.of(client, options.url)
+        host, attributes = self._servers.of(client, options.url)
         streams = kwargs.get("stream") is True
-        attributes = server.attributes
         if resource is not None and operation.resource_attribute is not None:
             attributes = {**attributes, operation.resource_attribute: resource}
         invocation = begin(self._recording, operation, body, attributes, stream=streams)
         hidden = None
         if invocation.is_open:
-            asks = operation.usage_on_request and server.host.reports_usage_on_request
+            asks = operation.usage_on_request and host.reports_usage_on_request
             if streams and asks and body.get("stream") is True:
                 cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
                 asking = asking_for_usage(client, options, (cast_to, kwargs.get("stream_cls")))
@@ -263,9 +234,6 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
     return request
 
 
-# Instrumentors of the client libraries that are made by one generator, patched at their seam.
-
-
 def api_error(error: BaseException) -> str | None:
     """The code of an exception of these clients, as the provider's answer has it.
 
@@ -291,7 +259,7 @@ class ClientInstrumentor(LibraryInstrumentor):
     """Instruments one client library of the generated kind; `defining` holds its seam."""
 
     family: Family
-    read_error = staticmethod(api_error)
+    read_error: ErrorReader | None = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""

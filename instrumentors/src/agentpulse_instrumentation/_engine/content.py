@@ -1,11 +1,10 @@
-"""The one place that decides on recording content, and where: on spans, on log events, or nowhere.
+"""The one policy of content: whether it is captured, on spans and on log events.
 
 Content is messages, system instructions, tool definitions, arguments, results, and the texts of
-exceptions; bodies of files and images in them are recorded nowhere (`bodies.py`).
+exceptions; bodies of files and images in them are recorded nowhere (`_media`).
 
-*Said* is content at the moment when it was read, as JSON by the name of its attribute:
-what the program does with its objects afterwards doesn't change it. Spans carry that JSON, events
-the structure that it stands for.
+*Content* is captured as JSON by the name of its attribute, so that it stays as it was when it was
+read. Spans carry that JSON, events the structure that it stands for.
 """
 
 from __future__ import annotations
@@ -24,11 +23,6 @@ from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get
 from agentpulse_instrumentation._media import without_bodies
 
-# Content in the JSON of the GenAI conventions: messages and their parts, instructions, tools.
-#
-# Providers describe how their requests and answers read as messages (`openai/content.py`,
-# `anthropic/content.py`); nothing of that runs unless the policy (`policy.py`) has a use for it.
-
 
 def text_part(content: str) -> Part:
     """A part that is text."""
@@ -36,7 +30,7 @@ def text_part(content: str) -> Part:
 
 
 def tool_call_part(name: str, call_id: Any, arguments: Any) -> Part:
-    """A tool call that the model asks for; arguments in JSON text are told as their object."""
+    """A tool call that the model asks for; arguments in JSON text become their object."""
     part: Part = {"type": "tool_call", "name": name}
     if isinstance(call_id, str):
         part["id"] = call_id
@@ -85,7 +79,7 @@ _MEDIA_TYPES = ("mime_type", "media_type", "mimeType")
 def media_part(block: Any) -> Part | None:
     """An image, sound, video or document: its data, its address, or a file of the provider's.
 
-    None for a part of another type. The data leaves before anything is recorded (`bodies.py`).
+    None for a part of another type. The data leaves before anything is recorded (`_media`).
     """
     kind = get(block, "type")
     if kind is None:
@@ -96,7 +90,7 @@ def media_part(block: Any) -> Part | None:
     nodes = [node for node in (inner, get(inner, "source"), get(block, "source"), block) if node]
     data, address = _first(nodes, _DATA, (str, bytes)), _first(nodes, _ADDRESSES)
     if isinstance(inner, str):
-        # Some hosts have either in the same place.
+        # Some hosts have either in the same field.
         is_address = kind.endswith("_url") or _IS_ADDRESS.match(inner)
         data, address = (data, inner) if is_address else (inner, address)
     data_url = next((each for each in (data, address) if _is_data_url(each)), None)
@@ -159,11 +153,11 @@ def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _T = TypeVar("_T")
-Said = Mapping[str, str]
+Content = Mapping[str, str]
 
 CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EVENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
-NOTHING_SAID: Said = {}
+NO_CONTENT: Content = {}
 
 _logger = logging.getLogger("agentpulse.instrumentation")
 _MODES = {
@@ -202,9 +196,9 @@ class ContentPolicy:
 
     @classmethod
     def resolve(cls, capture_messages: bool | None) -> ContentPolicy:
-        """Content on spans or not, as asked for; where nothing is, what the standard variable says.
+        """Content on spans or not, as asked for; else as the standard variable has it.
 
-        What a variable says that it can't mean is logged once in a process, and counts as unset.
+        A value that a variable can't have is logged once in a process, and counts as unset.
         """
         on_spans, on_events = capture_messages is True, False
         if capture_messages is None:
@@ -217,7 +211,7 @@ class ContentPolicy:
         """The same without any content."""
         return replace(self, on_spans=False, on_events=False)
 
-    def input_said(self, content: InputContent) -> Said:
+    def input_said(self, content: InputContent) -> Content:
         """The request's content; empty where no content may go anywhere."""
         values = {
             semconv.INPUT_MESSAGES: content.messages,
@@ -226,39 +220,39 @@ class ContentPolicy:
         }
         return {name: _dumps(value) for name, value in values.items() if value and self._captures}
 
-    def output_said(self, messages: Sequence[Message]) -> Said:
+    def output_said(self, messages: Sequence[Message]) -> Content:
         """The answer's content; empty where no content may go anywhere."""
         return {semconv.OUTPUT_MESSAGES: _dumps(messages)} if messages and self._captures else {}
 
-    def span_attributes(self, said: Said) -> Said:
-        """What of it spans carry."""
-        return said if self.on_spans else NOTHING_SAID
+    def span_attributes(self, content: Content) -> Content:
+        """The part of it that spans carry."""
+        return content if self.on_spans else NO_CONTENT
 
-    def span_attribute(self, name: str, value: object) -> Said:
+    def span_attribute(self, name: str, value: object) -> Content:
         """A span's attribute that holds content as JSON; none where the policy forbids it."""
-        return {name: _dumps(value)} if self.on_spans else NOTHING_SAID
+        return {name: _dumps(value)} if self.on_spans else NO_CONTENT
 
-    def span_text(self, name: str, text: str) -> Said:
+    def span_text(self, name: str, text: str) -> Content:
         """A span's attribute that is content as it is; none where the policy forbids it."""
-        return {name: without_bodies(text)} if self.on_spans else NOTHING_SAID
+        return {name: without_bodies(text)} if self.on_spans else NO_CONTENT
 
     def span_error_text(self, error: BaseException) -> str | None:
-        """What the exception says. APIs echo prompts in their errors, so it is content too."""
+        """The exception's text. APIs echo prompts in their errors, so it is content too."""
         return _text_of(error) if self.on_spans else None
 
-    def event_attributes(self, of_span: Mapping[str, Any], said: Said) -> dict[str, Any]:
-        """The attributes of an event that says what a span does; content in its structure."""
+    def event_attributes(self, of_span: Mapping[str, Any], content: Content) -> dict[str, Any]:
+        """The attributes of an event about the same call as a span; content in its structure."""
         attributes = {name: value for name, value in of_span.items() if name not in _CONTENT}
         if not self.on_events:
             # The program's own words, though the conventions have them among the parameters.
             attributes.pop(semconv.REQUEST_STOP_SEQUENCES, None)
         else:
-            for name, text in said.items():
+            for name, text in content.items():
                 attributes[name] = json.loads(text, parse_int=_integer)
         return attributes
 
     def exception_attributes(self, error: BaseException) -> dict[str, Any]:
-        """The attributes of an event that tells of an exception."""
+        """The attributes of an exception's event."""
         kind = type(error)
         is_builtin = kind.__module__ == "builtins"
         name = kind.__qualname__ if is_builtin else f"{kind.__module__}.{kind.__qualname__}"
@@ -280,12 +274,12 @@ class ContentPolicy:
 def _read(variable: str, words: Mapping[str, _T]) -> _T | None:
     text = os.environ.get(variable, "").strip()
     if text and text.upper() not in words:
-        _say_once(variable, text, ", ".join(words))
+        _warn_once(variable, text, ", ".join(words))
     return words.get(text.upper())
 
 
 @functools.cache
-def _say_once(variable: str, text: str, words: str) -> None:
+def _warn_once(variable: str, text: str, words: str) -> None:
     _logger.warning("%s is %r, which has no effect; it takes one of %s.", variable, text, words)
 
 
@@ -293,13 +287,13 @@ def _text_of(error: BaseException) -> str:
     # Its class may be the user's, whose `__str__` may raise.
     try:
         return without_bodies(str(error))
-    except Exception:  # noqa: BLE001  # the call is told of all the same
+    except Exception:  # noqa: BLE001  # the call is recorded all the same
         return f"<{type(error).__name__}>"
 
 
 def _dumps(value: object) -> str:
-    # Values come from JSON; what is none of it (a file handle in a hand-made body) is told by its
-    # type alone.
+    # Values come from JSON; anything else (a file handle in a hand-made body) becomes the name of
+    # its type.
     return json.dumps(
         without_bodies(value),
         ensure_ascii=False,

@@ -24,7 +24,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import Span, set_span_in_context
 
 from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
+from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
 from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.nesting import AgentCalls
 from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
@@ -33,11 +33,11 @@ from agentpulse_instrumentation._version import VERSION
 
 _FIND = shield("find a logger")
 _EMIT = shield("emit an event")
-_STAMP = (
+_SESSION = (
     *("session.id", "user.id", "agentpulse.session.", "agentpulse.metadata."),
     semconv.CALLED_IN_AGENT,
 )
-"""How the names of attributes begin that tell of a session."""
+"""The beginnings of the names of a session's attributes."""
 _OWN_RECORDS = ("1.36.", "1.37.")
 DETAILS = "gen_ai.client.inference.operation.details"
 EXCEPTION = "gen_ai.client.operation.exception"
@@ -61,13 +61,13 @@ class EventLogger:
         return enabled is None or enabled(severity_number=SeverityNumber.DEBUG, event_name=DETAILS)
 
     def emit_details(self, context: Context, attributes: Mapping[str, Any], timestamp: int) -> None:
-        """Tells what an inference was that ended at `timestamp`, in nanoseconds since 1970."""
+        """Describes an inference that ended at `timestamp`, in nanoseconds since 1970."""
         self._emit(DETAILS, SeverityNumber.DEBUG, context, attributes, timestamp)
 
     def emit_exception(
         self, context: Context, attributes: Mapping[str, Any], timestamp: int
     ) -> None:
-        """Tells of the exception that ended a call."""
+        """Records the exception that ended a call."""
         self._emit(EXCEPTION, SeverityNumber.WARN, context, attributes, timestamp)
 
     def _emit(
@@ -123,7 +123,7 @@ class Events:
 def _record_type(logger: Logger) -> Callable[..., LogRecord]:
     module = type(logger).__module__
     is_sdk = module.startswith("opentelemetry.sdk.")
-    # By what it says itself: in a packaged program its metadata may be missing.
+    # By its own module: in a packaged program its metadata may be missing.
     if is_sdk and import_module("opentelemetry.sdk.version").__version__.startswith(_OWN_RECORDS):
         # The SDK of 1.36 takes only records of its own class, which hold the resource; that of 1.37
         # makes such a record of any other, and warns of how it does that.
@@ -140,7 +140,7 @@ def end_call(
     policy: ContentPolicy,
     metrics: Metrics,
     logger: EventLogger | None = None,
-    said: Said = NOTHING_SAID,
+    said: Content = NO_CONTENT,
     error: BaseException | None = None,
     at: int | None = None,
     calls: AgentCalls | None = None,
@@ -152,10 +152,10 @@ def end_call(
     Args:
         span: The span, which has all its attributes.
         attributes: What the span was given, but for content.
-        seconds: How long the call took, where the span itself doesn't tell.
-        policy: What of the content events may have.
+        seconds: How long the call took, where the span has no times of its own.
+        policy: The policy of content.
         metrics: What measures the call.
-        logger: Where events go; None for nowhere.
+        logger: Takes the events; None for none.
         said: The content.
         error: What the call raised.
         at: When it ended, in nanoseconds since 1970; None for now.
@@ -165,33 +165,18 @@ def end_call(
         if logger is not None:
             # What takes the events may take its time, which is none of the call's.
             at = time_ns() if at is None else at
-            # What takes them may ask a model itself, which would be told by events again.
+            # What takes them may ask a model itself, which would be events again.
             with _EMIT, suppress_instrumentation():
-                _emit(logger, span, attributes, policy, said, error, at)
+                # While the span is open, for whoever puts events onto it.
+                context = set_span_in_context(span)
+                if error is not None:
+                    logger.emit_exception(context, policy.exception_attributes(error), at)
+                if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
+                    # Of what others put onto the span, the events have the session.
+                    found: Any = getattr(span, "attributes", None) or {}
+                    session = {n: value for n, value in found.items() if n.startswith(_SESSION)}
+                    of_span = policy.event_attributes({**session, **attributes}, said)
+                    logger.emit_details(context, of_span, at)
     finally:
         span.end(at)
         metrics.record(span, attributes, seconds, calls)
-
-
-def _emit(
-    logger: EventLogger,
-    span: Span,
-    attributes: Attributes,
-    policy: ContentPolicy,
-    said: Said,
-    error: BaseException | None,
-    at: int,
-) -> None:
-    # While the span is open, for whoever puts events onto it.
-    context = set_span_in_context(span)
-    if error is not None:
-        logger.emit_exception(context, policy.exception_attributes(error), at)
-    if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
-        of_span = {**_stamped(span), **attributes}
-        logger.emit_details(context, policy.event_attributes(of_span, said), at)
-
-
-def _stamped(span: Span) -> Attributes:
-    """What tells of the session around the span. Other things that others put there are theirs."""
-    found: Any = getattr(span, "attributes", None) or {}
-    return {name: value for name, value in found.items() if name.startswith(_STAMP)}

@@ -1,7 +1,7 @@
 """Who answers a call: the one table of providers' names, by address and by other libraries' names.
 
 OpenAI-compatible hosts are reached with the openai client, and some offer Anthropic's API too, so
-the address says more than the client library.
+the address counts more than the client library.
 """
 
 from __future__ import annotations
@@ -13,30 +13,29 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.operation import Attributes
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The server side of a client. `provider` is None where the address doesn't tell."""
+    """The server side of a client.
+
+    Attributes:
+        provider: None where it isn't known by the address.
+        reports_usage_on_request: Whether chat streams have their usage when asked.
+    """
 
     address: str | None
     port: int | None
     provider: str | None
     reports_usage_on_request: bool
 
-
-class Server:
-    """What a client's calls have in common: where they go, and what that is called on a span."""
-
-    __slots__ = ("attributes", "base_url", "host")
-
-    def __init__(self, base_url: object, host: Host, provider: str) -> None:
-        self.base_url = base_url
-        self.host = host
-        self.attributes: dict[str, str | int] = {semconv.PROVIDER_NAME: provider}
-        if host.address is not None and host.port is not None:
-            self.attributes[semconv.SERVER_ADDRESS] = host.address
-            self.attributes[semconv.SERVER_PORT] = host.port
+    @property
+    def attributes(self) -> Attributes:
+        """Where a span's request went."""
+        if self.address is None or self.port is None:
+            return {}
+        return {semconv.SERVER_ADDRESS: self.address, semconv.SERVER_PORT: self.port}
 
 
 class Servers:
@@ -47,21 +46,24 @@ class Servers:
     def __init__(self, provider: Callable[[Any, Host], str]) -> None:
         """`provider` names the provider of a client at a host."""
         self._provider = provider
-        self._known: WeakKeyDictionary[object, Server] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[object, tuple[object, Host, Attributes]] = (
+            WeakKeyDictionary()
+        )
 
-    def of(self, client: Any, url: str) -> Server:
-        """The server that a request of `client` to `url` goes to."""
+    def of(self, client: Any, url: str) -> tuple[Host, Attributes]:
+        """The server that a request of `client` to `url` goes to, and its attributes."""
         if url.startswith(("http://", "https://")):
-            host = host_at(url)
-            return Server(url, host, self._provider(client, host))
+            return self._read(client, url)
         base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
-        server = self._known.get(client)
+        known = self._known.get(client)
         # A client's base URL can be set anew; then the object is another one.
-        if server is None or server.base_url is not base_url:
-            host = host_at(str(base_url))
-            server = Server(base_url, host, self._provider(client, host))
-            self._known[client] = server
-        return server
+        if known is None or known[0] is not base_url:
+            known = self._known[client] = (base_url, *self._read(client, str(base_url)))
+        return known[1], known[2]
+
+    def _read(self, client: Any, url: str) -> tuple[Host, Attributes]:
+        host = host_at(url)
+        return host, {semconv.PROVIDER_NAME: self._provider(client, host), **host.attributes}
 
 
 # By the end of the host name: (provider, whether chat streams report their usage when asked by
@@ -193,7 +195,7 @@ def provider_named(name: str) -> str:
 
 
 def class_provider(client: object, by_class_name: dict[str, str], default: str) -> str:
-    """The provider that a client's class stands for, where its address doesn't tell."""
+    """The provider that a client's class stands for, where its address is of none."""
     for base in type(client).__mro__:
         found = by_class_name.get(base.__name__)
         if found is not None:

@@ -131,7 +131,7 @@ class Recording:
         self._events = events if policy.emits_events else None
         self.patches: dict[str, Patches] = {}
         """By the name of the library, in the order in which they are put on."""
-        self.unfinished = Unfinished()
+        self.unfinished: Unfinished = Unfinished()
         self.active = True
         """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
 
@@ -152,8 +152,8 @@ class LibraryInstrumentor(BaseInstrumentor):
 
     `instrument()` takes `tracer_provider`, `meter_provider` and `logger_provider` (default: the
     global ones, where there are any, also those that are set later) and `capture_messages`, which
-    is about spans (default: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says what spans and
-    events carry, else nothing). Switched off, by `enabled=False`, AGENTPULSE_ENABLED or
+    is about spans (default: as OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT has it for spans
+    and events, else no content). Switched off, by `enabled=False`, AGENTPULSE_ENABLED or
     OTEL_SDK_DISABLED, it does nothing.
     """
 
@@ -298,7 +298,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         return True
 
     def _fail(self, library: Library, problem: str) -> None:
-        """Leaves a library as it was, and says so once."""
+        """Takes the patches of a library back, and warns of it once."""
         if library.name in self._problems:
             return
         problems = {**self._problems, library.name: _not_recorded(library, problem)}

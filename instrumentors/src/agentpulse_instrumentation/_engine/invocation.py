@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from opentelemetry import context as context_api
+from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     Span,
+    SpanKind,
     Status,
     StatusCode,
     set_span_in_context,
@@ -19,9 +21,9 @@ from opentelemetry.trace import (
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting, usage
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
+from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
 from agentpulse_instrumentation._engine.events import EventLogger, end_call
-from agentpulse_instrumentation._engine.instrumentor import Recording, Unfinished
+from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.metrics import ChunkTimes
 from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
 from agentpulse_instrumentation._engine.operation import (
@@ -42,7 +44,7 @@ _MOST_CHOICES = 128
 """As many as OpenAI takes."""
 _NOTHING: Mapping[str, Any] = {}
 _NANOSECONDS = 1_000_000_000
-
+_BEGIN = shield("begin a span")
 _READ_ANSWER = shield("read the answer")
 _END_SPAN = shield("end the span")
 
@@ -55,54 +57,82 @@ class Invocation:
     """
 
     __slots__ = (
-        *(
-            "_attributes",
-            "_calls",
-            "_entered",
-            "_first_chunk",
-            "_logger",
-            "_open",
-            "_operation",
-            "_policy",
-        ),
-        *("_previous", "_request", "_said", "_start_time", "_started", "_recording"),
-        *("inside", "span"),
+        *("_attributes", "_calls", "_content", "_entered", "_first_chunk", "_logger", "_open"),
+        *("_previous", "_request", "_start_time", "_started"),
+        *("inside", "operation", "policy", "recording", "span"),
     )
 
-    def __init__(
-        self,
-        operation: Operation,
-        recording: Recording,
-        span: Span,
-        *,
-        request: Mapping[str, Any] = _NOTHING,
-        attributes: Attributes | None = None,
-        logger: EventLogger | None = None,
-        policy: ContentPolicy | None = None,
-        content: Said | None = None,
-        inside: Inside | None = None,
-        calls: AgentCalls | None = None,
-        start_time: int | None = None,
-        is_observed: bool,
-    ) -> None:
-        self._operation = operation
-        self._recording = recording
-        self.span = span
-        """Its span."""
-        self._request = request
-        self._attributes: Attributes = {} if attributes is None else attributes
-        self._logger = logger
-        self._policy = policy or recording.policy
-        self._said = content
-        self.inside = inside
+    def __init__(self, recording: Recording, operation: Operation) -> None:
+        self.recording = recording
+        self.operation = operation
+        """What is being done."""
+        self.policy: ContentPolicy = recording.policy
+        """What of the content is captured."""
+        self.span: Span = INVALID_SPAN
+        self.inside: Inside | None = None
         """The agent for whose run the calls inside this operation count."""
-        self._calls = calls
-        self._start_time = start_time
+        self._request: Mapping[str, Any] = _NOTHING
+        self._attributes: Attributes = {}
+        self._content: Content | None = None
+        self._logger: EventLogger | None = None
+        self._calls: AgentCalls | None = None
+        self._start_time: int | None = None
         self._started = perf_counter()
         self._first_chunk: float | None = None
         # A list that is emptied once: popping is atomic, so two threads can't both end the span. It
         # holds the process that does: a forked child leaves the calls of its parent to that.
-        self._open = [os.getpid()] if is_observed else []
+        self._open: list[int] = []
+
+    def read(
+        self,
+        request: Mapping[str, Any],
+        attributes: Attributes,
+        content: Content | None,
+        *,
+        is_client: bool,
+    ) -> None:
+        """Reads the request, as `begin` does first."""
+        operation, recording, policy = self.operation, self.recording, self.policy
+        operation.request.read(request, attributes)
+        operation.more_from_request(request, attributes)
+        self._request, self._attributes = request, attributes
+        self._logger = recording.event_logger() if is_client else None
+        if policy.on_spans or (policy.on_events and self._logger is not None):
+            self._content = content or NO_CONTENT
+            if content is None:
+                with _BEGIN:
+                    self._content = policy.input_said(operation.input_content(request))
+
+    def start(
+        self,
+        name: str | None,
+        kind: SpanKind,
+        around: Context,
+        parent: Context | None,
+        start_time: int | None,
+    ) -> None:
+        """Starts the span, where the layers above have it, as `begin` does then."""
+        operation, metrics, known = self.operation.name, self.recording.metrics, self._attributes
+        begun = nesting.begun_in(parent, operation, around, known)
+        model = known.get(semconv.REQUEST_MODEL)
+        content = self.policy.span_attributes(self._content) if self._content else NO_CONTENT
+        self.span = self.recording.tracer.start_span(
+            name or (operation if model is None else f"{operation} {model}"),
+            begun.context,
+            kind,
+            {**known, **content} if content else known,
+            start_time=start_time,
+        )
+        begun.by(self.span)
+        is_measured = metrics.is_on
+        # An answer of a cache is no call.
+        if semconv.ANSWERED_BY not in known:
+            counted = nesting.count(operation, begun.context, is_measured=is_measured)
+            self.inside, self._calls = counted
+        self._start_time = start_time
+        # Samplers thin out traces, and neither metrics nor events.
+        if self.span.is_recording() or self._logger is not None or is_measured:
+            self._open.append(os.getpid())
 
     def __enter__(self) -> Self:
         """Makes the span current, so that the spans of an HTTP library nest in it."""
@@ -132,19 +162,9 @@ class Invocation:
             context_api.attach(self._previous)
 
     @property
-    def operation(self) -> Operation:
-        """What is being called."""
-        return self._operation
-
-    @property
     def keeps_content(self) -> bool:
-        """Whether what passes is to be kept, for the span or an event."""
-        return self._said is not None
-
-    @property
-    def unfinished(self) -> Unfinished:
-        """Where whoever observes the answer says that it is open."""
-        return self._recording.unfinished
+        """Whether the content of the answer is captured, for the span or an event."""
+        return self._content is not None
 
     @property
     def is_open(self) -> bool:
@@ -158,7 +178,7 @@ class Invocation:
 
     def chunk_times(self) -> ChunkTimes | None:
         """What times the chunks of its stream; None where nobody measures them."""
-        metrics, operation = self._recording.metrics, self._operation
+        metrics, operation = self.recording.metrics, self.operation
         if not metrics.is_on or operation.name not in INFERENCE:
             return None
         return ChunkTimes(metrics, operation, self._attributes)
@@ -184,12 +204,12 @@ class Invocation:
         failure: str | None = None,
         error: BaseException | None = None,
     ) -> None:
-        """Ends the span of a stream: read to its end, `left` by the caller, or broken.
+        """Ends the span of a stream: read to its end, closed early (`left`), or broken.
 
         Args:
             accumulator: What the stream brought.
-            is_done: Whether the server said that the stream is over, whatever it brought.
-            left: Whether the caller left it.
+            is_done: Whether the server declared the stream over, whatever it brought.
+            left: Whether the caller closed or dropped it.
             failure: The `error.type` of an error that the server reported in the stream.
             error: What reading raised.
         """
@@ -212,7 +232,7 @@ class Invocation:
                     if not complete and not left:
                         failure = failure or STREAM_CUT
             finally:
-                self._end(attributes, failure, error)
+                self._end(attributes, None if error else failure, error)
 
     def failed(self, error: BaseException) -> None:
         """Ends the span of a call that raised."""
@@ -230,9 +250,10 @@ class Invocation:
         """Ends the span of a call whose answer somebody else has read, or nobody.
 
         Args:
-            attributes: What the answer told.
+            attributes: Those of the answer.
             messages: The answer's content, in the form of the conventions.
-            failure: The `error.type` of a call that failed without an exception.
+            failure: The `error.type` of a call that failed; None to read it, and the HTTP status,
+                from the error.
             error: What the call raised.
             end_time: When it ended, in nanoseconds since 1970; None for now.
         """
@@ -250,7 +271,7 @@ class Invocation:
             return False
 
     def _read(self, answer: Any, attributes: Attributes, *, finished: bool) -> str | None:
-        operation = self._operation
+        operation = self.operation
         operation.answer.read(answer, attributes)
         operation.more_from_answer(answer, attributes)
         self._name_model(attributes)
@@ -264,15 +285,15 @@ class Invocation:
             # entry a choice.
             reasons += [None] * (self._choices - len(reasons))
             attributes[semconv.RESPONSE_FINISH_REASONS] = [reason or "error" for reason in reasons]
-        if self._said is not None:
+        if self._content is not None:
             self._capture(operation.output_content(answer))
         return operation.failure(answer)
 
     def _capture(self, messages: Sequence[Message]) -> None:
-        if self._said is not None and messages:
-            said = self._policy.output_said(messages)
-            self._said = {**self._said, **said}
-            self.span.set_attributes(self._policy.span_attributes(said))
+        if self._content is not None and messages:
+            captured = self.policy.output_said(messages)
+            self._content = {**self._content, **captured}
+            self.span.set_attributes(self.policy.span_attributes(captured))
 
     @property
     def _choices(self) -> int:
@@ -281,19 +302,19 @@ class Invocation:
 
     def _lacks_choices(self, answer: Any) -> bool:
         """Whether a choice never began."""
-        return 0 < len(self._operation.finish_reasons(answer)) < self._choices
+        return 0 < len(self.operation.finish_reasons(answer)) < self._choices
 
     def _name_model(self, attributes: Attributes) -> None:
-        """A request can name a stored prompt or a deployment; then the answer tells the model."""
+        """A request can name a stored prompt or a deployment; then the answer has the model."""
         # What fetches an answer asks no model.
-        if self._operation.resource_attribute is None and (
+        if self.operation.resource_attribute is None and (
             semconv.RESPONSE_MODEL in attributes and semconv.REQUEST_MODEL not in self._attributes
         ):
             model = attributes[semconv.REQUEST_MODEL] = attributes[semconv.RESPONSE_MODEL]
-            self.span.update_name(f"{self._operation.name} {model}")
+            self.span.update_name(f"{self.operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
-        if not self._operation.estimates_usage:
+        if not self.operation.estimates_usage:
             return
         if semconv.USAGE_INPUT_TOKENS not in attributes:
             attributes[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens(self._request)
@@ -307,34 +328,34 @@ class Invocation:
         error: BaseException | None = None,
         end_time: int | None = None,
     ) -> None:
-        span, said = self.span, self._said
+        span, said = self.span, self._content
         # What is kept for a call ends with the call.
-        self._request, self._said = _NOTHING, None
+        self._request, self._content = _NOTHING, None
         try:
-            if error is not None:
+            if error is not None and failure is None:
                 failure = error_type(error)
                 status = http_status(error)
                 if status is not None:
                     attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
-                description = self._policy.span_error_text(error) if error is not None else None
+                description = self.policy.span_error_text(error) if error is not None else None
                 span.set_status(Status(StatusCode.ERROR, description))
             if attributes:
                 span.set_attributes(attributes)
         finally:
             # Runs the processors of other people, so this is inside a shield too.
-            if self._logger is None and not self._recording.metrics.is_on:
+            if self._logger is None and not self.recording.metrics.is_on:
                 span.end(end_time)
             else:
                 end_call(
                     span,
                     {**self._attributes, **attributes},
                     self._seconds(end_time),
-                    policy=self._policy,
-                    metrics=self._recording.metrics,
+                    policy=self.policy,
+                    metrics=self.recording.metrics,
                     logger=self._logger,
-                    said=said or NOTHING_SAID,
+                    said=said or NO_CONTENT,
                     error=error,
                     at=end_time,
                     calls=self._calls,

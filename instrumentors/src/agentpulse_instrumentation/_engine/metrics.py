@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
 from opentelemetry import metrics
-from opentelemetry.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span
 
 from agentpulse_instrumentation import _semconv as semconv
@@ -111,7 +111,7 @@ SIZES: Mapping[str, Measure] = {
     )
     for kind in ("input_tokens", "output_tokens")
 }
-"""The tokens of one call, by the attribute that tells them."""
+"""The tokens of one call, by their attribute."""
 USAGE: Mapping[str, Measure] = {
     f"gen_ai.usage.{kind}": Measure(
         name=f"{_INFERENCE}.usage.{kind}", unit="{token}", buckets=None, attributes=_OF_TOKENS
@@ -124,7 +124,7 @@ USAGE: Mapping[str, Measure] = {
         "reasoning.output_tokens",
     )
 }
-"""The tokens of all calls, by the attribute that tells them."""
+"""The tokens of all calls, by their attribute."""
 MODALITIES: Mapping[str, Mapping[str, str]] = {
     semconv.USAGE_INPUT_TOKENS: {
         "text": semconv.USAGE_TEXT_INPUT_TOKENS,
@@ -174,7 +174,7 @@ class Metrics:
         """Measures what is over. Never raises.
 
         Args:
-            span: Its span, which has ended; if it was recorded, it tells how long it took.
+            span: Its span, which has ended; if it was recorded, its own length counts.
             attributes: What the span was given.
             seconds: How long it took by our own clock.
             calls: Those of the agent that has run.
@@ -219,11 +219,11 @@ class Metrics:
                 self._record(measure, tokens, attributes)
         for name, measure in USAGE.items():
             for modality, tokens in _by_modality(name, attributes):
-                told = {**_chosen(measure, attributes), semconv.MODALITY: modality}
-                self._counter(measure).add(tokens, told)
+                chosen = {**_chosen(measure, attributes), semconv.MODALITY: modality}
+                self._instrument(measure).add(tokens, chosen)
 
     def _record(self, measure: Measure, value: float, attributes: Mapping[str, Any]) -> None:
-        self._histogram(measure).record(value, _chosen(measure, attributes))
+        self._instrument(measure).record(value, _chosen(measure, attributes))
 
     @cached_property
     def _meter(self) -> metrics.Meter:
@@ -231,20 +231,16 @@ class Metrics:
             self._scope, VERSION, self._provider, schema_url=semconv.SCHEMA_URL
         )
 
-    def _histogram(self, measure: Measure) -> Histogram:
+    def _instrument(self, measure: Measure) -> Any:
         found = self._instruments.get(measure)
         if found is None:
-            found = self._instruments[measure] = self._meter.create_histogram(
-                measure.name, measure.unit, explicit_bucket_boundaries_advisory=measure.buckets
-            )
-        return found
-
-    def _counter(self, measure: Measure) -> Counter:
-        found = self._instruments.get(measure)
-        if found is None:
-            found = self._instruments[measure] = self._meter.create_counter(
-                measure.name, measure.unit
-            )
+            make = self._meter.create_counter
+            if measure.buckets is not None:
+                make = partial(
+                    self._meter.create_histogram,
+                    explicit_bucket_boundaries_advisory=measure.buckets,
+                )
+            found = self._instruments[measure] = make(measure.name, measure.unit)
         return found
 
 
@@ -254,7 +250,7 @@ def _length(span: Span, seconds: float) -> float:
 
 
 def _by_modality(name: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """The parts of a figure, and what no part tells of."""
+    """The parts of a figure by their modality, and the rest."""
     rest = attributes.get(name) or 0
     for modality, part in MODALITIES.get(name, {}).items():
         tokens = min(attributes.get(part) or 0, rest)

@@ -1,12 +1,12 @@
-"""Which layer of a stack tells of a call of a model: the innermost one that is instrumented.
+"""Which layer of a stack records a call of a model: the innermost one that is instrumented.
 
-Frameworks run a provider's client underneath. Such an outer layer says where it is at work by
-entering a `Place`; a recorded call that begins there takes the place's parent and facts, and marks
-it as told of. The outer layer then makes no span for the call of its own, so one call is one span.
+Frameworks run a provider's client underneath. Such an outer layer enters a `Place` while it is at
+work; a recorded call that begins there takes over its parent and its facts, and marks it as `told`
+(recorded underneath). The outer layer then makes no span of its own: one call is one span.
 
 Places live in a context variable of their own. They are closed rather than taken off it, because
-frameworks tell of the end of an asynchronous run in another task, where taking off has no effect:
-a closed place is passed over, and forgotten with the next that is entered.
+frameworks report the end of an asynchronous run in another task, where taking off has no effect: a
+closed place is passed over, and forgotten with the next that is entered.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
 
 # How many models and tools a run of an agent calls: itself, and not by another agent inside it.
 #
-# The count travels in OpenTelemetry's context. What a tool calls by itself is the tool's doing:
-# calls of models in there are still the agent's, other tools are not.
+# The count travels in OpenTelemetry's context. Of the calls that a tool makes, those of models are
+# the agent's too, those of other tools are not.
 
 _KEY = context_api.create_key("agentpulse-agent")
 
@@ -56,7 +56,7 @@ class AgentCalls:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """Where something happens: in an agent's run, and maybe in a tool that it called."""
+    """The agent's run in whose code something happens, and whether a tool of it is running."""
 
     calls: AgentCalls
     is_in_tool: bool = False
@@ -69,13 +69,13 @@ class Inside:
 
 
 def inside(context: Context) -> Inside | None:
-    """Where what happens in a context happens; None where that is in no agent."""
+    """The agent's run of a context; None outside any."""
     found = context.get(_KEY)
     return found if isinstance(found, Inside) else None
 
 
 def within(place: Inside | None, context: Context) -> Context:
-    """The context for what happens there."""
+    """The context for the code of an agent's run, or of its tool."""
     return context if place is None else context_api.set_value(_KEY, place, context)
 
 
@@ -105,14 +105,14 @@ def count_inference(context: Context) -> None:
 
 
 class Place:
-    """Where an outer layer is at work.
+    """The work of an outer layer, while it is open.
 
     Args:
         ambient: The context in which the layer began.
         parent: The span that calls made here belong to; None for the current one of `ambient`.
         facts: Attributes that a recorded call made here takes over, where it has none of the name.
-        operation: Where the layer's work is a call of a model: its operation. It is told of by a
-            recorded call of that kind.
+        operation: The operation of a layer that calls a model itself. A recorded call of that kind
+            is the layer's call.
         model: The one model whose call this is. A call of another one has nothing to do with it,
             and only one call is made here.
     """
@@ -139,7 +139,7 @@ class Place:
         self.around: Place | None = None
         self.open = True
         self.told = False
-        """Whether a recorded call underneath tells of the layer's call."""
+        """Whether the layer's call is recorded underneath."""
         self.tellers: list[Span] = []
         """The spans of those calls, as far as they have one from their start on."""
 
@@ -149,7 +149,7 @@ class Place:
         return self._ambient
 
     def context_in(self, ambient: Context) -> Context:
-        """The context of a call that is made here while `ambient` is the current one."""
+        """The context of a call that the layer makes while `ambient` is the current one."""
         # A span that was started since is nearer to the call than the layer's parent.
         return self._ambient if get_current_span(ambient) is self._seen else ambient
 
@@ -179,13 +179,13 @@ def leave(place: Place) -> None:
 
 
 class Begun(NamedTuple):
-    """Where a recorded call is made: its parent context, and the layers whose call it is."""
+    """The parent context of a recorded call, and the layers whose call it is."""
 
     context: Context
     told: Sequence[Place] = ()
 
     def by(self, span: Span) -> None:
-        """Lets these layers know the span that tells of the call."""
+        """Hands the call's span to these layers."""
         for place in self.told:
             place.tellers.append(span)
 
@@ -213,25 +213,25 @@ def begin_call(operation: str, context: Context, attributes: Attributes) -> Begu
 def begun_in(
     parent: Context | None, operation: str, context: Context, attributes: Attributes
 ) -> Begun:
-    """Where an operation begins: in a context that is given, or by the layers around it here."""
+    """The parent of an operation: a context that is given, or that of the layers above."""
     return begin_call(operation, context, attributes) if parent is None else Begun(parent)
 
 
 def told_here(place: Place | None, operation: str) -> list[Place]:
-    """Notes that there is a span of a call made here, which tells of the layers around it too.
+    """Marks the layers around a recorded call as recorded, as far as it is their call.
 
     Returns:
-        The layers that it tells of.
+        Those layers.
     """
     told: list[Place] = []
     while place is not None and place.operation is not None:
-        if _tells_of(operation, place.operation):
+        if _is_same_call(operation, place.operation):
             place.told = True
             told.append(place)
         place = place.around
     return told
 
 
-def _tells_of(operation: str, outer: str) -> bool:
+def _is_same_call(operation: str, outer: str) -> bool:
     # A chat model may embed its prompt to look it up in a cache; that is another call.
     return operation == outer or (operation in INFERENCE and outer in INFERENCE)

@@ -141,10 +141,17 @@ def items(node: Any, name: str) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
+def listed(value: Any) -> list[Any]:
+    """A list as it is; one text as a list of it; nothing for anything else."""
+    if isinstance(value, str):
+        return [value]
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
 # What the conventions ask to know of an error, without its text.
 #
 # An error is an exception, or an answer with HTTP status 200 that reports one: a server that has
-# begun to answer has no other way to say that it failed.
+# begun to answer has no other way to report that it failed.
 
 # A provider's code becomes an attribute as it is, so it must look like one and not like a sentence.
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -224,7 +231,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class InputContent:
-    """What a request says, in the order in which it was sent."""
+    """The content of a request, in the order in which it was sent."""
 
     messages: list[Message] = field(default_factory=list[Message])
     system: list[Part] = field(default_factory=list[Part])
@@ -247,11 +254,11 @@ class Accumulator(Protocol):
         ...
 
     def is_complete(self) -> bool:
-        """Whether the provider said that the answer is over; usage alone says nothing of that."""
+        """Whether the provider declared the answer over; its usage alone doesn't."""
         ...
 
     def reported_usage(self) -> bool:
-        """Whether the provider said how many tokens the whole answer took."""
+        """Whether the provider reported the tokens of the whole answer."""
         ...
 
     def received_characters(self) -> int:
@@ -297,7 +304,7 @@ class Operation:
     finish_reasons: Callable[[Any], list[str | None]] = _no_choices
     """One per choice, in order; None for a choice that was never finished."""
     failure: Callable[[Any], str | None] = reported_error
-    """The `error.type` of an answer that says, with HTTP status 200, that the call failed."""
+    """The `error.type` of an answer with HTTP status 200 that reports that the call failed."""
     constants: Mapping[str, str | bool] = field(default_factory=dict[str, "str | bool"])
     """Attributes that every call of this operation has."""
     accumulator: type[Accumulator] | None = None

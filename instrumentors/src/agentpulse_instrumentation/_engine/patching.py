@@ -1,7 +1,7 @@
 """The patches of a library: all of them are on, or none.
 
 A name that moved costs the one library that it was in. What was patched of that library until then
-is put back, and `Patches.problem` says which name it was.
+is put back, and `Patches.problem` has the name.
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ def _verify_kind(original: Any, replacement: Any, name: str) -> None:
     if isinstance(original, staticmethod | classmethod | type) or not callable(original):
         message = f"{name} is no function"
         raise _UnfitError(message)
-    # Decorators of async functions are often sync, so only the innermost function tells. What is
-    # no function at all may be anything.
+    # Decorators of async functions are often sync, so only the innermost function counts. A
+    # callable that is no function may be anything.
     innermost = inspect.unwrap(original)
     is_async = inspect.iscoroutinefunction(replacement)
     if (

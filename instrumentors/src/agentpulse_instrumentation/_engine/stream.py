@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, nullcontext
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from weakref import ref
 
 from agentpulse_instrumentation._engine.invocation import Invocation
@@ -19,16 +20,92 @@ from agentpulse_instrumentation._engine.operation import Accumulator, reported_e
 from agentpulse_instrumentation._engine.usage import UsageChunk
 from agentpulse_instrumentation._shield import shield
 
-# Watching one HTTP response object: methods are replaced on the object, and taken off it again.
-#
-# The replacements hold the response weakly: a cycle would leave the connection of a dropped
-# response to the garbage collector.
+
+class Watcher(Protocol):
+    """Sees what an iterator gives, and how that ends. Its methods raise nothing."""
+
+    @property
+    def add(self) -> Callable[[Any], bool]:
+        """Takes each item, and returns whether the caller sees it."""
+        ...
+
+    def exhausted(self) -> None:
+        """The iterator came to its end."""
+
+    def left(self) -> None:
+        """The caller closed or dropped it."""
+
+    def broken(self, error: BaseException) -> None:
+        """It raised."""
+
+
+def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
+    """An iterator, watched."""
+    add = watcher.add
+    try:
+        for chunk in iterator:
+            if add(chunk):
+                yield chunk
+    except GeneratorExit:
+        watcher.left()
+        raise
+    except BaseException as error:
+        watcher.broken(error)
+        raise
+    watcher.exhausted()
+
+
+async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
+    """The async twin. A generator is closed with it, in the task that closes it."""
+    add = watcher.add
+    try:
+        async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
+            async for chunk in iterator:
+                if add(chunk):
+                    yield chunk
+    except GeneratorExit:
+        watcher.left()
+        raise
+    except BaseException as error:
+        watcher.broken(error)
+        raise
+    watcher.exhausted()
+
 
 _REPLACED = ("close", "aclose", "iter_bytes", "aiter_bytes")
 
 
-def watch_close(response: Any, closed: Callable[[], None]) -> None:
-    """Calls `closed` after the response was closed, by the caller or by the client at its end."""
+def watch(response: Any, watcher: Watcher, closed: Callable[[], None]) -> None:
+    """Watches the bytes of an HTTP response as they are read; calls `closed` when it was closed.
+
+    Methods are replaced on the one object. They hold it weakly: a cycle would leave the connection
+    of a dropped response to the garbage collector.
+    """
+    weak = ref(response)
+    kind = cast("Any", type(response))
+    reading: list[Any] = []
+
+    def noted(iterator: Any) -> Any:
+        reading[:] = [ref(iterator)]
+        return iterator
+
+    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+        return noted(observed(kind.iter_bytes(weak(), chunk_size), watcher))
+
+    def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        return noted(aobserved(kind.aiter_bytes(weak(), chunk_size), watcher))
+
+    def closed_outside() -> None:
+        # The HTTP client closes a response from inside the read that reaches its end, and that read
+        # reports.
+        if not any(is_running(each()) for each in reading):
+            closed()
+
+    response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+    _watch_close(response, closed_outside)
+
+
+def _watch_close(response: Any, closed: Callable[[], None]) -> None:
     weak = ref(response)
     kind = cast("Any", type(response))
 
@@ -49,24 +126,6 @@ def watch_close(response: Any, closed: Callable[[], None]) -> None:
             closed()
 
     response.close, response.aclose = close, aclose
-
-
-def watch_bytes(response: Any, take: Callable[[bytes], None]) -> None:
-    """Calls `take`, which raises nothing, with the bytes of the body as they are read."""
-    weak = ref(response)
-    kind = cast("Any", type(response))
-
-    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
-        for chunk in kind.iter_bytes(weak(), chunk_size):
-            take(chunk)
-            yield chunk
-
-    async def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        async for chunk in kind.aiter_bytes(weak(), chunk_size):
-            take(chunk)
-            yield chunk
-
-    response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
@@ -108,7 +167,7 @@ class EventDecoder:
 
     Attributes:
         first: The bytes that came first: all of them, where the body is no stream but small.
-        is_done: Whether the server said that the stream is over (`data: [DONE]`).
+        is_done: Whether the server declared the stream over (`data: [DONE]`).
     """
 
     __slots__ = ("_data", "_rest", "_size", "first", "is_done")
@@ -169,15 +228,24 @@ class Ending:
         self.first = b""
         self._last = b"\n"
 
-    def take(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes) -> bool:
         """Takes the next bytes. Microseconds count here."""
         self.first = self.first or chunk
         self._last = self._last[-_KEPT:] + chunk
+        return True
 
     @property
     def is_done(self) -> bool:
-        """As that of `EventDecoder`: clients tell nobody of it."""
+        """As that of `EventDecoder`: clients pass over the event that ends a stream."""
         return _DONE_LINE.search(self._last) is not None
+
+    def exhausted(self) -> None:
+        """The client reports its stream."""
+
+    left = exhausted
+
+    def broken(self, error: BaseException) -> None:
+        """As it does what broke it."""
 
 
 CHUNKS_AT_ONCE = 32
@@ -203,7 +271,7 @@ class Observer:
         ending: EventDecoder | Ending | None = None,
         hidden: UsageChunk | None = None,
     ) -> None:
-        """`ending` knows whether the server said so at the end of the stream, where it does.
+        """`ending` knows whether the server declared the stream over.
 
         `hidden` knows the chunk that the caller will not see.
         """
@@ -215,11 +283,11 @@ class Observer:
         self._accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
         self._pending: list[Any] = []
         self._times = invocation.chunk_times()
-        invocation.unfinished.add(self)
+        invocation.recording.unfinished.add(self)
 
     @property
     def add(self) -> Callable[[Any], bool]:
-        """What takes each chunk and says whether the caller sees it. To be asked for once a stream.
+        """Takes each chunk, and returns whether the caller sees it. To be asked for once a stream.
 
         Never raises.
         """
@@ -283,40 +351,8 @@ class Observer:
             self._times.record(self._accumulator)
 
     def __del__(self) -> None:
-        self._invocation.unfinished.discard(self)
+        self._invocation.recording.unfinished.discard(self)
         self.left()
-
-
-def observed(iterator: Any, observer: Observer) -> Iterator[Any]:
-    """A stream's iterator, observed."""
-    add = observer.add
-    try:
-        for chunk in iterator:
-            if add(chunk):
-                yield chunk
-    except GeneratorExit:
-        observer.left()
-        raise
-    except BaseException as error:
-        observer.broken(error)
-        raise
-    observer.exhausted()
-
-
-async def aobserved(iterator: Any, observer: Observer) -> AsyncIterator[Any]:
-    """The async twin."""
-    add = observer.add
-    try:
-        async for chunk in iterator:
-            if add(chunk):
-                yield chunk
-    except GeneratorExit:
-        observer.left()
-        raise
-    except BaseException as error:
-        observer.broken(error)
-        raise
-    observer.exhausted()
 
 
 def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | None) -> None:
@@ -326,27 +362,21 @@ def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | Non
     """
     ending = Ending()
     observer = Observer(invocation, ending, hidden)
-    observe = aobserved if _is_async(stream) else observed
+    observe: Any = aobserved if hasattr(stream, "__anext__") else observed
     iterator = observe(stream._iterator, observer)  # noqa: SLF001  # `_streaming.py` of both
     stream._iterator = iterator  # noqa: SLF001  # the same
     # Weakly: the observer is to end with the iterator, and ends the span of one never read.
     weak_observer, weak_iterator, weak_response = ref(observer), ref(iterator), ref(stream.response)
 
     def closed() -> None:
-        observer, iterator = weak_observer(), weak_iterator()
-        # The client's generator closes the response itself when it ends or fails, and we are told
+        observer = weak_observer()
+        # The client's generator closes the response itself when it ends or fails, and reports that
         # right after.
-        if observer is not None and not (iterator is not None and is_running(iterator)):
+        if observer is not None and not is_running(weak_iterator()):
             observer.left()
         release(weak_response())
 
-    watch_close(stream.response, closed)
-    # The client reads the bytes by these, and passes over the event that ends a stream.
-    watch_bytes(stream.response, ending.take)
-
-
-def _is_async(stream: object) -> bool:
-    return hasattr(type(stream), "__anext__")
+    watch(stream.response, ending, closed)
 
 
 def is_running(iterator: Any) -> bool:

@@ -29,8 +29,8 @@ class UsageChunk:
     def takes(self, chunk: Any, has_finished: Callable[[], bool]) -> bool:
         """Whether the caller must not see this chunk. Never raises.
 
-        `has_finished` says whether every choice was given its reason to end: what a host says of
-        the usage before that is no answer to the option.
+        `has_finished` asks whether every choice has its reason to end: usage that a host reports
+        before that is no answer to the option.
         """
         try:
             if chunk.__class__ is dict:
@@ -59,8 +59,8 @@ class UsageChunk:
 def asking_for_usage(client: Any, options: Any, answer: tuple[Any, Any]) -> dict[str, Any]:
     """Fields of a request's options that must be otherwise for its stream to report the usage.
 
-    None where the caller decided about it, and where the chunk could not be told from those that
-    the caller gets without us.
+    None where the caller decided about it, and where the chunk could not be distinguished from
+    those that the caller gets without us.
 
     Args:
         client: The client that sends the request.
@@ -68,7 +68,7 @@ def asking_for_usage(client: Any, options: Any, answer: tuple[Any, Any]) -> dict
         answer: What the client is to make of the answer, and the class of the stream.
     """
     body, extra = options.json_data, getattr(options, "extra_json", None)
-    # `extra_body` is merged over the body by the client, so what it says counts.
+    # `extra_body` is merged over the body by the client, so its fields count.
     is_extra = isinstance(extra, Mapping) and _OPTION in extra
     given = cast("Mapping[str, Any]", extra if is_extra else body)
     asked = given.get(_OPTION)
@@ -115,7 +115,7 @@ def _is_of_chunks(cast_to: Any, stream_class: Any) -> bool:
 
 # Token counts for streams whose usage was never reported.
 #
-# They were left early, cut, or came from a host that doesn't tell.
+# They were closed early, cut, or came from a host that doesn't report any.
 #
 # An estimate from the length of the text, always labelled as one (`agentpulse.usage.estimated`).
 # Providers' guides give four characters a token for English text
@@ -124,7 +124,7 @@ def _is_of_chunks(cast_to: Any, stream_class: Any) -> bool:
 CHARACTERS_PER_TOKEN = 4.0
 _TOKENS_PER_MESSAGE = 4
 _CONTENT_FIELDS = ("messages", "input", "prompt", "system", "instructions", "tools")
-# Pictures, sound and documents travel as long text whose length says nothing about their tokens.
+# Pictures, sound and documents travel as long text, which isn't billed by its length.
 _OPAQUE_FIELDS = frozenset(
     {"image_url", "source", "input_audio", "file_data", "file", "encrypted_content"}
 )
@@ -138,8 +138,8 @@ def tokens(characters: int) -> int:
 
 def input_tokens(body: Mapping[str, Any]) -> int:
     """Tokens of a request's text: messages, instructions and tool definitions."""
-    said = (without_bodies(body.get(name)) for name in _CONTENT_FIELDS)
-    total = tokens(sum(_characters(each, 0) for each in said))
+    given = (without_bodies(body.get(name)) for name in _CONTENT_FIELDS)
+    total = tokens(sum(_characters(each, 0) for each in given))
     messages = body.get("messages")
     return total + _TOKENS_PER_MESSAGE * (
         len(cast("list[Any]", messages)) if isinstance(messages, list) else 0

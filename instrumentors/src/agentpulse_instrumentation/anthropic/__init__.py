@@ -50,8 +50,8 @@ class AnthropicInstrumentor(ClientInstrumentor):
     library = "anthropic"
     defining = "anthropic._base_client"
     supported = "anthropic >= 0.49.0, < 3"
-    family = Family(ROUTES, _provider, native.without_native_span)
+    family: Family = Family(ROUTES, _provider, native.without_native_span)
 
     def patch_more(self, module: ModuleType, patches: Patches) -> None:
-        """Learns which clients were told to trace themselves."""
+        """Notes which clients trace themselves by their user's wish."""
         native.watch_options(module, patches)

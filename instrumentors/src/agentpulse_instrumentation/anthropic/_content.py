@@ -17,26 +17,26 @@ from agentpulse_instrumentation._engine.content import (
     tool_definition,
     tool_response_part,
 )
-from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._engine.operation import (
+    InputContent,
+    Message,
+    Part,
+    get,
+    items,
+    listed,
+)
 
 _DELTA_TEXT = ("text", "thinking", "partial_json")
 
 
 def delta_characters(delta: Any) -> int:
     """How much text a delta of a content block carries."""
-    return sum(len(said) for name in _DELTA_TEXT if isinstance(said := get(delta, name), str))
+    return sum(len(piece) for name in _DELTA_TEXT if isinstance(piece := get(delta, name), str))
 
 
 def messages_input(body: Mapping[str, Any]) -> InputContent:
     """The messages, the system prompt (apart from the history in this API) and the tools."""
-    system = body.get("system")
-    blocks = (
-        [system]
-        if isinstance(system, str)
-        else cast("list[Any]", system)
-        if isinstance(system, list)
-        else []
-    )
+    blocks = listed(body.get("system"))
     return InputContent(
         [_message(message) for message in items(body, "messages")],
         [
@@ -63,20 +63,17 @@ def completion_input(body: Mapping[str, Any]) -> InputContent:
 
 def completion_output(answer: Any) -> list[Message]:
     """The text of a legacy completion."""
-    said = get(answer, "completion")
-    return [{"role": "assistant", "parts": [text_part(said)]}] if isinstance(said, str) else []
+    completion = get(answer, "completion")
+    return (
+        [{"role": "assistant", "parts": [text_part(completion)]}]
+        if isinstance(completion, str)
+        else []
+    )
 
 
 def _message(message: Any) -> Message:
     content = get(message, "content")
-    if isinstance(content, str):
-        parts = [text_part(content)]
-    else:
-        parts = (
-            [_block(block) for block in cast("list[Any]", content)]
-            if isinstance(content, list)
-            else []
-        )
+    parts = [text_part(content) if block is content else _block(block) for block in listed(content)]
     answers = parts and all(part["type"] == "tool_call_response" for part in parts)
     return {"role": "tool" if answers else str(get(message, "role") or "user"), "parts": parts}
 
@@ -182,9 +179,9 @@ class BlockBuilder:
             ("thinking", "thinking"),
             ("partial_json", "json"),
         ):
-            said = get(delta, source)
-            if isinstance(said, str):
-                block[target] = block.get(target, "") + said
+            piece = get(delta, source)
+            if isinstance(piece, str):
+                block[target] = block.get(target, "") + piece
 
     def blocks(self) -> list[dict[str, Any]]:
         """The blocks in order."""

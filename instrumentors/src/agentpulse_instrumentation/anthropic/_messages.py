@@ -59,17 +59,6 @@ _ANSWER = Table(
         "usage.inference_geo": (semconv.INFERENCE_GEO, text),
     }
 )
-_USAGE_FIELDS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "cache_creation",
-    "output_tokens_details",
-    "service_tier",
-    "speed",
-    "inference_geo",
-)
 
 
 def _more_from_answer(_answer: Any, into: Attributes) -> None:
@@ -107,8 +96,8 @@ class MessageAccumulator:
         kind = known.get("type")
         if kind == "content_block_delta":
             delta = known["delta"]
-            said = fields(delta).get("text")
-            self._characters += len(said) if said else content.delta_characters(delta)
+            piece = fields(delta).get("text")
+            self._characters += len(piece) if piece else content.delta_characters(delta)
             if self._blocks is not None:
                 self._blocks.grow(known.get("index"), delta)
         elif kind == "content_block_start":
@@ -125,10 +114,7 @@ class MessageAccumulator:
             self._stopped = True
 
     def _take_usage(self, usage: Any) -> None:
-        for name in _USAGE_FIELDS:
-            value = get(usage, name)
-            if value is not None:
-                self._usage[name] = value
+        self._usage |= {n: value for n, value in fields(usage).items() if value is not None}
 
     def answer(self) -> dict[str, Any] | None:
         """The message as far as it got."""

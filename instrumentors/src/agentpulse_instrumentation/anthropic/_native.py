@@ -23,7 +23,7 @@ from agentpulse_instrumentation._shield import shield
 _NOTE = shield("note the option of a client")
 _UNCHANGED: dict[str, Any] = {}
 _WITHOUT_NAME: dict[str, Any] = {"span_name": None}
-_told: WeakSet[object] = WeakSet()
+_given: WeakSet[object] = WeakSet()
 """Clients whose user gave them an `open_telemetry=` option."""
 
 
@@ -43,9 +43,9 @@ def _noting(original: Any) -> Any:
         with _NOTE:
             given = _option(args, kwargs)
             if given is not None and not isinstance(given, _Inherited):
-                _told.add(self)
+                _given.add(self)
             else:
-                _told.discard(self)
+                _given.discard(self)
         return original(self, *args, **kwargs)
 
     return _set_open_telemetry
@@ -56,7 +56,7 @@ def _marking(original: Any) -> Any:
     def _copy_open_telemetry(self: Any, *args: Any, **kwargs: Any) -> Any:
         option = original(self, *args, **kwargs)
         with _NOTE:
-            if _option(args, kwargs) is None and self not in _told:
+            if _option(args, kwargs) is None and self not in _given:
                 return _Inherited(option)
         return option
 
@@ -72,15 +72,15 @@ def without_native_span(
 ) -> dict[str, Any] | None:
     """What to change in the options of a recorded call so that the client adds no span.
 
-    None for the call of a client that was told to trace itself to the provider that our spans go
-    to: it isn't recorded. A provider of None is the global one.
+    None for the call of a client whose user has it trace itself, to the provider of our spans: it
+    isn't recorded. A provider of None is the global one.
     """
     if getattr(options, "span_name", None) is None:
         return _UNCHANGED
     option = cast("Mapping[str, Any]", client._open_telemetry)  # noqa: SLF001  # resolved
     if not option["traces"]["enabled"]:
         return _UNCHANGED
-    if client not in _told:
+    if client not in _given:
         return _WITHOUT_NAME
     theirs = option.get("tracer_provider") or trace.get_tracer_provider()
     return None if theirs is (tracer_provider or trace.get_tracer_provider()) else _UNCHANGED

@@ -31,4 +31,4 @@ class GroqInstrumentor(ClientInstrumentor):
     library = "groq"
     defining = "groq._base_client"
     supported = "groq >= 0.18.0, < 2"
-    family = Family(ROUTES, lambda _client, host: host.provider or "groq")
+    family: Family = Family(ROUTES, lambda _client, host: host.provider or "groq")

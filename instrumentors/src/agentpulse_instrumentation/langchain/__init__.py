@@ -16,47 +16,43 @@ from typing import Any
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
 from agentpulse_instrumentation._engine.patching import Library, Patches
 from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation.langchain import _watching as watching
 from agentpulse_instrumentation.langchain._handler import make_handler
+from agentpulse_instrumentation.langchain._models import continued, until_cancelled
 from agentpulse_instrumentation.langchain._runs import Runs
 
 _ENTER = shield("make a run's span current")
 _HOOKS = "langchain_core.tracers.context"
 _BODIES = "langchain_core.runnables.config"
 _NODES = "langgraph._internal._runnable"
+_METHODS = {
+    "langchain_core.language_models.chat_models": ("BaseChatModel.agenerate", until_cancelled),
+    "langchain_core.language_models.llms": ("BaseLLM._agenerate_helper", continued),
+}
+"""The methods of models of which the callbacks don't report enough."""
 
 
 class LangChainInstrumentor(LibraryInstrumentor):
-    """Records runs of LangChain and LangGraph; a call of a model that its client tells of, once."""
+    """Records runs of LangChain and LangGraph; a call of a model that its client records, once."""
 
     library = "langchain"
-    supported = "langchain-core >= 0.3.67, < 2"
+    supported = "langchain-core >= 1.0.0, < 2"
     defining = _HOOKS
-    also = (_BODIES, *watching.METHODS)
-    companions = (Library("langgraph", "langgraph >= 1.0.0, < 2", (_NODES,)),)
+    also: tuple[str, ...] = (_BODIES, *_METHODS)
+    companions: tuple[Library, ...] = (Library("langgraph", "langgraph >= 1.0.0, < 2", (_NODES,)),)
 
     _runs: Runs | None = None
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
-        """Registers the handler, or has the contexts of bodies made ours."""
-        if self._runs is None or self._runs.wanted is not recording:
+        """Registers the handler, or wraps a function or a method of the module."""
+        if self._runs is None or self._runs.recording is not recording:
             self._runs = Runs(recording)
         runs = self._runs
         if module.__name__ == _HOOKS:
             # There is no public way to take it out again.
             patches.add(module, "_configure_hooks", lambda: _register(module, runs))
-        elif module.__name__ in watching.METHODS:
-            class_name, methods = watching.METHODS[module.__name__]
-            for name, watched in methods.items():
-                patches.replace(
-                    module,
-                    f"{class_name}.{name}",
-                    lambda original, watched=watched: watched(original, runs),
-                )
-        else:
-            patches.replace(
-                module, "_set_config_context", lambda original: _current_inside(original, runs)
-            )
+            return
+        path, wrap = _METHODS.get(module.__name__, ("_set_config_context", _current_inside))
+        patches.replace(module, path, lambda original: wrap(original, runs))
 
 
 def _register(module: ModuleType, runs: Runs) -> None:

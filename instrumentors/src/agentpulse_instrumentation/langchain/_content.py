@@ -1,16 +1,14 @@
-"""What runs of LangChain said, as messages of the GenAI conventions and as JSON.
+"""The content of runs of LangChain, as messages of the GenAI conventions and as JSON.
 
 Runs only where content is captured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 from agentpulse_instrumentation._engine.content import (
-    NOTHING_SAID,
-    Said,
     media_part,
     text_part,
     tool_call_part,
@@ -19,59 +17,66 @@ from agentpulse_instrumentation._engine.content import (
 )
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
 from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation.langchain._answers import generations
 
-_READ = shield("read what was said")
+_READ = shield("read content")
+_T = TypeVar("_T")
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
 _REASONING = {"reasoning": "reasoning", "thinking": "thinking"}
 _MOST = 200
 _DEEP = 6
 
 
-def read(said: Callable[..., Said], *given: Any) -> Said:
-    """What `said` makes of content; nothing where it can't be read, which costs no run its span."""
+def read(make: Callable[[], _T], otherwise: _T) -> _T:
+    """Content, or `otherwise` where it can't be read, which costs no run its span."""
     with _READ:
-        return said(*given)
-    return NOTHING_SAID
+        return make()
+    return otherwise
 
 
-def model_input(said: Any, about: dict[str, Any]) -> InputContent:
+def generations(response: Any) -> Iterator[Any]:
+    """The generations of a result, which may hold those of several prompts."""
+    for of_a_prompt in items(response, "generations"):
+        if isinstance(of_a_prompt, list):
+            yield from cast("list[Any]", of_a_prompt)
+
+
+def model_input(given: Any, about: dict[str, Any]) -> InputContent:
     """The messages, or the prompts, that a model is asked with, and its tools."""
-    told: list[Message] = []
-    for each in cast("list[Any]", said) if isinstance(said, list) else []:
+    found: list[Message] = []
+    for each in cast("list[Any]", given) if isinstance(given, list) else []:
         if isinstance(each, str):
-            told.append({"role": "user", "parts": [text_part(each)]})
+            found.append({"role": "user", "parts": [text_part(each)]})
         elif isinstance(each, list):
-            told += [message(one) for one in cast("list[Any]", each)]
+            found += [message(one) for one in cast("list[Any]", each)]
     tools = items(about.get("invocation_params"), "tools")
-    return InputContent(told, [], [_tool(tool) for tool in tools])
+    return InputContent(found, [], [_tool(tool) for tool in tools])
 
 
 def model_output(response: Any) -> list[Message]:
     """One message a generation."""
-    told: list[Message] = []
+    found: list[Message] = []
     for generation in generations(response):
         answer = get(generation, "message")
         if answer is not None:
-            told.append(message(answer))
+            found.append(message(answer))
         elif isinstance(text := get(generation, "text"), str):
-            told.append({"role": "assistant", "parts": [text_part(text)]})
-    return told
+            found.append({"role": "assistant", "parts": [text_part(text)]})
+    return found
 
 
-def message(said: Any) -> Message:
+def message(given: Any) -> Message:
     """A message of LangChain's."""
-    kind = get(said, "type")
+    kind = get(given, "type")
     role = _ROLES.get(kind, kind) if isinstance(kind, str) else "user"
-    content = get(said, "content")
+    content = get(given, "content")
     if role == "tool":
         return {
             "role": "tool",
-            "parts": [tool_response_part(get(said, "tool_call_id"), plain(content))],
+            "parts": [tool_response_part(get(given, "tool_call_id"), plain(content))],
         }
     parts: list[Part] = [text_part(content)] if isinstance(content, str) and content else []
-    parts += [part for block in items(said, "content") if (part := _part(block)) is not None]
-    for call in items(said, "tool_calls"):
+    parts += [part for block in items(given, "content") if (part := _part(block)) is not None]
+    for call in items(given, "tool_calls"):
         arguments = plain(get(call, "args"))
         parts.append(tool_call_part(str(get(call, "name") or ""), get(call, "id"), arguments))
     return {"role": role, "parts": parts}
@@ -87,7 +92,7 @@ def messages(values: Any) -> list[Message] | None:
 
 
 def plain(value: Any, deep: int = _DEEP) -> Any:
-    """The value as JSON can tell it; what JSON has no word for is told by its type."""
+    """The value as JSON has it; objects that JSON has no form for become the name of their type."""
     if value is None or isinstance(value, str | bool | int | float | bytes | bytearray):
         return value
     if deep == 0:
@@ -126,13 +131,13 @@ def _part(block: Any) -> Part | None:
         return text_part(text)
     if kind in _REASONING:
         return {"type": "reasoning", "content": str(get(block, _REASONING[kind]) or "")}
-    # Calls of tools stand in `tool_calls` too, and what is no media is left out.
+    # Calls of tools stand in `tool_calls` too, and parts of other types are dropped.
     return media_part(block)
 
 
 def _tool(tool: Any) -> dict[str, Any]:
     function = get(tool, "function")
     given = tool if function is None else function
-    told = {name: plain(get(given, name)) for name in ("name", "description", "parameters")}
-    told["parameters"] = told["parameters"] or plain(get(given, "input_schema"))
-    return tool_definition({"type": "function", **told})
+    found = {name: plain(get(given, name)) for name in ("name", "description", "parameters")}
+    found["parameters"] = found["parameters"] or plain(get(given, "input_schema"))
+    return tool_definition({"type": "function", **found})

@@ -1,76 +1,133 @@
-"""Calls of models as LangChain tells of them.
+"""Calls of models, as LangChain reports them.
 
-Most chat models run a client that is instrumented itself, and its span tells more. Such a call has
-no span of LangChain's; one that nothing underneath told of gets its span when it ends.
+Most chat models run a client that is instrumented itself, and its span says more. Such a call has
+no span of LangChain's; one that nothing underneath recorded gets its span when it ends.
+
+`usage_metadata` is LangChain's own form of the usage, and its input tokens include the cached ones.
+Older integrations and models that complete text put the provider's own form into `llm_output`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry import context as context_api
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace import Span, get_current_span
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
-from agentpulse_instrumentation._engine.events import end_call
+from agentpulse_instrumentation._engine.begin import begin as begin_span
+from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
+from agentpulse_instrumentation._engine.hosts import provider_named
 from agentpulse_instrumentation._engine.nesting import Place
 from agentpulse_instrumentation._engine.operation import (
-    INFERENCE,
     Attributes,
-    error_type,
+    Message,
+    Operation,
+    Table,
+    count,
+    double,
     get,
-    http_status,
+    integer,
+    reported_error,
+    text,
+    texts,
 )
 from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation.langchain import _answers as answers
-from agentpulse_instrumentation.langchain import _caching as caching
 from agentpulse_instrumentation.langchain import _content as content
-from agentpulse_instrumentation.langchain import _requests as requests
-from agentpulse_instrumentation.langchain._runs import Run, Runs, inherited_from
+from agentpulse_instrumentation.langchain._runs import Run, Runs, inherited_from, labels
 
 _READ = shield("read the answer")
+_CONTINUE = shield("continue a run")
+_END = shield("end a run")
 
-begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_begun", default=None)
+_ANSWER = {
+    "model": (semconv.RESPONSE_MODEL, text),
+    "model_name": (semconv.RESPONSE_MODEL, text),
+    "id": (semconv.RESPONSE_ID, text),
+    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, text),
+    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, text),
+}
+_OUTPUT = Table(
+    {
+        "token_usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
+        "token_usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
+        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        **_ANSWER,
+    }
+)
+_USAGE = "usage_metadata"
+_IN, _OUT = f"{_USAGE}.input_token_details", f"{_USAGE}.output_token_details"
+_MESSAGE = Table(
+    {
+        f"{_USAGE}.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
+        f"{_USAGE}.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        f"{_IN}.cache_read": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
+        f"{_IN}.cache_creation": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, count),
+        f"{_IN}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
+        f"{_IN}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
+        f"{_IN}.audio": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
+        f"{_OUT}.reasoning": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
+        f"{_OUT}.audio": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
+        **{f"response_metadata.{name}": row for name, row in _ANSWER.items()},
+    }
+)
+_REASONS = ("finish_reason", "stop_reason", "done_reason")
+_LIFETIMES = (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS)
+_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_REQUEST = {
+    semconv.REQUEST_MODEL: (text, "ls_model_name", ("model", "model_name", "model_id")),
+    semconv.REQUEST_TEMPERATURE: (double, "ls_temperature", ("temperature",)),
+    semconv.REQUEST_MAX_TOKENS: (count, "ls_max_tokens", _MAX_TOKENS),
+    semconv.REQUEST_STOP_SEQUENCES: (texts, "ls_stop", ("stop", "stop_sequences")),
+    semconv.REQUEST_TOP_P: (double, "", ("top_p",)),
+    semconv.REQUEST_TOP_K: (integer, "", ("top_k",)),
+    semconv.REQUEST_SEED: (integer, "", ("seed",)),
+    semconv.REQUEST_FREQUENCY_PENALTY: (double, "", ("frequency_penalty",)),
+    semconv.REQUEST_PRESENCE_PENALTY: (double, "", ("presence_penalty",)),
+}
+"""The type of an attribute, its name in the run's metadata, and those in the model's parameters."""
+
+_begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_begun", default=None)
 """The runs that begin inside the `agenerate` around, which ends them where it is cancelled."""
 
 
 @dataclass(slots=True)
 class ModelCall:
-    """One call, until it ends. `started` in nanoseconds since 1970, `first_chunk` in seconds."""
+    """The request of one call. `first_chunk` in seconds after it began."""
 
     operation: str
     about: dict[str, Any]
-    started: int
-    said: Said
+    content: Content
     first_chunk: float | None = None
-    has_cache: bool = False
-    """Whether a cache may answer in place of the model."""
 
 
-def begin(runs: Runs, operation: str, said: Any, about: dict[str, Any]) -> None:
-    """A model is asked: says so to the clients underneath."""
+def begin(runs: Runs, operation: str, messages: Any, about: dict[str, Any]) -> None:
+    """A model is asked: the clients underneath record that with the facts of the run."""
     if not runs.is_recording:
         return
-    parent = runs.get(about.get("parent_run_id"))
-    inherited = inherited_from(parent, about)
-    facts = {**inherited, **requests.labels(about)}
-    context, wanted = runs.context_for(parent), runs.wanted
+    parent, recording = runs.get(about.get("parent_run_id")), runs.recording
+    facts = {**inherited_from(parent, about), **labels(about)}
+    context = runs.context_for(parent)
     ambient = nesting.within(nesting.inside(context), context_api.get_current())
     run = Run(about["run_id"], inherited=facts)
     run.place = Place(ambient, get_current_span(context), facts, operation=operation)
-    given = NOTHING_SAID
-    if wanted.keeps_content(wanted.event_logger()):
-        given = content.read(_input, wanted.policy, said, about)
-    run.call = ModelCall(operation, about, time.time_ns(), given)
+    given = NO_CONTENT
+    if recording.keeps_content(recording.event_logger()):
+        given = content.read(
+            lambda: recording.policy.input_said(content.model_input(messages, about)), NO_CONTENT
+        )
+    run.call = ModelCall(operation, about, given)
     nesting.enter(run.place)
     runs.open(run, parent)
-    begun = begun_here.get()
+    begun = _begun_here.get()
     if begun is not None:
         begun.append(run.id)
 
@@ -78,64 +135,76 @@ def begin(runs: Runs, operation: str, said: Any, about: dict[str, Any]) -> None:
 def chunk_arrived(runs: Runs, about: dict[str, Any]) -> None:
     """A chunk is about to reach the caller, whose own calls are not made inside the model."""
     run = runs.get(about.get("run_id"))
-    if run is None or run.call is None or run.call.first_chunk is not None:
-        return
-    run.call.first_chunk = (time.time_ns() - run.call.started) / 1e9
-    if run.place is not None:
-        nesting.leave(run.place)
-
-
-def may_be_cached(runs: Runs, manager: Any, model: Any) -> None:
-    """The run that a manager stands for is about to be done, or answered by a cache."""
-    run = runs.get(get(manager, "run_id"))
-    if run is not None and run.call is not None:
-        run.call.has_cache = caching.has_cache(model)
-
-
-def goes_on_here(runs: Runs, managers: Any) -> None:
-    """The runs were told to begin in other tasks than this one, in which they are done."""
-    for manager in managers:
-        run = runs.get(get(manager, "run_id"))
-        if run is not None and run.place is not None and nesting.innermost() is not run.place:
-            nesting.enter(run.place)
+    if run is not None and run.call is not None and run.call.first_chunk is None:
+        run.call.first_chunk = (time.time_ns() - run.started) / 1e9
+        if run.place is not None:
+            nesting.leave(run.place)
 
 
 def end(
     runs: Runs, response: Any, about: dict[str, Any], error: BaseException | None = None
 ) -> None:
-    """The model answered or failed: makes the span, if nothing underneath told of the call."""
+    """The model answered or failed: makes the span, if nothing underneath recorded the call."""
     run = runs.close(about.get("run_id"))
     if run is None or run.place is None or run.call is None:
         return
-    call: ModelCall = run.call
     answer: Attributes = {}
-    is_cached = False
     with _READ:
-        answer = answers.attributes(response)
-        is_cached = error is None and call.has_cache and caching.answered(runs, run.id, response)
-    if run.place.told and not is_another(run.place.tellers, call.about, answer):
+        answer = _answer_attributes(response)
+    if run.place.told and not _is_another(run.place.tellers, run.call.about, answer):
         return
-    if runs.wanted.active:
-        nesting.told_here(run.place, call.operation)
-        if is_cached:
-            answer = {name: value for name, value in answer.items() if ".usage." not in name}
-            answer[semconv.ANSWERED_BY] = "cache"
-        _make_span(runs, run.place, call, response, answer, error)
+    if runs.recording.active:
+        nesting.told_here(run.place, run.call.operation)
+        _record(runs, run, run.place, response, answer, error)
 
 
-def is_another(tellers: list[Span], about: dict[str, Any], answer: Attributes) -> bool:
-    """Whether every call that was told of underneath is another one than this.
+def _record(
+    runs: Runs,
+    run: Run,
+    place: Place,
+    response: Any,
+    answer: Attributes,
+    error: BaseException | None,
+) -> None:
+    call: ModelCall = run.call
+    attributes: Attributes = {**place.facts, **_request_attributes(call.about)}
+    if semconv.REQUEST_MODEL not in attributes and semconv.RESPONSE_MODEL in answer:
+        attributes[semconv.REQUEST_MODEL] = answer[semconv.RESPONSE_MODEL]
+    if error is None and semconv.ANSWERED_BY in answer:
+        answer = {name: value for name, value in answer.items() if ".usage." not in name}
+        attributes[semconv.ANSWERED_BY] = answer.pop(semconv.ANSWERED_BY)
+    if call.first_chunk is not None:
+        answer[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = call.first_chunk
+    invocation = begin_span(
+        runs.recording,
+        Operation(call.operation),
+        attributes=attributes,
+        stream=call.first_chunk is not None,
+        parent=place.context,
+        start_time=run.started,
+        content=call.content,
+    )
+    messages: list[Message] = []
+    if invocation.keeps_content:
+        messages = content.read(lambda: content.model_output(response), messages)
+    # A caller that closes a stream early is no error.
+    failure = None if isinstance(error, GeneratorExit) else error
+    reported = answer.pop(semconv.ERROR_TYPE, None)
+    invocation.ended(answer, messages=messages, failure=reported, error=failure)
 
-    A model may ask a second one before it answers: to judge what it is asked, for example. Such a
-    call has another model, other tokens and another id; a call that differs in less is this one, in
-    the words of another layer.
+
+def _is_another(recorded: list[Span], about: dict[str, Any], answer: Attributes) -> bool:
+    """Whether every call that was recorded underneath is another one than this.
+
+    A model may ask a second one before it answers: to judge the question, for example. Such a call
+    has another model, other tokens and another id; a call that differs in less is this one, in the
+    words of another layer.
     """
-    told: list[Mapping[str, Any]] = [getattr(span, "attributes", None) or {} for span in tellers]
-    ours = _models({**requests.attributes(about), **answer})
-    tokens = _tokens(answer)
-    if not told or not ours or None in tokens:
+    ours, tokens = _models({**_request_attributes(about), **answer}), _tokens(answer)
+    if not recorded or not ours or None in tokens:
         return False
-    for each in told:
+    for span in recorded:
+        each: Mapping[str, Any] = getattr(span, "attributes", None) or {}
         theirs = _models(each)
         is_same = tokens == _tokens(each) or not theirs or not ours.isdisjoint(theirs)
         if is_same or answer.get(semconv.RESPONSE_ID, "") == each.get(semconv.RESPONSE_ID):
@@ -148,73 +217,100 @@ def _models(attributes: Mapping[str, Any]) -> set[str]:
     return {name.rpartition("/")[2] for name in names if name is not None}
 
 
-def _tokens(attributes: Mapping[str, Any]) -> tuple[Any, Any]:
-    return (
-        attributes.get(semconv.USAGE_INPUT_TOKENS),
-        attributes.get(semconv.USAGE_OUTPUT_TOKENS),
-    )
+def _tokens(attributes: Mapping[str, Any]) -> list[Any]:
+    names = (semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS)
+    return [attributes.get(name) for name in names]
 
 
-def _make_span(
-    runs: Runs,
-    place: Place,
-    call: ModelCall,
-    response: Any,
-    answer: Attributes,
-    error: BaseException | None,
-) -> None:
-    wanted, policy, logger = runs.wanted, runs.wanted.policy, runs.wanted.event_logger()
-    attributes: Attributes = {
-        semconv.OPERATION_NAME: call.operation,
-        **place.facts,
-        **requests.attributes(call.about),
-    }
-    if call.first_chunk is not None:
-        attributes[semconv.REQUEST_STREAM] = True
-        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = call.first_chunk
-    attributes |= answer
-    said = call.said
-    if wanted.keeps_content(logger):
-        said = {**said, **content.read(_output, policy, response)}
-    model = attributes.get(semconv.REQUEST_MODEL) or attributes.get(semconv.RESPONSE_MODEL)
-    if model is not None:
-        attributes.setdefault(semconv.REQUEST_MODEL, model)
-    # A caller that leaves a stream early closes it.
-    failure = None if isinstance(error, GeneratorExit) else error
-    if failure is not None:
-        attributes[semconv.ERROR_TYPE] = error_type(failure)
-        status = http_status(failure)
-        if status is not None:
-            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
-    if semconv.ANSWERED_BY not in attributes and call.operation in INFERENCE:
-        nesting.count_inference(place.context)
-    span = wanted.tracer.start_span(
-        call.operation if model is None else f"{call.operation} {model}",
-        place.context,
-        SpanKind.CLIENT,
-        start_time=call.started,
-        attributes={**attributes, **policy.span_attributes(said)},
-    )
-    try:
-        if semconv.ERROR_TYPE in attributes:
-            text = None if failure is None else policy.span_error_text(failure)
-            span.set_status(Status(StatusCode.ERROR, text))
-    finally:
-        end_call(
-            span,
-            attributes,
-            (time.time_ns() - call.started) / 1e9,
-            policy=policy,
-            metrics=wanted.metrics,
-            logger=logger,
-            said=said,
-            error=failure,
-        )
+def _request_attributes(about: Mapping[str, Any]) -> Attributes:
+    metadata, parameters = _dict(about.get("metadata")), _dict(about.get("invocation_params"))
+    # The conventions ask for a provider, which a model of the user's own may not name.
+    provider = text(metadata.get("ls_provider")) or "langchain"
+    found: Attributes = {semconv.PROVIDER_NAME: provider_named(provider)}
+    for name, (read, hinted, others) in _REQUEST.items():
+        given = (metadata.get(hinted), *(parameters.get(other) for other in others))
+        value = next((value for each in given if (value := read(each)) is not None), None)
+        if value is not None:
+            found[name] = value
+    return found
 
 
-def _input(policy: ContentPolicy, said: Any, about: dict[str, Any]) -> Said:
-    return policy.input_said(content.model_input(said, about))
+def _dict(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _output(policy: ContentPolicy, response: Any) -> Said:
-    return policy.output_said(content.model_output(response))
+def _answer_attributes(response: Any) -> Attributes:
+    found: Attributes = {}
+    _OUTPUT.read(get(response, "llm_output"), found)
+    reasons: list[str] = []
+    costs: set[Any] = set()
+    for generation in content.generations(response):
+        message = get(generation, "message")
+        nodes = (get(generation, "generation_info"), get(message, "response_metadata"))
+        # The choices of one answer repeat its usage.
+        if message is not None:
+            _MESSAGE.read(message, found)
+        reasons += next(_reasons(nodes), ())
+        costs.add(get(get(message, _USAGE), "total_cost"))
+        for node in nodes:
+            if (failure := reported_error({"choices": [node]})) is not None:
+                found[semconv.ERROR_TYPE] = failure
+    if reasons:
+        found[semconv.RESPONSE_FINISH_REASONS] = reasons
+    if costs == {0}:
+        # So LangChain marks the answers of its cache.
+        found[semconv.ANSWERED_BY] = "cache"
+    # Beside the lifetimes, ChatAnthropic reports 0 as their total.
+    lifetimes = sum(cast("int", found.get(name, 0)) for name in _LIFETIMES)
+    if lifetimes > cast("int", found.get(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, 0)):
+        found[semconv.USAGE_CACHE_WRITE_INPUT_TOKENS] = lifetimes
+    return found
+
+
+def _reasons(nodes: tuple[Any, ...]) -> Iterator[list[str]]:
+    for node in nodes:
+        for name in _REASONS:
+            if (reason := text(get(node, name))) is not None:
+                yield [reason]
+
+
+def until_cancelled(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
+    """`BaseChatModel.agenerate`: ends its runs where a time-out or the caller cancels it.
+
+    LangChain (1.8 too) calls no callback then.
+    """
+
+    @functools.wraps(original)
+    async def agenerate(model: Any, *args: Any, **kwargs: Any) -> Any:
+        begun: list[Any] = []
+        token = _begun_here.set(begun)
+        try:
+            return await original(model, *args, **kwargs)
+        except asyncio.CancelledError as error:
+            with _END:
+                for run_id in begun:
+                    end(runs, None, {"run_id": run_id}, error)
+            raise
+        finally:
+            _begun_here.reset(token)
+
+    return agenerate
+
+
+def continued(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
+    """`BaseLLM._agenerate_helper`: continues runs in the task that asks the model.
+
+    Their callbacks ran in tasks of their own, out of sight of the client that is called here.
+    """
+
+    @functools.wraps(original)
+    async def _agenerate_helper(model: Any, *args: Any, **kwargs: Any) -> Any:
+        with _CONTINUE:
+            # They come after the prompts and the words to stop at.
+            for manager in args[2] if len(args) > 2 else kwargs["run_managers"]:
+                run = runs.get(get(manager, "run_id"))
+                if run is not None and run.place and nesting.innermost() is not run.place:
+                    nesting.enter(run.place)
+        return await original(model, *args, **kwargs)
+
+    return _agenerate_helper

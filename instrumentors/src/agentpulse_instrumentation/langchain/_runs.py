@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,32 +21,17 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, Said
+from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
 from agentpulse_instrumentation._engine.events import end_call
-from agentpulse_instrumentation._engine.instrumentor import Wanted
+from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside, Place
-from agentpulse_instrumentation._engine.operation import Attributes
+from agentpulse_instrumentation._engine.operation import Attributes, text, texts
 
 MOST_ORPHANS = 100
 MOST_RUNS = 10_000
 """Runs under way that are known; of more, the one in which nothing began longest is given up."""
 _BODY = context_api.create_key("agentpulse-langchain-run")
-
-
-class Seen:
-    """The last things that were seen."""
-
-    def __init__(self) -> None:
-        self._things: OrderedDict[Any, None] = OrderedDict()
-
-    def __contains__(self, thing: object) -> bool:
-        return thing in self._things
-
-    def add(self, thing: object) -> None:
-        """Remembers it, and forgets the oldest where there are too many."""
-        self._things[thing] = None
-        while len(self._things) > MOST_RUNS:
-            self._things.popitem(last=False)
+_INTERNAL_TAGS = ("seq:", "map:", "graph:", "langsmith:", "condition:", "branch:")
 
 
 @dataclass(eq=False, slots=True)
@@ -54,15 +40,15 @@ class Run:
 
     Attributes:
         span: Its span, or that of the run around it, where it is shown as a part of that; None for
-            a call of a model, which has a span only if nothing underneath tells of it.
-        inherited: What the runs inside it take over.
+            a call of a model, whose span is made at its end if no client records the call.
+        inherited: The attributes that the runs inside it take over.
         is_shown: Whether the span is its own.
-        attributes: What the span was given, but for content.
+        attributes: Those of the span, but for content.
         started: When it began, in nanoseconds since 1970.
         inside: The agent whose run it is, or is a part of.
         calls: Those of its own, where it is an agent.
-        place: Where its model or its retriever is at work.
-        call: What is known of a call of a model.
+        place: The layer that a model or a retriever is, for the calls of clients underneath.
+        call: The request of a model.
         parent: The run around it.
         children: The ids of the runs inside it that are under way.
         process: The id of the process in which it began.
@@ -82,30 +68,23 @@ class Run:
     children: set[Any] = field(default_factory=set[Any])
     process: int = field(default_factory=os.getpid)
 
-    @property
-    def began_here(self) -> bool:
-        """Whether it began in this process, and not in the one that this was forked from."""
-        return self.process == os.getpid()
-
 
 class Runs:
     """Opens and closes runs, in any thread, signal handler and forked child.
 
     It has no lock, which a handler or a child could wait for in vain: each step on the table of
-    runs is one call of it, and what another thread does between two of them breaks neither.
+    runs is one call of it, and nothing that another thread does between two of them breaks either.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
         self._open: OrderedDict[Any, Run] = OrderedDict()
         self._orphans: deque[Any] = deque()
-        self.answered = Seen()
-        """The ids of answers that a cache may give again."""
 
     @property
     def is_recording(self) -> bool:
         """Whether runs that begin now are recorded."""
-        return self.wanted.active and is_instrumentation_enabled()
+        return self.recording.active and is_instrumentation_enabled()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -118,7 +97,7 @@ class Runs:
         """The context in which a run inside `parent` begins."""
         ambient = context_api.get_current()
         if parent is None or ambient.get(_BODY) is parent:
-            # In the body of the parent, what is current there is the parent or something inside it.
+            # In the body of the parent, the current span is the parent's or one inside it.
             return ambient
         if parent.span is not None:
             return nesting.within(parent.inside, set_span_in_context(parent.span, ambient))
@@ -143,34 +122,26 @@ class Runs:
         attributes: Attributes,
         inherited: Attributes,
         kind: SpanKind = SpanKind.INTERNAL,
-        said: Said = NOTHING_SAID,
+        content: Content = NO_CONTENT,
     ) -> Run:
         """Starts the span of a run inside the one that `about` names."""
-        parent = self.get(about.get("parent_run_id"))
+        parent, recording = self.get(about.get("parent_run_id")), self.recording
         context = self.context_for(parent)
-        span = self.wanted.tracer.start_span(name, context, kind, {**attributes, **said})
+        span = recording.tracer.start_span(name, context, kind, {**attributes, **content})
         run = Run(about["run_id"], span, inherited, attributes=attributes)
-        self._place(run, nesting.inside(context))
+        run.inside, run.calls = nesting.count(
+            attributes.get(semconv.OPERATION_NAME, ""), context, is_measured=recording.metrics.is_on
+        )
         self.open(run, parent)
         return run
 
-    def _place(self, run: Run, around: Inside | None) -> None:
-        """Notes the agent that a run is a part of, and counts the run where it is a tool."""
-        operation = run.attributes.get(semconv.OPERATION_NAME)
-        run.inside = around
-        if operation == "invoke_agent" and self.wanted.metrics.is_on:
-            run.calls = AgentCalls()
-            run.inside = Inside(run.calls)
-        elif operation == "execute_tool" and around is not None:
-            run.inside = around.in_tool()
-
     def close(self, run_id: Any) -> Run | None:
-        """Takes a run off that ended; None if it isn't known, or another process tells of it."""
+        """Removes a run that ended; None if it isn't known, or belongs to the parent process."""
         run = self._open.pop(run_id, None)
         if run is None:
             return None
         self._close(run)
-        return run if run.began_here else None
+        return run if run.process == os.getpid() else None
 
     def enter_body(self, run_id: Any) -> None:
         """Makes a run's span current in a context that was made for its body."""
@@ -186,31 +157,26 @@ class Runs:
         if run.parent is not None:
             run.parent.children.discard(run.id)
         while run.children:
-            self._leave_behind(run.children.pop())
+            self._orphan(run.children.pop())
 
-    def _leave_behind(self, run_id: Any) -> None:
-        """A run is over, but one inside it isn't: its task was cancelled, or its stream left.
+    def _orphan(self, run_id: Any) -> None:
+        """A run is over, but one inside it isn't: its task was cancelled, or its stream closed.
 
-        Of some of these LangChain never tells the end. That of a model that streams may still come,
-        with what was answered until then: where no client tells of that, a few are kept.
+        LangChain reports the end of some of these never. That of a model that streams may still
+        come, with the answer so far: where no client records that, a few are kept.
         """
         run = self._open.get(run_id)
-        if (
-            run is not None
-            and run.place is not None
-            and run.call is not None
-            and not run.place.told
-        ):
+        if run is not None and run.call is not None and run.place and not run.place.told:
             nesting.leave(run.place)
             self._orphans.append(run_id)
             run_id = self._orphans.popleft() if len(self._orphans) > MOST_ORPHANS else None
-        left = None if run_id is None else self._open.pop(run_id, None)
-        if left is not None:
-            self._give_up(left)
+        given_up = None if run_id is None else self._open.pop(run_id, None)
+        if given_up is not None:
+            self._give_up(given_up)
 
     def _give_up(self, run: Run) -> None:
         self._close(run)
-        if run.began_here:
+        if run.process == os.getpid():
             self.finish(run)
 
     def finish(self, run: Run, error: BaseException | None = None) -> None:
@@ -223,21 +189,31 @@ class Runs:
             run.span,
             run.attributes,
             (time.time_ns() - run.started) / 1e9,
-            policy=self.wanted.policy,
-            metrics=self.wanted.metrics,
-            logger=self.wanted.event_logger() if is_call else None,
+            policy=self.recording.policy,
+            metrics=self.recording.metrics,
+            logger=self.recording.event_logger() if is_call else None,
             error=error,
             calls=run.calls,
         )
 
 
-def inherited_from(parent: Run | None, about: dict[str, Any]) -> Attributes:
-    """What a run takes over from those around it, and what its own configuration adds."""
+def inherited_from(parent: Run | None, about: Mapping[str, Any]) -> Attributes:
+    """The attributes that a run takes over from those around it, and its own conversation."""
     inherited: Attributes = {} if parent is None else dict(parent.inherited)
     metadata = cast("dict[str, Any]", about.get("metadata") or {})
     for name in ("thread_id", "session_id", "conversation_id"):
-        value = metadata.get(name)
-        if isinstance(value, str) and value:
+        if (value := text(metadata.get(name))) is not None:
             inherited[semconv.CONVERSATION_ID] = value
             break
     return inherited
+
+
+def labels(about: Mapping[str, Any]) -> Attributes:
+    """The run's name and tags, where its user gave it any."""
+    found: Attributes = {}
+    if (name := text(about.get("name"))) is not None:
+        found[semconv.RUN_NAME] = name
+    tags = [tag for tag in texts(about.get("tags")) or () if not tag.startswith(_INTERNAL_TAGS)]
+    if tags:
+        found[semconv.RUN_TAGS] = tags
+    return found

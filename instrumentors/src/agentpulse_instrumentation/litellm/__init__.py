@@ -19,6 +19,7 @@ import wrapt
 
 from agentpulse_instrumentation._engine.client import api_error
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
+from agentpulse_instrumentation._engine.operation import ErrorReader
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._observer import Observer
@@ -54,7 +55,7 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
     library = "litellm"
     defining = "litellm.litellm_core_utils.litellm_logging"
     supported = "litellm >= 1.80.5, < 2"
-    read_error = staticmethod(api_error)
+    read_error: ErrorReader | None = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches the steps of `Logging`."""

@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting, usage
-from agentpulse_instrumentation._engine.content import NOTHING_SAID, ContentPolicy, Said
+from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
 from agentpulse_instrumentation._engine.events import EventLogger, end_call
 from agentpulse_instrumentation._engine.instrumentor import Wanted
 from agentpulse_instrumentation._engine.operation import (
@@ -47,7 +47,7 @@ class _Telling:
     policy: ContentPolicy
     logger: EventLogger | None
     keeps_content: bool
-    said: Said
+    said: Content
     attributes: Attributes = field(default_factory=dict[str, Any])
     """What is known beside what the span began with."""
 
@@ -123,7 +123,7 @@ class Spans:
         logger, hides = wanted.event_logger(), hides_content()
         policy = wanted.policy.silenced() if hides else wanted.policy
         keeps_content = not hides and wanted.keeps_content(logger)
-        said: Said = NOTHING_SAID
+        said: Content = NO_CONTENT
         if logging is not None and keeps_content:
             with _READ:
                 said = policy.input_said(operation.input_content(request_body(logging)))

@@ -57,4 +57,4 @@ class OpenAIInstrumentor(ClientInstrumentor):
     library = "openai"
     defining = "openai._base_client"
     supported = "openai >= 1.66.0, < 4"
-    family = Family(ROUTES, _provider)
+    family: Family = Family(ROUTES, _provider)

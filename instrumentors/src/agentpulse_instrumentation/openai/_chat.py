@@ -6,6 +6,7 @@ Fields: https://platform.openai.com/docs/api-reference/chat.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agentpulse_instrumentation import _semconv as semconv
@@ -166,9 +167,9 @@ class ChatAccumulator:
         delta: Any = choice.get("delta")
         if delta is None:
             delta = {"text": choice.get("text")}
-        said = fields(delta).get("content")
-        if said and said.__class__ is str:
-            self._characters += len(said)
+        piece = fields(delta).get("content")
+        if piece and piece.__class__ is str:
+            self._characters += len(piece)
         else:
             self._characters += content.delta_characters(delta)
         if self._keeps_content:
@@ -218,16 +219,10 @@ CHAT = Operation(
     usage_on_request=True,
     estimates_usage=True,
 )
-COMPLETION = Operation(
+COMPLETION = replace(
+    CHAT,
     name="text_completion",
-    request=REQUEST,
-    more_from_request=more_from_request,
-    answer=ANSWER,
-    more_from_answer=within_totals,
-    finish_reasons=finish_reasons,
-    accumulator=ChatAccumulator,
+    constants={},
     input_content=content.completion_input,
     output_content=content.completion_output,
-    usage_on_request=True,
-    estimates_usage=True,
 )

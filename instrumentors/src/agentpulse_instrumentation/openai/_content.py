@@ -16,7 +16,14 @@ from agentpulse_instrumentation._engine.content import (
     tool_definition,
     tool_response_part,
 )
-from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._engine.operation import (
+    InputContent,
+    Message,
+    Part,
+    get,
+    items,
+    listed,
+)
 from agentpulse_instrumentation._media import size_of_base64
 
 # Puts the deltas of a chat stream together into the message they make up.
@@ -25,7 +32,7 @@ from agentpulse_instrumentation._media import size_of_base64
 # replaced.
 
 _SOUND = "data"
-"""Pieces of what a model says aloud, which are counted and not kept."""
+"""Pieces of the model's sound, which are counted and not kept."""
 _GROWING = frozenset(
     {
         *("content", "refusal", "reasoning_content", "reasoning", "arguments", "text"),
@@ -42,10 +49,10 @@ def merge_delta(message: dict[str, Any], delta: Any) -> None:
         if name in _GROWING and isinstance(value, str):
             _grow(message, name, value)
         elif isinstance(value, list):
-            said = message.get(name)
-            if not isinstance(said, list):
+            so_far = message.get(name)
+            if not isinstance(so_far, list):
                 # Mistral's thinking models go from text to a list of parts within one message.
-                message[name] = [{"type": "text", "text": said}] if said else []
+                message[name] = [{"type": "text", "text": so_far}] if so_far else []
             _merge_list(message[name], cast("list[Any]", value))
         elif isinstance(value, dict) or hasattr(value, "__pydantic_fields_set__"):
             merge_delta(message.setdefault(name, {}), value)
@@ -54,13 +61,13 @@ def merge_delta(message: dict[str, Any], delta: Any) -> None:
 
 
 def _grow(message: dict[str, Any], name: str, piece: str) -> None:
-    said = message.get(name)
+    so_far = message.get(name)
     if name == _SOUND:
         message["size"] = message.get("size", 0) + size_of_base64(piece)
-    elif isinstance(said, list):
-        cast("list[Any]", said).append({"type": "text", "text": piece})
+    elif isinstance(so_far, list):
+        cast("list[Any]", so_far).append({"type": "text", "text": piece})
     else:
-        message[name] = (said or "") + piece
+        message[name] = (so_far or "") + piece
 
 
 def _merge_list(entries: list[dict[str, Any]], deltas: list[Any]) -> None:
@@ -85,7 +92,7 @@ _DELTA_TEXT = ("text", "refusal", "reasoning_content", "reasoning")
 
 def delta_characters(delta: Any) -> int:
     """How much text a delta of a chat stream carries beside its `content`."""
-    total = sum(len(said) for name in _DELTA_TEXT if isinstance(said := get(delta, name), str))
+    total = sum(len(value) for name in _DELTA_TEXT if isinstance(value := get(delta, name), str))
     for call in items(delta, "tool_calls"):
         function = get(call, "function")
         total += len(get(function, "name") or "") + len(get(function, "arguments") or "")
@@ -113,8 +120,8 @@ def _chat_message(message: Any) -> Message:
         }
     parts: list[Part] = []
     for name in ("reasoning_content", "reasoning"):
-        if isinstance(said := get(message, name), str) and said:
-            parts.append({"type": "reasoning", "content": said})
+        if isinstance(value := get(message, name), str) and value:
+            parts.append({"type": "reasoning", "content": value})
             break
     parts += _content_parts(get(message, "content"))
     parts += _beside(message)
@@ -128,14 +135,14 @@ def _chat_message(message: Any) -> Message:
         # What `tool_calls` was before it had its name.
         name, arguments = str(get(function, "name") or ""), get(function, "arguments")
         parts.append(tool_call_part(name, None, arguments))
-    told: Message = {"role": "system" if role == "developer" else role, "parts": parts}
+    described: Message = {"role": "system" if role == "developer" else role, "parts": parts}
     if isinstance(name := get(message, "name"), str):
-        told["name"] = name
-    return told
+        described["name"] = name
+    return described
 
 
 def _beside(message: Any) -> list[Part]:
-    """What stands beside the content: the images that a model makes, and what it says aloud."""
+    """The parts beside the content: images that the model made, and its sound."""
     parts = [part for image in items(message, "images") if (part := media_part(image))]
     # Of an earlier answer, requests have the id alone.
     audio = get(message, "audio")
@@ -160,20 +167,15 @@ def _flat(message: Any) -> Any:
 
 
 def _content_parts(content: Any) -> list[Part]:
-    if isinstance(content, str):
-        return [text_part(content)] if content else []
-    return (
-        [_content_part(part) for part in cast("list[Any]", content)]
-        if isinstance(content, list)
-        else []
-    )
+    parts = [part for part in listed(content) if part != ""]
+    return [text_part(part) if part is content else _content_part(part) for part in parts]
 
 
 def _content_part(part: Any) -> Part:
     kind = get(part, "type")
-    said = get(part, "text") or get(part, "refusal")
-    if isinstance(said, str) or kind in _TEXT_PARTS:
-        return text_part(str(said or ""))
+    value = get(part, "text") or get(part, "refusal")
+    if isinstance(value, str) or kind in _TEXT_PARTS:
+        return text_part(str(value or ""))
     if kind == "thinking":
         # Mistral's form of reasoning: a list of text parts.
         thought = "".join(str(get(entry, "text") or "") for entry in items(part, "thinking"))
@@ -199,17 +201,8 @@ def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def completion_input(body: Mapping[str, Any]) -> InputContent:
     """The prompts of a legacy completion."""
-    prompt = body.get("prompt")
-    prompts = (
-        [prompt]
-        if isinstance(prompt, str)
-        else cast("list[Any]", prompt)
-        if isinstance(prompt, list)
-        else []
-    )
-    return InputContent(
-        [{"role": "user", "parts": [text_part(p)]} for p in prompts if isinstance(p, str)]
-    )
+    prompts = [prompt for prompt in listed(body.get("prompt")) if isinstance(prompt, str)]
+    return InputContent([{"role": "user", "parts": [text_part(prompt)]} for prompt in prompts])
 
 
 def completion_output(answer: Any) -> list[Message]:
@@ -223,14 +216,10 @@ def completion_output(answer: Any) -> list[Message]:
 def responses_input(body: Mapping[str, Any]) -> InputContent:
     """The input items, instructions and tools of a response."""
     given, instructions = body.get("input"), body.get("instructions")
-    if isinstance(given, str):
-        messages: list[Message] = [{"role": "user", "parts": [text_part(given)]}]
-    else:
-        messages = (
-            [_item_message(item) for item in cast("list[Any]", given)]
-            if isinstance(given, list)
-            else []
-        )
+    messages = [
+        {"role": "user", "parts": [text_part(item)]} if item is given else _item_message(item)
+        for item in listed(given)
+    ]
     system = [text_part(instructions)] if isinstance(instructions, str) else []
     return InputContent(messages, system, _tools(body))
 
@@ -274,10 +263,10 @@ def _item_parts(item: Any) -> list[Part]:
             "name": kind.removesuffix("_call"),
             "server_tool_call": {"type": kind},
         }
-        told = [{**call, "id": get(item, "id")} if isinstance(get(item, "id"), str) else call]
+        parts = [{**call, "id": get(item, "id")} if isinstance(get(item, "id"), str) else call]
         made = get(item, "result") if kind == "image_generation_call" else None
         if isinstance(made, str):
             image = {"type": "image", "data": made, "format": get(item, "output_format")}
-            told += [part for part in [media_part(image)] if part is not None]
-        return told
+            parts += [part for part in [media_part(image)] if part is not None]
+        return parts
     return [{"type": str(kind)}]

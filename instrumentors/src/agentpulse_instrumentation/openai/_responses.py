@@ -93,7 +93,7 @@ def _failure_to_fetch(answer: Any) -> str | None:
 
 
 class ResponseAccumulator:
-    """Keeps the response that the last event told of: the first and the last carry all of it."""
+    """Keeps the response of the last event that has one: the first and the last carry all of it."""
 
     def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # the end carries it all
         # The text needn't be put together: the event of the end carries the whole output.
@@ -121,7 +121,7 @@ class ResponseAccumulator:
             self._ended = True
 
     def answer(self) -> Any:
-        """The response as the last event told it."""
+        """The response as it was in the last event."""
         if self._failure is not None:
             known = {name: get(self._response, name) for name in ("id", "model", "usage", "output")}
             return {**known, "status": "failed", "error": {"code": self._failure}}
