@@ -71,6 +71,20 @@ def test_a_conversation_with_tools_is_told_by_the_conventions(
     }
 
 
+def test_half_a_character_of_an_answer_costs_no_exporter_the_rest(
+    clients: Any, provider: Any, instrumented: Any
+) -> None:
+    spans = instrumented(capture_messages=True)
+    message = {"role": "assistant", "content": "half \ud83e of an emoji"}
+    provider.script(answers({"id": "x", "choices": [{"index": 0, "message": message}]}))
+    answer = clients.openai.chat.completions.create(model="gpt-4o", messages=CONVERSATION)
+    assert answer.choices[0].message.content == message["content"]
+    (span,) = spans()
+    (sent,) = content_of(span)["output.messages"]
+    assert sent["parts"] == [{"type": "text", "content": "half \ufffd of an emoji"}]
+    span["attributes"]["gen_ai.output.messages"].encode()
+
+
 def test_an_anthropic_conversation_is_told_the_same_way(clients: Any, instrumented: Any) -> None:
     spans = instrumented(capture_messages=True)
     clients.anthropic.messages.create(

@@ -65,6 +65,22 @@ def test_a_host_tells_the_provider(url: str, instrumented: Any) -> None:
     assert span["attributes"]["server.address"] in url
 
 
+class Unhashable(openai.OpenAI):  # noqa: PLW1641  # that is the test
+    """As a dataclass is, and any class with an `__eq__` alone."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_a_client_that_has_no_hash_is_recorded(instrumented: Any, provider: Any) -> None:
+    spans = instrumented()
+    with Unhashable(api_key="x", base_url=f"{provider.url}/v1", max_retries=0) as client:
+        for _ in range(2):
+            client.chat.completions.create(model="gpt-4o", messages=HELLO)
+            client.base_url = f"{provider.url}/v1/"
+    assert [span["attributes"]["gen_ai.request.model"] for span in spans()] == ["gpt-4o"] * 2
+
+
 @pytest.mark.parametrize("url", [url for url, (_, asked) in HOSTS.items() if asked])
 def test_a_stream_is_asked_for_its_usage_and_the_caller_sees_nothing_of_it(
     url: str, instrumented: Any

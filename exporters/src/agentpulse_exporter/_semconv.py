@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 OPERATION_NAME = "gen_ai.operation.name"
@@ -234,6 +235,7 @@ def items_of(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
+@lru_cache(256)
 def provider_name(spelling: str) -> str:
     """The one name of a provider; one that isn't in the table keeps its own, in lower case."""
     spelling = spelling.strip().lower()

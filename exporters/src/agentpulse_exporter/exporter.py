@@ -34,7 +34,7 @@ from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
 from agentpulse_exporter._wire.event import Event
 from agentpulse_exporter._wire.events import Mapper, is_cut_short
 from agentpulse_exporter._wire.redaction import RedactionFailed
-from agentpulse_exporter.settings import ApiKey, log_problems, resolve
+from agentpulse_exporter.settings import ROWS, ApiKey, log_problems, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -93,20 +93,8 @@ class AgentPulseSpanExporter(SpanExporter):
     ) -> None:
         # From here on no traceback that shows local variables has the key.
         api_key = ApiKey.of(api_key)
-        settings = self._settings = resolve(
-            {
-                "api_key": api_key,
-                "endpoint": endpoint,
-                "agent_name": agent_name,
-                "capture_messages": capture_messages,
-                "prices": prices,
-                "max_batch_size": max_batch_size,
-                "redact": redact,
-                "allow_insecure": allow_insecure,
-                "export_all_spans": export_all_spans,
-                "enabled": enabled,
-            }
-        )
+        given = {name: value for name, value in locals().items() if name in ROWS}
+        settings = self._settings = resolve(given)
         self.is_on: bool = settings.enabled and not settings.problems
         """Whether it was not switched off when it was made, nor by a mistake in the environment."""
         if settings.enabled:

@@ -138,9 +138,6 @@ class AgentPulseSpanProcessor(QueueProcessor):
 
     def _each_round(self) -> None:
         self._exporter.log_absence()
-        self._queue_repeated()
-
-    def _queue_repeated(self) -> None:
         if self._repeated is None or time.monotonic() < self._next_repeat or self._queue.is_stopped:
             return
         make, every = self._repeated

@@ -39,7 +39,8 @@ _Begun = tuple[str, frozenset[str]]
 class Call:
     """The identity of a call, by the span that records it.
 
-    `scopes` are the instrumentations that have recorded it.
+    `scopes` are the instrumentations that have recorded it; `is_ours` where one of our own has,
+    which know most of a call.
     """
 
     span: _Key
@@ -51,6 +52,7 @@ class Call:
     start: int
     end: int
     scopes: set[str]
+    is_ours: bool
     keys: list[_Key] = field(default_factory=list[_Key])
     """The keys by which it is remembered."""
 
@@ -58,6 +60,7 @@ class Call:
     def of(cls, span: ReadableSpan, attributes: Attributes) -> Call:
         """The call that a span records."""
         scope, parent = span.instrumentation_scope, span.parent
+        name = "" if scope is None else scope.name
         return cls(
             span=_span_key(span),
             parent=None if parent is None else (parent.trace_id, parent.span_id),
@@ -70,18 +73,14 @@ class Call:
             ),
             start=span.start_time or 0,
             end=span.end_time or 0,
-            scopes={"" if scope is None else scope.name},
+            scopes={name},
+            is_ours=name.startswith(_OURS),
         )
 
     @property
     def has_tokens(self) -> bool:
         """Whether it has any tokens."""
         return any(self.tokens)
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether our own instrumentors recorded it, which know most of a call."""
-        return any(scope.startswith(_OURS) for scope in self.scopes)
 
     def is_same(self, other: Call) -> bool:
         """Whether both are one call, recorded by two spans."""
@@ -202,6 +201,7 @@ class Ledger:
                 # A span without tokens has no cost, so this one must be priced.
                 if known.is_same(call) and (known.has_tokens or not call.has_tokens):
                     known.scopes |= call.scopes
+                    known.is_ours |= call.is_ours
                     self._repeats[call.span] = None
                     return
         if len(self._scopes) < _MOST_ALIKE:

@@ -135,12 +135,6 @@ def price(
 
     A tier or mode without a price of its own costs as much as the standard one.
     """
-    cost = _priced(usage, overrides, estimated=estimated)
-    # Of absurd counts or prices it may be more than a number can hold.
-    return cost if cost is not None and isfinite(cost.total) else None
-
-
-def _priced(usage: Usage, overrides: PriceOverrides | None, *, estimated: bool) -> Cost | None:
     counts, table = counts_of(usage), price_table()
     names = [name for name in (usage.model, usage.request_model) if name]
     if overrides is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from decimal import Context as DecimalContext
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from agentpulse_exporter import _semconv as semconv
@@ -152,10 +153,11 @@ class Tariff:
             if count > 0:
                 amount = _EXACT.multiply(_price_at(line, size) if line.tiers else line.price, count)
                 sums[line.direction] = _EXACT.add(sums[line.direction], amount)
-        if not counted:
-            return None
         read, written = sums["input"], sums["output"]
         total = _EXACT.add(_EXACT.add(read, written), sums[None])
+        # Of absurd counts or prices it may be more than a number can hold.
+        if not counted or not isfinite(float(total)):
+            return None
         return Cost(float(total), float(read), float(written), source, estimated)
 
 

@@ -105,4 +105,6 @@ def _without_bodies(value: object) -> object:
 
 def _sendable(value: object) -> object:
     # Half a character, as models write by mistake, would cost other exporters the whole attribute.
-    return clean(value, len(value)) if isinstance(value, str) else value
+    if isinstance(value, str) and not value.isascii():
+        return clean(value, len(value))
+    return value

@@ -291,15 +291,20 @@ def _text_of(error: BaseException) -> str:
         return f"<{type(error).__name__}>"
 
 
+# Half a surrogate pair, as models write by mistake, would cost exporters the whole attribute.
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
 def _dumps(value: object) -> str:
     # Values come from JSON; anything else (a file handle in a hand-made body) becomes the name of
     # its type.
-    return json.dumps(
+    text = json.dumps(
         without_bodies(value),
         ensure_ascii=False,
         separators=(",", ":"),
         default=lambda odd: type(odd).__name__,
     )
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)
 
 
 def _integer(text: str) -> int | str:

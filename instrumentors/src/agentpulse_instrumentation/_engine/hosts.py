@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.operation import Attributes
@@ -46,20 +46,21 @@ class Servers:
     def __init__(self, provider: Callable[[Any, Host], str]) -> None:
         """`provider` names the provider of a client at a host."""
         self._provider = provider
-        self._known: WeakKeyDictionary[object, tuple[object, Host, Attributes]] = (
-            WeakKeyDictionary()
-        )
+        # By identity: a client of somebody's own class may have no hash.
+        self._known: dict[int, tuple[ref[object], object, Host, Attributes]] = {}
 
     def of(self, client: Any, url: str) -> tuple[Host, Attributes]:
         """The server that a request of `client` to `url` goes to, and its attributes."""
         if url.startswith(("http://", "https://")):
             return self._read(client, url)
         base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
-        known = self._known.get(client)
+        key = id(client)
+        known = self._known.get(key)
         # A client's base URL can be set anew; then the object is another one.
-        if known is None or known[0] is not base_url:
-            known = self._known[client] = (base_url, *self._read(client, str(base_url)))
-        return known[1], known[2]
+        if known is None or known[0]() is not client or known[1] is not base_url:
+            alive = ref(client, lambda _: self._known.pop(key, None))
+            known = self._known[key] = (alive, base_url, *self._read(client, str(base_url)))
+        return known[2], known[3]
 
     def _read(self, client: Any, url: str) -> tuple[Host, Attributes]:
         host = host_at(url)
