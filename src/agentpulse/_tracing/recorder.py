@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 from weakref import WeakSet
 
@@ -60,9 +60,7 @@ class Recorder:
         self._send = send
         self.captures = captures
         self.metrics = Metrics("agentpulse", None)
-        # Of one meter, because before there is a meter provider each `get_meter` makes another.
-        meter = metrics.get_meter("agentpulse", __version__)
-        self._gauge = lru_cache(_MOST_GAUGES)(meter.create_gauge)
+        self._gauge = lru_cache(_MOST_GAUGES)(self._new_gauge)
         # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
         # a heartbeat which process it came from.
         self._started = time.time()
@@ -135,6 +133,14 @@ class Recorder:
         """Sets the gauge of that name, in the program's meter provider where there is one."""
         with _BEGIN:
             self._gauge(name).set(value, {key: attribute(tag) for key, tag in tags.items()})
+
+    @cached_property
+    def _meter(self) -> metrics.Meter:
+        # One for all, because before there is a meter provider each `get_meter` makes another.
+        return metrics.get_meter("agentpulse", __version__)
+
+    def _new_gauge(self, name: str) -> Any:
+        return self._meter.create_gauge(name)
 
     def crashed(self, error: BaseException, where: str) -> None:
         """An exception that nobody handled, in the main thread, a thread or asyncio."""
