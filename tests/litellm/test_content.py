@@ -147,5 +147,5 @@ def test_a_call_is_told_of_without_a_message_that_cannot_be_read(
     assert content_of(span) == {
         "output.messages": [{"role": "assistant", "parts": part("two mails")}]
     }
-    assert "AgentPulse could not read what was said: LookupError" in caplog.messages
+    assert "AgentPulse could not read content: LookupError" in caplog.messages
     assert not [message for message in caplog.messages if SECRET in message]

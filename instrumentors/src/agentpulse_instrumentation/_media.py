@@ -21,7 +21,7 @@ _SHORTEST_RUN = 256
 _SHORTEST, _SHORTEST_UNPADDED = 16, 64
 """Characters of base64 that are a body where one may be."""
 _ENOUGH = 1024
-"""Characters of a body that tell what the rest is like."""
+"""Characters of a body, which show what the rest is like."""
 # Each part has its bound, so that no text takes longer than its length asks for.
 _DATA_URL = re.compile(
     r"(?i:data): ?(?P<type>[\w.+-]{1,64}\\?/[\w.+-]{1,96})?"
@@ -183,11 +183,11 @@ def _without_data_urls(text: str, beyond: int) -> str:
 
 
 def _marked_url(found: re.Match[str], beyond: int) -> str:
-    said, base64, kind = found[0], found["base64"], found["type"]
+    url, base64, kind = found[0], found["base64"], found["type"]
     if base64 is None and kind is None:
-        return said
+        return url
     more = beyond if found.end() == len(found.string) else 0
-    body = said.partition(",")[2]
+    body = url.partition(",")[2]
     size = size_of_base64(body, more) if base64 is not None else len(body) + more
     return _mark(kind and kind.replace("\\", ""), size)
 
@@ -228,9 +228,9 @@ def _joined(items: list[Any]) -> str:
 
 def _without_bodies_in_json(text: str) -> str:
     try:
-        told = json.loads(text)
-        shown = _without(told, "")
-        return text if shown == told else json.dumps(shown, ensure_ascii=False)
+        value = json.loads(text)
+        shown = _without(value, "")
+        return text if shown == value else json.dumps(shown, ensure_ascii=False)
     except (ValueError, RecursionError):
         return text
 
@@ -239,7 +239,7 @@ def _object(fields: dict[Any, Any], holder: str) -> dict[Any, Any]:
     kinds = {kind for name in _KINDS if isinstance(kind := fields.get(name), str)}
     media_type = next((fields[n] for n in _MEDIA_TYPES if isinstance(fields.get(n), str)), None)
     is_part = media_type is not None or holder in _HOLDERS or not _PARTS.isdisjoint(kinds)
-    told: dict[Any, Any] = {}
+    shown: dict[Any, Any] = {}
     for name, value in fields.items():
         if (
             name in _BODIES
@@ -248,16 +248,16 @@ def _object(fields: dict[Any, Any], holder: str) -> dict[Any, Any]:
             or (name == _GENERATED and "image_generation_call" in kinds)
             or (name == _CONTENT and "base64" in kinds)
         ):
-            told[name] = _body(value, media_type, cast("str", name))
+            shown[name] = _body(value, media_type, cast("str", name))
         elif is_part and name in _ADDRESSES and isinstance(value, str):
-            told[name] = _address(value)
+            shown[name] = _address(value)
         else:
-            told[name] = _without(value, name if isinstance(name, str) else "")
+            shown[name] = _without(value, name if isinstance(name, str) else "")
     content = fields.get(_CONTENT)
     if "blob" in kinds and content and isinstance(content, (str, bytes)):
         # By the conventions, the content of a blob is base64: here, that of no bytes.
-        told |= {_CONTENT: "", "size": _size_of(content)}
-    return told
+        shown |= {_CONTENT: "", "size": _size_of(content)}
+    return shown
 
 
 def _size_of(content: str | bytes) -> int:

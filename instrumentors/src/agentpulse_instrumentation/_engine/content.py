@@ -211,7 +211,7 @@ class ContentPolicy:
         """The same without any content."""
         return replace(self, on_spans=False, on_events=False)
 
-    def input_said(self, content: InputContent) -> Content:
+    def input_attributes(self, content: InputContent) -> Content:
         """The request's content; empty where no content may go anywhere."""
         values = {
             semconv.INPUT_MESSAGES: content.messages,
@@ -220,7 +220,7 @@ class ContentPolicy:
         }
         return {name: _dumps(value) for name, value in values.items() if value and self._captures}
 
-    def output_said(self, messages: Sequence[Message]) -> Content:
+    def output_attributes(self, messages: Sequence[Message]) -> Content:
         """The answer's content; empty where no content may go anywhere."""
         return {semconv.OUTPUT_MESSAGES: _dumps(messages)} if messages and self._captures else {}
 

@@ -140,7 +140,7 @@ def end_call(
     policy: ContentPolicy,
     metrics: Metrics,
     logger: EventLogger | None = None,
-    said: Content = NO_CONTENT,
+    content: Content = NO_CONTENT,
     error: BaseException | None = None,
     at: int | None = None,
     calls: AgentCalls | None = None,
@@ -156,7 +156,7 @@ def end_call(
         policy: The policy of content.
         metrics: What measures the call.
         logger: Takes the events; None for none.
-        said: The content.
+        content: The content.
         error: What the call raised.
         at: When it ended, in nanoseconds since 1970; None for now.
         calls: Those that it made, where it is an agent's run.
@@ -175,7 +175,7 @@ def end_call(
                     # Of what others put onto the span, the events have the session.
                     found: Any = getattr(span, "attributes", None) or {}
                     session = {n: value for n, value in found.items() if n.startswith(_SESSION)}
-                    of_span = policy.event_attributes({**session, **attributes}, said)
+                    of_span = policy.event_attributes({**session, **attributes}, content)
                     logger.emit_details(context, of_span, at)
     finally:
         span.end(at)

@@ -144,9 +144,6 @@ class Recording:
         return self.policy.on_spans or (self.policy.on_events and logger is not None)
 
 
-Wanted = Recording  # until the frameworks use the new name
-
-
 class LibraryInstrumentor(BaseInstrumentor):
     """Instruments one library.
 

@@ -101,7 +101,7 @@ class Invocation:
             self._content = content or NO_CONTENT
             if content is None:
                 with _BEGIN:
-                    self._content = policy.input_said(operation.input_content(request))
+                    self._content = policy.input_attributes(operation.input_content(request))
 
     def start(
         self,
@@ -291,7 +291,7 @@ class Invocation:
 
     def _capture(self, messages: Sequence[Message]) -> None:
         if self._content is not None and messages:
-            captured = self.policy.output_said(messages)
+            captured = self.policy.output_attributes(messages)
             self._content = {**self._content, **captured}
             self.span.set_attributes(self.policy.span_attributes(captured))
 
@@ -328,7 +328,7 @@ class Invocation:
         error: BaseException | None = None,
         end_time: int | None = None,
     ) -> None:
-        span, said = self.span, self._content
+        span, content = self.span, self._content
         # What is kept for a call ends with the call.
         self._request, self._content = _NOTHING, None
         try:
@@ -355,7 +355,7 @@ class Invocation:
                     policy=self.policy,
                     metrics=self.recording.metrics,
                     logger=self._logger,
-                    said=said or NO_CONTENT,
+                    content=content or NO_CONTENT,
                     error=error,
                     at=end_time,
                     calls=self._calls,

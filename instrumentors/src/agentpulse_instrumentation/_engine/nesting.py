@@ -1,12 +1,12 @@
 """Which layer of a stack records a call of a model: the innermost one that is instrumented.
 
-Frameworks run a provider's client underneath. Such an outer layer enters a `Place` while it is at
-work; a recorded call that begins there takes over its parent and its facts, and marks it as `told`
-(recorded underneath). The outer layer then makes no span of its own: one call is one span.
+Frameworks run a provider's client underneath. Such an outer layer enters a `Layer` while it is at
+work. A recorded call that begins inside takes over its parent and its facts, and marks it as
+recorded: the outer layer then makes no span of its own, for one call is one span.
 
-Places live in a context variable of their own. They are closed rather than taken off it, because
+Layers live in a context variable of their own. They are closed rather than taken off it, because
 frameworks report the end of an asynchronous run in another task, where taking off has no effect: a
-closed place is passed over, and forgotten with the next that is entered.
+closed layer is passed over, and forgotten with the next that is entered.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def inside(context: Context) -> Inside | None:
     return found if isinstance(found, Inside) else None
 
 
-def within(place: Inside | None, context: Context) -> Context:
+def within(layer: Inside | None, context: Context) -> Context:
     """The context for the code of an agent's run, or of its tool."""
-    return context if place is None else context_api.set_value(_KEY, place, context)
+    return context if layer is None else context_api.set_value(_KEY, layer, context)
 
 
 def count(
@@ -104,7 +104,7 @@ def count_inference(context: Context) -> None:
     count("chat", context, is_measured=False)
 
 
-class Place:
+class Layer:
     """The work of an outer layer, while it is open.
 
     Args:
@@ -119,7 +119,7 @@ class Place:
 
     __slots__ = (
         *("_ambient", "_seen", "around", "facts", "model"),
-        *("open", "operation", "tellers", "told"),
+        *("open", "operation", "is_recorded", "spans"),
     )
 
     def __init__(
@@ -136,11 +136,11 @@ class Place:
         self.facts: Attributes = facts or {}
         self.operation = operation
         self.model = model
-        self.around: Place | None = None
+        self.around: Layer | None = None
         self.open = True
-        self.told = False
+        self.is_recorded = False
         """Whether the layer's call is recorded underneath."""
-        self.tellers: list[Span] = []
+        self.spans: list[Span] = []
         """The spans of those calls, as far as they have one from their start on."""
 
     @property
@@ -154,40 +154,40 @@ class Place:
         return self._ambient if get_current_span(ambient) is self._seen else ambient
 
 
-_current: ContextVar[Place | None] = ContextVar("agentpulse_place", default=None)
+_current: ContextVar[Layer | None] = ContextVar("agentpulse_layer", default=None)
 
 
-def innermost() -> Place | None:
-    """The innermost place that is open here."""
-    place = _current.get()
-    while place is not None and not place.open:
-        place = place.around
-    return place
+def innermost() -> Layer | None:
+    """The innermost layer that is open here."""
+    layer = _current.get()
+    while layer is not None and not layer.open:
+        layer = layer.around
+    return layer
 
 
-def enter(place: Place) -> None:
-    """Makes it the innermost place of this thread or task, until it is closed."""
-    place.around = innermost()
-    _current.set(place)
+def enter(layer: Layer) -> None:
+    """Makes it the innermost layer of this thread or task, until it is closed."""
+    layer.around = innermost()
+    _current.set(layer)
 
 
-def leave(place: Place) -> None:
+def leave(layer: Layer) -> None:
     """Closes it, wherever this is called."""
-    place.open = False
-    if _current.get() is place:
-        _current.set(place.around)
+    layer.open = False
+    if _current.get() is layer:
+        _current.set(layer.around)
 
 
 class Begun(NamedTuple):
     """The parent context of a recorded call, and the layers whose call it is."""
 
     context: Context
-    told: Sequence[Place] = ()
+    layers: Sequence[Layer] = ()
 
     def by(self, span: Span) -> None:
         """Hands the call's span to these layers."""
-        for place in self.told:
-            place.tellers.append(span)
+        for layer in self.layers:
+            layer.spans.append(span)
 
 
 def begin_call(operation: str, context: Context, attributes: Attributes) -> Begun:
@@ -196,18 +196,18 @@ def begin_call(operation: str, context: Context, attributes: Attributes) -> Begu
     Adds what outer layers know of the call to its attributes. The layers whose call this is will
     make no span of it.
     """
-    place = innermost()
+    layer = innermost()
     model = attributes.get(semconv.REQUEST_MODEL)
-    while place is not None and not (place.open and place.model in (None, model)):
-        place = place.around
-    if place is None:
+    while layer is not None and not (layer.open and layer.model in (None, model)):
+        layer = layer.around
+    if layer is None:
         return Begun(context)
-    for name, value in place.facts.items():
+    for name, value in layer.facts.items():
         attributes.setdefault(name, value)
-    told = told_here(place, operation)
-    if place.model is not None:
-        place.open = False
-    return Begun(place.context_in(context), told)
+    layers = recorded_layers(layer, operation)
+    if layer.model is not None:
+        layer.open = False
+    return Begun(layer.context_in(context), layers)
 
 
 def begun_in(
@@ -217,19 +217,19 @@ def begun_in(
     return begin_call(operation, context, attributes) if parent is None else Begun(parent)
 
 
-def told_here(place: Place | None, operation: str) -> list[Place]:
+def recorded_layers(layer: Layer | None, operation: str) -> list[Layer]:
     """Marks the layers around a recorded call as recorded, as far as it is their call.
 
     Returns:
         Those layers.
     """
-    told: list[Place] = []
-    while place is not None and place.operation is not None:
-        if _is_same_call(operation, place.operation):
-            place.told = True
-            told.append(place)
-        place = place.around
-    return told
+    recorded: list[Layer] = []
+    while layer is not None and layer.operation is not None:
+        if _is_same_call(operation, layer.operation):
+            layer.is_recorded = True
+            recorded.append(layer)
+        layer = layer.around
+    return recorded
 
 
 def _is_same_call(operation: str, outer: str) -> bool:

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.nesting import Place
+from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import (
     Attributes,
     InputContent,
@@ -186,8 +186,8 @@ def _begin_retriever(runs: Runs, serialized: Any, query: Any, about: dict[str, A
         given = runs.recording.policy.span_text(semconv.RETRIEVAL_QUERY, query)
     ambient = context_api.get_current()
     run = runs.start(about, "retrieval", attributes, inherited, SpanKind.CLIENT, given)
-    run.place = Place(ambient, run.span, inherited)
-    nesting.enter(run.place)
+    run.layer = Layer(ambient, run.span, inherited)
+    nesting.enter(run.layer)
 
 
 def _end(runs: Runs, about: dict[str, Any], result: Any, error: BaseException | None) -> None:
@@ -241,7 +241,7 @@ def _input(policy: ContentPolicy, inputs: Any, is_operation: bool) -> Content:
     # As with conversations: a chain has no messages.
     if messages is None:
         return _json(policy, semconv.ARGUMENTS, inputs)
-    return policy.input_said(InputContent(messages))
+    return policy.input_attributes(InputContent(messages))
 
 
 def _output(run: Run, policy: ContentPolicy, result: Any) -> Content:
@@ -259,4 +259,4 @@ def _output(run: Run, policy: ContentPolicy, result: Any) -> Content:
     messages = content.messages(result) if operation is not None else None
     if messages is None:
         return _json(policy, semconv.RESULT, result)
-    return policy.output_said(messages)
+    return policy.output_attributes(messages)

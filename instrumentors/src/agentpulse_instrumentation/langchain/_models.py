@@ -25,7 +25,7 @@ from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.begin import begin as begin_span
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
 from agentpulse_instrumentation._engine.hosts import provider_named
-from agentpulse_instrumentation._engine.nesting import Place
+from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import (
     Attributes,
     Message,
@@ -118,14 +118,15 @@ def begin(runs: Runs, operation: str, messages: Any, about: dict[str, Any]) -> N
     context = runs.context_for(parent)
     ambient = nesting.within(nesting.inside(context), context_api.get_current())
     run = Run(about["run_id"], inherited=facts)
-    run.place = Place(ambient, get_current_span(context), facts, operation=operation)
+    run.layer = Layer(ambient, get_current_span(context), facts, operation=operation)
     given = NO_CONTENT
     if recording.keeps_content(recording.event_logger()):
         given = content.read(
-            lambda: recording.policy.input_said(content.model_input(messages, about)), NO_CONTENT
+            lambda: recording.policy.input_attributes(content.model_input(messages, about)),
+            NO_CONTENT,
         )
     run.call = ModelCall(operation, about, given)
-    nesting.enter(run.place)
+    nesting.enter(run.layer)
     runs.open(run, parent)
     begun = _begun_here.get()
     if begun is not None:
@@ -137,8 +138,8 @@ def chunk_arrived(runs: Runs, about: dict[str, Any]) -> None:
     run = runs.get(about.get("run_id"))
     if run is not None and run.call is not None and run.call.first_chunk is None:
         run.call.first_chunk = (time.time_ns() - run.started) / 1e9
-        if run.place is not None:
-            nesting.leave(run.place)
+        if run.layer is not None:
+            nesting.leave(run.layer)
 
 
 def end(
@@ -146,28 +147,28 @@ def end(
 ) -> None:
     """The model answered or failed: makes the span, if nothing underneath recorded the call."""
     run = runs.close(about.get("run_id"))
-    if run is None or run.place is None or run.call is None:
+    if run is None or run.layer is None or run.call is None:
         return
     answer: Attributes = {}
     with _READ:
         answer = _answer_attributes(response)
-    if run.place.told and not _is_another(run.place.tellers, run.call.about, answer):
+    if run.layer.is_recorded and not _is_another(run.layer.spans, run.call.about, answer):
         return
     if runs.recording.active:
-        nesting.told_here(run.place, run.call.operation)
-        _record(runs, run, run.place, response, answer, error)
+        nesting.recorded_layers(run.layer, run.call.operation)
+        _record(runs, run, run.layer, response, answer, error)
 
 
 def _record(
     runs: Runs,
     run: Run,
-    place: Place,
+    layer: Layer,
     response: Any,
     answer: Attributes,
     error: BaseException | None,
 ) -> None:
     call: ModelCall = run.call
-    attributes: Attributes = {**place.facts, **_request_attributes(call.about)}
+    attributes: Attributes = {**layer.facts, **_request_attributes(call.about)}
     if semconv.REQUEST_MODEL not in attributes and semconv.RESPONSE_MODEL in answer:
         attributes[semconv.REQUEST_MODEL] = answer[semconv.RESPONSE_MODEL]
     if error is None and semconv.ANSWERED_BY in answer:
@@ -180,7 +181,7 @@ def _record(
         Operation(call.operation),
         attributes=attributes,
         stream=call.first_chunk is not None,
-        parent=place.context,
+        parent=layer.context,
         start_time=run.started,
         content=call.content,
     )
@@ -309,8 +310,8 @@ def continued(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
             # They come after the prompts and the words to stop at.
             for manager in args[2] if len(args) > 2 else kwargs["run_managers"]:
                 run = runs.get(get(manager, "run_id"))
-                if run is not None and run.place and nesting.innermost() is not run.place:
-                    nesting.enter(run.place)
+                if run is not None and run.layer and nesting.innermost() is not run.layer:
+                    nesting.enter(run.layer)
         return await original(model, *args, **kwargs)
 
     return _agenerate_helper

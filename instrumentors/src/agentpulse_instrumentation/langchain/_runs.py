@@ -24,7 +24,7 @@ from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
 from agentpulse_instrumentation._engine.events import end_call
 from agentpulse_instrumentation._engine.instrumentor import Recording
-from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside, Place
+from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside, Layer
 from agentpulse_instrumentation._engine.operation import Attributes, text, texts
 
 MOST_ORPHANS = 100
@@ -47,7 +47,7 @@ class Run:
         started: When it began, in nanoseconds since 1970.
         inside: The agent whose run it is, or is a part of.
         calls: Those of its own, where it is an agent.
-        place: The layer that a model or a retriever is, for the calls of clients underneath.
+        layer: The layer that a model or a retriever is, for the calls of clients underneath.
         call: The request of a model.
         parent: The run around it.
         children: The ids of the runs inside it that are under way.
@@ -62,7 +62,7 @@ class Run:
     started: int = field(default_factory=time.time_ns)
     inside: Inside | None = None
     calls: AgentCalls | None = None
-    place: Place | None = None
+    layer: Layer | None = None
     call: Any = None
     parent: Run | None = None
     children: set[Any] = field(default_factory=set[Any])
@@ -101,7 +101,7 @@ class Runs:
             return ambient
         if parent.span is not None:
             return nesting.within(parent.inside, set_span_in_context(parent.span, ambient))
-        return ambient if parent.place is None else parent.place.context_in(ambient)
+        return ambient if parent.layer is None else parent.layer.context_in(ambient)
 
     def open(self, run: Run, parent: Run | None) -> None:
         """Keeps a run until it ends."""
@@ -152,8 +152,8 @@ class Runs:
             context_api.attach(context_api.set_value(_BODY, run, context))
 
     def _close(self, run: Run) -> None:
-        if run.place is not None:
-            nesting.leave(run.place)
+        if run.layer is not None:
+            nesting.leave(run.layer)
         if run.parent is not None:
             run.parent.children.discard(run.id)
         while run.children:
@@ -166,8 +166,8 @@ class Runs:
         come, with the answer so far: where no client records that, a few are kept.
         """
         run = self._open.get(run_id)
-        if run is not None and run.call is not None and run.place and not run.place.told:
-            nesting.leave(run.place)
+        if run is not None and run.call is not None and run.layer and not run.layer.is_recorded:
+            nesting.leave(run.layer)
             self._orphans.append(run_id)
             run_id = self._orphans.popleft() if len(self._orphans) > MOST_ORPHANS else None
         given_up = None if run_id is None else self._open.pop(run_id, None)

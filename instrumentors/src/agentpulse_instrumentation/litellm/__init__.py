@@ -1,7 +1,7 @@
 """LiteLLM: one span a call, whichever provider it goes to.
 
 LiteLLM calls OpenAI and what is like it with the openai client, whose instrumentor tells of these
-calls; it calls all others with its own HTTP client, and those are told of here.
+calls; it calls all others with its own HTTP client, and those calls are recorded here.
 
 What is patched are the methods of `Logging`, the object through which LiteLLM tells its callbacks
 of a call. A callback in `litellm.callbacks` would see the same, but later (what is logged when

@@ -86,28 +86,28 @@ def is_whole(result: Any) -> bool:
 
 def chunk_characters(chunk: Any) -> int:
     """How much text a chunk of a stream brings."""
-    said = (get(get(choice, "delta"), "content") for choice in items(chunk, "choices"))
-    return sum(len(piece) for piece in said if isinstance(piece, str))
+    texts = (get(get(choice, "delta"), "content") for choice in items(chunk, "choices"))
+    return sum(len(piece) for piece in texts if isinstance(piece, str))
 
 
 def answer_characters(result: Any) -> int:
     """How much text an answer brings."""
-    said = (
+    texts = (
         get(get(choice, "message"), "content") or get(choice, "text")
         for choice in items(result, "choices")
     )
-    return sum(len(piece) for piece in said if isinstance(piece, str))
+    return sum(len(piece) for piece in texts if isinstance(piece, str))
 
 
 def read_answer(
-    result: Any, said: Mapping[str, Any], *, provider: object, with_content: bool
+    result: Any, raw: Mapping[str, Any], *, provider: object, with_content: bool
 ) -> Answer:
-    """Reads LiteLLM's answer to a call; `said` is what the provider answered, as far as known."""
-    # A stream of the Responses API is told of by its last event.
+    """Reads LiteLLM's answer to a call; `raw` is the body of the provider, where it is known."""
+    # The last event of a stream of the Responses API has the whole answer.
     result = get(result, "response") or result
     shape = _shape_of(result)
     # LiteLLM makes a finish reason that it doesn't know, `error` too, the most usual one.
-    answer = Answer(failure=reported_error(said) or reported_error(result))
+    answer = Answer(failure=reported_error(raw) or reported_error(result))
     if shape is None:
         return answer
     attributes = answer.attributes
@@ -124,7 +124,7 @@ def read_answer(
     answer.failure = answer.failure or shape.failure(result)
     if with_content:
         answer.messages = shape.output_content(result)
-    _correct(result, said, attributes)
+    _correct(result, raw, attributes)
     return answer
 
 
@@ -158,7 +158,7 @@ def _shape_of(result: Any) -> Operation | None:
     return IMAGE if get(result, "usage") is not None else None
 
 
-def _correct(result: Any, said: Mapping[str, Any], attributes: Attributes) -> None:
+def _correct(result: Any, raw: Mapping[str, Any], attributes: Attributes) -> None:
     """Takes what the provider itself says, where LiteLLM has put in its own."""
     served = text(get(getattr(result, "_hidden_params", None), "provider_response_model"))
     if served is not None:
@@ -166,7 +166,7 @@ def _correct(result: Any, said: Mapping[str, Any], attributes: Attributes) -> No
     if semconv.RESPONSE_ID not in attributes:
         return
     attributes[semconv.RESPONSE_ID] = _unwrapped(attributes[semconv.RESPONSE_ID])
-    _SAID.read(said, attributes)
+    _SAID.read(raw, attributes)
 
 
 def parsed_body(body: str | None) -> dict[str, Any]:
@@ -184,9 +184,9 @@ def _unwrapped(response_id: str) -> str:
     # LiteLLM wraps ids of the Responses API, so that it finds the deployment again:
     # `resp_` and the base64 of `litellm:custom_llm_provider:…;model_id:…;response_id:…`.
     try:
-        told = base64.b64decode(response_id.partition("_")[2], validate=True)
+        decoded = base64.b64decode(response_id.partition("_")[2], validate=True)
     except (ValueError, binascii.Error):
         return response_id
-    if not told.startswith(b"litellm:") or _WRAPPED_ID not in told:
+    if not decoded.startswith(b"litellm:") or _WRAPPED_ID not in decoded:
         return response_id
-    return told.partition(_WRAPPED_ID)[2].decode("utf-8", "replace")
+    return decoded.partition(_WRAPPED_ID)[2].decode("utf-8", "replace")

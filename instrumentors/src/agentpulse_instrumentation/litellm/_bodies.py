@@ -94,7 +94,7 @@ class Body:
 
     @property
     def reported_usage(self) -> bool:
-        """Whether the provider said how many tokens the stream took."""
+        """Whether the provider reported the tokens of the stream."""
         return self._accumulator is not None and self._accumulator.reported_usage()
 
     @property

@@ -27,7 +27,7 @@ from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.instrumentor import Unfinished
 from agentpulse_instrumentation._engine.invocation import STREAM_CUT
-from agentpulse_instrumentation._engine.nesting import Place
+from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._requests import operation_of
@@ -48,8 +48,8 @@ class Attempt:
     characters: int = 0
     """How much text came so far, as far as the stream tells."""
     messages: Any = None
-    said: str | None = None
-    """The body that the provider answered with, where LiteLLM has told it."""
+    raw: str | None = None
+    """The body that the provider sent, where LiteLLM logs it."""
     answered_at: int | None = None
     """When the answer was there, or the last chunk of it that came: nanoseconds since 1970."""
     process: int = field(default_factory=os.getpid)
@@ -57,7 +57,7 @@ class Attempt:
     body: Body | None = None
     """What LiteLLM's own HTTP client received; a client underneath keeps its own to itself."""
     has_no_reason: bool = False
-    """Whether LiteLLM thought up why a stream ended, for no chunk of it said so."""
+    """Whether LiteLLM made up the reason why a stream ended, for no chunk had one."""
 
     @property
     def is_billed(self) -> bool:
@@ -88,23 +88,23 @@ class Call:
         "_unfinished",
         "handled",
         "is_mock",
+        "layer",
         "open",
         "operation",
         "outer",
-        "place",
         "wraps_calls",
     )
 
     def __init__(
         self,
         operation: Operation,
-        place: Place,
+        layer: Layer,
         outer: Call | None,
         abandoned: Callable[[Attempt, Context], None],
         unfinished: Unfinished,
     ) -> None:
         self.operation = operation
-        self.place = place
+        self.layer = layer
         self.outer = ref(outer) if outer is not None else None
         self.is_mock = False
         self.wraps_calls = False
@@ -121,7 +121,7 @@ class Call:
     @property
     def context(self) -> Context:
         """The context that its spans belong to."""
-        return self.place.context
+        return self.layer.context
 
     def take(self) -> Attempt | None:
         """The attempt that is under way, which is over with that. None for one of the parent's."""
@@ -145,7 +145,7 @@ class Call:
     def left(self) -> None:
         """Nobody will tell of its end any more."""
         attempt = self.take()
-        if attempt is not None and attempt.is_sent and not self.place.told:
+        if attempt is not None and attempt.is_sent and not self.layer.is_recorded:
             self._abandoned(attempt, self.context)
 
 
@@ -161,7 +161,7 @@ class Calls:
     def __init__(
         self, abandoned: Callable[[Attempt, Context], None], unfinished: Unfinished
     ) -> None:
-        """`abandoned` is told of attempts whose end LiteLLM never tells."""
+        """`abandoned` is called with the attempts whose end LiteLLM never logs."""
         self._abandoned = abandoned
         self._unfinished = unfinished
         self._known: WeakKeyDictionary[object, Call | None] = WeakKeyDictionary()
@@ -169,7 +169,7 @@ class Calls:
     def begin(self, logging: Any, given: Any) -> None:
         """A call begins: this runs in the caller's thread or task, the only step that surely does.
 
-        Either it or a provider's client underneath is recorded, so the layers above are told of.
+        It is recorded, or a client underneath; either way the call of the layers above is.
         """
         operation = operation_of(logging)
         if operation is None or not is_instrumentation_enabled():
@@ -179,13 +179,13 @@ class Calls:
         facts: Attributes = {semconv.REQUEST_MODEL: logging.model}
         context = nesting.begin_call(operation.name, ambient, facts).context
         del facts[semconv.REQUEST_MODEL]
-        place = Place(ambient, get_current_span(context), facts, operation=operation.name)
+        layer = Layer(ambient, get_current_span(context), facts, operation=operation.name)
         # It is opened when a client is about to be called.
-        place.open = False
-        nesting.enter(place)
+        layer.open = False
+        nesting.enter(layer)
         current = _current.get()
         outer = current and current()
-        call = Call(operation, place, outer, self._abandoned, self._unfinished)
+        call = Call(operation, layer, outer, self._abandoned, self._unfinished)
         call.is_mock = any(
             given.get(name) is not None for name in ("mock_response", "mock_tool_calls")
         )

@@ -36,8 +36,8 @@ class ContentAccumulator:
         for candidate in items(chunk, "candidates"):
             index, reason = get(candidate, "index") or 0, text(get(candidate, "finishReason"))
             self._reasons[index] = reason or self._reasons.get(index)
-            said = (get(part, "text") for part in items(get(candidate, "content"), "parts"))
-            self._characters += sum(len(piece) for piece in said if isinstance(piece, str))
+            texts = (get(part, "text") for part in items(get(candidate, "content"), "parts"))
+            self._characters += sum(len(piece) for piece in texts if isinstance(piece, str))
 
     def answer(self) -> Mapping[str, Any]:
         """What the chunks say of the whole."""
@@ -58,9 +58,9 @@ class ContentAccumulator:
 
 def _output_tokens(answer: Any, into: Attributes) -> None:
     used = get(answer, "usageMetadata")
-    said, thought = (get(used, f"{name}TokenCount") for name in ("candidates", "thoughts"))
-    if isinstance(said, int):
-        into[semconv.USAGE_OUTPUT_TOKENS] = said + (thought if isinstance(thought, int) else 0)
+    visible, thought = (get(used, f"{name}TokenCount") for name in ("candidates", "thoughts"))
+    if isinstance(visible, int):
+        into[semconv.USAGE_OUTPUT_TOKENS] = visible + (thought if isinstance(thought, int) else 0)
 
 
 CONTENT = Operation(

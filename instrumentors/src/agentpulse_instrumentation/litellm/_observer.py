@@ -11,7 +11,7 @@ from typing import Any, cast
 from opentelemetry.context import Context
 
 from agentpulse_instrumentation._engine.instrumentor import Recording
-from agentpulse_instrumentation._engine.nesting import Place
+from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import Attributes, get, text
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._answers import chunk_characters, is_whole
@@ -74,12 +74,12 @@ class Observer:
             answered_by="mock" if call.is_mock or given.get("api_key") == _MOCK_KEY else None,
             messages=getattr(logging, "messages", None),
         )
-        _add(call.place.facts, attempt)
+        _add(call.layer.facts, attempt)
         call.mark_layers()
         call.open.append(attempt)
         if attempt.is_billed and _calls_a_client():
             body: Any = details.get("complete_input_dict")
-            _open(call.place, text(get(body, "model")) or text(logging.model_call_details["model"]))
+            _open(call.layer, text(get(body, "model")) or text(logging.model_call_details["model"]))
 
     def _close(self, call: Call, attempt: Attempt, logging: Any) -> bool:
         """Whether an attempt is over because another request is sent; if so, tells of it.
@@ -91,7 +91,7 @@ class Observer:
         if error is not None and id(error) != call.handled:
             # A sync call is tried again in the middle of handling what it raised.
             self._failed(call, attempt, logging, error)
-        elif attempt.said is None:
+        elif attempt.raw is None:
             return False
         elif self._is_ours(call, attempt, logging):
             self._spans.unfinished(attempt, call.context)
@@ -99,15 +99,15 @@ class Observer:
 
     def got(self, logging: Any, _args: tuple[Any, ...], given: Given) -> None:
         """`post_call`: the provider has answered."""
-        call, said = self._calls.of(logging), given.get("original_response")
-        if call is None or any(is_pending(said) for is_pending in _PENDING):
-            # Some requests are told of before they are sent: by a coroutine that nobody has awaited
+        call, raw = self._calls.of(logging), given.get("original_response")
+        if call is None or any(is_pending(raw) for is_pending in _PENDING):
+            # Some requests are logged before they are sent: by a coroutine that nobody has awaited
             # yet, or a generator that nobody has read from.
             return
-        call.place.open = False
+        call.layer.open = False
         for attempt in call.open[-1:]:
-            if isinstance(said, str):
-                attempt.said, attempt.answered_at = said, time_ns()
+            if isinstance(raw, str):
+                attempt.raw, attempt.answered_at = raw, time_ns()
 
     def received(self, _handler: Any, _given: Given, response: Any) -> None:
         """`post` of LiteLLM's own HTTP client, after it."""
@@ -160,16 +160,16 @@ class Observer:
             self._spans.failed(attempt, call.context, logging, error, end)
 
     def _is_ours(self, call: Call, attempt: Attempt, logging: Any) -> bool:
-        """Whether the attempt, which is over, is told of here and nowhere else."""
-        told, call.place.open = call.place.told, False
-        call.place.told = False
+        """Whether the attempt, which is over, is recorded by this layer."""
+        was_recorded, call.layer.open = call.layer.is_recorded, False
+        call.layer.is_recorded = False
         if attempt.is_sent:
-            return not told
+            return not was_recorded
         if attempt.answered_by is None and call.wraps_calls:
             return False
         # Of what never was a request, all is read at its end.
         attempt.attributes = request_attributes(logging, attempt.operation)
-        _add(call.place.facts, attempt)
+        _add(call.layer.facts, attempt)
         call.mark_layers()
         return True
 
@@ -194,10 +194,10 @@ def _answered_by(call: Call, cache_hit: object) -> str | None:
     return "mock" if call.is_mock else None
 
 
-def _open(place: Place, model: str | None) -> None:
-    place.model = model
-    place.told = False
-    place.open = True
+def _open(layer: Layer, model: str | None) -> None:
+    layer.model = model
+    layer.is_recorded = False
+    layer.open = True
 
 
 def _logging_of_sender() -> Any:

@@ -28,7 +28,7 @@ from agentpulse_instrumentation.openai import _chat as chat
 from agentpulse_instrumentation.openai import _content as content
 from agentpulse_instrumentation.openai._media import IMAGE, MODERATION, SPEECH, TRANSCRIPTION
 
-# With these, LiteLLM is told to speak OpenAI's protocol to whoever is at the address.
+# With these, LiteLLM speaks OpenAI's protocol to whoever is at the address.
 _PROTOCOLS = ("openai", "text-completion-openai", "custom_openai", "openai_like")
 UNKNOWN = "litellm"
 """For calls that failed before LiteLLM knew whom to ask."""

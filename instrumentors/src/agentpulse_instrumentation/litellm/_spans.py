@@ -15,7 +15,7 @@ from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting, usage
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
 from agentpulse_instrumentation._engine.events import EventLogger, end_call
-from agentpulse_instrumentation._engine.instrumentor import Wanted
+from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,
     Attributes,
@@ -29,7 +29,7 @@ from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._calls import Attempt
 from agentpulse_instrumentation.litellm._requests import hides_content, request_body, streams
 
-_READ = shield("read what was said")
+_READ = shield("read content")
 _NANOSECONDS = 1_000_000_000
 _IDENTITY = (semconv.RESPONSE_ID, semconv.RESPONSE_MODEL)
 _NEVER_ANSWERED = "_OTHER"
@@ -41,7 +41,7 @@ _DEEPEST = 8
 
 
 @dataclass(slots=True)
-class _Telling:
+class _Record:
     """A call that is over, its span begun."""
 
     attempt: Attempt
@@ -49,7 +49,7 @@ class _Telling:
     policy: ContentPolicy
     logger: EventLogger | None
     keeps_content: bool
-    said: Content
+    content: Content
     attributes: Attributes = field(default_factory=dict[str, Any])
     """What is known beside what the span began with."""
 
@@ -59,24 +59,24 @@ class Spans:
 
     __slots__ = ("_wanted",)
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Recording) -> None:
         self._wanted = wanted
 
     def answered(
         self, attempt: Attempt, context: Context, logging: Any, result: Any, end: object
     ) -> None:
         """The span of a call that was answered, by a provider, a cache or a mock."""
-        telling = self._start(attempt, context, logging)
+        record = self._start(attempt, context, logging)
         failure = None
         try:
             if (
-                telling.span.is_recording()
-                or telling.logger is not None
+                record.span.is_recording()
+                or record.logger is not None
                 or self._wanted.metrics.is_on
             ):
-                failure = _read(telling, logging, result)
+                failure = _read(record, logging, result)
         finally:
-            self._end(telling, failure, end)
+            self._end(record, failure, end)
 
     def failed(
         self,
@@ -87,41 +87,41 @@ class Spans:
         end: object = None,
     ) -> None:
         """The span of a call that raised."""
-        telling = self._start(attempt, context, logging)
+        record = self._start(attempt, context, logging)
         # What breaks a stream is wrapped for the router, which goes on with another model.
         error = getattr(error, "original_exception", None) or error
         status = http_status(error) if attempt.is_billed else None
         if status is not None and _was_answered(error):
-            telling.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+            record.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
         body = attempt.body
         is_begun = _first_chunk(logging) is not None or (body is not None and body.has_begun)
         if semconv.REQUEST_STREAM in attempt.attributes and is_begun:
             with _READ:
-                _cut_short(telling, body)
+                _cut_short(record, body)
         # What LiteLLM raises for an answer that reports an error is often what reading it raised.
         reported = None if body is None else body.failure
-        self._end(telling, reported or error_type(error), end, error)
+        self._end(record, reported or error_type(error), end, error)
 
     def unfinished(self, attempt: Attempt, context: Context) -> None:
-        """The span of a call whose end nobody told: cancelled, a stream left early, or answered.
+        """The span of a call whose end LiteLLM never logged: cancelled, closed early, or answered.
 
         LiteLLM is silent about the last of several async tries that it makes by itself.
         """
-        telling = self._start(attempt, context, None)
+        record = self._start(attempt, context, None)
         failure = None
         try:
-            said, failure = parsed_body(attempt.said), attempt.failure
+            answer, failure = parsed_body(attempt.raw), attempt.failure
             if semconv.REQUEST_STREAM in attempt.attributes:
                 # More of a stream may have come than a caller who left it saw.
-                _cut_short(telling, None if failure is None else attempt.body)
-            elif said and "error" not in said:
-                failure = _read_answer(telling, said) or failure
+                _cut_short(record, None if failure is None else attempt.body)
+            elif answer and "error" not in answer:
+                failure = _read_answer(record, answer) or failure
             else:
                 failure = failure or _NEVER_ANSWERED
         finally:
-            self._end(telling, failure, attempt.answered_at)
+            self._end(record, failure, attempt.answered_at)
 
-    def _start(self, attempt: Attempt, context: Context, logging: Any | None) -> _Telling:
+    def _start(self, attempt: Attempt, context: Context, logging: Any | None) -> _Record:
         attributes, operation, wanted = attempt.attributes, attempt.operation, self._wanted
         if attempt.answered_by is not None:
             attributes[semconv.ANSWERED_BY] = attempt.answered_by
@@ -130,32 +130,32 @@ class Spans:
         logger, hides = wanted.event_logger(), hides_content()
         policy = wanted.policy.silenced() if hides else wanted.policy
         keeps_content = not hides and wanted.keeps_content(logger)
-        said: Content = NO_CONTENT
+        content: Content = NO_CONTENT
         if logging is not None and keeps_content:
             with _READ:
-                said = policy.input_said(operation.input_content(request_body(logging)))
+                content = policy.input_attributes(operation.input_content(request_body(logging)))
         model = attributes.get(semconv.REQUEST_MODEL)
         span = wanted.tracer.start_span(
             operation.name if model is None else f"{operation.name} {model}",
             context,
             SpanKind.CLIENT,
-            {**attributes, **policy.span_attributes(said)},
+            {**attributes, **policy.span_attributes(content)},
             start_time=attempt.started,
         )
-        return _Telling(attempt, span, policy, logger, keeps_content, said)
+        return _Record(attempt, span, policy, logger, keeps_content, content)
 
     def _end(
         self,
-        telling: _Telling,
+        record: _Record,
         failure: str | None,
         end: object = None,
         error: BaseException | None = None,
     ) -> None:
-        span, attempt, attributes = telling.span, telling.attempt, telling.attributes
+        span, attempt, attributes = record.span, record.attempt, record.attributes
         try:
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
-                text = None if error is None else telling.policy.span_error_text(error)
+                text = None if error is None else record.policy.span_error_text(error)
                 span.set_status(Status(StatusCode.ERROR, text))
             if attributes:
                 span.set_attributes(attributes)
@@ -165,27 +165,27 @@ class Spans:
                 span,
                 {**attempt.attributes, **attributes},
                 (at - attempt.started) / _NANOSECONDS,
-                policy=telling.policy,
+                policy=record.policy,
                 metrics=self._wanted.metrics,
-                logger=telling.logger,
-                said=telling.said,
+                logger=record.logger,
+                content=record.content,
                 error=error,
                 at=at,
             )
 
 
-def _read(telling: _Telling, logging: Any, result: Any) -> str | None:
-    attempt, attributes = telling.attempt, telling.attributes
+def _read(record: _Record, logging: Any, result: Any) -> str | None:
+    attempt, attributes = record.attempt, record.attributes
     failure, body = attempt.failure, attempt.body
     is_stream = semconv.REQUEST_STREAM in attempt.attributes
     if is_stream and body is not None and (failure is not None or body.is_partial):
         # Of a stream that isn't whole, LiteLLM makes up the usage, and with it the cost.
         if body.has_answer:
-            _read_answer(telling, result, _IDENTITY)
+            _read_answer(record, result, _IDENTITY)
             attempt.characters = max(attempt.characters, answer_characters(result))
-        _cut_short(telling, body)
+        _cut_short(record, body)
     else:
-        failure = _read_answer(telling, result) or failure
+        failure = _read_answer(record, result) or failure
         cost = _cost(result, logging) if attempt.answered_by is None else None
         if cost is not None:
             attributes[semconv.COST_FALLBACK] = cost
@@ -196,19 +196,17 @@ def _read(telling: _Telling, logging: Any, result: Any) -> str | None:
     return failure
 
 
-def _read_answer(
-    telling: _Telling, result: Any, wanted: Collection[str] | None = None
-) -> str | None:
+def _read_answer(record: _Record, result: Any, wanted: Collection[str] | None = None) -> str | None:
     """Reads all attributes, or those that are wanted."""
-    attempt, attributes = telling.attempt, telling.attributes
+    attempt, attributes = record.attempt, record.attributes
     is_stream = semconv.REQUEST_STREAM in attempt.attributes
-    # A stream's body was never told, and vectors are much to read for nothing.
+    # LiteLLM never logs the body of a stream, and vectors are much to read for nothing.
     knows_body = not is_stream and attempt.operation.name != "embeddings"
     answer = read_answer(
         result,
-        parsed_body(attempt.said) if knows_body else {},
+        parsed_body(attempt.raw) if knows_body else {},
         provider=attempt.attributes.get(semconv.PROVIDER_NAME),
-        with_content=telling.keeps_content,
+        with_content=record.keeps_content,
     )
     if attempt.answered_by is not None:
         # Where no provider was asked, no tokens were used and nothing is billed.
@@ -219,16 +217,16 @@ def _read_answer(
     reasons = [reason for reason in answer.reasons if reason]
     if reasons:
         attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
-    if telling.keeps_content:
-        said = telling.policy.output_said(answer.messages)
-        telling.said = {**telling.said, **said}
-        telling.span.set_attributes(telling.policy.span_attributes(said))
+    if record.keeps_content:
+        content = record.policy.output_attributes(answer.messages)
+        record.content = {**record.content, **content}
+        record.span.set_attributes(record.policy.span_attributes(content))
     return answer.failure
 
 
-def _cut_short(telling: _Telling, body: Body | None) -> None:
+def _cut_short(record: _Record, body: Body | None) -> None:
     """What is known of a stream that isn't whole, of which `body` is what came."""
-    attempt, attributes = telling.attempt, telling.attributes
+    attempt, attributes = record.attempt, record.attributes
     if body is not None and not body.has_answer:
         return
     reasons = [] if body is None else body.read(attributes)

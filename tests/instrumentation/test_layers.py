@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.nesting import Place
+from agentpulse_instrumentation._engine.nesting import Layer
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import get_current_span
@@ -16,19 +16,19 @@ CHAT = {"gen_ai.request.model": "m"}
 
 
 @pytest.fixture(autouse=True)
-def entered() -> Iterator[list[Place]]:
-    places_of_the_test: list[Place] = []
-    yield places_of_the_test
-    for place in reversed(places_of_the_test):
-        nesting.leave(place)
+def entered() -> Iterator[list[Layer]]:
+    layers_of_the_test: list[Layer] = []
+    yield layers_of_the_test
+    for layer in reversed(layers_of_the_test):
+        nesting.leave(layer)
 
 
 @pytest.fixture
-def enter(entered: list[Place]) -> Any:
-    def enter(place: Place) -> Place:
-        entered.append(place)
-        nesting.enter(place)
-        return place
+def enter(entered: list[Layer]) -> Any:
+    def enter(layer: Layer) -> Layer:
+        entered.append(layer)
+        nesting.enter(layer)
+        return layer
 
     return enter
 
@@ -40,52 +40,52 @@ def begun(operation: str = "chat", **more: Any) -> tuple[Any, dict[str, Any]]:
 
 def test_a_call_takes_the_facts_and_the_parent_of_the_layer_above(enter: Any) -> None:
     parent = TracerProvider(shutdown_on_exit=False).get_tracer("t").start_span("chain")
-    place = enter(Place(get_current(), parent, {"a": 1, "b": 1}, operation="chat"))
+    layer = enter(Layer(get_current(), parent, {"a": 1, "b": 1}, operation="chat"))
     context, attributes = begun(b=2)
     assert get_current_span(context) is parent
     assert attributes == {**CHAT, "a": 1, "b": 2}
-    assert place.told
+    assert layer.is_recorded
 
 
 def test_every_layer_above_is_told_of(enter: Any) -> None:
-    outer = enter(Place(get_current(), operation="chat"))
-    inner = enter(Place(get_current(), operation="text_completion"))
+    outer = enter(Layer(get_current(), operation="chat"))
+    inner = enter(Layer(get_current(), operation="text_completion"))
     begun()
-    assert outer.told
-    assert inner.told
+    assert outer.is_recorded
+    assert inner.is_recorded
 
 
 def test_another_kind_of_call_is_not_told_of(enter: Any) -> None:
-    place = enter(Place(get_current(), operation="chat"))
+    layer = enter(Layer(get_current(), operation="chat"))
     begun("embeddings")
-    assert not place.told
+    assert not layer.is_recorded
 
 
 def test_a_place_for_one_model_takes_one_call_of_it(enter: Any) -> None:
-    place = enter(Place(get_current(), None, {"a": 1}, operation="chat", model="m"))
+    layer = enter(Layer(get_current(), None, {"a": 1}, operation="chat", model="m"))
     assert begun(**{"gen_ai.request.model": "other"})[1].get("a") is None
-    assert not place.told
+    assert not layer.is_recorded
     assert begun()[1]["a"] == 1
-    assert place.told
+    assert layer.is_recorded
     assert "a" not in begun()[1]
 
 
 def test_a_place_that_is_not_open_is_passed_over_until_it_is(enter: Any) -> None:
     # A layer may enter where its caller sees it, and open only when it is about to call.
-    outer = enter(Place(get_current(), None, {"a": 1}, operation="chat"))
-    inner = Place(get_current(), None, {"b": 1}, operation="chat")
+    outer = enter(Layer(get_current(), None, {"a": 1}, operation="chat"))
+    inner = Layer(get_current(), None, {"b": 1}, operation="chat")
     inner.open = False
     enter(inner)
     assert begun()[1] == {**CHAT, "a": 1}
-    assert not inner.told
+    assert not inner.is_recorded
     inner.open = True
     assert begun()[1] == {**CHAT, "b": 1}
-    assert inner.told
-    assert outer.told
+    assert inner.is_recorded
+    assert outer.is_recorded
 
 
 def test_a_span_begun_since_is_nearer_than_the_layers_parent(enter: Any) -> None:
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("t")
-    enter(Place(get_current(), tracer.start_span("chain"), operation="chat"))
+    enter(Layer(get_current(), tracer.start_span("chain"), operation="chat"))
     with tracer.start_as_current_span("nearer") as nearer:
         assert get_current_span(begun()[0]) is nearer

@@ -12,7 +12,7 @@ import openai
 import pytest
 from agentpulse_instrumentation import INSTRUMENTORS
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.nesting import Place
+from agentpulse_instrumentation._engine.nesting import Layer
 from fakes import lite
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -101,21 +101,21 @@ def test_a_layer_above_gives_its_facts_and_makes_no_span(
     spans = recorded()
     tracer = spans.provider.get_tracer("chain")
     parent = tracer.start_span("chain")
-    place = Place(get_current(), parent, {"chain.name": "mail"}, operation="chat")
+    layer = Layer(get_current(), parent, {"chain.name": "mail"}, operation="chat")
 
     async def acall() -> None:
         await litellm.acompletion(**at[api], messages=HELLO)
 
-    nesting.enter(place)
+    nesting.enter(layer)
     try:
         if asynchronous:
             asyncio.run(acall())
         else:
             litellm.completion(**at[api], messages=HELLO)
         # Known as soon as the call was made, whenever LiteLLM tells of it.
-        assert place.told
+        assert layer.is_recorded
     finally:
-        nesting.leave(place)
+        nesting.leave(layer)
     parent.end()
     call, _ = sorted(spans.finished(), key=lambda span: span.kind.name)
     assert call.attributes["chain.name"] == "mail"
