@@ -60,9 +60,8 @@ class Recorder:
         self._send = send
         self.captures = captures
         self.metrics = Metrics("agentpulse", None)
-        # Of one meter, because before there is a meter provider each `get_meter` makes another.
-        meter = metrics.get_meter("agentpulse", __version__)
-        self._gauge = lru_cache(_MOST_GAUGES)(meter.create_gauge)
+        # By name, because before there is a meter provider each `get_meter` makes another meter.
+        self._gauge = lru_cache(_MOST_GAUGES)(_make_gauge)
         # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
         # a heartbeat which process it came from.
         self._started = time.time()
@@ -105,13 +104,15 @@ class Recorder:
                 f"{operation} {description.name}" if operation else description.name,
                 context,
                 SpanKind.INTERNAL,
-                {**attributes, **arguments},
+                {**attributes, **arguments} if arguments else attributes,
                 links,
             )
             if description.kind == "tool" and scope.agent is not None:
                 attributes[semconv.CALLED_IN_AGENT] = scope.agent
-            agent, calls = nesting.count(operation or "", context, is_measured=self.metrics.is_on)
-            context = nesting.within(agent, context)
+            calls = None
+            if operation is not None:
+                agent, calls = nesting.count(operation, context, is_measured=self.metrics.is_on)
+                context = nesting.within(agent, context)
             return Step(self, description, span, scope, context, attributes, calls)
         return None
 
@@ -236,6 +237,10 @@ def instant(kind: str, name: str, attributes: Mapping[str, Any]) -> ReadableSpan
         end_time=now,
         instrumentation_scope=InstrumentationScope("agentpulse", __version__),
     )
+
+
+def _make_gauge(name: str) -> Any:
+    return metrics.get_meter("agentpulse", __version__).create_gauge(name)
 
 
 def _as_root(context: Context) -> tuple[Context, list[Link]]:
