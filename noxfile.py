@@ -21,6 +21,7 @@ PROJECTS = [
     nox.project.load_toml(ROOT / folder / "pyproject.toml")["project"]
     for folder in (".", "exporters", "instrumentors")
 ]
+GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 VERSIONS = nox.project.load_toml(ROOT / "versions.toml")
 PYTHONS = VERSIONS["pythons"]
 BETWEEN_PYTHON = PYTHONS[1]
@@ -202,6 +203,14 @@ def alone(session: nox.Session, distribution: str) -> None:
     module = "agentpulse" if distribution == "agentpulse_sdk" else distribution
     # With all names that it has, because some are loaded when they are used.
     session.run("python", "-W", "error", "-c", f"from {module} import *; print(sorted(globals()))")
+
+
+@nox.session(requires=["build"])
+def public(session: nox.Session) -> None:
+    """What users' type checkers see of the wheels: all of it typed, and only what is meant."""
+    pyright = next(each for each in GROUPS["lint"] if each.startswith("pyright"))
+    session.install(wheel("agentpulse_sdk[demo]"), f"--find-links={ROOT / 'dist'}", pyright)
+    session.run("python", "scripts/check_public.py")
 
 
 def wheel(name: str) -> str:

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 F = TypeVar("F")
 
 
+def _do_nothing(*_args: object, **_options: object) -> None: ...
+
+
 class Off:
     """Stands in for a step where nothing is recorded."""
 
     is_current = False
     run = None
-
-    def __getattr__(self, _method: str) -> Callable[..., None]:
-        return _do_nothing
-
-
-def _do_nothing(*_args: object, **_options: object) -> None: ...
+    resume = suspend = end = staticmethod(_do_nothing)
+    set_attribute = set_metadata = set_user = staticmethod(_do_nothing)
+    log = set_result = set_summary = staticmethod(_do_nothing)
 
 
 OFF = Off()

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
@@ -60,7 +60,8 @@ class Recorder:
         self._send = send
         self.captures = captures
         self.metrics = Metrics("agentpulse", None)
-        self._gauge = lru_cache(_MOST_GAUGES)(self._new_gauge)
+        # By name, because before there is a meter provider each `get_meter` makes another meter.
+        self._gauge = lru_cache(_MOST_GAUGES)(_make_gauge)
         # By the clock of the events, which goes on while the machine sleeps: so a receiver knows by
         # a heartbeat which process it came from.
         self._started = time.time()
@@ -103,13 +104,15 @@ class Recorder:
                 f"{operation} {description.name}" if operation else description.name,
                 context,
                 SpanKind.INTERNAL,
-                {**attributes, **arguments},
+                {**attributes, **arguments} if arguments else attributes,
                 links,
             )
             if description.kind == "tool" and scope.agent is not None:
                 attributes[semconv.CALLED_IN_AGENT] = scope.agent
-            agent, calls = nesting.count(operation or "", context, is_measured=self.metrics.is_on)
-            context = nesting.within(agent, context)
+            calls = None
+            if operation is not None:
+                agent, calls = nesting.count(operation, context, is_measured=self.metrics.is_on)
+                context = nesting.within(agent, context)
             return Step(self, description, span, scope, context, attributes, calls)
         return None
 
@@ -133,14 +136,6 @@ class Recorder:
         """Sets the gauge of that name, in the program's meter provider where there is one."""
         with _BEGIN:
             self._gauge(name).set(value, {key: attribute(tag) for key, tag in tags.items()})
-
-    @cached_property
-    def _meter(self) -> metrics.Meter:
-        # One for all, because before there is a meter provider each `get_meter` makes another.
-        return metrics.get_meter("agentpulse", __version__)
-
-    def _new_gauge(self, name: str) -> Any:
-        return self._meter.create_gauge(name)
 
     def crashed(self, error: BaseException, where: str) -> None:
         """An exception that nobody handled, in the main thread, a thread or asyncio."""
@@ -242,6 +237,10 @@ def instant(kind: str, name: str, attributes: Mapping[str, Any]) -> ReadableSpan
         end_time=now,
         instrumentation_scope=InstrumentationScope("agentpulse", __version__),
     )
+
+
+def _make_gauge(name: str) -> Any:
+    return metrics.get_meter("agentpulse", __version__).create_gauge(name)
 
 
 def _as_root(context: Context) -> tuple[Context, list[Link]]:

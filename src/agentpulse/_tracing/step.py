@@ -135,7 +135,8 @@ class Step:
             is_of_this_process = self._open.pop() == os.getpid()
         except IndexError:
             return
-        self._recorder.under_way.discard(self.scope)
+        if self.description.is_session:
+            self._recorder.under_way.discard(self.scope)
         if not is_of_this_process:
             return
         with _END:

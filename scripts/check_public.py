@@ -1,0 +1,58 @@
+"""Whether type checkers of users know the type of all that is public, and nothing else is public.
+
+It runs where the three distributions are installed as pip installs them (`nox -s public`).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+PUBLIC = {
+    "agentpulse": {
+        *("agentpulse", "agentpulse.__main__", "agentpulse.cli", "agentpulse.client"),
+        *("agentpulse.demo", "agentpulse.demo.provider", "agentpulse.errors"),
+        *("agentpulse.runtime", "agentpulse.server", "agentpulse.settings"),
+    },
+    "agentpulse_exporter": {
+        *("agentpulse_exporter", "agentpulse_exporter.enriching", "agentpulse_exporter.exporter"),
+        *("agentpulse_exporter.processor", "agentpulse_exporter.settings"),
+    },
+    "agentpulse_instrumentation": {
+        *("agentpulse_instrumentation", "agentpulse_instrumentation.registry"),
+        *(f"agentpulse_instrumentation.{library}" for library in ("anthropic", "groq", "openai")),
+        *(f"agentpulse_instrumentation.{framework}" for framework in ("langchain", "litellm")),
+    },
+}
+"""The modules that a user may import, by package."""
+
+
+def faults(package: str) -> list[str]:
+    """What is wrong with the types of a package, a line each."""
+    command = ["pyright", "--verifytypes", package, "--ignoreexternal", "--outputjson"]
+    answered = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = json.loads(answered)["typeCompleteness"]
+    modules = {module["name"] for module in found["modules"]}
+    unknown = [each for each in found["symbols"] if each["isExported"] and not each["isTypeKnown"]]
+    print(f"{package}: {found['completenessScore']:.1%} of {len(modules)} modules are typed")
+    return [
+        *(f"{module} is public" for module in sorted(modules - PUBLIC[package])),
+        *(f"{module} is not public" for module in sorted(PUBLIC[package] - modules)),
+        *(
+            f"{each['name']}: {fault['message'].splitlines()[0]}"
+            for each in unknown
+            for fault in each.get("diagnostics", [{"message": "its parts are not all typed"}])
+        ),
+    ]
+
+
+def main() -> int:
+    """Prints what is wrong; 1 if anything is."""
+    found = [fault for package in PUBLIC for fault in faults(package)]
+    print("\n".join(found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
