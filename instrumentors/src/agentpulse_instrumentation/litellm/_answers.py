@@ -90,6 +90,15 @@ def chunk_characters(chunk: Any) -> int:
     return sum(len(piece) for piece in said if isinstance(piece, str))
 
 
+def answer_characters(result: Any) -> int:
+    """How much text an answer brings."""
+    said = (
+        get(get(choice, "message"), "content") or get(choice, "text")
+        for choice in items(result, "choices")
+    )
+    return sum(len(piece) for piece in said if isinstance(piece, str))
+
+
 def read_answer(
     result: Any, said: Mapping[str, Any], *, provider: object, with_content: bool
 ) -> Answer:

@@ -26,8 +26,10 @@ from opentelemetry.trace import get_current_span
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.instrumentor import Unfinished
+from agentpulse_instrumentation._engine.invocation import STREAM_CUT
 from agentpulse_instrumentation._engine.nesting import Place
 from agentpulse_instrumentation._engine.operation import Attributes, Operation
+from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._requests import operation_of
 
 
@@ -52,11 +54,29 @@ class Attempt:
     """When the answer was there, or the last chunk of it that came: nanoseconds since 1970."""
     process: int = field(default_factory=os.getpid)
     """In which it began; a child that was forked meanwhile leaves it to that."""
+    body: Body | None = None
+    """What LiteLLM's own HTTP client received; a client underneath keeps its own to itself."""
+    has_no_reason: bool = False
+    """Whether LiteLLM thought up why a stream ended, for no chunk of it said so."""
 
     @property
     def is_billed(self) -> bool:
         """Whether a provider may charge for it."""
         return self.is_sent and self.answered_by is None
+
+    @property
+    def failure(self) -> str | None:
+        """The `error.type` of what was received, whatever LiteLLM made of it."""
+        body = self.body
+        if body is None:
+            return None
+        if body.failure is not None:
+            return body.failure
+        is_cut = body.is_over and body.is_partial
+        if body.operation is None:
+            # What its events mean, only LiteLLM knows.
+            is_cut = is_cut or self.has_no_reason
+        return STREAM_CUT if is_cut else None
 
 
 class Call:
@@ -172,9 +192,9 @@ class Calls:
         self._known[logging] = call
         _current.set(ref(call))
 
-    def of(self, logging: Any) -> Call | None:
+    def of(self, logging: Any | None) -> Call | None:
         """The call that an object stands for."""
-        return self._known.get(logging)
+        return None if logging is None else self._known.get(logging)
 
     def adopt(self, logging: Any) -> Call | None:
         """The call of an object that was copied from the one that it began with."""

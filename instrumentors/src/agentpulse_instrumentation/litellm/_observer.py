@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from opentelemetry.context import Context
 
-from agentpulse_instrumentation._engine.instrumentor import Wanted
+from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.nesting import Place
 from agentpulse_instrumentation._engine.operation import Attributes, get, text
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._answers import chunk_characters, is_whole
+from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._calls import Attempt, Call, Calls
 from agentpulse_instrumentation.litellm._requests import request_attributes
 from agentpulse_instrumentation.litellm._spans import Spans
@@ -27,6 +28,15 @@ _OWN_HTTP = "litellm.llms."
 _MOCK_KEY = "mock-key"
 """What LiteLLM says the key is before it answers with a mock (`mock_completion`)."""
 
+_LOGGING = "logging_obj"
+"""What the functions that send a request call the `Logging` object."""
+_REASONS = (
+    "received_finish_reason",
+    "intermittent_finish_reason",
+    "received_any_finish_reason",
+)
+"""What a stream knows of why it ended; the last is younger than what is supported."""
+
 _PENDING = (inspect.iscoroutine, inspect.isgenerator, inspect.isasyncgen)
 
 Given = dict[str, Any]
@@ -35,14 +45,15 @@ Given = dict[str, Any]
 class Observer:
     """What each step of a `Logging` object means. The methods have the arguments of the steps."""
 
-    __slots__ = ("_calls", "_spans", "_wanted")
+    __slots__ = ("_calls", "_spans", "recording")
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self._spans = Spans(wanted)
-        self._calls = Calls(self._abandoned, wanted.unfinished)
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        """What it records for."""
+        self._spans = Spans(recording)
+        self._calls = Calls(self._abandoned, recording.unfinished)
 
-    def begun(self, logging: Any, _args: tuple[Any, ...], given: Given) -> None:
+    def begun(self, logging: Any, given: Given, _result: None) -> None:
         """`__init__`, after it."""
         self._calls.begin(logging, given.get("kwargs") or {})
 
@@ -98,6 +109,20 @@ class Observer:
             if isinstance(said, str):
                 attempt.said, attempt.answered_at = said, time_ns()
 
+    def received(self, _handler: Any, _given: Given, response: Any) -> None:
+        """`post` of LiteLLM's own HTTP client, after it."""
+        call = self._calls.of(_logging_of_sender())
+        for attempt in () if call is None else call.open[-1:]:
+            attempt.body = Body(response)
+
+    def finishing(self, stream: Any, _args: tuple[Any, ...], _given: Given) -> None:
+        """`finish_reason_handler`: a stream is at its end, and its last chunk is made."""
+        if any(getattr(stream, name, None) for name in _REASONS):
+            return
+        call = self._calls.of(stream.logging_obj)
+        for attempt in () if call is None else call.open[-1:]:
+            attempt.has_no_reason = True
+
     def answered(self, logging: Any, args: tuple[Any, ...], given: Given) -> None:
         """One of the handlers of success: `(result, start_time, end_time, cache_hit)`."""
         call = self._calls.of(logging)
@@ -149,7 +174,7 @@ class Observer:
         return True
 
     def _abandoned(self, attempt: Attempt, context: Context) -> None:
-        if self._wanted.active:
+        if self.recording.active:
             with _END:
                 self._spans.unfinished(attempt, context)
 
@@ -173,6 +198,23 @@ def _open(place: Place, model: str | None) -> None:
     place.model = model
     place.told = False
     place.open = True
+
+
+def _logging_of_sender() -> Any:
+    """The `Logging` object of what has just posted a request; None where nothing of ours has."""
+    # The last call that began in this task needn't be the one, for some streams are opened when
+    # they are first read. Few who post say for which call, but all know.
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("litellm."):
+            if not module.startswith(_OWN_HTTP):
+                return None
+            logging = frame.f_locals.get(_LOGGING)
+            if logging is not None:
+                return logging
+        frame = frame.f_back
+    return None
 
 
 def _calls_a_client() -> bool:

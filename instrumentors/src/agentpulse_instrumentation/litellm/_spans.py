@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import time_ns
@@ -23,7 +24,8 @@ from agentpulse_instrumentation._engine.operation import (
     http_status,
 )
 from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation.litellm._answers import parsed_body, read_answer
+from agentpulse_instrumentation.litellm._answers import answer_characters, parsed_body, read_answer
+from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._calls import Attempt
 from agentpulse_instrumentation.litellm._requests import hides_content, request_body, streams
 
@@ -91,10 +93,14 @@ class Spans:
         status = http_status(error) if attempt.is_billed else None
         if status is not None and _was_answered(error):
             telling.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
-        if semconv.REQUEST_STREAM in attempt.attributes and _first_chunk(logging) is not None:
+        body = attempt.body
+        is_begun = _first_chunk(logging) is not None or (body is not None and body.has_begun)
+        if semconv.REQUEST_STREAM in attempt.attributes and is_begun:
             with _READ:
-                _cut_short(telling)
-        self._end(telling, error_type(error), end, error)
+                _cut_short(telling, body)
+        # What LiteLLM raises for an answer that reports an error is often what reading it raised.
+        reported = None if body is None else body.failure
+        self._end(telling, reported or error_type(error), end, error)
 
     def unfinished(self, attempt: Attempt, context: Context) -> None:
         """The span of a call whose end nobody told: cancelled, a stream left early, or answered.
@@ -104,13 +110,14 @@ class Spans:
         telling = self._start(attempt, context, None)
         failure = None
         try:
-            said = parsed_body(attempt.said)
+            said, failure = parsed_body(attempt.said), attempt.failure
             if semconv.REQUEST_STREAM in attempt.attributes:
-                _cut_short(telling)
+                # More of a stream may have come than a caller who left it saw.
+                _cut_short(telling, None if failure is None else attempt.body)
             elif said and "error" not in said:
-                failure = _read_answer(telling, said)
+                failure = _read_answer(telling, said) or failure
             else:
-                failure = _NEVER_ANSWERED
+                failure = failure or _NEVER_ANSWERED
         finally:
             self._end(telling, failure, attempt.answered_at)
 
@@ -169,10 +176,19 @@ class Spans:
 
 def _read(telling: _Telling, logging: Any, result: Any) -> str | None:
     attempt, attributes = telling.attempt, telling.attributes
-    failure = _read_answer(telling, result)
-    cost = _cost(result, logging) if attempt.answered_by is None else None
-    if cost is not None:
-        attributes[semconv.COST_FALLBACK] = cost
+    failure, body = attempt.failure, attempt.body
+    is_stream = semconv.REQUEST_STREAM in attempt.attributes
+    if is_stream and body is not None and (failure is not None or body.is_partial):
+        # Of a stream that isn't whole, LiteLLM makes up the usage, and with it the cost.
+        if body.has_answer:
+            _read_answer(telling, result, _IDENTITY)
+            attempt.characters = max(attempt.characters, answer_characters(result))
+        _cut_short(telling, body)
+    else:
+        failure = _read_answer(telling, result) or failure
+        cost = _cost(result, logging) if attempt.answered_by is None else None
+        if cost is not None:
+            attributes[semconv.COST_FALLBACK] = cost
     first = _first_chunk(logging) if streams(logging) else None
     if first is not None and first >= attempt.started:
         waited = (first - attempt.started) / _NANOSECONDS
@@ -180,7 +196,10 @@ def _read(telling: _Telling, logging: Any, result: Any) -> str | None:
     return failure
 
 
-def _read_answer(telling: _Telling, result: Any) -> str | None:
+def _read_answer(
+    telling: _Telling, result: Any, wanted: Collection[str] | None = None
+) -> str | None:
+    """Reads all attributes, or those that are wanted."""
     attempt, attributes = telling.attempt, telling.attributes
     is_stream = semconv.REQUEST_STREAM in attempt.attributes
     # A stream's body was never told, and vectors are much to read for nothing.
@@ -191,9 +210,11 @@ def _read_answer(telling: _Telling, result: Any) -> str | None:
         provider=attempt.attributes.get(semconv.PROVIDER_NAME),
         with_content=telling.keeps_content,
     )
-    for name, value in answer.attributes.items():
+    if attempt.answered_by is not None:
         # Where no provider was asked, no tokens were used and nothing is billed.
-        if attempt.answered_by is None or name in _IDENTITY:
+        wanted = _IDENTITY
+    for name, value in answer.attributes.items():
+        if wanted is None or name in wanted:
             attributes[name] = value
     reasons = [reason for reason in answer.reasons if reason]
     if reasons:
@@ -205,16 +226,24 @@ def _read_answer(telling: _Telling, result: Any) -> str | None:
     return answer.failure
 
 
-def _cut_short(telling: _Telling) -> None:
+def _cut_short(telling: _Telling, body: Body | None) -> None:
+    """What is known of a stream that isn't whole, of which `body` is what came."""
     attempt, attributes = telling.attempt, telling.attributes
-    attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
+    if body is not None and not body.has_answer:
+        return
+    reasons = [] if body is None else body.read(attributes)
+    attributes[semconv.RESPONSE_FINISH_REASONS] = [reason or "error" for reason in reasons] or [
+        "error"
+    ]
+    if body is not None and body.reported_usage:
+        return
     if attempt.operation.estimates_usage and attempt.is_billed:
-        body = {"messages": attempt.messages}
-        attributes[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens(body)
+        request = {"messages": attempt.messages}
+        attributes.setdefault(semconv.USAGE_INPUT_TOKENS, usage.input_tokens(request))
         attributes[semconv.USAGE_ESTIMATED] = True
-        if attempt.characters:
-            tokens = usage.tokens(attempt.characters)
-            attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens
+        characters = attempt.characters if body is None else body.characters or attempt.characters
+        if characters:
+            attributes[semconv.USAGE_OUTPUT_TOKENS] = usage.tokens(characters)
 
 
 def _nanoseconds(moment: object) -> int | None:
