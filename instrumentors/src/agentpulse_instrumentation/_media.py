@@ -1,8 +1,8 @@
 """Bodies of files and images, which are recorded nowhere: their media type and size are, instead.
 
-A body is bytes; a data URL; the base64 in a part that says what it is, in the forms of the GenAI
+A body is bytes; a data URL; the base64 in a part that names its kind, in the forms of the GenAI
 conventions, OpenAI, Anthropic, Gemini, Bedrock, Ollama, MCP and LangChain; and any long run of
-base64, whatever holds it. An address of a file loses what may hold a key: its query, its fragment
+base64 anywhere. An address of a file loses what may hold a key: its query, its fragment
 and its user.
 
 The instrumentation and the exporter, which don't import each other, have this module both.
@@ -21,7 +21,7 @@ _SHORTEST_RUN = 256
 _SHORTEST, _SHORTEST_UNPADDED = 16, 64
 """Characters of base64 that are a body where one may be."""
 _ENOUGH = 1024
-"""Characters of a body, which show what the rest is like."""
+"""Characters of a body by which all of it is judged."""
 # Each part has its bound, so that no text takes longer than its length asks for.
 _DATA_URL = re.compile(
     r"(?i:data): ?(?P<type>[\w.+-]{1,64}\\?/[\w.+-]{1,96})?"
@@ -68,7 +68,7 @@ _PARTS = frozenset(
         *("image_generation_call", "Buffer"),
     }
 )
-"""What a part says that it is."""
+"""The kinds that parts name."""
 _HOLDERS = frozenset(
     {
         *("image", "audio", "video", "document", "file", "source", "resource", "input_audio"),
@@ -102,7 +102,7 @@ _HINTS = sorted({*_BODIES, *_BODIES_OF_PARTS, *_ADDRESSES, _PICTURES, _GENERATED
 def without_bodies(value: Any, *, beyond: int = 0) -> Any:
     """The value, a mark in the place of each body: its media type, if it has one, and its size.
 
-    Values are those of JSON, and bytes; JSON inside a text is looked into. Where nothing is to be
+    Values are those of JSON, and bytes; JSON inside a text is read, too. Where nothing is to be
     marked, the result is equal, and a text is the same object.
 
     Args:
@@ -135,7 +135,7 @@ def size_of_base64(base64: str, more: int = 0) -> int:
 
 def _without(value: Any, holder: str, beyond: int = 0) -> Any:
     if isinstance(value, str):
-        # A subclass may have a mind of its own; the text it holds is what counts.
+        # A subclass may override anything; the text it holds counts.
         return _text(str.__str__(value), beyond)
     if isinstance(value, dict):
         return _object(cast("dict[Any, Any]", value), holder)
@@ -167,7 +167,7 @@ def _text(text: str, beyond: int) -> str:
 
 
 def _may_have_runs(text: str) -> bool:
-    # A look here and there is enough, and takes a tenth of the time of a search.
+    # A few samples are enough, and take a tenth of the time of a search.
     step = _SHORTEST_RUN // 2
     return any(_PART_OF_RUN.match(text, at) for at in range(0, len(text) - step + 1, step))
 
@@ -177,7 +177,7 @@ def _without_data_urls(text: str, beyond: int) -> str:
     if found is not None and found.end() == len(text):
         return _marked_url(found, beyond)
     if found is not None and found["base64"] is None and found["type"] is not None:
-        # Nothing says where such a one ends, so it is the whole text.
+        # Such a one has no mark at its end, so it is the whole text.
         return _mark(found["type"], len(text) - found.end("type") - 1 + beyond)
     return _DATA_URL.sub(lambda each: _marked_url(each, beyond), text)
 

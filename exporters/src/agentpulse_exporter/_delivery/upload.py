@@ -80,7 +80,7 @@ class Delivery:
 
     def start_over(self) -> None:
         """Forgets everything learnt of the receiver, as a child process does."""
-        self.gave_up = False
+        self.gave_up: bool = False
         self.absence: Absence | None = None
         self._deadline: float | None = None
         self._paused_until = 0.0
@@ -109,8 +109,9 @@ class Delivery:
 
     def look_again(self) -> None:
         """Has the next batch tried at once where the receiver was away."""
-        if self.absence is not None:
-            self.absence.tries = 0
+        absence = self.absence
+        if absence is not None:
+            absence.tries = 0
             self._paused_until = 0.0
 
     def deliver(self, batch: Batch) -> list[Batch]:
