@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -105,6 +106,13 @@ def seen(chunk: Any) -> Any:
     return type(chunk).__name__, json.dumps(dump.get("choices") or dump.get("type"), default=str)
 
 
+@pytest.fixture(autouse=True)
+def no_exception_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Old versions fail in a task where they tell of a stream. asyncio logs that, and pytest holds
+    # what is logged, and with it the call, whose span ends when nobody holds it.
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
+
+
 def read(
     path: Path,
     provider: Any,
@@ -191,7 +199,8 @@ def test_a_stream_that_ends_early_is_an_error(
     assert attributes["gen_ai.response.finish_reasons"] == ("error",)
     assert attributes["agentpulse.usage.estimated"] is True
     assert attributes["gen_ai.usage.input_tokens"] > 0
-    assert attributes["gen_ai.usage.output_tokens"] > 0
+    # The first events of the Responses API bring no text.
+    assert (attributes["gen_ai.usage.output_tokens"] > 0) is (path is not RESPONSE)
     assert "agentpulse.cost.fallback" not in attributes
 
 

@@ -239,8 +239,10 @@ def _cut_short(record: _Record, body: Body | None) -> None:
         request = {"messages": attempt.messages}
         attributes.setdefault(semconv.USAGE_INPUT_TOKENS, usage.input_tokens(request))
         attributes[semconv.USAGE_ESTIMATED] = True
-        characters = attempt.characters if body is None else body.characters or attempt.characters
-        if characters:
+        characters = attempt.characters or None
+        if body is not None and body.operation is not None:
+            characters = body.characters
+        if characters is not None:
             attributes[semconv.USAGE_OUTPUT_TOKENS] = usage.tokens(characters)
 
 
