@@ -82,7 +82,7 @@ class Transport:
     def __init__(self, endpoint: Endpoint, proxy: Proxy | None = None) -> None:
         self._endpoint = endpoint
         self._proxy = proxy
-        self.primitives = Primitives()
+        self.primitives: Primitives = Primitives()
         """The functions that wait for the network."""
         self._socket: socket.socket | None = None
         self._opening: socket.socket | None = None

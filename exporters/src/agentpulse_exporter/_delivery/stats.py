@@ -91,7 +91,7 @@ class Counters:
 
     def reset(self) -> None:
         """Starts from zero, as a child process does."""
-        self.ended = Tally()
+        self.ended: Tally = Tally()
         # Spans that are dropped on the threads of callers are counted without a lock.
         self._overflow = {reason: Tally() for reason in self._CALLERS_REASONS}
         # Reentrant, for a signal handler may read while its own thread does.

@@ -80,7 +80,7 @@ class Delivery:
 
     def start_over(self) -> None:
         """Forgets everything learnt of the receiver, as a child process does."""
-        self.gave_up = False
+        self.gave_up: bool = False
         self.absence: Absence | None = None
         self._deadline: float | None = None
         self._paused_until = 0.0

@@ -31,9 +31,9 @@ class Primitives:
 
     def __init__(self, *, with_tls: bool = False) -> None:
         """`with_tls` makes the TLS context now, of this kind too, which takes some milliseconds."""
-        self.sleep = time.sleep
-        self.socket = socket.socket
-        self.getaddrinfo = socket.getaddrinfo
+        self.sleep: Callable[[float], None] = time.sleep
+        self.socket: type[socket.socket] = socket.socket
+        self.getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo
         self._poll = getattr(select, "poll", None)
         self._select = select.select
         self._tls = _default_context() if with_tls else None
