@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 from agentpulse._tracing.decorators import OFF, Off, begun, decorated
@@ -133,23 +133,13 @@ class Recording(Generic[H]):
     def __enter__(self) -> H:
         return self._enter(_caller())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
         self._exit(_caller(), error)
 
     async def __aenter__(self) -> H:
         return self._enter(_caller())
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
         self._exit(_caller(), error)
 
     def _enter(self, frame: FrameType) -> H:
