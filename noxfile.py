@@ -207,7 +207,7 @@ def alone(session: nox.Session, distribution: str) -> None:
 
 @nox.session(requires=["build"])
 def public(session: nox.Session) -> None:
-    """What users' type checkers see of the wheels: all of it typed, and only what is meant."""
+    """Users' type checkers know all public types of the wheels, and nothing else is public."""
     pyright = next(each for each in GROUPS["lint"] if each.startswith("pyright"))
     session.install(wheel("agentpulse_sdk[demo]"), f"--find-links={ROOT / 'dist'}", pyright)
     session.run("python", "scripts/check_public.py")

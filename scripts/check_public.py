@@ -1,4 +1,4 @@
-"""Whether type checkers of users know the type of all that is public, and nothing else is public.
+"""Checks that users' type checkers know all public types, and that nothing else is public.
 
 It runs where the three distributions are installed as pip installs them (`nox -s public`).
 """
@@ -29,7 +29,7 @@ PUBLIC = {
 
 
 def faults(package: str) -> list[str]:
-    """What is wrong with the types of a package, a line each."""
+    """The faults in the types and the names of a package, a line each."""
     command = ["pyright", "--verifytypes", package, "--ignoreexternal", "--outputjson"]
     answered = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = json.loads(answered)["typeCompleteness"]
@@ -48,7 +48,7 @@ def faults(package: str) -> list[str]:
 
 
 def main() -> int:
-    """Prints what is wrong; 1 if anything is."""
+    """Prints the faults; 1 if there are any."""
     found = [fault for package in PUBLIC for fault in faults(package)]
     print("\n".join(found))
     return 1 if found else 0

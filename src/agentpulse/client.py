@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agentpulse._tracing import api, events
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agentpulse._otel.provider import Joined
     from agentpulse.settings import Settings
 
-lifecycle = threading.RLock()
+lifecycle: threading.RLock = threading.RLock()
 """Held while AgentPulse starts or stops; reentrant, for a signal handler may call `shutdown`."""
 
 
@@ -39,25 +39,28 @@ def nothing_recorded() -> Stats:
 class AgentPulse:
     """The SDK as it was set up. Where it is off, every method works and does nothing."""
 
-    session = staticmethod(api.session)
-    cron = staticmethod(api.cron)
-    agent, task, trace, tool = api.agent, api.task, api.trace, api.tool
-    event = staticmethod(events.event)
-    metric = staticmethod(events.metric)
-    alert = staticmethod(events.alert)
-    heartbeat = staticmethod(events.heartbeat)
-    memory_report = staticmethod(events.memory_report)
-    set_metadata = staticmethod(events.set_metadata)
-    set_user = staticmethod(events.set_user)
+    session: Final = staticmethod(api.session)
+    cron: Final = staticmethod(api.cron)
+    agent: Final = api.agent
+    task: Final = api.task
+    trace: Final = api.trace
+    tool: Final = api.tool
+    event: Final = staticmethod(events.event)
+    metric: Final = staticmethod(events.metric)
+    alert: Final = staticmethod(events.alert)
+    heartbeat: Final = staticmethod(events.heartbeat)
+    memory_report: Final = staticmethod(events.memory_report)
+    set_metadata: Final = staticmethod(events.set_metadata)
+    set_user: Final = staticmethod(events.set_user)
 
     def __init__(self, settings: Settings, pipeline: Pipeline | None) -> None:
         """For `agentpulse.init` to call; None as pipeline means off."""
-        self.settings = settings
+        self.settings: Settings = settings
         self._pipeline = pipeline
-        self.is_shut_down = False
+        self.is_shut_down: bool = False
         self._is_complete = False
         """Whether nothing was lost, once it is shut down."""
-        self.is_automatic = False
+        self.is_automatic: bool = False
         """Whether it was started for a program that has not called `init` by itself so far."""
 
     def __repr__(self) -> str:

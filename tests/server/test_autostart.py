@@ -14,7 +14,7 @@ import pytest
 from fakes import processes
 
 from agentpulse.server import LocalServer
-from agentpulse.server.autostart import environment
+from agentpulse.server._autostart import environment
 
 COMPLETION = {
     "id": "chatcmpl-1",

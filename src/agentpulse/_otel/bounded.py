@@ -55,7 +55,7 @@ class BoundedBatchProcessor(QueueProcessor):
         max_queue_size: int | None = None,
         shutdown_timeout: float = 5.0,
     ) -> None:
-        self.destination = destination
+        self.destination: str = destination
         self._takes = takes
         self._shutdown_timeout = shutdown_timeout
         self._counters = counters or Counters(destination)

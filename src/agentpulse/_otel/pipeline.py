@@ -45,7 +45,7 @@ class Pipeline:
         """Takes back the patches and hooks that begin spans."""
         self._surroundings = ExitStack()
         """Takes back the rest, which the processor needs while it sends the last spans."""
-        self.processor = AgentPulseSpanProcessor(
+        self.processor: AgentPulseSpanProcessor = AgentPulseSpanProcessor(
             AgentPulseSpanExporter(
                 settings.api_key,
                 settings.endpoint,

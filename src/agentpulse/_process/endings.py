@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType, ModuleType, TracebackType
+from types import FrameType, ModuleType
 from typing import Any
 
 from agentpulse_exporter._delivery.process import end_child
@@ -44,9 +44,9 @@ def report_crashes(report: Callable[[BaseException, str], None]) -> Restore:
             with _REPORT:
                 report(error, where)
 
-    for owner, name, hook in _HOOKS:
+    for owner, name, observe in _HOOKS:
         before = getattr(owner, name)
-        ours = hook(before, note)
+        ours = _hook(observe, before, note)
         hooks.append((owner, name, before, ours))
         setattr(owner, name, ours)
 
@@ -60,37 +60,31 @@ def report_crashes(report: Callable[[BaseException, str], None]) -> Restore:
     return restore
 
 
-def _main_hook(before: Callable[..., None], note: Note) -> Callable[..., None]:
-    def excepthook(
-        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
-        note(error, "main")
-        before(kind, error, traceback)
+def _hook(observe: Callable[..., None], before: Callable[..., None], note: Note) -> Any:
+    def hook(*given: Any, **named: Any) -> None:
+        observe(note, *given, **named)
+        before(*given, **named)
 
-    return excepthook
+    return hook
 
 
-def _thread_hook(before: Callable[..., None], note: Note) -> Callable[..., None]:
-    def excepthook(arguments: threading.ExceptHookArgs, /) -> None:
-        note(arguments.exc_value, "thread")
-        before(arguments)
-
-    return excepthook
+def _observe_main(note: Note, _kind: object, error: BaseException, _traceback: object) -> None:
+    note(error, "main")
 
 
-def _asyncio_hook(before: Callable[..., None], note: Note) -> Callable[..., None]:
-    def call_exception_handler(loop: asyncio.BaseEventLoop, context: dict[str, Any]) -> None:
-        # This may run in whatever drops the last reference to a task.
-        _context_of(context).run(note, context.get("exception"), "asyncio")
-        before(loop, context)
+def _observe_thread(note: Note, arguments: threading.ExceptHookArgs, /) -> None:
+    note(arguments.exc_value, "thread")
 
-    return call_exception_handler
+
+def _observe_asyncio(note: Note, _loop: object, context: dict[str, Any]) -> None:
+    # This may run in whatever drops the last reference to a task.
+    _context_of(context).run(note, context.get("exception"), "asyncio")
 
 
 _HOOKS = (
-    (sys, "excepthook", _main_hook),
-    (threading, "excepthook", _thread_hook),
-    (asyncio.BaseEventLoop, "call_exception_handler", _asyncio_hook),
+    (sys, "excepthook", _observe_main),
+    (threading, "excepthook", _observe_thread),
+    (asyncio.BaseEventLoop, "call_exception_handler", _observe_asyncio),
 )
 
 

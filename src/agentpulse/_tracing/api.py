@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 from agentpulse._tracing.decorators import OFF, Off, begun, decorated
@@ -32,17 +32,17 @@ class Block:
 
     def __init__(self, description: Description) -> None:
         """Starts it, and makes it current."""
-        self.name = description.name
-        self.step: Step | Off = begun(description) or OFF
-        self.step.resume()
+        self.name: str = description.name
+        self._step: Step | Off = begun(description) or OFF
+        self._step.resume()
 
     def set_attribute(self, name: str, value: object) -> None:
         """Adds an attribute to the span; a value of no type of OpenTelemetry's becomes JSON."""
-        self.step.set_attribute(name, value)
+        self._step.set_attribute(name, value)
 
     def close(self, error: BaseException | None) -> None:
         """Ends the span; with an exception, as failed."""
-        self.step.end(error)
+        self._step.end(error)
 
 
 class Session(Block):
@@ -56,27 +56,27 @@ class Session(Block):
     def __init__(self, description: Description) -> None:
         """Starts it."""
         super().__init__(description)
-        run = self.step.run
-        self.id = description.new_id() if run is None else run.id
+        run = self._step.run
+        self.id: str = description.new_id() if run is None else run.id
 
     def log(self, message: str, /, **data: object) -> None:
         """Adds a line to the session's log, with the data that belongs to it."""
-        self.step.log(message, data)
+        self._step.log(message, data)
 
     def set_result(self, result: object) -> None:
         """Sets the outcome: a word (`"success"`), or any value that can be written as JSON."""
-        self.step.set_result(result)
+        self._step.set_result(result)
 
     def set_metadata(self, **values: object) -> None:
         """Adds values that the session, and every span under it from here on, carry.
 
         Together with those that it has already they are 64 at most; further names are left out.
         """
-        self.step.set_metadata(values)
+        self._step.set_metadata(values)
 
     def set_user(self, user: str) -> None:
         """Sets the user for whom it runs, from here on."""
-        self.step.set_user(user)
+        self._step.set_user(user)
 
 
 class Cron(Session):
@@ -91,13 +91,13 @@ class Cron(Session):
     def __init__(self, description: Description) -> None:
         """Starts it."""
         super().__init__(description)
-        self.run_id = self.id
+        self.run_id: str = self.id
         self.status: Literal["running", "success", "error"] = "running"
-        self.started_at = time.time()
+        self.started_at: float = time.time()
 
     def set_summary(self, summary: str) -> None:
         """Sets a sentence on what the run did."""
-        self.step.set_summary(summary)
+        self._step.set_summary(summary)
 
     def close(self, error: BaseException | None) -> None:
         """Ends the run; with an exception, as failed."""
@@ -120,7 +120,7 @@ class Recording(Generic[H]):
 
     def __init__(self, description: Description, open_block: Callable[[Description], H]) -> None:
         """`open_block` starts the block that `with` returns."""
-        self.description = description
+        self.description: Description = description
         self._open = open_block
         self._entered: list[tuple[int, H]] = []
         """The blocks that are open, each with the frame that it was entered from."""
@@ -133,23 +133,13 @@ class Recording(Generic[H]):
     def __enter__(self) -> H:
         return self._enter(_caller())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
         self._exit(_caller(), error)
 
     async def __aenter__(self) -> H:
         return self._enter(_caller())
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
         self._exit(_caller(), error)
 
     def _enter(self, frame: FrameType) -> H:
@@ -162,7 +152,7 @@ class Recording(Generic[H]):
         # generator's, which another task or thread may close. For an `ExitStack` the context
         # decides.
         of_frame = [each for each in self._entered if each[0] == id(frame)] or self._entered
-        current = [each for each in of_frame if each[1].step.is_current]
+        current = [each for each in of_frame if each[1]._step.is_current]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
         entered = (current or of_frame)[-1]
         self._entered.remove(entered)
         entered[1].close(error)
@@ -315,11 +305,11 @@ def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[s
     return {str(name): value for name, value in given.items()}
 
 
-agent = Recorded("agent")
+agent: Recorded = Recorded("agent")
 """Records calls as runs of an agent (`invoke_agent`)."""
-task = Recorded("task")
+task: Recorded = Recorded("task")
 """Records calls as tasks, the steps of an agent's work."""
-trace = Recorded("trace")
+trace: Recorded = Recorded("trace")
 """Records calls as plain spans."""
-tool = Recorded("tool")
+tool: Recorded = Recorded("tool")
 """Records calls as executions of a tool (`execute_tool`)."""

@@ -18,10 +18,10 @@ from types import FrameType
 
 from agentpulse._output import command_of, dollars, fail, notify, whole
 from agentpulse.server import DatabaseError, LocalServer, PortError
+from agentpulse.server._autostart import environment
 from agentpulse.server._local import ADDRESS, calls_since, default_database, is_ours, usable_key
 from agentpulse.server._requests import opening_path
 from agentpulse.server._storage import MEMORY
-from agentpulse.server.autostart import environment
 
 PORT = 4319
 _FORWARDED = [

@@ -64,7 +64,7 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
     supported = "litellm >= 1.80.5, < 2"
     read_error: ErrorReader | None = staticmethod(api_error)
 
-    also = (_STREAMS, _HTTP)
+    also: tuple[str, ...] = (_STREAMS, _HTTP)
     _observer: Observer | None = None
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:

@@ -91,9 +91,8 @@ def sse(*events: Body, named: bool = False, done: bool = False) -> tuple[bytes, 
     return (*encoded, b"data: [DONE]\n\n") if done else tuple(encoded)
 
 
-def fails(status: int, kind: str = "server_error", *, retry_after: int | None = None) -> Change:
+def fails(status: int, kind: str = "server_error") -> Change:
     """An error in the shape that both providers' clients read."""
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     error = {"type": kind, "code": kind, "message": f"This is a fake {kind}.", "param": None}
     body = {"type": "error", "error": error}
-    return lambda _reply: Reply(body, status=status, headers=headers)
+    return lambda _reply: Reply(body, status=status)
