@@ -41,8 +41,7 @@ def report_crashes(report: Callable[[BaseException, str], None]) -> Restore:
 
     def note(error: object, where: str) -> None:
         if wanted and isinstance(error, Exception):
-            with _REPORT:
-                report(error, where)
+            report(error, where)
 
     for owner, name, observe in _HOOKS:
         before = getattr(owner, name)
@@ -62,7 +61,8 @@ def report_crashes(report: Callable[[BaseException, str], None]) -> Restore:
 
 def _hook(observe: Callable[..., None], before: Callable[..., None], note: Note) -> Any:
     def hook(*given: Any, **named: Any) -> None:
-        observe(note, *given, **named)
+        with _REPORT:
+            observe(note, *given, **named)
         before(*given, **named)
 
     return hook
