@@ -1,6 +1,7 @@
 """How many of our files a call passes on each part of its way: `python scripts/count_files.py`.
 
-A file counts where one of its functions runs, in any thread. With `--names` each is listed.
+A file counts where one of its functions runs, in the thread of the program or of our worker, not in
+those of the servers here. With `--names` each is listed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = tuple(f"{ROOT / folder}/" for folder in ("src", "exporters/src", "instrumentors/src"))
 SERVING = tuple(f"{ROOT / 'src/agentpulse' / folder}/" for folder in ("demo", "server"))
 """Of the SDK, what isn't on the way but serves it here."""
+WORKER = "agentpulse"
+"""The name of our thread."""
 MOST = {
     "streamed chat to the queue": 18,
     "queue to POST": 15,
@@ -63,7 +66,9 @@ def _called(frame: FrameType, event: str, _arg: object) -> None:
     path = frame.f_code.co_filename
     # Bodies of modules and classes, which run as they are imported, aren't optimized.
     if event == "call" and path.startswith(FOLDERS) and frame.f_code.co_flags & CO_OPTIMIZED:
-        _running.add((path, threading.current_thread() is threading.main_thread()))
+        is_main = (thread := threading.current_thread()) is threading.main_thread()
+        if is_main or thread.name == WORKER:
+            _running.add((path, is_main))
 
 
 @contextmanager
