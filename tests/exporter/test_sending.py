@@ -166,6 +166,29 @@ def test_a_batch_that_is_too_large_is_halved(pipe: Callable[..., Pipe]) -> None:
         assert len(names) == 20
 
 
+def test_a_receiver_that_refuses_everything_costs_a_handful_of_requests(
+    receiver: Receiver, pipe: Callable[..., Pipe]
+) -> None:
+    receiver.script.extend([400] * 1000)
+    sending = pipe(max_batch_size=100, flush_interval=60)
+    for number in range(300):
+        sending.call(f"call {number}")
+    assert not sending.processor.flush()
+    assert sending.processor.stats().dropped == {"rejected": 300}
+    assert len(receiver.requests) <= 20
+
+    receiver.script.clear()
+    for number in range(100):
+        sending.call(f"later {number}")
+    assert sending.processor.flush()
+    # From here on a bad event costs itself alone again.
+    receiver.script.extend([400] * 5)
+    for number in range(8):
+        sending.call(f"last {number}")
+    assert not sending.processor.flush()
+    assert sending.processor.stats().dropped == {"rejected": 301}
+
+
 def test_a_refused_key_is_said_once_and_what_waits_is_counted(
     receiver: Receiver, pipe: Callable[..., Pipe], caplog: Any
 ) -> None:

@@ -42,7 +42,8 @@ ATTEMPT = 30.0
 answer may count it again when it comes again."""
 ATTEMPT_AT_EXIT = 2.0
 _HALVINGS = 7
-"""Of a batch with a bad event in it; one that is all bad costs no more than these."""
+"""Of a batch with a bad event in it; one that is all bad costs no more than these, and the next
+ones only one each, until a part of one is accepted."""
 _WORTH_TRIMMING = 2048
 _LOGGED_AFTER = 10.0
 """Seconds that a receiver is away before that is logged."""
@@ -85,8 +86,12 @@ class Delivery:
         self._deadline: float | None = None
         self._paused_until = 0.0
         self._holds_in_a_row = 0
+        self._refusals = 0
+        """In a row, of bad batches and their parts."""
         self._reads_gzip = False
         """Whether the last compressed batch was accepted."""
+        self._refuses_both = False
+        """Whether the batch under way was refused alike in both forms."""
         self._plain_until = 0.0
 
     @property
@@ -118,6 +123,7 @@ class Delivery:
         """Settles the batch with the counters. Returns the batches that are kept for later."""
         waiting = [batch]
         halvings = 0
+        self._refuses_both = False
         while waiting:
             if self.pause() or self.gave_up:
                 return waiting
@@ -135,7 +141,8 @@ class Delivery:
                 return waiting
             if judgement.verdict is Verdict.SPLIT and judgement.reason == "rejected":
                 halvings += 1
-                if halvings > _HALVINGS:
+                self._refusals += 1
+                if halvings > (_HALVINGS if self._refusals <= _HALVINGS + 1 else 1):
                     self._counters.dropped(judgement.reason, sum(each.spans for each in waiting))
                     return []
             waiting = [*self._after(judgement, current), *rest]
@@ -185,7 +192,7 @@ class Delivery:
     def _after(self, judgement: Judgement, batch: Batch) -> list[Batch]:
         """The parts of a batch that are still to be sent after its verdict."""
         if judgement.verdict is Verdict.ACCEPTED:
-            self._holds_in_a_row = 0
+            self._holds_in_a_row = self._refusals = 0
             self._has_warned = False
             return []
         event, *others = batch.events
@@ -229,7 +236,7 @@ class Delivery:
         answer decides nothing. Unless the last compressed batch was accepted, one that is refused
         is sent again as it is, and the difference between the two answers decides.
         """
-        compressed = time.monotonic() >= self._plain_until
+        compressed = time.monotonic() >= self._plain_until and not self._refuses_both
         judgement, status, ended = self._request(batch, body, compressed=compressed)
         if compressed and judgement.verdict is Verdict.ACCEPTED:
             self._reads_gzip = True
@@ -241,6 +248,7 @@ class Delivery:
                 if plain is not None and plain != status:
                     self._plain_until = time.monotonic() + _SECONDS_UNTIL_COMPRESSED
                     _logger.debug("The receiver does not read gzip; sending plain JSON for a while")
+                self._refuses_both = plain == status
             # Another receiver may have replaced the one that read it.
             self._reads_gzip = False
         return judgement
