@@ -155,15 +155,26 @@ def read(
     return chunks, ()
 
 
-def the_span(path: Path, provider: Any, asynchronous: bool, spans: Any, **more: Any) -> Any:
-    """The one span of a stream, and what reading it raised."""
+def the_span(
+    path: Path,
+    provider: Any,
+    asynchronous: bool,
+    spans: Any,
+    *,
+    first: int | None = None,
+    when_dropped: bool = False,
+) -> Any:
+    """The one span of a stream, and what reading it raised.
+
+    `when_dropped`: it ends when nobody holds the call any more, thus not while the loop runs.
+    """
     found: list[Any] = []
 
     def is_told() -> bool:
         found.extend(spans.spans.finished())
-        return bool(found) or path is not MESSAGES
+        return bool(found) or path is not MESSAGES or when_dropped
 
-    _, raised = read(path, provider, asynchronous, told=is_told, **more)
+    _, raised = read(path, provider, asynchronous, told=is_told, first=first)
     found += spans.finished(least=0 if found else 1)
     (span,) = found
     return span, raised
@@ -211,7 +222,9 @@ def test_an_error_in_a_stream_has_its_type(
 ) -> None:
     spans = recorded()
     provider.script(broken(4))
-    span, _ = the_span(path, provider, asynchronous, spans)
+    # Old versions leave such a call without a word.
+    is_old = lite.is_older_than("1.106.0")
+    span, _ = the_span(path, provider, asynchronous, spans, when_dropped=is_old)
     assert span.status.status_code.name == "ERROR"
     assert span.attributes["error.type"] == "overloaded_error"
     reason = "failed" if path is RESPONSE else "error"
@@ -297,7 +310,7 @@ def test_a_stream_that_the_caller_leaves_is_no_error(
 ) -> None:
     spans = recorded()
     provider.script(WHOLE.get(path, NOTHING))
-    span, _ = the_span(path, provider, asynchronous, spans, first=1)
+    span, _ = the_span(path, provider, asynchronous, spans, first=1, when_dropped=True)
     assert "error.type" not in span.attributes
     assert span.status.status_code.name == "UNSET"
 
