@@ -44,6 +44,12 @@ OPENTELEMETRY = {
 }
 PROVIDERS = {**VERSIONS["providers"]}
 PROVIDERS["oldest"] += lower_bounds(PROJECTS[0]["optional-dependencies"]["demo"])
+# Wheels of the same version were built here before, and uv may have kept those.
+FROM_DIST = (
+    f"--find-links={ROOT / 'dist'}",
+    "--refresh-package=agentpulse-exporter",
+    "--refresh-package=agentpulse-instrumentation",
+)
 # Many tests wait for a server or another process, so workers pay even on two cores.
 PARALLEL = ("--numprocesses=auto", "--dist=worksteal")
 
@@ -198,7 +204,7 @@ def build(session: nox.Session) -> None:
 )
 def alone(session: nox.Session, distribution: str) -> None:
     """Each wheel installs and imports with only its own dependencies, outside the repository."""
-    session.install(wheel(distribution), f"--find-links={ROOT / 'dist'}")
+    session.install(wheel(distribution), *FROM_DIST)
     session.chdir(session.create_tmp())
     module = "agentpulse" if distribution == "agentpulse_sdk" else distribution
     # With all names that it has, because some are loaded when they are used.
@@ -209,7 +215,7 @@ def alone(session: nox.Session, distribution: str) -> None:
 def public(session: nox.Session) -> None:
     """Users' type checkers know all public types of the wheels, and nothing else is public."""
     pyright = next(each for each in GROUPS["lint"] if each.startswith("pyright"))
-    session.install(wheel("agentpulse_sdk[demo]"), f"--find-links={ROOT / 'dist'}", pyright)
+    session.install(wheel("agentpulse_sdk[demo]"), *FROM_DIST, pyright)
     session.run("python", "scripts/check_public.py")
 
 
