@@ -266,6 +266,8 @@ def test_a_signal_handler_may_end_spans(receiver: Receiver, pipe: Callable[..., 
         for _ in range(400):
             sending.call()
     finally:
+        # In this order, for ours starts the timer again, and that of before ends tests.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert ended
@@ -510,9 +512,9 @@ def test_a_signal_handler_may_start_calls_inside_others(
         for _ in range(300):
             call()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        # One that is on its way must not reach the handler of before, which ends tests.
+        # In this order, for ours starts the timer again, and that of before ends tests.
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert sending.processor.flush(timeout=10)
     assert len(receiver.of_kind("llm_call")) >= 300
