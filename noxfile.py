@@ -96,10 +96,14 @@ def types(session: nox.Session) -> None:
 @nox.session(python=[version for version in PYTHONS if version != BETWEEN_PYTHON])
 def tests(session: nox.Session) -> None:
     """All tests; on the newest Python without those that `providers` runs there."""
+    run_by_providers = OF_CLIENTS if session.python == PYTHONS[-1] else ()
+    all_tests(session, *(f"--ignore={folder}" for folder in run_by_providers))
+
+
+def all_tests(session: nox.Session, *options: str) -> None:
+    """With the newest of everything, as the lock file has it."""
     sync(session, "test")
-    elsewhere = OF_CLIENTS if session.python == PYTHONS[-1] else ()
-    ignored = [f"--ignore={folder}" for folder in elsewhere]
-    session.run("pytest", *PARALLEL, *ignored, *session.posargs)
+    session.run("pytest", *PARALLEL, *options, *session.posargs)
 
 
 @nox.session(python=BETWEEN_PYTHON)
@@ -159,7 +163,7 @@ def web(session: nox.Session) -> None:
 
 # Every set of versions; `tests` is the one of the lock file.
 CELLS: dict[str, Callable[[nox.Session], None]] = {
-    "tests": tests,
+    "tests": all_tests,
     "opentelemetry, oldest": partial(opentelemetry, versions="oldest"),
     "providers, oldest": partial(providers, versions="oldest"),
     "providers, between": partial(providers, versions="between"),
