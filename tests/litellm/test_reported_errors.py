@@ -139,7 +139,7 @@ def read(
         try:
             await aread()
         finally:
-            # LiteLLM tells of some streams in a task of its own, after their end.
+            # LiteLLM logs some streams in a task of its own, after their end.
             end = time.monotonic() + 60
             while not told() and time.monotonic() < end:  # noqa: ASYNC110  # spans set no event
                 await asyncio.sleep(0.01)
@@ -205,7 +205,7 @@ def test_a_stream_that_ends_early_is_an_error(
     span, raised = the_span(path, provider, asynchronous, spans)
     attributes = span.attributes
     assert span.status.status_code.name == "ERROR"
-    # Newer versions of LiteLLM raise for some of them, and its exception is what is told then.
+    # Newer versions of LiteLLM raise for some of them, and its exception is recorded then.
     assert attributes["error.type"] == "stream_cut" or raised
     assert attributes["gen_ai.response.finish_reasons"] == ("error",)
     assert attributes["agentpulse.usage.estimated"] is True

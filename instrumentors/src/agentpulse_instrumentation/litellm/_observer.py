@@ -82,10 +82,10 @@ class Observer:
             _open(call.layer, text(get(body, "model")) or text(logging.model_call_details["model"]))
 
     def _close(self, call: Call, attempt: Attempt, logging: Any) -> bool:
-        """Whether an attempt is over because another request is sent; if so, tells of it.
+        """Whether an attempt is over because another request is sent; if so, records it.
 
-        LiteLLM tries some calls again without a word, and some of its handlers tell twice of one
-        request.
+        LiteLLM tries some calls again without a word, and some of its handlers are called twice for
+        one request.
         """
         error = sys.exception()
         if error is not None and id(error) != call.handled:
