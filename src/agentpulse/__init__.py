@@ -21,9 +21,16 @@ from agentpulse._tracing.events import (
     set_metadata,
     set_user,
 )
-from agentpulse.client import AgentPulse
+from agentpulse.client import (
+    AgentPulse,
+    aflush,
+    flush,
+    get_client,
+    init,
+    shutdown,
+    stats,
+)
 from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
-from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats, calculate_cost

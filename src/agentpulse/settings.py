@@ -9,7 +9,8 @@ import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, cast
+from importlib import import_module
+from typing import Annotated, NamedTuple, cast
 
 from agentpulse_exporter import settings as exporter_settings
 from agentpulse_exporter._delivery.kinds import (
@@ -23,11 +24,15 @@ from agentpulse_exporter._delivery.kinds import (
     Kind,
     seconds,
 )
-from agentpulse_exporter.settings import DEFAULT, Row
+from agentpulse_exporter.settings import DEFAULT, DISABLED_VARIABLE, Row
 
 from agentpulse.errors import SettingError, SettingTypeError
 
 STANDARD_CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+DECLARED = "OTEL_CONFIG_FILE"
+"""Names the file that configures OpenTelemetry in place of its other variables."""
+_READERS = ("opentelemetry.configuration", "opentelemetry.sdk._configuration.file")
+"""The modules of OpenTelemetry that read it: from 1.44 on, and in 1.43."""
 
 
 def _libraries(value: object) -> tuple[str, ...]:
@@ -164,3 +169,45 @@ def _setting_errors() -> Generator[None]:
         raise SettingTypeError(str(error)) from None
     except ConfigurationError as error:
         raise SettingError(str(error)) from None
+
+
+class Obstacle(NamedTuple):
+    """Why nothing is patched and nothing is sent."""
+
+    text: str
+    deliberate: bool
+    """Whether somebody asked for it; if not, the text includes the correction."""
+
+
+def obstacle(settings: Settings) -> Obstacle | None:
+    """The reason why AgentPulse can't run with these settings, and here; None where it can."""
+    if settings.sources["enabled"] == DISABLED_VARIABLE:
+        return Obstacle(f"AgentPulse is off, because {DISABLED_VARIABLE} is true.", True)
+    if not settings.enabled:
+        return Obstacle("AgentPulse is switched off (enabled is false).", True)
+    if _is_declared_off(os.environ.get(DECLARED)):
+        file = f"the file that {DECLARED} names says disabled: true"
+        return Obstacle(f"AgentPulse is off, because {file}.", True)
+    if settings.problems:
+        reason = "AgentPulse is off until this is corrected: " + " ".join(settings.problems)
+        return Obstacle(reason, False)
+    if settings.may_send:
+        return None
+    return Obstacle(
+        "AgentPulse is off, because it has no API key: set AGENTPULSE_API_KEY, or pass api_key to "
+        "agentpulse.init. To look around without an account, run `agentpulse dev` "
+        '(pip install "agentpulse-sdk[server]").',
+        False,
+    )
+
+
+def _is_declared_off(file: str | None) -> bool:
+    """Whether the file says `disabled: true`. Its mistakes are reported by OpenTelemetry."""
+    for reader in _READERS if file else ():
+        try:
+            return import_module(reader).load_config_file(file).disabled is True
+        except ImportError:
+            continue
+        except Exception:  # noqa: BLE001  # whatever it is, the user's program runs on
+            return False
+    return False

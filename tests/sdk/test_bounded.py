@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 import agentpulse
-from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.exporters import BoundedBatchProcessor
 
 
 class Exporter(SpanExporter):
@@ -281,7 +281,7 @@ FORKED = """
 import os, sys
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.exporters import BoundedBatchProcessor
 provider = TracerProvider()
 told = ConsoleSpanExporter(formatter=lambda span: f"{span.name}\\n")
 provider.add_span_processor(BoundedBatchProcessor(lambda: told, "the console"))
@@ -310,7 +310,7 @@ ENDED = """
 import atexit, socket, sys, threading
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.exporters import BoundedBatchProcessor
 
 class Hangs(SpanExporter):
     def export(self, spans):

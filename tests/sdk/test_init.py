@@ -222,7 +222,7 @@ async def every_function_does_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_before_init_every_function_works_and_does_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("agentpulse.runtime._client", None)
+    monkeypatch.setattr("agentpulse.client._client", None)
     assert agentpulse.get_client() is None
     await every_function_does_nothing()
 

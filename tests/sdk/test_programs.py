@@ -318,7 +318,7 @@ warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside a thread
 agentpulse.init()
 agentpulse.flush()
 if {fork_while_starting}:
-    threading.Thread(target=client.lifecycle.acquire).start()
+    threading.Thread(target=client._lifecycle.acquire).start()
 child = os.fork()
 if child == 0:
     make_call()

@@ -13,7 +13,7 @@ from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 import agentpulse
-from agentpulse._tracing.scope import MOST_METADATA
+from agentpulse._tracing.spans import MOST_METADATA
 from agentpulse.demo.provider import FakeProvider
 
 LIMIT = 128

@@ -26,9 +26,9 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.util.types import AttributeValue
 
 from agentpulse import __version__
-from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.exporters import BoundedBatchProcessor
 from agentpulse._output import logger, warn_once
-from agentpulse._tracing.scope import SessionProcessor
+from agentpulse._tracing.spans import SessionProcessor
 from agentpulse.errors import SettingTypeError
 
 _DESCRIBE = shield("describe a tracer provider")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
-from agentpulse._tracing.decorators import OFF, Off, begun, decorated
+from agentpulse._tracing.decorators import Off, begun, decorated
 from agentpulse._tracing.description import (
     Description,
     Kind,
@@ -22,7 +22,7 @@ from agentpulse._tracing.description import (
 )
 
 if TYPE_CHECKING:
-    from agentpulse._tracing.step import Step
+    from agentpulse._tracing.spans import Step
 
 F = TypeVar("F")
 
@@ -33,8 +33,7 @@ class Block:
     def __init__(self, description: Description) -> None:
         """Starts it, and makes it current."""
         self.name: str = description.name
-        self._step: Step | Off = begun(description) or OFF
-        self._step.resume()
+        self._step: Step | Off = begun(description).__enter__()
 
     def set_attribute(self, name: str, value: object) -> None:
         """Adds an attribute to the span; a value of no type of OpenTelemetry's becomes JSON."""

@@ -39,9 +39,8 @@ class Stats:
         retries: Those of them made again after a failure.
         unpriced: Calls that used tokens of a model without a known price, by model.
         elsewhere: The same for the other exporters, by destination: that of `otlp_endpoint`, and
-            those that OTEL_TRACES_EXPORTER names beside ours, which get every span. It counts from
-            `init`, with the spans that waited there then, until `shutdown`, after which these
-            exporters go on. Requests, retries and models are not counted there.
+            those that OTEL_TRACES_EXPORTER names beside ours, which get every span, from the start
+            of the program until its end. Requests, retries and models are not counted there.
         not_recorded: Libraries that are installed and that `agentpulse.init` could not patch, with
             the version and the reason. Exporters and processors by themselves patch none.
     """
