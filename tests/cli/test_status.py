@@ -15,8 +15,8 @@ import pytest
 from agentpulse_instrumentation import INSTRUMENTORS
 from agentpulse_instrumentation._engine.patching import Library
 from fakes import processes
+from fakes.sdk import KEY, Receiver, Run
 from openai._base_client import SyncAPIClient
-from sdk.conftest import KEY, Receiver, Run
 
 from agentpulse.cli import main
 from agentpulse.server import LocalServer
