@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
 
-from agentpulse_exporter import AgentPulseSpanProcessor
+from agentpulse_exporter._delivery.queue import QueueProcessor
 from agentpulse_instrumentation._shield import shield
 from opentelemetry import trace
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
@@ -26,7 +26,6 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.util.types import AttributeValue
 
 from agentpulse import __version__
-from agentpulse._otel.exporters import BoundedBatchProcessor
 from agentpulse._output import logger, warn_once
 from agentpulse._tracing.spans import SessionProcessor
 from agentpulse.errors import SettingTypeError
@@ -92,16 +91,10 @@ def verify_provider(provider: object) -> TracerProvider:
     """
     if takes_processors(provider):
         return provider
-    inner, found = behind(provider), class_name(provider)
-    expected = "a TracerProvider of the OpenTelemetry SDK"
-    if inner is not provider:
-        found += f" that stands in for a {class_name(inner)}"
-        expected += (
-            ", or one that is set up by now: call logfire.configure() before agentpulse.init"
-        )
     complaint = (
-        f"The argument tracer_provider is a {found}, which takes no span processors; "
-        f"expected {expected}."
+        f"The argument tracer_provider is a {class_name(provider)}, which takes no span "
+        "processors; expected a TracerProvider of the OpenTelemetry SDK. Where it is Logfire's, "
+        "call logfire.configure() before agentpulse.init."
     )
     raise SettingTypeError(complaint)
 
@@ -206,8 +199,7 @@ def _line(processor: SpanProcessor, ours: Collection[SpanProcessor]) -> str:
     while held is not None and len(names) < _DEEPEST:
         names.append(type(held).__name__)
         held = next(filter(None, (getattr(held, name, None) for name in _HOLDING)), None)
-    is_ours = any(processor is each for each in ours)
-    return " → ".join(names) + (" (AgentPulse)" if is_ours else "")
+    return " → ".join(names) + (" (AgentPulse)" if processor in ours else "")
 
 
 def attached(provider: object) -> Processors:
@@ -239,10 +231,10 @@ class Joining:
         self,
         provider: TracerProvider,
         sessions: SessionProcessor,
-        queues: Sequence[AgentPulseSpanProcessor | BoundedBatchProcessor],
+        queues: Sequence[QueueProcessor],
     ) -> None:
         self._provider: Any = provider
-        self._sessions = sessions
+        self._ours = (sessions, *queues)
         self._queues = queues
         self._renew: Any = None
 
@@ -256,8 +248,7 @@ class Joining:
         def renewed(*args: Any, **kwargs: Any) -> Any:
             result = renew(*args, **kwargs)
             with _JOIN:
-                is_joined = any(each is self._sessions for each in attached(self._provider))
-                if self._renew is not None and not is_joined:
+                if self._renew is not None and self._ours[0] not in attached(self._provider):
                     self._add()
                     logger.debug("The tracer provider was set up again, and AgentPulse joined it")
             return result
@@ -271,7 +262,7 @@ class Joining:
     def described(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
         with _DESCRIBE:
-            return describe(self._provider, self._ours())
+            return describe(self._provider, self._ours)
         return None
 
     def leave(self) -> None:
@@ -279,18 +270,13 @@ class Joining:
         if self._renew is not None and getattr(self._provider, _RENEW) is self._renew:
             delattr(self._provider, _RENEW)
         self._renew = None
-        ours = self._ours()
-        if not _arrange(self._provider, lambda all_: tuple(p for p in all_ if p not in ours)):
-            name = class_name(self._provider)
-            logger.debug("AgentPulse's span processors stay on %s, inert", name)
-
-    def _ours(self) -> list[SpanProcessor]:
-        return [self._sessions, *self._queues]
+        if not _arrange(self._provider, lambda all_: tuple(p for p in all_ if p not in self._ours)):
+            logger.debug("AgentPulse's span processors stay on %s, inert", self._provider)
 
     def _add(self) -> None:
         # Sessions first: other processors read a span's attributes when it starts. The queues last:
         # the processors of others need not wait until ours are flushed.
-        for each in self._ours():
+        for each in self._ours:
             self._provider.add_span_processor(each)
-        first = self._sessions
+        first = self._ours[0]
         _arrange(self._provider, lambda all_: (first, *(p for p in all_ if p is not first)))

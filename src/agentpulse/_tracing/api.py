@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
-from agentpulse._tracing.decorators import Off, begun, decorated
-from agentpulse._tracing.description import (
-    Description,
-    Kind,
-    Options,
-    checked_schedule,
-    name_of,
-    seconds,
-    timezone_name,
-)
+from agentpulse._output import warn_once
+from agentpulse._tracing.decorators import Description, Kind, Off, begun, decorated, name_of
 
 if TYPE_CHECKING:
     from agentpulse._tracing.spans import Step
 
 F = TypeVar("F")
+_FIELDS = 5
+
+
+class Options(TypedDict, total=False):
+    """The options of `agent`, `task`, `trace` and `tool`."""
+
+    name: str | None
+    """The span's name; by default the function's, or the class's."""
+    capture_args: bool | None
+    """Whether arguments are captured; None follows `capture_messages`."""
+    capture_result: bool | None
+    """Whether the result is captured; None follows `capture_messages`."""
+    attributes: Mapping[str, Any] | None
+    """Further attributes of each span."""
 
 
 class Block:
@@ -277,9 +285,9 @@ def cron(
         _named("cron", name),
         user=None if user is None else str(user),
         metadata=_mapping("cron", "metadata", metadata),
-        schedule=checked_schedule(schedule),
-        timezone=None if schedule is None else timezone_name(timezone),
-        max_runtime=seconds(max_runtime),
+        schedule=_checked_schedule(schedule),
+        timezone=None if schedule is None else _timezone_name(timezone),
+        max_runtime=_seconds(max_runtime),
     )
     return Recording(description, Cron)
 
@@ -302,6 +310,49 @@ def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[s
         )
         raise TypeError(message)
     return {str(name): value for name, value in given.items()}
+
+
+def _seconds(duration: float | dt.timedelta | None) -> float | None:
+    """A duration in seconds."""
+    if isinstance(duration, dt.timedelta):
+        return duration.total_seconds()
+    return None if duration is None else float(duration)
+
+
+def _checked_schedule(schedule: str | None) -> str | None:
+    """The cron expression, with single blanks; a warning where it can't be one."""
+    if schedule is None:
+        return None
+    fields = str(schedule).split()
+    if len(fields) != _FIELDS and not (len(fields) == 1 and fields[0].startswith("@")):
+        warn_once(
+            f"The schedule {schedule!r} has {len(fields)} fields; expected five, for example "
+            '"0 3 * * *" for every night at three. Missed runs can not be reported by it.'
+        )
+    return " ".join(fields)
+
+
+def _timezone_name(timezone: str | dt.tzinfo | None) -> str:
+    """An IANA name (`Europe/Berlin`), or an offset (`UTC+02:00`) where there is no name."""
+    if isinstance(timezone, str):
+        return timezone
+    name: object = _local_name() if timezone is None else getattr(timezone, "key", None)
+    if isinstance(name, str):
+        return name
+    offset = dt.datetime.now(dt.UTC).astimezone(timezone).strftime("%z")
+    return "UTC" if offset in ("+0000", "") else f"UTC{offset[:3]}:{offset[3:5]}"
+
+
+def _local_name() -> str | None:
+    """This machine's time zone, from `TZ` or from the target of /etc/localtime."""
+    name = os.environ.get("TZ", "").lstrip(":")
+    if name:
+        return name if "/" in name and not name.startswith("/") else None
+    try:
+        _, found, zone = str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")
+    except OSError:
+        return None
+    return zone if found and "/" in zone else None
 
 
 agent: Recorded = Recorded("agent")

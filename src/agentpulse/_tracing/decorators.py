@@ -1,4 +1,4 @@
-"""Functions with a span around each call, of the same kind as they were.
+"""What a span is of, and functions with a span around each call, of the same kind as they were.
 
 A coroutine function stays one, a generator function too, so that `inspect` and its callers see no
 difference. Where AgentPulse is off, the function is called at once.
@@ -8,18 +8,52 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from agentpulse import _tracing
-from agentpulse._tracing.description import Description, signature_of
 
 if TYPE_CHECKING:
     from agentpulse._tracing.spans import Step
 
 F = TypeVar("F")
+Kind = Literal["session", "cron", "agent", "task", "trace", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One kind of span: of a function, a block, a session or a cron job."""
+
+    kind: Kind
+    name: str
+    capture_args: bool | None = None
+    capture_result: bool | None = None
+    attributes: Mapping[str, Any] | None = None
+    id: str | None = None
+    """Of a session."""
+    user: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    """Of a session or cron run, as `user`."""
+    schedule: str | None = None
+    timezone: str | None = None
+    max_runtime: float | None = None
+    """Of a cron run: seconds."""
+    method: str | None = None
+    """Of a decorated class, the method that is called."""
+    signature: inspect.Signature | None = field(default=None, compare=False)
+    """Has the names of positional arguments."""
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is one, or a cron run, which is a session too."""
+        return self.kind in ("session", "cron")
+
+    def new_id(self) -> str:
+        """The id of a session that begins."""
+        return self.id or f"{self.name}:{os.urandom(6).hex()}"
 
 
 def _do_nothing(*_args: object, **_options: object) -> None: ...
@@ -56,6 +90,13 @@ def begun(
     return (recorder.begin(description, call) if recorder is not None else None) or _OFF
 
 
+def name_of(target: Any) -> str:
+    """The name of a function, method or class as people know it: `Mailer.send`."""
+    target = getattr(target, "__func__", target)
+    qualified = getattr(target, "__qualname__", None) or type(target).__qualname__
+    return qualified.rpartition("<locals>.")[2]
+
+
 def decorated(target: F, description: Description) -> F:
     """The function, method or class, recorded.
 
@@ -74,7 +115,7 @@ def decorated(target: F, description: Description) -> F:
             f"not a {type(target).__name__}."
         )
         raise TypeError(message)
-    return cast("F", _wrapped(target, replace(description, signature=signature_of(target))))
+    return cast("F", _wrapped(target, replace(description, signature=_signature_of(target))))
 
 
 def _decorate_class(owner: type, description: Description) -> None:
@@ -89,6 +130,14 @@ def _decorate_class(owner: type, description: Description) -> None:
         if inspect.isfunction(function) and not hasattr(function, MARK):
             of_method = replace(description, method=f"{description.name}.{name}")
             setattr(owner, name, decorated(member, of_method))
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The function's signature; None for the few builtins that have none."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def _wrapped(function: Callable[..., Any], description: Description) -> Callable[..., Any]:

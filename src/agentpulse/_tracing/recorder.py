@@ -35,7 +35,7 @@ from opentelemetry.trace import (
 
 from agentpulse import __version__
 from agentpulse._otel.provider import UrandomIds
-from agentpulse._tracing.description import Description
+from agentpulse._tracing.decorators import Description
 from agentpulse._tracing.spans import Run, Stamp, Step, step_of
 from agentpulse._tracing.values import attribute, data_attributes, json_text, label, text_of
 

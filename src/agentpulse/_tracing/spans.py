@@ -22,7 +22,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
-from agentpulse._tracing.description import Description
+from agentpulse._tracing.decorators import Description
 from agentpulse._tracing.values import (
     attribute,
     data_attributes,
