@@ -39,7 +39,7 @@ lasting: weakref.WeakSet[BoundedBatchProcessor] = weakref.WeakSet()
 """The processors of OTEL_TRACES_EXPORTER, which were there before the pipeline, and outlast it."""
 
 
-class BoundedBatchProcessor(QueueProcessor):
+class BoundedBatchProcessor(QueueProcessor, Sender):
     """Batches spans for an exporter, within bounds of memory and of time.
 
     Args:
@@ -69,9 +69,11 @@ class BoundedBatchProcessor(QueueProcessor):
         self._shutdown_timeout = shutdown_timeout
         self._counters = counters or Counters(destination)
         size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
-        self._sender = _ExporterSender(make_exporter, self._counters)
+        self._make_exporter = make_exporter
+        self.span_exporter: SpanExporter = make_exporter()
+        self._process = os.getpid()
         self._queue = BatchQueue(
-            self._sender,
+            self,
             self._counters,
             flush_interval=_standard(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MILLIS) / 1000,
             max_queue_size=size,
@@ -87,11 +89,6 @@ class BoundedBatchProcessor(QueueProcessor):
         context = span.context
         if context is not None and context.trace_flags.sampled and self._takes(span):
             self._queue.add(span)
-
-    @property
-    def span_exporter(self) -> SpanExporter:
-        """The exporter of this process."""
-        return self._sender.exporter
 
     def stats(self) -> Stats:
         """The counts of the spans; those that wait when it gives up are lost by `shutdown`."""
@@ -116,25 +113,15 @@ class BoundedBatchProcessor(QueueProcessor):
 
     def _shut_exporter_down(self) -> None:
         try:
-            self._sender.exporter.shutdown()
+            self.span_exporter.shutdown()
         except Exception as error:  # noqa: BLE001  # somebody else's exporter may raise anything
             logger.debug("An exporter could not be shut down: %s", type(error).__name__)
-
-
-class _ExporterSender(Sender):
-    """Has an exporter send the batches of the queue, and counts the spans by outcome."""
-
-    def __init__(self, make_exporter: Callable[[], SpanExporter], counters: Counters) -> None:
-        self._make_exporter = make_exporter
-        self.exporter = make_exporter()
-        self._process = os.getpid()
-        self._counters = counters
 
     def belong_to_this_thread(self) -> None:
         """In a forked child, makes an exporter of its own."""
         if self._process != os.getpid():
             self._process = os.getpid()
-            self.exporter = self._make_exporter()
+            self.span_exporter = self._make_exporter()
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Exports them. The exporter has counted the spans that it dropped."""
@@ -146,7 +133,7 @@ class _ExporterSender(Sender):
         result, error_type = SpanExportResult.FAILURE, ""
         try:
             with suppress_instrumentation():
-                result = self.exporter.export(spans)
+                result = self.span_exporter.export(spans)
         except BaseException as error:  # noqa: BLE001  # a worker that ends sends nothing more
             error_type = type(error).__name__
         passed_on = len(spans) - (counters.lost_by_exporter - lost)

@@ -242,14 +242,8 @@ def session(
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    description = Description(
-        "session",
-        _named("session", name),
-        id=None if id is None else str(id),
-        user=None if user is None else str(user),
-        metadata=_mapping("session", "metadata", metadata),
-    )
-    return Recording(description, Session)
+    given = None if id is None else str(id)
+    return Recording(_run("session", name, user, metadata, id=given), Session)
 
 
 def cron(
@@ -280,23 +274,21 @@ def cron(
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    description = Description(
-        "cron",
-        _named("cron", name),
-        user=None if user is None else str(user),
-        metadata=_mapping("cron", "metadata", metadata),
-        schedule=_checked_schedule(schedule),
-        timezone=None if schedule is None else _timezone_name(timezone),
-        max_runtime=_seconds(max_runtime),
-    )
-    return Recording(description, Cron)
+    job: dict[str, Any] = {
+        "schedule": _checked_schedule(schedule),
+        "timezone": None if schedule is None else _timezone_name(timezone),
+        "max_runtime": _seconds(max_runtime),
+    }
+    return Recording(_run("cron", name, user, metadata, **job), Cron)
 
 
-def _named(kind: Kind, name: object) -> str:
+def _run(kind: Kind, name: object, user: object, metadata: Any, **more: Any) -> Description:
     if callable(name):
         message = f'agentpulse.{kind} needs a name, also as a decorator: @agentpulse.{kind}("…").'
         raise TypeError(message)
-    return str(name)
+    user = None if user is None else str(user)
+    metadata = _mapping(kind, "metadata", metadata)
+    return Description(kind, str(name), user=user, metadata=metadata, **more)
 
 
 def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
