@@ -52,7 +52,7 @@ def _patch(
 
     Where somebody replaced it since, ours stays when it is taken back, and does nothing.
     """
-    is_inherited = name not in vars(owner)
+    is_inherited = name not in owner.__dict__
     original = getattr(owner, name)
     wanted = [True]
 
@@ -65,7 +65,7 @@ def _patch(
 
     def restore() -> None:
         wanted.clear()
-        if vars(owner).get(name) is not patched:
+        if owner.__dict__.get(name) is not patched:
             return
         if is_inherited:
             delattr(owner, name)

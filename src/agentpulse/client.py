@@ -60,8 +60,6 @@ class AgentPulse:
         self.settings: Settings = settings
         self._pipeline = pipeline
         self.is_shut_down: bool = False
-        self._is_complete = False
-        """Whether nothing was lost, once it is shut down."""
         self.is_automatic: bool = False
         """Whether it was started for a program that has not called `init` by itself so far."""
 
@@ -112,10 +110,8 @@ class AgentPulse:
             on: `flush` asks them, too.
         """
         with _lifecycle:
-            if not self.is_shut_down:
-                self.is_shut_down = True
-                self._is_complete = self._pipeline is None or self._pipeline.stop(timeout)
-            return self._is_complete
+            self.is_shut_down = True
+            return self._pipeline is None or self._pipeline.stop(timeout)
 
 
 _client: AgentPulse | None = None

@@ -174,6 +174,8 @@ def _keep_methods(called: Any, wrapper: Any) -> None:
 
 def _around_function(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
+        if _tracing.active is None:
+            return function(*args, **kwargs)
         with begun(description, (args, kwargs)) as step:
             return step.returned(function(*args, **kwargs))
 
@@ -182,6 +184,8 @@ def _around_function(function: Callable[..., Any], description: Description) -> 
 
 def _around_coroutine(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
+        if _tracing.active is None:
+            return await function(*args, **kwargs)
         with begun(description, (args, kwargs)) as step:
             return step.returned(await function(*args, **kwargs))
 

@@ -183,7 +183,7 @@ class Recorder:
         outer = None if around is None else around.still_open
         if description.is_session:
             run, agent = (None, None) if outer is None else (outer.run, outer.agent)
-            return outer, Run(description, run, self.outside), agent
+            return outer, Run(description, run or self.outside), agent
         run, agent = (None, None) if around is None else (around.run, around.agent)
         return outer, run, description.name if description.kind == "agent" else agent
 

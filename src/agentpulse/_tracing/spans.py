@@ -47,7 +47,7 @@ _SET = shield("set attributes of a span")
 _END = shield("end a span")
 _STAMP = shield("stamp a span with its session")
 _OWN = shield("take a span over from other exporters")
-_INHERITED = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS, semconv.USER_ID)
+_OF_RUN = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS)
 
 
 class Stamp:
@@ -87,21 +87,18 @@ class Stamp:
 class Run(Stamp):
     """One run of a session or a cron job; every span under it carries its id and name."""
 
-    __slots__ = ("ancestors", "id")
+    __slots__ = ("id",)
 
-    def __init__(self, description: Description, around: Run | None, outside: Stamp) -> None:
+    def __init__(self, description: Description, around: Stamp) -> None:
         super().__init__()
+        known = around.attributes
         self.id = description.new_id()
-        self.ancestors: tuple[str, ...] = () if around is None else (around.id, *around.ancestors)
-        self.attributes |= {
-            name: value
-            for name, value in (around or outside).attributes.items()
-            if name == semconv.USER_ID or _is_metadata(name)
-        }
+        self.attributes |= {name: known[name] for name in known if _is_passed_on(name)}
         self.attributes[semconv.SESSION_ID] = self.id
         self.attributes[semconv.SESSION_NAME] = description.name
-        if self.ancestors:
-            self.attributes[semconv.SESSION_ANCESTORS] = self.ancestors
+        if isinstance(around, Run):
+            earlier = known.get(semconv.SESSION_ANCESTORS, ())
+            self.attributes[semconv.SESSION_ANCESTORS] = (around.id, *earlier)
         self.set_user(description.user)
         self.set_metadata(description.metadata or {})
 
@@ -339,11 +336,12 @@ def _inherited(parent: trace.Span) -> dict[str, Any]:
     attributes: Mapping[str, Any] = getattr(parent, "attributes", None) or {}
     if semconv.SESSION_ID not in attributes:
         return {}
-    return {
-        name: value
-        for name, value in attributes.items()
-        if name in _INHERITED or _is_metadata(name)
-    }
+    names = [name for name in attributes if name in _OF_RUN or _is_passed_on(name)]
+    return {name: attributes[name] for name in names}
+
+
+def _is_passed_on(name: str) -> bool:
+    return name == semconv.USER_ID or _is_metadata(name)
 
 
 def _is_metadata(name: str) -> bool:
