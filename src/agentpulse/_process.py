@@ -31,7 +31,7 @@ from opentelemetry.context import Context
 
 from agentpulse._output import warn_once
 
-_BEFORE = shield("carry the context to another thread, or report an unhandled exception")
+_OBSERVE = shield("observe a function of the process, or of a tracer provider")
 _CONNECT = shield("connect to the end of Celery's workers")
 _INSTRUMENTATION = "opentelemetry.instrumentation.threading"
 # CPython calls this first in a new thread, before a `run` that its class may have of its own.
@@ -45,12 +45,17 @@ _POOL_METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
 Given = tuple[Any, ...]
 
 
-def _patch(
-    undo: ExitStack, owner: Any, name: str, before: Callable[[Given, dict[str, Any]], Given | None]
+def patch(
+    undo: ExitStack,
+    owner: Any,
+    name: str,
+    before: Callable[[Given, dict[str, Any]], Given | None] | None = None,
+    after: Callable[[], None] | None = None,
 ) -> None:
-    """Has a function of a class or module call `before` first, which may change its arguments.
+    """Has a function of a class, module or object call `before` first, and `after` last.
 
-    Where somebody replaced it since, ours stays when it is taken back, and does nothing.
+    `before` may return other positional arguments than those that were given. `undo` takes it back;
+    where somebody replaced the function since, ours stays, and does nothing.
     """
     is_inherited = name not in owner.__dict__
     original = getattr(owner, name)
@@ -58,10 +63,14 @@ def _patch(
 
     @functools.wraps(original)
     def patched(*args: Any, **kwargs: Any) -> Any:
-        if wanted:
-            with _BEFORE:
+        if wanted and before is not None:
+            with _OBSERVE:
                 args = before(args, kwargs) or args
-        return original(*args, **kwargs)
+        result = original(*args, **kwargs)
+        if wanted and after is not None:
+            with _OBSERVE:
+                after()
+        return result
 
     def restore() -> None:
         wanted.clear()
@@ -81,18 +90,18 @@ def carry_context(undo: ExitStack) -> None:
     instrumentor = getattr(sys.modules.get(_INSTRUMENTATION), "ThreadingInstrumentor", None)
     if instrumentor is not None and instrumentor().is_instrumented_by_opentelemetry:
         return
-    _patch(undo, threading.Thread, "start", _keeping)
-    _patch(undo, threading.Thread, _FIRST, _in_kept_context)
-    _patch(undo, futures.ThreadPoolExecutor, "submit", _carrying)
+    patch(undo, threading.Thread, "start", _keeping)
+    patch(undo, threading.Thread, _FIRST, _in_kept_context)
+    patch(undo, futures.ThreadPoolExecutor, "submit", _carrying)
     wanted = _until_undone(undo)
 
     def patch_pools(module: ModuleType) -> None:
         # Hooks can't be taken back, so it asks whether it is still wanted.
         pool: Any = getattr(module, "ThreadPool", None)
         if wanted and all(hasattr(pool, name) for name in _POOL_METHODS):
-            with _BEFORE:
+            with _OBSERVE:
                 for name in _POOL_METHODS:
-                    _patch(undo, pool, name, _carrying)
+                    patch(undo, pool, name, _carrying)
 
     when_imported("multiprocessing.pool", patch_pools)
 
@@ -161,9 +170,9 @@ def report_crashes(report: Callable[[BaseException, str], None], undo: ExitStack
         failed: dict[str, Any] = given[1]
         _context_of(failed).run(note, failed.get("exception"), "asyncio")
 
-    _patch(undo, sys, "excepthook", lambda given, _named: note(given[1], "main"))
-    _patch(undo, threading, "excepthook", lambda given, _named: note(given[0].exc_value, "thread"))
-    _patch(undo, asyncio.BaseEventLoop, "call_exception_handler", in_asyncio)
+    patch(undo, sys, "excepthook", lambda given, _named: note(given[1], "main"))
+    patch(undo, threading, "excepthook", lambda given, _named: note(given[0].exc_value, "thread"))
+    patch(undo, asyncio.BaseEventLoop, "call_exception_handler", in_asyncio)
 
 
 def _context_of(failed: dict[str, Any]) -> contextvars.Context:

@@ -19,11 +19,12 @@ from agentpulse_exporter._wire.json import MAX_LABEL, clean
 from agentpulse_exporter.settings import DEFAULT
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy
+from agentpulse_instrumentation._shield import shield
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from agentpulse import __version__, _tracing
 from agentpulse._otel.exporters import BoundedBatchProcessor, by_otlp, lasting
-from agentpulse._otel.provider import Joined, Joining, find_provider
+from agentpulse._otel.provider import Joined, describe, find_provider, join
 from agentpulse._output import log_to_stderr
 from agentpulse._process import (
     carry_context,
@@ -34,6 +35,8 @@ from agentpulse._process import (
 from agentpulse._tracing.recorder import Recorder, instant
 from agentpulse._tracing.spans import SessionProcessor
 from agentpulse.settings import STANDARD_CAPTURE_VARIABLE, Settings
+
+_DESCRIBE = shield("describe a tracer provider")
 
 
 class Pipeline:
@@ -78,7 +81,8 @@ class Pipeline:
             # end, which would wait for one processor after the other, and after the functions that
             # end the last spans, such as those of streams that are still open.
             at_exit(self._at_exit)
-            self._joining = self._connect(settings, provider)
+            self._provider = provider
+            self._connect(settings, provider)
         except BaseException:
             self.stop(timeout=0)
             raise
@@ -89,7 +93,9 @@ class Pipeline:
 
     def joined(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
-        return self._joining.described()
+        with _DESCRIBE:
+            return describe(self._provider, self._ours)
+        return None
 
     def stats(self) -> Stats:
         """The counts of all spans that ended, by destination, and the unrecorded libraries."""
@@ -134,18 +140,17 @@ class Pipeline:
         sent = [each.stop(left()) for each in (self.processor, *self._own)]
         return all(sent)
 
-    def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
+    def _connect(self, settings: Settings, provider: TracerProvider) -> None:
         tracer = provider.get_tracer("agentpulse", __version__)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
         sessions = SessionProcessor(recorder.outside, self.processor.take_ownership)
-        joining = Joining(provider, sessions, (self.processor, *self._own))
-        self._surroundings.callback(joining.leave)
-        joining.join()
+        self._ours = (sessions, self.processor, *self._own)
+        join(provider, sessions, (self.processor, *self._own), self._surroundings)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
         report_crashes(recorder.crashed, self._sources)
         _tracing.active = recorder
-        self._sources.callback(_deactivate, recorder)
+        self._sources.callback(setattr, _tracing, "active", None)
         if settings.flush_on_sigterm:
             timeout = settings.shutdown_timeout
             flush_on_sigterm(lambda: self.flush(timeout), timeout, self._sources)
@@ -165,13 +170,6 @@ class Pipeline:
                 capture_messages=capture,
                 enabled=settings.enabled,
             )
-        return joining
-
-
-def _deactivate(recorder: Recorder) -> None:
-    # Another one may have begun meanwhile.
-    if _tracing.active is recorder:
-        _tracing.active = None
 
 
 def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
