@@ -8,7 +8,6 @@ only; where they changed, we do without.
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import threading
@@ -38,7 +37,6 @@ _HOLDING = ("span_exporter", "_exporter", "_inner")
 _DEEPEST = 4
 Processors = tuple[SpanProcessor, ...]
 
-
 _own: TracerProvider | None = None
 
 
@@ -49,11 +47,8 @@ def class_name(thing: object) -> str:
 
 def behind(provider: object) -> object:
     """The provider that this one stands in for, as logfire's proxy does; else itself."""
-    return (
-        provider
-        if isinstance(provider, TracerProvider)
-        else getattr(provider, "provider", provider)
-    )
+    is_one = isinstance(provider, TracerProvider)
+    return provider if is_one else getattr(provider, "provider", provider)
 
 
 class UrandomIds(IdGenerator):
@@ -121,12 +116,8 @@ def find_provider(agent_name: str) -> TracerProvider:
 def _our_own(agent_name: str) -> TracerProvider:
     global _own  # noqa: PLW0603  # as OpenTelemetry's, it is one for the process
     if _own is None:
-        _own = TracerProvider(
-            resource=Resource.create(naming(agent_name)),
-            id_generator=UrandomIds(),
-            shutdown_on_exit=False,
-        )
-        atexit.register(_own.shutdown)
+        resource = Resource.create(naming(agent_name))
+        _own = TracerProvider(resource=resource, id_generator=UrandomIds())
     return _own
 
 
@@ -154,11 +145,8 @@ class Joined:
 
     def log(self) -> None:
         """Logs it, and warns of a sampler that no standard variable of OpenTelemetry sets."""
-        logger.debug(
-            "Tracer provider: %s. Its span processors: %s",
-            self.provider,
-            "; ".join(self.processors),
-        )
+        processors = "; ".join(self.processors)
+        logger.debug("Tracer provider: %s. Its span processors: %s", self.provider, processors)
         if self.sampling is not None and not os.environ.get(OTEL_TRACES_SAMPLER):
             warn_once(
                 f"The tracer provider has a sampler: {self.sampling}, and AgentPulse records no "
@@ -212,9 +200,9 @@ def _arrange(provider: object, arranged: Callable[[Processors], Processors]) -> 
     """Replaces the processors of a provider, where that is possible."""
     active: Any = getattr(behind(provider), "_active_span_processor", None)
     lock = getattr(active, "_lock", None)
-    if lock is not None and isinstance(getattr(active, "_span_processors", None), tuple):
+    if lock is not None and hasattr(active, "_span_processors"):
         with lock:
-            active._span_processors = arranged(active._span_processors)  # noqa: SLF001  # see the module
+            active._span_processors = arranged(attached(provider))  # noqa: SLF001  # see the module
 
 
 def join(
