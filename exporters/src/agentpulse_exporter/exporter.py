@@ -34,7 +34,7 @@ from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
 from agentpulse_exporter._wire.event import Event
 from agentpulse_exporter._wire.events import Mapper, is_cut_short
 from agentpulse_exporter._wire.redaction import RedactionFailed
-from agentpulse_exporter.settings import ROWS, ApiKey, log_problems, resolve
+from agentpulse_exporter.settings import ROWS, ApiKey, is_on, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -95,10 +95,8 @@ class AgentPulseSpanExporter(SpanExporter):
         api_key = ApiKey.of(api_key)
         given = {name: value for name, value in locals().items() if name in ROWS}
         settings = self._settings = resolve(given)
-        self.is_on: bool = settings.enabled and not settings.problems
+        self.is_on: bool = is_on(settings)
         """Whether it was not switched off when it was made, nor by a mistake in the environment."""
-        if settings.enabled:
-            log_problems(settings.problems)
         if self.is_on and not settings.may_send:
             _logger.warning(
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."

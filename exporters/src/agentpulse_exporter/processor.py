@@ -9,19 +9,19 @@ from collections.abc import Callable
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
 
-from agentpulse_exporter._delivery.kinds import (
-    BATCH_SIZE,
-    FLUSH_INTERVAL,
-    QUEUE_SIZE,
-    SHUTDOWN_TIMEOUT,
-)
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor
 from agentpulse_exporter._delivery.stats import Stats
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.settings import verify_one
+from agentpulse_exporter.settings import (
+    BATCH_SIZE,
+    FLUSH_INTERVAL,
+    QUEUE_SIZE,
+    SHUTDOWN_TIMEOUT,
+    verify_one,
+)
 
 _logger = logging.getLogger("agentpulse.exporter")
 

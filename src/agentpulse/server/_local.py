@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, cast
 
 import uvicorn
-from agentpulse_exporter._delivery.endpoint import Endpoint
+from agentpulse_exporter._delivery.endpoint import Endpoint, data_folder, key_file, read_key
 from agentpulse_exporter._delivery.http import NoAnswerError, Transport
-from agentpulse_exporter._delivery.local_key import data_folder, key_file, read_key
 from starlette.applications import Starlette
 
 from agentpulse.server._app import SERVICE, Api, make_app

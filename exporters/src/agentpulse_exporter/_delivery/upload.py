@@ -19,8 +19,8 @@ from agentpulse_exporter._delivery.answers import (
     judge,
     refused_events,
 )
+from agentpulse_exporter._delivery.endpoint import Keys
 from agentpulse_exporter._delivery.http import Answer, NoAnswerError, Transport
-from agentpulse_exporter._delivery.local_key import Keys
 from agentpulse_exporter._delivery.stats import ADVICE, Counters, number_of_spans
 from agentpulse_exporter._delivery.waits import wait_until
 from agentpulse_exporter._wire.batches import Batch
