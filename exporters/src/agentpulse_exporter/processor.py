@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable
 
 from opentelemetry.context import Context
@@ -12,7 +10,6 @@ from opentelemetry.sdk.trace import ReadableSpan, Span
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor
 from agentpulse_exporter._delivery.stats import Stats
-from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
 from agentpulse_exporter.settings import (
@@ -22,8 +19,6 @@ from agentpulse_exporter.settings import (
     SHUTDOWN_TIMEOUT,
     verify_one,
 )
-
-_logger = logging.getLogger("agentpulse.exporter")
 
 
 class AgentPulseSpanProcessor(QueueProcessor):
@@ -56,17 +51,14 @@ class AgentPulseSpanProcessor(QueueProcessor):
         export_all_spans: bool = False,
     ) -> None:
         self._exporter = exporter
-        self._export_all_spans = export_all_spans
+        exporter.export_all_spans |= export_all_spans
         self._shutdown_timeout = verify_one("shutdown_timeout", shutdown_timeout, SHUTDOWN_TIMEOUT)
-        self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
-        self._next_repeat = 0.0
         self._queue = BatchQueue(
             exporter,
             exporter.counters,
             flush_interval=verify_one("flush_interval", flush_interval, FLUSH_INTERVAL),
             max_queue_size=verify_one("max_queue_size", max_queue_size, QUEUE_SIZE),
             max_batch_size=verify_one("max_batch_size", max_batch_size, BATCH_SIZE),
-            each_round=self._each_round,
         )
         at_exit(self._finish)
         at_end_of_child(self._finish)
@@ -77,7 +69,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
         """Queues the start of a session, a cron run or an agent."""
-        self._exporter.announce(span, is_sent=self._export_all_spans or concerns_agents(span))
+        self._exporter.announce(span)
         if is_sent_at_start(span) and self._is_taken(span):
             self.enqueue(as_started(span))
             self._queue.send_soon()
@@ -104,8 +96,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
 
         It runs on the worker's thread between two sendings, so no sooner than these.
         """
-        self._repeated = (make, every)
-        self._next_repeat = time.monotonic() + every
+        self._queue.repeat(make, every)
 
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues any span, also one that was made outside a tracer."""
@@ -132,19 +123,4 @@ class AgentPulseSpanProcessor(QueueProcessor):
 
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context
-        if context is None or not context.trace_flags.sampled:
-            return False
-        return self._export_all_spans or self._exporter.takes(span)
-
-    def _each_round(self) -> None:
-        self._exporter.log_absence()
-        if self._repeated is None or time.monotonic() < self._next_repeat or self._queue.is_stopped:
-            return
-        make, every = self._repeated
-        self._next_repeat = time.monotonic() + every
-        try:
-            made = make()
-            if made is not None:
-                self.enqueue(made)
-        except Exception as error:  # noqa: BLE001  # it must not end the worker
-            _logger.debug("A repeated event could not be made: %s", type(error).__name__)
+        return context is not None and context.trace_flags.sampled and self._exporter.takes(span)

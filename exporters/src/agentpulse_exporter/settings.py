@@ -273,7 +273,7 @@ def resolve(
     return replace(settings, problems=tuple(problems))
 
 
-def verify(arguments: Mapping[str, object], rows: Mapping[str, Row] = ROWS) -> dict[str, object]:
+def verify(arguments: Mapping[str, object], rows: Mapping[str, Row]) -> dict[str, object]:
     """The arguments that are given (not None), each as the setting it becomes.
 
     Raises:

@@ -142,14 +142,14 @@ class _ExporterSender(Sender):
         if not spans:
             return
         counters = self._counters
-        lost = counters.lost_by_exporter
+        lost = counters.lost(in_queue=False)
         result, error_type = SpanExportResult.FAILURE, ""
         try:
             with suppress_instrumentation():
                 result = self.exporter.export(spans)
         except BaseException as error:  # noqa: BLE001  # a worker that ends sends nothing more
             error_type = type(error).__name__
-        passed_on = len(spans) - (counters.lost_by_exporter - lost)
+        passed_on = len(spans) - (counters.lost(in_queue=False) - lost)
         if result is SpanExportResult.SUCCESS:
             counters.accepted(passed_on)
         else:

@@ -13,8 +13,7 @@ from typing import cast
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._delivery.process import at_exit
-from agentpulse_exporter._delivery.waits import bounded
+from agentpulse_exporter._delivery.process import at_exit, bounded
 from agentpulse_exporter._wire.json import MAX_LABEL, clean
 from agentpulse_exporter.settings import DEFAULT
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument

@@ -12,18 +12,14 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 from urllib.parse import unquote, urlsplit
-
-if TYPE_CHECKING:
-    from agentpulse_exporter._delivery.http import Answer
 
 _PORTS = {"http": 80, "https": 443}
 _SHORTEST_SHOWN = 16
-_UNKNOWN_KEY = (401, 403)
 _T = TypeVar("_T")
 
 
@@ -213,21 +209,6 @@ class Keys:
         """The key of the local server, if there is one of this user."""
         return None if self._file is None else ApiKey.of(read_key(self._file))
 
-    def send(self, request: Callable[[Mapping[str, str]], Answer]) -> Answer:
-        """The answer to a request, which is made with the headers that it is given.
-
-        It is made again with the next key where one is refused: an event must not be lost because
-        the server was started anew, or because a stopped server didn't remove its file.
-        """
-        tried: list[ApiKey | None] = []
-        untried = self._known()
-        while True:
-            tried.append(key := untried[0])
-            answer = request({} if key is None else {"Authorization": key.authorization()})
-            # Read anew after each refusal: the server may have started only just now.
-            untried = [key for key in self._known() if key not in tried]
-            if answer.status not in _UNKNOWN_KEY or not untried:
-                return answer
-
-    def _known(self) -> list[ApiKey | None]:
-        return [key for key in (self.local, self._given) if key is not None] or [None]
+    def known(self) -> list[ApiKey]:
+        """The keys that there are at the moment, the first of which is tried first."""
+        return [key for key in (self.local, self._given) if key is not None]
