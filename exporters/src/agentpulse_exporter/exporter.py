@@ -111,7 +111,7 @@ class AgentPulseSpanExporter(SpanExporter):
         )
         self._make_packer = partial(Packer, settings.max_batch_size)
         proxy = proxy_for(settings.address) if self.is_on else None
-        keys = Keys(settings.address, settings.api_key)
+        keys = Keys(settings.address, settings.api_key).known
         self._transport = Transport(settings.address, proxy, keys)
         self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
         self._may_send = settings.may_send
@@ -218,8 +218,7 @@ class AgentPulseSpanExporter(SpanExporter):
         self._is_shut_down = True
         self.owner.stop()
         use(self, None)
-        absence = self.delivery.absence
-        self.counters.abandon("shutdown" if absence is None else absence.reason)
+        self.counters.abandon(self.delivery.absence or "shutdown")
         self.counters.log_losses(at_end=True)
         self._kept.clear()
         self._packer = self._make_packer()

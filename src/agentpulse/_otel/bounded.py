@@ -10,18 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from agentpulse_exporter import Stats
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
-from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor, Sender
+from agentpulse_exporter._delivery.queue import QueueProcessor, Sender
 from agentpulse_exporter._delivery.stats import Counters
-from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.environment_variables import (
     OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
     OTEL_BSP_MAX_QUEUE_SIZE,
     OTEL_BSP_SCHEDULE_DELAY,
 )
-from opentelemetry.sdk.trace import ReadableSpan, Span
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agentpulse._output import logger
@@ -57,24 +55,21 @@ class BoundedBatchProcessor(QueueProcessor):
     ) -> None:
         self.destination: str = destination
         self._takes = takes
-        self._shutdown_timeout = shutdown_timeout
-        self._counters = counters or Counters(destination)
+        counters = counters or Counters(destination)
         size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
-        self._sender = _ExporterSender(make_exporter, self._counters)
-        self._queue = BatchQueue(
-            self._sender,
-            self._counters,
+        self._exporting = _ExporterSender(make_exporter, counters)
+        super().__init__(
+            self._exporting,
+            counters,
             flush_interval=_standard(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MILLIS) / 1000,
             max_queue_size=size,
             max_batch_size=min(_standard(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _BATCH_SIZE), size),
+            shutdown_timeout=shutdown_timeout,
             at_end=self._shut_exporter_down,
             starts_now=True,
         )
         at_exit(self.begin_shutdown)
         at_end_of_child(self.finish, begin=self.begin_shutdown)
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Does nothing."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled. No waiting, no logging."""
@@ -82,41 +77,20 @@ class BoundedBatchProcessor(QueueProcessor):
         if context is None or not context.trace_flags.sampled:
             return
         if self._takes is None or self._takes(span):
-            self._queue.add(span)
+            self.enqueue(span)
 
     @property
     def span_exporter(self) -> SpanExporter:
         """The exporter of this process."""
-        return self._sender.exporter
-
-    def stats(self) -> Stats:
-        """The counts of the spans; those that wait when it gives up are lost by `shutdown`."""
-        return self._counters.stats()
-
-    @property
-    def has_begun_to_end(self) -> bool:
-        """Whether it takes no spans any more."""
-        return self._queue.is_stopped
-
-    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
-        """Begins to send the spans that have ended, in the background, within so many seconds.
-
-        Returns:
-            A function that waits for that, so many seconds at most; whether all were accepted.
-        """
-        return self._queue.begin_flush(timeout)
+        return self._exporting.exporter
 
     def begin_shutdown(self) -> None:
         """Begins to send the last spans, in the background; `stop` waits for that. Once."""
-        self._queue.begin_stop(self._shutdown_timeout)
-
-    def finish(self) -> None:
-        """Stops within `shutdown_timeout`, from where the end has begun."""
-        self._finish()
+        self.begin_stop(self._shutdown_timeout)
 
     def _shut_exporter_down(self) -> None:
         try:
-            self._sender.exporter.shutdown()
+            self._exporting.exporter.shutdown()
         except Exception as error:  # noqa: BLE001  # somebody else's exporter may raise anything
             logger.debug("An exporter could not be shut down: %s", type(error).__name__)
 

@@ -37,7 +37,7 @@ class Destinations:
     """Counts the spans for other destinations from when it is made until `close`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._lasting = [each for each in lasting if not each.has_begun_to_end]
+        self._lasting = [each for each in lasting if not each.is_stopped]
         self.own: tuple[BoundedBatchProcessor, ...] = tuple(_by_otlp(settings))
         """The processor of `otlp_endpoint`, for a provider to have; none, or one."""
         self._before = {each: each.stats() for each in self._lasting}

@@ -139,7 +139,7 @@ def _asked(
     is_whole: bool = False,
 ) -> Answer:
     """The answer to a request, made with each key that there is until one is accepted."""
-    keys = Keys(settings.address, settings.api_key)
+    keys = Keys(settings.address, settings.api_key).known
     with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
         return transport.request(
             method, path, headers or {}, body, seconds=_SECONDS, is_whole=is_whole

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Self, TypeVar
@@ -188,6 +188,10 @@ def read_key(file: Path) -> str | None:
     return text if ApiKey(text).is_valid else None
 
 
+KnownKeys = Callable[[], list[ApiKey | None]]
+"""Returns the keys that there are at the moment, in the order in which they are tried, or None."""
+
+
 class Keys:
     """The keys that a request to one endpoint may carry.
 
@@ -209,6 +213,6 @@ class Keys:
         """The key of the local server, if there is one of this user."""
         return None if self._file is None else ApiKey.of(read_key(self._file))
 
-    def known(self) -> list[ApiKey]:
-        """The keys that there are at the moment, the first of which is tried first."""
-        return [key for key in (self.local, self._given) if key is not None]
+    def known(self) -> list[ApiKey | None]:
+        """As `KnownKeys`."""
+        return [key for key in (self.local, self._given) if key is not None] or [None]

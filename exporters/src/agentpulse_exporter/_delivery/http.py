@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentpulse_exporter import __version__
-from agentpulse_exporter._delivery.endpoint import ApiKey, Endpoint, Keys, Proxy
+from agentpulse_exporter._delivery.endpoint import ApiKey, Endpoint, KnownKeys, Proxy
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -127,7 +127,7 @@ class Transport:
     """Sends requests to one endpoint, one at a time; only `abort` may come from another thread."""
 
     def __init__(
-        self, endpoint: Endpoint, proxy: Proxy | None = None, keys: Keys | None = None
+        self, endpoint: Endpoint, proxy: Proxy | None = None, keys: KnownKeys = lambda: [None]
     ) -> None:
         self._endpoint = endpoint
         self._proxy = proxy
@@ -168,19 +168,16 @@ class Transport:
         """
         deadline = time.monotonic() + seconds
         tried: list[ApiKey | None] = []
-        untried = self._known_keys()
+        untried = self._keys()
         while True:
             tried.append(key := untried[0])
             authorization = {} if key is None else {"Authorization": key.authorization()}
             request = _Request(method, path, {**headers, **authorization}, body, is_whole)
             answer = self._ask(request, deadline, to_connect)
             # Read anew after each refusal: the server may have started only just now.
-            untried = [key for key in self._known_keys() if key not in tried]
+            untried = [key for key in self._keys() if key not in tried]
             if answer.status not in _UNKNOWN_KEY or not untried:
                 return replace(answer, requests=len(tried))
-
-    def _known_keys(self) -> list[ApiKey | None]:
-        return [*(self._keys.known() if self._keys is not None else ())] or [None]
 
     def _ask(self, request: _Request, deadline: float, to_connect: float) -> Answer:
         """The answer to one request; a kept connection that turns out to be closed is replaced."""

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from agentpulse_exporter._delivery.memory import Waiting
 from agentpulse_exporter._delivery.process import Alarm, after_fork, bounded, wait_until
-from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, Counters
+from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, Counters, Stats
 from agentpulse_exporter._shield import shielded
 
 PATIENCE = 2.2
@@ -92,10 +92,10 @@ def _is_first(token: list[bool]) -> bool:
     return True
 
 
-class BatchQueue:
-    """The queue of one sender, and its worker.
+class QueueProcessor(SpanProcessor):
+    """A span processor that is the queue of one sender; it flushes and stops within a time.
 
-    The worker starts with the first span, in a forked child anew and with an empty queue.
+    Its worker starts with the first span, in a forked child anew and with an empty queue.
 
     Args:
         sender: What sends the spans.
@@ -103,10 +103,14 @@ class BatchQueue:
         flush_interval: Seconds between two sendings.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
         max_batch_size: So many waiting spans are sent at once; fewer wait on.
+        shutdown_timeout: Seconds that `shutdown` may take.
         at_end: Is called after the last sending by the thread that made it.
         starts_now: Whether the worker starts at once, since none can be started at the end of the
             interpreter, where the sender is one that nobody but a worker may wait for.
     """
+
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
 
     def __init__(
         self,
@@ -116,6 +120,7 @@ class BatchQueue:
         flush_interval: float,
         max_queue_size: int,
         max_batch_size: int,
+        shutdown_timeout: float,
         at_end: Callable[[], object] | None = None,
         starts_now: bool = False,
     ) -> None:
@@ -124,6 +129,7 @@ class BatchQueue:
         self._flush_interval = flush_interval
         self._max_queue_size = max_queue_size
         self._max_batch_size = max_batch_size
+        self._shutdown_timeout = shutdown_timeout
         self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
         self._at_end = at_end
@@ -140,7 +146,7 @@ class BatchQueue:
         """Whether it takes no spans any more."""
         return not self._open
 
-    def add(self, span: ReadableSpan) -> None:
+    def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span. No waiting, no logging, from any thread, signal handler or finalizer."""
         counters = self._counters
         counters.ended.add()
@@ -198,9 +204,30 @@ class BatchQueue:
 
         return is_complete
 
-    def flush(self, timeout: float) -> bool:
-        """Sends all spans that have ended; returns whether all were accepted in that time."""
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Sends all spans that have ended; waits `timeout` seconds at most. Never raises.
+
+        Returns:
+            True only if all were accepted, and no loss is left that no flush has reported.
+        """
         return self.begin_flush(timeout)(timeout)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """As `flush`, in milliseconds."""
+        return self.flush(bounded(timeout_millis, per_second=1000))
+
+    def stats(self) -> Stats:
+        """The counts of the spans; those that wait when it gives up are lost by `shutdown`."""
+        return self._counters.stats()
+
+    def shutdown(self) -> None:
+        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
+        if not self.outlasts():
+            self.finish()
+
+    def finish(self) -> None:
+        """Stops within `shutdown_timeout`, from where the end has begun."""
+        self.stop(self._shutdown_timeout)
 
     def begin_stop(self, timeout: float) -> None:
         """Has the rest sent in the background, within so many seconds. Once."""
@@ -211,7 +238,7 @@ class BatchQueue:
         self._sender.finish_by(self._deadline)
         self._alarm.ring()
 
-    def stop(self, timeout: float) -> bool:
+    def stop(self, timeout: float = 5.0) -> bool:
         """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
 
         Returns:
@@ -223,7 +250,7 @@ class BatchQueue:
             self._wait_for(worker)
         if _is_first(self._closing):
             if worker is None or not worker.is_alive():
-                self._finish()
+                self._send_last()
             self._sender.close()
         return not self._counters.lost()
 
@@ -306,7 +333,7 @@ class BatchQueue:
             self._is_called, self._is_called_for_all = is_held, False
             if self._open and not is_held:
                 self._send_waiting(least)
-        self._finish()
+        self._send_last()
         while self._flushes:
             self._flushes.popleft().is_sent = False
 
@@ -317,9 +344,9 @@ class BatchQueue:
         self._next_repeat = time.monotonic() + every
         made = shielded("make an event that is repeated", make, None)
         if made is not None:
-            self.add(made)
+            self.enqueue(made)
 
-    def _finish(self) -> None:
+    def _send_last(self) -> None:
         """Sends the last spans, in the thread that comes here first."""
         if not _is_first(self._has_ended):
             return
@@ -359,40 +386,3 @@ class BatchQueue:
             else:
                 sender.send(self._next(), leaves_rest=self._waiting.left < flush.up_to)
         return False
-
-
-class QueueProcessor(SpanProcessor):
-    """A span processor with a batch queue, which flushes and stops within a time."""
-
-    outlasts: Callable[[], bool] = staticmethod(lambda: False)
-    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
-    _queue: BatchQueue
-    _shutdown_timeout: float
-
-    def flush(self, timeout: float = 5.0) -> bool:
-        """Sends all spans that have ended; waits `timeout` seconds at most. Never raises.
-
-        Returns:
-            True only if all were accepted, and no loss is left that no flush has reported.
-        """
-        return self._queue.flush(timeout)
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """As `flush`, in milliseconds."""
-        return self.flush(bounded(timeout_millis, per_second=1000))
-
-    def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
-        if not self.outlasts():
-            self._finish()
-
-    def _finish(self) -> None:
-        self._queue.stop(self._shutdown_timeout)
-
-    def stop(self, timeout: float = 5.0) -> bool:
-        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
-
-        Returns:
-            True only if all that ever ended was accepted; the same whenever it is called again.
-        """
-        return self._queue.stop(timeout)

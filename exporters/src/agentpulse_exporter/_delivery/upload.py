@@ -145,15 +145,6 @@ def is_refusal(status: int) -> bool:
     return status >= 400  # both classes of errors
 
 
-@dataclass(slots=True)
-class Absence:
-    """A receiver that gives no answer: since when, by the monotonic clock, and the reason."""
-
-    since: float
-    reason: str = ""
-    is_logged: bool = False
-
-
 class Delivery:
     """Delivers one batch at a time, on whatever thread asks; not for several at once."""
 
@@ -166,7 +157,10 @@ class Delivery:
 
     def start_over(self) -> None:
         """Forgets everything learnt of the receiver, as a child process does."""
-        self.absence: Absence | None = None
+        self.absence: str = ""
+        """The reason why the receiver gives no answer, while it gives none."""
+        self._away_since = 0.0
+        self._is_absence_logged = False
         self._deadline: float | None = None
         self._gave_up = False
         self._paused_until = 0.0
@@ -198,12 +192,12 @@ class Delivery:
         if self._gave_up:
             return math.inf
         # At the end, one try is due in any case.
-        is_last_try = self.is_ending and self.absence is not None
+        is_last_try = self.is_ending and self.absence
         return 0.0 if is_last_try else max(self._paused_until - time.monotonic(), 0.0)
 
     def look_again(self) -> None:
         """Has the next batch tried at once where the receiver was away."""
-        if self.absence is not None:
+        if self.absence:
             self._kept_in_a_row = 0
             self._paused_until = 0.0
 
@@ -240,31 +234,32 @@ class Delivery:
         """The receiver is away, which is logged once it lasts."""
         # At exit nobody waits for the same outcome of every batch.
         self._gave_up = self.is_ending
-        absence = self.absence = self.absence or Absence(begun)
-        absence.reason = judgement.reason
+        if not self.absence:
+            self._away_since, self._is_absence_logged = begun, False
+        self.absence = judgement.reason
         self._wait(judgement)
-        seconds = time.monotonic() - absence.since
-        if seconds < _LOGGED_AFTER or absence.is_logged or self.is_ending:
+        seconds = time.monotonic() - self._away_since
+        if seconds < _LOGGED_AFTER or self._is_absence_logged or self.is_ending:
             return
-        absence.is_logged = True
+        self._is_absence_logged = True
         _logger.warning(
             "AgentPulse has not answered since %s (%s; %s): %s wait, and are sent when it does.",
             time.strftime("%H:%M:%S", time.localtime(time.time() - seconds)),
-            absence.reason,
-            ADVICE.get(absence.reason, "it may be starting"),
+            self.absence,
+            ADVICE.get(self.absence, "it may be starting"),
             number_of_spans(self._counters.stats().queued),
         )
 
     def _come_back(self) -> None:
-        absence, self.absence = self.absence, None
-        if absence is None:
+        if not self.absence:
             return
+        self.absence = ""
         self._kept_in_a_row = 0
         self._paused_until = 0.0
-        if absence.is_logged:
+        if self._is_absence_logged:
             _logger.warning(
                 "AgentPulse answers again after %d seconds; the spans that waited are sent.",
-                time.monotonic() - absence.since,
+                time.monotonic() - self._away_since,
             )
 
     def _after(self, judgement: Judgement, batch: Batch) -> list[Batch]:
