@@ -3,18 +3,20 @@
 The README shows the same table, and a test compares the two.
 """
 
-# No `from __future__ import annotations` here: the rows are read from the annotations.
+from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Annotated, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from agentpulse_exporter import settings as exporter_settings
-from agentpulse_exporter._delivery.kinds import (
+from agentpulse_exporter.settings import (
     ADDRESS,
+    DEFAULT,
+    DISABLED_VARIABLE,
     FLUSH_INTERVAL,
     QUEUE_SIZE,
     SHUTDOWN_TIMEOUT,
@@ -22,9 +24,9 @@ from agentpulse_exporter._delivery.kinds import (
     ConfigurationError,
     ConfigurationTypeError,
     Kind,
+    Row,
     seconds,
 )
-from agentpulse_exporter.settings import DEFAULT, DISABLED_VARIABLE, Row
 
 from agentpulse.errors import SettingError, SettingTypeError
 
@@ -35,13 +37,11 @@ _READERS = ("opentelemetry.configuration", "opentelemetry.sdk._configuration.fil
 """The modules of OpenTelemetry that read it: from 1.44 on, and in 1.43."""
 
 
-def _libraries(value: object) -> tuple[str, ...]:
+def _libraries(value: Iterable[object]) -> tuple[str, ...]:
     from agentpulse_instrumentation import INSTRUMENTORS  # only where somebody names libraries
 
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError
-    names = tuple(cast("Iterable[object]", value))
-    if not all(isinstance(name, str) for name in names):
+    names = tuple(value)
+    if isinstance(value, str) or not all(isinstance(name, str) for name in names):
         raise TypeError
     if not set(names) <= set(INSTRUMENTORS):
         raise ValueError
@@ -50,6 +50,7 @@ def _libraries(value: object) -> tuple[str, ...]:
 
 _LIBRARIES = Kind(
     'names of libraries that `agentpulse status` lists, for example ("openai", "anthropic")',
+    Iterable,
     _libraries,
 )
 
@@ -58,75 +59,33 @@ _LIBRARIES = Kind(
 class Settings(exporter_settings.Settings):
     """The values that the SDK runs by, and where each came from."""
 
-    capture_messages: Annotated[
-        bool,
-        Row(
-            "AGENTPULSE_CAPTURE_MESSAGES",
-            SWITCH,
-            "Whether prompts, answers and exception texts are on spans and sent. Where neither "
-            "says, `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` does (`SPAN_ONLY`, "
-            "`SPAN_AND_EVENT`; with `EVENT_ONLY` they are on log events alone, and not sent).",
-        ),
-    ] = False
-    auto_patch: Annotated[
-        bool,
-        Row("AGENTPULSE_AUTO_PATCH", SWITCH, "Whether the LLM libraries are instrumented."),
-    ] = True
-    instrument: Annotated[
-        tuple[str, ...] | None,
-        Row(None, _LIBRARIES, 'Which libraries, for example `("openai",)`.', "all"),
-    ] = None
-    flush_interval: Annotated[
-        float,
-        Row("AGENTPULSE_FLUSH_INTERVAL", FLUSH_INTERVAL, "Seconds between two sendings."),
-    ] = 5.0
-    max_queue_size: Annotated[
-        int,
-        Row(
-            "AGENTPULSE_MAX_QUEUE_SIZE",
-            QUEUE_SIZE,
-            "Events that wait at most; the oldest are dropped first, and counted. "
-            "32 MiB of text is a second bound.",
-        ),
-    ] = 10_000
-    debug: Annotated[
-        bool,
-        Row("AGENTPULSE_DEBUG", SWITCH, "Whether our own log is written to stderr."),
-    ] = False
-    otlp_endpoint: Annotated[
-        str | None,
-        Row(
-            "AGENTPULSE_OTLP_ENDPOINT",
-            ADDRESS,
-            "Where the same spans, with their cost, are sent by OTLP over HTTP too, for example "
-            "`http://localhost:4318` (extra `otlp`).",
-        ),
-    ] = None
-    shutdown_timeout: Annotated[
-        float,
-        Row(
-            "AGENTPULSE_SHUTDOWN_TIMEOUT",
-            SHUTDOWN_TIMEOUT,
-            "Seconds that the end of the process may wait for the queued events.",
-        ),
-    ] = 5.0
-    heartbeat_interval: Annotated[
-        float,
-        Row(
-            "AGENTPULSE_HEARTBEAT_INTERVAL",
-            seconds(0, example="300"),
-            "Seconds between two signs of life; 0 sends none.",
-        ),
-    ] = 300.0
-    flush_on_sigterm: Annotated[
-        bool,
-        Row(
-            "AGENTPULSE_FLUSH_ON_SIGTERM",
-            SWITCH,
-            "Whether SIGTERM sends the queued events before it ends the process "
-            "(where `init` runs in the main thread).",
-        ),
-    ] = False
+    capture_messages: bool = field(default=False, metadata={"kind": SWITCH})
+    """Whether prompts, answers and exception texts are on spans and sent. Where neither says,
+    `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` does (`SPAN_ONLY`, `SPAN_AND_EVENT`; with
+    `EVENT_ONLY` they are on log events alone, and not sent)."""
+    auto_patch: bool = field(default=True, metadata={"kind": SWITCH})
+    """Whether the LLM libraries are instrumented."""
+    instrument: tuple[str, ...] | None = field(
+        default=None, metadata={"kind": _LIBRARIES, "environment": None}
+    )
+    """Which libraries, for example `("openai",)`."""
+    flush_interval: float = field(default=5.0, metadata={"kind": FLUSH_INTERVAL})
+    """Seconds between two sendings."""
+    max_queue_size: int = field(default=10_000, metadata={"kind": QUEUE_SIZE})
+    """Events that wait at most; the oldest are dropped first, and counted. 32 MiB of text is a
+    second bound."""
+    debug: bool = field(default=False, metadata={"kind": SWITCH})
+    """Whether our own log is written to stderr."""
+    otlp_endpoint: str | None = field(default=None, metadata={"kind": ADDRESS})
+    """Where the same spans, with their cost, are sent by OTLP over HTTP too, for example
+    `http://localhost:4318` (extra `otlp`)."""
+    shutdown_timeout: float = field(default=5.0, metadata={"kind": SHUTDOWN_TIMEOUT})
+    """Seconds that the end of the process may wait for the queued events."""
+    heartbeat_interval: float = field(default=300.0, metadata={"kind": seconds(0, example="300")})
+    """Seconds between two signs of life; 0 sends none."""
+    flush_on_sigterm: bool = field(default=False, metadata={"kind": SWITCH})
+    """Whether SIGTERM sends the queued events before it ends the process (where `init` runs in the
+    main thread)."""
 
 
 ROWS: Mapping[str, Row] = exporter_settings.rows_of(Settings)

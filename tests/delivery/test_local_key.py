@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter
-from agentpulse_exporter._delivery.local_key import key_file
+from agentpulse_exporter._delivery.endpoint import key_file
 from fakes.pipe import CALL, KEY, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider

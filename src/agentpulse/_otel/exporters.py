@@ -11,9 +11,9 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 
-from agentpulse_exporter import CostEnrichingExporter, Stats
+from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
-from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor, Sender
+from agentpulse_exporter._delivery.queue import QueueProcessor, Sender
 from agentpulse_exporter._delivery.stats import Counters
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import origins
@@ -66,50 +66,32 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
     ) -> None:
         self.destination: str = destination
         self._takes = takes
-        self._shutdown_timeout = shutdown_timeout
-        self._counters = counters or Counters(destination)
-        size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
         self._make_exporter = make_exporter
         self.span_exporter: SpanExporter = make_exporter()
         self._process = os.getpid()
-        self._queue = BatchQueue(
+        size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
+        super().__init__(
             self,
-            self._counters,
+            counters or Counters(destination),
             flush_interval=_standard(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MILLIS) / 1000,
             max_queue_size=size,
             max_batch_size=min(_standard(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _BATCH_SIZE), size),
+            shutdown_timeout=shutdown_timeout,
             at_end=self._shut_exporter_down,
             starts_now=True,
         )
         at_exit(self.begin_shutdown)
-        at_end_of_child(self._finish, begin=self.begin_shutdown)
+        at_end_of_child(self.finish, begin=self.begin_shutdown)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled. No waiting, no logging."""
         context = span.context
         if context is not None and context.trace_flags.sampled and self._takes(span):
-            self._queue.add(span)
-
-    def stats(self) -> Stats:
-        """The counts of the spans; those that wait when it gives up are lost by `shutdown`."""
-        return self._counters.stats()
-
-    @property
-    def has_begun_to_end(self) -> bool:
-        """Whether it takes no spans any more."""
-        return self._queue.is_stopped
-
-    def begin_flush(self, timeout: float) -> Callable[[float], bool]:
-        """Begins to send the spans that have ended, in the background, within so many seconds.
-
-        Returns:
-            A function that waits for that, so many seconds at most; whether all were accepted.
-        """
-        return self._queue.begin_flush(timeout)
+            self.enqueue(span)
 
     def begin_shutdown(self) -> None:
         """Begins to send the last spans, in the background; `stop` waits for that. Once."""
-        self._queue.begin_stop(self._shutdown_timeout)
+        self.begin_stop(self._shutdown_timeout)
 
     def _shut_exporter_down(self) -> None:
         try:
@@ -129,14 +111,14 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
         if not spans:
             return
         counters = self._counters
-        lost = counters.lost_by_exporter
+        lost = counters.lost(in_queue=False)
         result, error_type = SpanExportResult.FAILURE, ""
         try:
             with suppress_instrumentation():
                 result = self.span_exporter.export(spans)
         except BaseException as error:  # noqa: BLE001  # a worker that ends sends nothing more
             error_type = type(error).__name__
-        passed_on = len(spans) - (counters.lost_by_exporter - lost)
+        passed_on = len(spans) - (counters.lost(in_queue=False) - lost)
         if result is SpanExportResult.SUCCESS:
             counters.accepted(passed_on)
         else:

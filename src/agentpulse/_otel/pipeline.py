@@ -13,8 +13,7 @@ from typing import cast
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._delivery.process import at_exit
-from agentpulse_exporter._delivery.waits import bounded
+from agentpulse_exporter._delivery.process import at_exit, bounded
 from agentpulse_exporter._wire.json import MAX_LABEL, clean
 from agentpulse_exporter.settings import DEFAULT
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
@@ -72,7 +71,7 @@ class Pipeline:
             by_otlp(settings.otlp_endpoint, settings) if settings.otlp_endpoint else []
         )
         """That of `otlp_endpoint`, which ends with this one; the others go on."""
-        self._others = [*self._own, *(each for each in lasting if not each.has_begun_to_end)]
+        self._others = [*self._own, *(each for each in lasting if not each.is_stopped)]
         self._shutdown_timeout = settings.shutdown_timeout
         self._libraries = settings.instrument if settings.auto_patch else ()
         try:
@@ -112,9 +111,8 @@ class Pipeline:
             Whether all of it was accepted within the timeout, in seconds.
         """
         deadline = time.monotonic() + bounded(timeout)
-        waits = [each.begin_flush(timeout) for each in self._others]
-        sent = [self.processor.flush(timeout)]
-        sent += [wait(deadline - time.monotonic()) for wait in waits]
+        waits = [each.begin_flush(timeout) for each in (self.processor, *self._others)]
+        sent = [wait(deadline - time.monotonic()) for wait in waits]
         return all(sent)
 
     def stop(self, timeout: float) -> bool:

@@ -8,8 +8,8 @@ import sys
 import time
 from typing import cast
 
-from agentpulse_exporter._delivery.answers import refused_events
 from agentpulse_exporter._delivery.http import Answer
+from agentpulse_exporter._delivery.upload import refused_events
 from agentpulse_exporter._wire.event import Event, Head, event
 
 from agentpulse._output import fail, log_to_stderr
