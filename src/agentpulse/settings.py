@@ -41,7 +41,7 @@ def _libraries(value: Iterable[object]) -> tuple[str, ...]:
     from agentpulse_instrumentation import INSTRUMENTORS  # only where somebody names libraries
 
     names = tuple(value)
-    if isinstance(value, str) or not all(isinstance(name, str) for name in names):
+    if isinstance(value, str):
         raise TypeError
     if not set(names) <= set(INSTRUMENTORS):
         raise ValueError

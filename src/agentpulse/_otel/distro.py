@@ -8,9 +8,8 @@ sets them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -36,7 +35,6 @@ from opentelemetry.sdk._configuration import (  # made for distributions to buil
 )
 from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
 
 from agentpulse._otel.exporters import BoundedBatchProcessor, lasting
 from agentpulse._otel.provider import UrandomIds, naming, takes_processors
@@ -143,31 +141,26 @@ def _add_exporters(names: list[str], provider: TracerProvider, settings: Setting
     """Adds these exporters, configured by their variables. A broken one costs itself alone."""
     for name in names:
         try:
-            processors = [*_processors(name, settings)]
+            processor = _processor(name, settings)
         except Exception as error:  # noqa: BLE001  # whatever an exporter of others raises
             warn_once(
                 f"Nothing is sent by the exporter {name!r} of {OTEL_TRACES_EXPORTER}: "
                 f"{type(error).__name__}: {error}"
             )
-            continue
-        for processor in processors:
+        else:
             provider.add_span_processor(processor)
             lasting.add(processor)
 
 
-def _processors(name: str, settings: Settings) -> Iterator[BoundedBatchProcessor]:
+def _processor(name: str, settings: Settings) -> BoundedBatchProcessor:
     with _exporting(OTEL_TRACES_EXPORTER, name):
-        found = _import_exporters(_get_exporter_names("traces"), [], [])[0]
-    for entry_point, make in found.items():
-        yield BoundedBatchProcessor(
-            partial(_enriching, make, settings),
-            f"the exporter {entry_point!r}",
-            shutdown_timeout=settings.shutdown_timeout,
-        )
-
-
-def _enriching(make: Callable[[], SpanExporter], settings: Settings) -> SpanExporter:
-    return CostEnrichingExporter(make(), prices=settings.prices, enabled=settings.enabled)
+        (entry_point,) = _get_exporter_names("traces")
+    make = _import_exporters([entry_point], [], [])[0][entry_point]
+    return BoundedBatchProcessor(
+        lambda: CostEnrichingExporter(make(), prices=settings.prices, enabled=settings.enabled),
+        f"the exporter {entry_point!r}",
+        shutdown_timeout=settings.shutdown_timeout,
+    )
 
 
 def _choose_protocol() -> None:
