@@ -20,7 +20,7 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter._delivery.endpoint import Keys, proxy_for
+from agentpulse_exporter._delivery.endpoint import known_keys, proxy_for
 from agentpulse_exporter._delivery.http import Transport
 from agentpulse_exporter._delivery.process import Turn, after_fork, at_exit, bounded
 from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, NO_KEY, Counters, Stats
@@ -111,7 +111,7 @@ class AgentPulseSpanExporter(SpanExporter):
         )
         self._make_packer = partial(Packer, settings.max_batch_size)
         proxy = proxy_for(settings.address) if self.is_on else None
-        keys = Keys(settings.address, settings.api_key).known
+        keys = known_keys(settings.address, settings.api_key)
         self._transport = Transport(settings.address, proxy, keys)
         self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
         self._may_send = settings.may_send
