@@ -14,7 +14,6 @@ import codecs
 import http.client
 import io
 import math
-import select
 import socket
 import ssl
 import time
@@ -141,13 +140,14 @@ class Transport:
         """The answer to one request; a kept connection that turns out to be closed is replaced."""
         if not self._has_own_thread and self.sleep is not time.sleep:
             self._renew()
-        kept = self._kept()
-        is_connected = False
+        if time.monotonic() - self._used_at > _SECONDS_KEPT:
+            self.close()
+        kept, is_connected = self._socket, False
         try:
             if kept is not None:
                 try:
                     return self._exchange(kept, request, deadline)
-                except ConnectionError:
+                except (ConnectionError, ssl.SSLError):
                     # The receiver closed it while it was idle, or as we wrote. It drops repeats.
                     self.close()
             opened = self._open(min(deadline, time.monotonic() + to_connect))
@@ -184,20 +184,7 @@ class Transport:
         self.sleep: Callable[[float], object] = time.sleep
         self._new_socket: type[socket.socket] = socket.socket
         self._getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo
-        self._poll = getattr(select, "poll", None)
-        self._select = select.select
         self._tls: ssl.SSLContext | None = None
-
-    def _is_readable(self, connection: socket.socket) -> bool:
-        """Whether something can be read, or the connection is broken. Doesn't wait."""
-        try:
-            if self._poll is None:
-                return bool(self._select([connection], [], [], 0)[0])
-            poller = self._poll()
-            poller.register(connection, select.POLLIN)
-            return bool(poller.poll(0))
-        except (OSError, ValueError):
-            return True
 
     def abort(self) -> None:
         """Ends what another thread waits for, and every request from then on, for good."""
@@ -218,15 +205,6 @@ class Transport:
         self.close()
         self._opening: socket.socket | None = None
         self._aborted = self._has_own_thread = False
-
-    def _kept(self) -> socket.socket | None:
-        kept = self._socket
-        # Nothing comes on an idle connection but its end.
-        if kept is not None and (
-            time.monotonic() - self._used_at > _SECONDS_KEPT or self._is_readable(kept)
-        ):
-            self.close()
-        return self._socket
 
     def _open(self, deadline: float) -> socket.socket:
         if self._aborted:
