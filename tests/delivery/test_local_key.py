@@ -131,7 +131,7 @@ def test_a_program_follows_a_server_that_is_started_again_and_again(
     assert (stats.dropped, stats.requests) == ({}, len(guarded.requests))
 
 
-def test_where_no_key_is_taken_it_is_said_and_counted_as_ever(
+def test_where_no_key_is_taken_it_is_logged_and_counted(
     guarded: Guarded, caplog: pytest.LogCaptureFixture
 ):
     leave(guarded, EARLIER)

@@ -351,7 +351,7 @@ def test_what_fills_no_request_is_sent_by_the_interval_or_the_end(
     assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 100)
 
 
-def test_what_starts_is_told_at_once_though_it_fills_no_request(
+def test_what_starts_is_sent_at_once_though_it_fills_no_request(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe()

@@ -1,4 +1,4 @@
-"""Settings: an argument wins over a variable, a variable over a default; what is wrong is said."""
+"""Settings: an argument wins over a variable, a variable over a default; a mistake is reported."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ stay here and are sent with the next spans.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,9 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter._delivery.endpoint import Keys, proxy_for
+from agentpulse_exporter._delivery.endpoint import known_keys, proxy_for
 from agentpulse_exporter._delivery.http import Transport
-from agentpulse_exporter._delivery.process import Turn, after_fork, at_exit, bounded
+from agentpulse_exporter._delivery.process import acquire, after_fork, at_exit, bounded
 from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, NO_KEY, Counters, Stats
 from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
 from agentpulse_exporter._dialects.normalize import concerns_agents
@@ -111,7 +112,7 @@ class AgentPulseSpanExporter(SpanExporter):
         )
         self._make_packer = partial(Packer, settings.max_batch_size)
         proxy = proxy_for(settings.address) if self.is_on else None
-        keys = Keys(settings.address, settings.api_key).known
+        keys = known_keys(settings.address, settings.api_key)
         self._transport = Transport(settings.address, proxy, keys)
         self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
         self._may_send = settings.may_send
@@ -153,9 +154,9 @@ class AgentPulseSpanExporter(SpanExporter):
         Returns:
             Whether all was sent, and nothing was lost that no flush has reported so far.
         """
-        if not self._sending.take(bounded(timeout_millis, per_second=1000)):
+        if not acquire(self._sending, bounded(timeout_millis, per_second=1000)):
             return False
-        self._sending.give()
+        self._sending.release()
         reported = self._reported
         self.delivery.look_again()
         self.send(())
@@ -203,12 +204,13 @@ class AgentPulseSpanExporter(SpanExporter):
 
         With `leaves_rest`, events that fill no request wait for the next ones.
         """
+        acquire(self._sending)
         token = context_api.attach(context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            with self._sending:
-                self._send(spans, leaves_rest=leaves_rest)
+            self._send(spans, leaves_rest=leaves_rest)
         finally:
             context_api.detach(token)
+            self._sending.release()
         # At the end, losses are logged at once, in one line.
         if not self.delivery.is_ending:
             self.counters.log_losses()
@@ -223,13 +225,13 @@ class AgentPulseSpanExporter(SpanExporter):
         self._kept.clear()
         self._packer = self._make_packer()
         # A thread that is still in the middle of a request closes the connection when it ends.
-        if self._sending.take(0):
+        if self._sending.acquire(blocking=False):
             self._transport.close()
-            self._sending.give()
+            self._sending.release()
 
     def start_over(self) -> None:
         """Makes this the exporter of a child process: the parent keeps its spans and its socket."""
-        self._sending = Turn()
+        self._sending = threading.Lock()
         self._kept: deque[Batch] = deque()
         self._packer = self._make_packer()
         self._mapper = self._make_mapper()
@@ -246,8 +248,8 @@ class AgentPulseSpanExporter(SpanExporter):
         wait for as long as an export takes.
         """
         self.finish_by(time.monotonic() + SHUTDOWN_TIMEOUT)
-        if self._sending.take(ATTEMPT_AT_EXIT):
-            self._sending.give()
+        if acquire(self._sending, ATTEMPT_AT_EXIT):
+            self._sending.release()
         else:
             self.abort()
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
-from agentpulse_exporter._delivery.endpoint import Keys, proxy_for
+from agentpulse_exporter._delivery.endpoint import known_keys, proxy_for
 from agentpulse_exporter._delivery.http import INGEST, TLS, Answer, NoAnswerError, Transport
 from agentpulse_exporter._delivery.upload import gzipped, is_refusal
 from agentpulse_exporter._wire.batches import Batch
@@ -139,7 +139,7 @@ def _asked(
     is_whole: bool = False,
 ) -> Answer:
     """The answer to a request, made with each key that there is until one is accepted."""
-    keys = Keys(settings.address, settings.api_key).known
+    keys = known_keys(settings.address, settings.api_key)
     with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
         return transport.request(
             method, path, headers or {}, body, seconds=_SECONDS, is_whole=is_whole
@@ -148,4 +148,4 @@ def _asked(
 
 def has_local_key(settings: Settings) -> bool:
     """Whether there is a local server of this user at the endpoint, by the key that it left."""
-    return Keys(settings.address, settings.api_key).local is not None
+    return known_keys(settings.address, None)() != [None]

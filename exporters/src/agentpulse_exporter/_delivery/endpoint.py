@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Self, TypeVar
@@ -192,27 +193,20 @@ KnownKeys = Callable[[], list[ApiKey | None]]
 """Returns the keys that there are at the moment, in the order in which they are tried, or None."""
 
 
-class Keys:
-    """The keys that a request to one endpoint may carry.
+def known_keys(endpoint: Endpoint, given: ApiKey | None) -> KnownKeys:
+    """The keys that a request to the endpoint may carry.
 
     At an endpoint on this machine, the key of the local server there comes first, so that a key for
     the hosted API isn't sent; then the key that was given.
     """
+    file = None
+    if endpoint.is_loopback:
+        # Without a home there is no local server of this user.
+        with suppress(RuntimeError):
+            file = key_file(endpoint.port)
 
-    def __init__(self, endpoint: Endpoint, given: ApiKey | None) -> None:
-        self._given = given
-        self._file: Path | None = None
-        if endpoint.is_loopback:
-            try:
-                self._file = key_file(endpoint.port)
-            except RuntimeError:
-                pass  # without a home there is no local server of this user either
+    def known() -> list[ApiKey | None]:
+        local = None if file is None else ApiKey.of(read_key(file))
+        return [key for key in (local, given) if key is not None] or [None]
 
-    @property
-    def local(self) -> ApiKey | None:
-        """The key of the local server, if there is one of this user."""
-        return None if self._file is None else ApiKey.of(read_key(self._file))
-
-    def known(self) -> list[ApiKey | None]:
-        """As `KnownKeys`."""
-        return [key for key in (self.local, self._given) if key is not None] or [None]
+    return known

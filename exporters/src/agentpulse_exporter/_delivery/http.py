@@ -14,7 +14,6 @@ import codecs
 import http.client
 import io
 import math
-import select
 import socket
 import ssl
 import time
@@ -82,47 +81,6 @@ class NoAnswerError(Exception):
         self.hung_up = hung_up
 
 
-class Primitives:
-    """The standard library's functions that wait for the network, as they are when this is made.
-
-    gevent and eventlet replace them for greenlets. A native thread that was started before, and
-    that uses them after, gets an event loop of its own; and where the main thread gets its first
-    one at the same moment, both wait for each other for ever. So a worker takes those of the moment
-    at which it starts.
-    """
-
-    def __init__(self, *, with_tls: bool = False) -> None:
-        """`with_tls` makes the TLS context now, of this kind too, which takes some milliseconds."""
-        self.sleep: Callable[[float], object] = time.sleep
-        self.socket: type[socket.socket] = socket.socket
-        self.getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo
-        self._poll = getattr(select, "poll", None)
-        self._select = select.select
-        self._tls: ssl.SSLContext | None = None
-        if with_tls:
-            # Of certificates that can't be read, each connection fails with the reason.
-            with suppress(OSError):
-                self.tls()
-
-    def tls(self) -> ssl.SSLContext:
-        """The default context: certificates and host names are verified."""
-        # Kept, because loading the certificates of the machine takes a while.
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls
-
-    def is_readable(self, connection: socket.socket) -> bool:
-        """Whether something can be read, or the connection is broken. Doesn't wait."""
-        try:
-            if self._poll is None:
-                return bool(self._select([connection], [], [], 0)[0])
-            poller = self._poll()
-            poller.register(connection, select.POLLIN)
-            return bool(poller.poll(0))
-        except (OSError, ValueError):
-            return True
-
-
 class Transport:
     """Sends requests to one endpoint, one at a time; only `abort` may come from another thread."""
 
@@ -132,11 +90,10 @@ class Transport:
         self._endpoint = endpoint
         self._proxy = proxy
         self._keys = keys
-        self.primitives: Primitives = Primitives()
-        """The functions that wait for the network."""
         self._socket: socket.socket | None = None
         self._used_at = 0.0
         self.forget()
+        self._take_functions()
 
     def request(
         self,
@@ -181,15 +138,16 @@ class Transport:
 
     def _ask(self, request: _Request, deadline: float, to_connect: float) -> Answer:
         """The answer to one request; a kept connection that turns out to be closed is replaced."""
-        if not self._has_own_thread and self.primitives.sleep is not time.sleep:
+        if not self._has_own_thread and self.sleep is not time.sleep:
             self._renew()
-        kept = self._kept()
-        is_connected = False
+        if time.monotonic() - self._used_at > _SECONDS_KEPT:
+            self.close()
+        kept, is_connected = self._socket, False
         try:
             if kept is not None:
                 try:
                     return self._exchange(kept, request, deadline)
-                except ConnectionError:
+                except (ConnectionError, ssl.SSLError):
                     # The receiver closed it while it was idle, or as we wrote. It drops repeats.
                     self.close()
             opened = self._open(min(deadline, time.monotonic() + to_connect))
@@ -209,7 +167,24 @@ class Transport:
 
     def _renew(self) -> None:
         self.close()
-        self.primitives = Primitives(with_tls=self._endpoint.scheme == "https")
+        self._take_functions()
+        # The context now, of this kind too. Where certificates can't be read, each connection
+        # fails with the reason.
+        with suppress(OSError):
+            self._tls = ssl.create_default_context() if self._endpoint.scheme == "https" else None
+
+    def _take_functions(self) -> None:
+        """Takes the standard library's functions that wait for the network, as they are now.
+
+        gevent and eventlet replace them for greenlets. A native thread that was started before, and
+        that uses them after, gets an event loop of its own; and where the main thread gets its
+        first one at the same moment, both wait for each other for ever. So a worker takes those of
+        the moment at which it starts.
+        """
+        self.sleep: Callable[[float], object] = time.sleep
+        self._new_socket: type[socket.socket] = socket.socket
+        self._getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo
+        self._tls: ssl.SSLContext | None = None
 
     def abort(self) -> None:
         """Ends what another thread waits for, and every request from then on, for good."""
@@ -231,15 +206,6 @@ class Transport:
         self._opening: socket.socket | None = None
         self._aborted = self._has_own_thread = False
 
-    def _kept(self) -> socket.socket | None:
-        kept = self._socket
-        # Nothing comes on an idle connection but its end.
-        if kept is not None and (
-            time.monotonic() - self._used_at > _SECONDS_KEPT or self.primitives.is_readable(kept)
-        ):
-            self.close()
-        return self._socket
-
     def _open(self, deadline: float) -> socket.socket:
         if self._aborted:
             message = "shutting down"
@@ -260,10 +226,10 @@ class Transport:
     def _connect(self, host: str, port: int, deadline: float) -> socket.socket:
         """A connection to the first address of the host that takes one in time."""
         failure = OSError("the host has no address")
-        addresses = self.primitives.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = self._getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             # Before it connects, so that another thread can shut it down.
-            self._opening = connection = self.primitives.socket(family, kind, protocol)
+            self._opening = connection = self._new_socket(family, kind, protocol)
             try:
                 # An address that swallows connections leaves time for the ones after it.
                 connection.settimeout(_remaining(deadline) / (len(addresses) - tried))
@@ -278,7 +244,9 @@ class Transport:
 
     def _encrypt(self, connection: socket.socket, deadline: float) -> socket.socket:
         """The connection under TLS, the host's name checked."""
-        secure = self.primitives.tls().wrap_socket(
+        # Kept, because loading the certificates of the machine takes a while.
+        self._tls = self._tls or ssl.create_default_context()
+        secure = self._tls.wrap_socket(
             connection, server_hostname=self._endpoint.host, do_handshake_on_connect=False
         )
         self._opening = secure

@@ -166,28 +166,7 @@ class Alarm:
         return self._lock.acquire(timeout=min(bounded(seconds), threading.TIMEOUT_MAX))
 
 
-class Turn:
-    """A lock whose holder may wait for the network: other threads poll for it.
-
-    A context manager.
-    """
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def take(self, seconds: float = _LONGEST) -> bool:
-        """Takes it, within so many seconds; returns whether it did."""
-        deadline = time.monotonic() + bounded(seconds)
-        return wait_until(lambda: self._lock.acquire(blocking=False), deadline)
-
-    def give(self) -> None:
-        """Gives it back."""
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self.take()
-
-    def __exit__(self, *_error: object) -> None:
-        self.give()
+def acquire(lock: threading.Lock, seconds: float = _LONGEST) -> bool:
+    """Acquires a lock whose holder may wait for the network, within so many seconds, if it can."""
+    deadline = time.monotonic() + bounded(seconds)
+    return wait_until(lambda: lock.acquire(blocking=False), deadline)

@@ -83,15 +83,6 @@ class Flush:
     """The outcome; None until there is one."""
 
 
-def _is_first(token: list[bool]) -> bool:
-    """Whether the caller is the first of those that want the token: popping is atomic."""
-    try:
-        token.pop()
-    except IndexError:
-        return False
-    return True
-
-
 class QueueProcessor(SpanProcessor):
     """A span processor that is the queue of one sender; it flushes and stops within a time.
 
@@ -133,9 +124,8 @@ class QueueProcessor(SpanProcessor):
         self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
         self._at_end = at_end
-        # Emptied once: of several callers that stop it one begins, and one closes.
-        self._open = [True]
-        self._closing = [True]
+        # Acquired once, for good: of several callers that stop it one begins, and one closes.
+        self._stopping, self._closing = threading.Lock(), threading.Lock()
         self._start_over()
         if starts_now:
             self._start_worker()
@@ -144,13 +134,13 @@ class QueueProcessor(SpanProcessor):
     @property
     def is_stopped(self) -> bool:
         """Whether it takes no spans any more."""
-        return not self._open
+        return self._stopping.locked()
 
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span. No waiting, no logging, from any thread, signal handler or finalizer."""
         counters = self._counters
         counters.ended.add()
-        if not self._open:
+        if self.is_stopped:
             counters.dropped(AFTER_SHUTDOWN)
             return
         is_batch = self._waiting.add(span) >= self._max_batch_size
@@ -182,7 +172,7 @@ class QueueProcessor(SpanProcessor):
             Waits for that, so many seconds at most; returns whether all were accepted, and no loss
             is left that no flush has reported.
         """
-        if not self._open:
+        if self.is_stopped:
             return lambda _seconds: False
         deadline = time.monotonic() + bounded(timeout)
         # Where gevent came after the worker, both get their first event loop now: one after the
@@ -232,7 +222,7 @@ class QueueProcessor(SpanProcessor):
     def begin_stop(self, timeout: float) -> None:
         """Has the rest sent in the background, within so many seconds. Once."""
         self._deadline = min(self._deadline, time.monotonic() + bounded(timeout))
-        if not _is_first(self._open):
+        if not self._stopping.acquire(blocking=False):
             return
         self._begun = time.monotonic()
         self._sender.finish_by(self._deadline)
@@ -248,7 +238,7 @@ class QueueProcessor(SpanProcessor):
         worker = self._worker
         if worker is not None and worker.is_alive():
             self._wait_for(worker)
-        if _is_first(self._closing):
+        if self._closing.acquire(blocking=False):
             if worker is None or not worker.is_alive():
                 self._send_last()
             self._sender.close()
@@ -276,15 +266,13 @@ class QueueProcessor(SpanProcessor):
         self._start_over()
 
     def _start_over(self) -> None:
-        self._starting = threading.RLock()
-        # Emptied while a worker is started, for the lock is reentrant.
-        self._may_start = [True]
+        self._starting = threading.Lock()
         self._waiting = Waiting(self._max_queue_size, self._counters.dropped)
         self._flushes: deque[Flush] = deque()
         self._alarm = Alarm()
         self._worker: threading.Thread | None = None
         self._is_called = self._is_called_for_all = False
-        self._has_ended = [True]
+        self._ending = threading.Lock()
         self._sent_soon = 0.0
         self._reported = 0
         """Losses that a flush has reported."""
@@ -295,14 +283,12 @@ class QueueProcessor(SpanProcessor):
         self._alarm.ring()
 
     def _start_worker(self) -> bool:
-        """Whether a worker runs now; near the end of the interpreter none can be started."""
-        with self._starting:
-            if not _is_first(self._may_start):
-                # A signal handler, in the middle of the start below: the worker is on its way.
-                return True
-            try:
-                if self._worker is not None and self._worker.is_alive():
-                    return True
+        """Whether a worker runs, or is about to; at the end of the interpreter none can start."""
+        if not self._starting.acquire(blocking=False):
+            # Another thread is starting it, or this one is, and a signal handler came in between.
+            return True
+        try:
+            if self._worker is None or not self._worker.is_alive():
                 # Of one kind with the thread, also where these were replaced since.
                 self._alarm = Alarm()
                 worker = threading.Thread(
@@ -310,35 +296,37 @@ class QueueProcessor(SpanProcessor):
                 )
                 worker.start()
                 self._worker = worker
-            except RuntimeError:
-                return False
-            else:
-                return True
-            finally:
-                self._may_start.append(True)
+        except RuntimeError:
+            return False
+        finally:
+            self._starting.release()
+        return True
 
     def _work(self, alarm: Alarm) -> None:
         """The life of the worker: sends every interval, at a full batch, and when asked to."""
         self._sender.belong_to_this_thread()
-        while self._open:
+        while not self.is_stopped:
             interval = self._flush_interval
-            has_rung = alarm.wait(min(interval, self._sender.pause() or interval))
+            # A call may have come before there was an alarm to ring.
+            has_rung = self._is_called_for_all or alarm.wait(
+                min(interval, self._sender.pause() or interval)
+            )
             self._add_repeated()
-            while self._flushes and self._open:
+            while self._flushes and not self.is_stopped:
                 flush = self._flushes.popleft()
                 flush.is_sent = self._drain(flush)
             least = 0 if self._is_called_for_all or not has_rung else self._max_batch_size
             is_held = self._sender.pause() > 0
             # From here on a new span calls again; while nothing may be sent, it need not.
             self._is_called, self._is_called_for_all = is_held, False
-            if self._open and not is_held:
+            if not is_held and not self.is_stopped:
                 self._send_waiting(least)
         self._send_last()
         while self._flushes:
             self._flushes.popleft().is_sent = False
 
     def _add_repeated(self) -> None:
-        if self._repeated is None or time.monotonic() < self._next_repeat or not self._open:
+        if self._repeated is None or time.monotonic() < self._next_repeat or self.is_stopped:
             return
         make, every = self._repeated
         self._next_repeat = time.monotonic() + every
@@ -348,7 +336,7 @@ class QueueProcessor(SpanProcessor):
 
     def _send_last(self) -> None:
         """Sends the last spans, in the thread that comes here first."""
-        if not _is_first(self._has_ended):
+        if not self._ending.acquire(blocking=False):
             return
         self._send_waiting(0)
         if self._at_end is not None:
@@ -375,7 +363,7 @@ class QueueProcessor(SpanProcessor):
         """Sends until the spans of the flush have left the queue; whether they have, in time."""
         sender = self._sender
         sender.look_again()
-        while self._open:
+        while not self.is_stopped:
             if self._waiting.left >= flush.up_to and not sender.has_kept:
                 return True
             pause = sender.pause()

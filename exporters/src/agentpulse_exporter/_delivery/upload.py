@@ -295,7 +295,7 @@ class Delivery:
 
     def _ends_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        return wait_until(lambda: self.is_ending, deadline, self._transport.primitives.sleep)
+        return wait_until(lambda: self.is_ending, deadline, self._transport.sleep)
 
     def _send(self, batch: Batch, body: bytes, *, again: bool) -> Judgement:
         """One try: a request, or two where the receiver may not read gzip.
