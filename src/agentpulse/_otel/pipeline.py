@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import at_exit, bounded
 from agentpulse_exporter._wire.json import MAX_LABEL, clean
-from agentpulse_exporter.settings import DEFAULT
+from agentpulse_exporter.settings import DEFAULT, ROWS
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._shield import shield
@@ -47,23 +47,14 @@ class Pipeline:
         """Takes back the patches and hooks that begin spans."""
         self._surroundings = ExitStack()
         """Takes back the rest, which the processor needs while it sends the last spans."""
+        # The settings of the exporter's table are its arguments.
+        given: dict[str, Any] = {name: getattr(settings, name) for name in ROWS}
         self.processor: AgentPulseSpanProcessor = AgentPulseSpanProcessor(
-            AgentPulseSpanExporter(
-                settings.api_key,
-                settings.endpoint,
-                settings.agent_name,
-                capture_messages=settings.capture_messages,
-                redact=settings.redact,
-                prices=settings.prices,
-                max_batch_size=settings.max_batch_size,
-                allow_insecure=settings.allow_insecure,
-                enabled=settings.enabled,
-            ),
+            AgentPulseSpanExporter(**given),
             flush_interval=settings.flush_interval,
             max_queue_size=settings.max_queue_size,
             max_batch_size=settings.max_batch_size,
             shutdown_timeout=settings.shutdown_timeout,
-            export_all_spans=settings.export_all_spans,
         )
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
