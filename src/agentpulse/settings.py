@@ -22,7 +22,6 @@ from agentpulse_exporter.settings import (
     SHUTDOWN_TIMEOUT,
     SWITCH,
     ConfigurationError,
-    ConfigurationTypeError,
     Kind,
     Row,
     seconds,
@@ -124,10 +123,9 @@ def verify(arguments: Mapping[str, object]) -> dict[str, object]:
 def _setting_errors() -> Generator[None]:
     try:
         yield
-    except ConfigurationTypeError as error:
-        raise SettingTypeError(str(error)) from None
     except ConfigurationError as error:
-        raise SettingError(str(error)) from None
+        kind = SettingTypeError if isinstance(error, TypeError) else SettingError
+        raise kind(str(error)) from None
 
 
 class Obstacle(NamedTuple):
