@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_exporter import _semconv as semconv
@@ -187,6 +187,5 @@ def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
 def _program() -> str:
     """The base name of the program that Python was started with; `-c` and the empty name too."""
     # Where Python is embedded, there may be no arguments, and programs change them as they like.
-    arguments: object = getattr(sys, "argv", None) or [""]
-    first = cast("list[object]", arguments)[0] if isinstance(arguments, list) else ""
+    first: object = next(iter(getattr(sys, "argv", None) or ()), "")
     return clean(Path(first).name, MAX_LABEL) if isinstance(first, str) else ""

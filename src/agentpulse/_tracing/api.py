@@ -164,9 +164,6 @@ class Recording(Generic[H]):
         self._entered.remove(entered)
         entered[1].close(error)
 
-    def __repr__(self) -> str:
-        return f"<agentpulse.{self.description.kind} {self.description.name!r}>"
-
 
 def _caller() -> FrameType:
     """The frame of the `with`."""
@@ -215,9 +212,6 @@ class Recorded:
         if target is None or isinstance(target, str):
             return Recording(Description(self._kind, name or target or "", **options), Block)
         return decorated(target, Description(self._kind, name or name_of(target), **options))
-
-    def __repr__(self) -> str:
-        return f"<agentpulse.{self._kind}>"
 
 
 def session(
