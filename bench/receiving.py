@@ -14,7 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import loads
-from agentpulse_exporter._delivery.local_key import key_file, read_key
+from agentpulse_exporter._delivery.endpoint import key_file, read_key
 
 PAGES = (10_000, 100_000)
 """Events that the server has when its page is asked for."""

@@ -15,7 +15,7 @@ PUBLIC = {
     "agentpulse": {
         *("agentpulse", "agentpulse.__main__", "agentpulse.cli", "agentpulse.client"),
         *("agentpulse.demo", "agentpulse.demo.provider", "agentpulse.errors"),
-        *("agentpulse.runtime", "agentpulse.server", "agentpulse.settings"),
+        *("agentpulse.server", "agentpulse.settings"),
     },
     "agentpulse_exporter": {
         *("agentpulse_exporter", "agentpulse_exporter.enriching", "agentpulse_exporter.exporter"),

@@ -65,10 +65,20 @@ _running: set[tuple[str, bool]] = set()
 def _called(frame: FrameType, event: str, _arg: object) -> None:
     path = frame.f_code.co_filename
     # Bodies of modules and classes, which run as they are imported, aren't optimized.
-    if event == "call" and path.startswith(FOLDERS) and frame.f_code.co_flags & CO_OPTIMIZED:
+    is_function = event == "call" and frame.f_code.co_flags & CO_OPTIMIZED
+    if is_function and path.startswith(FOLDERS) and not _is_imported(frame):
         is_main = (thread := threading.current_thread()) is threading.main_thread()
         if is_main or thread.name == WORKER:
             _running.add((path, is_main))
+
+
+def _is_imported(frame: FrameType | None) -> bool:
+    """Whether the body of a module of ours calls it, for a table of its own."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(FOLDERS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -53,7 +53,7 @@ REQUEST = vars(SyncAPIClient)["request"]
 @pytest.fixture(autouse=True)
 def clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logs._warned.clear()
-    monkeypatch.setattr(exporter_settings, "_logged", set[str]())
+    exporter_settings._log_problems.cache_clear()
     monkeypatch.setattr(instrumentor, "_warned", set[str]())
     yield
     agentpulse.shutdown(timeout=0)

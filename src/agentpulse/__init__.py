@@ -21,9 +21,16 @@ from agentpulse._tracing.events import (
     set_metadata,
     set_user,
 )
-from agentpulse.client import AgentPulse
+from agentpulse.client import (
+    AgentPulse,
+    aflush,
+    flush,
+    get_client,
+    init,
+    shutdown,
+    stats,
+)
 from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
-from agentpulse.runtime import aflush, flush, get_client, init, shutdown, stats
 
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats, calculate_cost
@@ -60,16 +67,10 @@ __all__ = [
     "trace",
 ]
 
-_LOADED_ON_USE = {
-    "Stats": ("agentpulse_exporter", "Stats"),
-    "calculate_cost": ("agentpulse_exporter", "calculate_cost"),
-}
-
 
 def __getattr__(name: str) -> object:
-    if name not in _LOADED_ON_USE:
+    if name not in ("Stats", "calculate_cost"):
         message = f"module 'agentpulse' has no attribute {name!r}"
         raise AttributeError(message)
-    module, attribute = _LOADED_ON_USE[name]
-    value = globals()[name] = getattr(import_module(module), attribute)
+    value = globals()[name] = getattr(import_module("agentpulse_exporter"), name)
     return value

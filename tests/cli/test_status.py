@@ -13,12 +13,11 @@ import anthropic
 import openai
 import pytest
 from agentpulse_instrumentation import INSTRUMENTORS
+from agentpulse_instrumentation._engine.patching import Library
 from fakes import processes
 from fakes.sdk import KEY, Receiver, Run
 from openai._base_client import SyncAPIClient
 
-from agentpulse._otel import pipeline
-from agentpulse.cli import _status as status
 from agentpulse.cli import main
 from agentpulse.server import LocalServer
 from agentpulse.settings import ROWS
@@ -167,7 +166,7 @@ def test_a_library_that_is_not_recorded_is_listed_with_the_reason(
 
 
 def test_a_library_that_is_absent_is_no_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(status, "installed_version", lambda _name: None)
+    monkeypatch.setattr(Library, "installed", lambda _self: None)
 
     finding = report(0)["findings"]["anthropic"]
 
@@ -176,7 +175,7 @@ def test_a_library_that_is_absent_is_no_fault(report: Any, monkeypatch: pytest.M
 
 
 def test_a_version_that_is_not_supported_is_a_fault(report: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(status, "installed_version", lambda _name: "0.1")
+    monkeypatch.setattr(Library, "installed", lambda _self: "0.1")
 
     finding = report(1)["findings"]["openai"]
 
@@ -324,11 +323,6 @@ def test_another_backend_without_its_exporter_is_a_fault(
 
     assert finding["ok"] is False
     assert 'pip install "agentpulse-sdk[otlp]"' in finding["detail"]
-
-
-def test_the_version_of_what_is_not_installed_is_none():
-    assert pipeline.installed_version("no-such-distribution") is None
-    assert "no_such_distribution" not in sys.modules
 
 
 def test_debug_logs_on_stderr(run_program: Run, receiver: Receiver):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter
-from agentpulse_exporter._delivery import answers, upload
+from agentpulse_exporter._delivery import upload
 from fakes.pipe import KEY, Pipe, becomes_true, ended
 from fakes.receiver import HANG_UP, Receiver
 
@@ -24,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(upload, "FIRST_LOOK", 0.001)
     monkeypatch.setattr(upload, "LAST_LOOK", 0.01)
-    monkeypatch.setattr(answers, "PAUSE", 0.01)
+    monkeypatch.setattr(upload, "PAUSE", 0.01)
 
 
 @pytest.mark.usefixtures("quick")

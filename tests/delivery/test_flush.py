@@ -83,8 +83,7 @@ def test_every_flush_that_waits_for_a_loss_reports_it(
     receiver.script.extend([500] * 6)
     sending = pipe()
     sending.call()
-    queue = sending.processor._queue
-    waits = [queue.begin_flush(20) for _ in range(3)]
+    waits = [sending.processor.begin_flush(20) for _ in range(3)]
     assert [wait(20) for wait in waits] == [False, False, False]
     assert sending.processor.flush()
 
@@ -94,7 +93,7 @@ def test_a_flush_sends_the_rest_though_something_is_lost(
 ) -> None:
     receiver.script.extend([500] * 6)
     sending = pipe(max_batch_size=10)
-    sending.processor._queue._is_called = True  # the worker stays asleep meanwhile
+    sending.processor._is_called = True  # the worker stays asleep meanwhile
     for _ in range(35):
         sending.call()
     assert not sending.processor.flush()

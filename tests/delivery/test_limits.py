@@ -17,11 +17,13 @@ def test_texts_are_cut_to_the_limits_and_figures_are_not(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe(capture_messages=True)
-    said = [{"role": "user", "parts": [{"type": "text", "content": "\U0001f600\ud83d" * 40_000}]}]
+    messages = [
+        {"role": "user", "parts": [{"type": "text", "content": "\U0001f600\ud83d" * 40_000}]}
+    ]
     sending.call(
         "n" * 9_000,
         **{
-            "gen_ai.input.messages": json.dumps(said),
+            "gen_ai.input.messages": json.dumps(messages),
             "session.id": "s" * 2_000,
             "gen_ai.usage.output_tokens": 2**60,
         },
@@ -52,8 +54,7 @@ ODD = {
 def test_an_odd_attribute_makes_no_invalid_event(
     receiver: Receiver, operation: str, name: str
 ) -> None:
-    said = {"gen_ai.operation.name": operation, name: ODD[name]}
-    assert_taken(receiver, said)
+    assert_taken(receiver, {"gen_ai.operation.name": operation, name: ODD[name]})
     assert receiver.events[0]["data"]["status"] == "success"
 
 
@@ -98,10 +99,10 @@ def test_what_is_cut_says_so_and_what_just_fits_is_whole(
     attributes = {"gen_ai.operation.name": "execute_tool", **texts}
     sending.tracer.start_span("tool", attributes=attributes).end()
     assert sending.processor.flush()
-    told = receiver.events[0]["data"]["attributes"]
-    assert told["app.short"] == texts["app.short"]
-    assert len(told["app.long"]) == 4_096
-    assert told["app.long"].endswith("… [cut]")
+    sent = receiver.events[0]["data"]["attributes"]
+    assert sent["app.short"] == texts["app.short"]
+    assert len(sent["app.long"]) == 4_096
+    assert sent["app.long"].endswith("… [cut]")
 
 
 @pytest.mark.parametrize("character", ["x", "é", "\U0001f600", '"', "\x01"])
@@ -121,11 +122,11 @@ def test_many_long_texts_are_cut_together(
 
 def test_a_long_conversation_keeps_its_end(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
     sending = pipe(capture_messages=True)
-    said = [
+    messages = [
         {"role": "user", "parts": [{"type": "text", "content": f"{number} " + "w" * 500}]}
         for number in range(100)
     ]
-    sending.call(**{"gen_ai.input.messages": json.dumps(said)})
+    sending.call(**{"gen_ai.input.messages": json.dumps(messages)})
     assert sending.processor.flush()
     first, *_, last = receiver.of_kind("llm_call")[0]["data"]["messages"]
     assert last["content"].startswith("99 ")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter
-from agentpulse_exporter._delivery.local_key import key_file
+from agentpulse_exporter._delivery.endpoint import key_file
 from fakes.pipe import CALL, KEY, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -131,7 +131,7 @@ def test_a_program_follows_a_server_that_is_started_again_and_again(
     assert (stats.dropped, stats.requests) == ({}, len(guarded.requests))
 
 
-def test_where_no_key_is_taken_it_is_said_and_counted_as_ever(
+def test_where_no_key_is_taken_it_is_logged_and_counted(
     guarded: Guarded, caplog: pytest.LogCaptureFixture
 ):
     leave(guarded, EARLIER)

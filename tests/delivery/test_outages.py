@@ -26,15 +26,15 @@ def test_an_outage_that_the_queue_can_hold_loses_nothing(
     port: int, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe(f"http://127.0.0.1:{port}", flush_interval=0.01)
-    told = [str(number) for number in range(450)]
-    for name in told:
+    expected = [str(number) for number in range(450)]
+    for name in expected:
         sending.call(name)
     assert becomes_true(lambda: sending.processor.stats().requests >= 4)
     assert sending.processor.stats().dropped == {}
     assert sending.processor.stats().queued == 450
     with Receiver(port=port) as receiver:
         assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 450)
-        assert names(receiver) == told
+        assert names(receiver) == expected
         assert sending.processor.flush()
     assert sending.processor.stats().accepted == 450
 
@@ -109,8 +109,8 @@ def test_the_end_of_an_outage_that_outlasts_the_program_is_counted_as_such(
     assert becomes_true(lambda: sending.exporter.pause() > 0)
     assert not sending.processor.stop()
     assert sending.processor.stats().dropped == {"unreachable": 250}
-    (said,) = caplog.messages
-    assert said.startswith("250 spans did not reach AgentPulse (in all unreachable: 250); check ")
+    (line,) = caplog.messages
+    assert line.startswith("250 spans did not reach AgentPulse (in all unreachable: 250); check ")
 
 
 def test_the_end_looks_once_more_for_a_receiver_that_was_away(

@@ -191,7 +191,7 @@ def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
 ) -> None:
     sending = pipe()
     inside = []
-    queue = sending.processor._queue._waiting
+    queue = sending.processor._waiting
     drop = queue._drop_oldest
 
     def ends_another(reason: str) -> None:
@@ -202,7 +202,7 @@ def test_a_span_that_a_finalizer_ends_while_another_is_queued_is_no_deadlock(
 
     monkeypatch.setattr(queue, "_drop_oldest", ends_another)
     monkeypatch.setattr(queue, "_most", 1)
-    sending.processor._queue._is_called = True  # the worker stays asleep meanwhile
+    sending.processor._is_called = True  # the worker stays asleep meanwhile
     sending.call()
     sending.call()
     gc.collect()
@@ -314,7 +314,7 @@ def test_a_full_queue_goes_out_in_full_requests(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe()
-    sending.processor._queue._is_called = True  # the worker stays asleep meanwhile
+    sending.processor._is_called = True  # the worker stays asleep meanwhile
     for number in range(1000):
         sending.call(str(number))
     assert sending.processor.flush(timeout=20)
@@ -351,7 +351,7 @@ def test_what_fills_no_request_is_sent_by_the_interval_or_the_end(
     assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == 100)
 
 
-def test_what_starts_is_told_at_once_though_it_fills_no_request(
+def test_what_starts_is_sent_at_once_though_it_fills_no_request(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe()
@@ -390,7 +390,7 @@ def test_a_stop_ends_every_flush_that_waits(silent: str, pipe: Callable[..., Pip
     ]
     for thread in flushes:
         thread.start()
-    assert becomes_true(lambda: len(sending.processor._queue._flushes) == 2)
+    assert becomes_true(lambda: len(sending.processor._flushes) == 2)
     sending.processor.stop(timeout=0.1)
     for thread in flushes:
         thread.join(timeout=10)
@@ -411,7 +411,7 @@ def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
             return super().popleft()
 
     monkeypatch.setattr(memory, "MOST_TEXT", 10_000)
-    monkeypatch.setattr(sending.processor._queue._waiting, "_spans", Interrupted())
+    monkeypatch.setattr(sending.processor._waiting, "_spans", Interrupted())
     for _ in range(3):
         sending.call()
     assert not sending.processor.flush()

@@ -189,7 +189,7 @@ def test_a_receiver_that_refuses_everything_costs_a_handful_of_requests(
     assert sending.processor.stats().dropped == {"rejected": 301}
 
 
-def test_a_refused_key_is_said_once_and_what_waits_is_counted(
+def test_a_refused_key_is_logged_once_and_what_waits_is_counted(
     receiver: Receiver, pipe: Callable[..., Pipe], caplog: Any
 ) -> None:
     receiver.script.extend([401] * 9)
@@ -200,8 +200,8 @@ def test_a_refused_key_is_said_once_and_what_waits_is_counted(
     sending.processor.stop(timeout=1)
     assert adds_up(sending.processor.stats())
     assert sending.processor.stats().accepted == 0
-    (said,) = [record for record in caplog.records if "AGENTPULSE_API_KEY" in record.message]
-    assert KEY not in said.message
+    (line,) = [record for record in caplog.records if "AGENTPULSE_API_KEY" in record.message]
+    assert KEY not in line.message
 
 
 def test_a_redirect_is_not_followed(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
@@ -264,14 +264,14 @@ def test_an_agent_arrives_as_the_end_of_its_span(
     }
     assert tool_event["parent_span_id"] == agent_event["span_id"]
     assert "session" not in tool_event
-    told = tool_event["data"]
-    assert (told["span_kind"], told["status"], told["error_type"]) == ("tool", "error", "timeout")
+    data = tool_event["data"]
+    assert (data["span_kind"], data["status"], data["error_type"]) == ("tool", "error", "timeout")
 
 
 def test_content_is_sent_with_capture(receiver: Receiver, pipe: Callable[..., Pipe]) -> None:
     sending = pipe(capture_messages=True)
-    said = [{"role": "user", "parts": [{"type": "text", "content": "canary-1"}]}]
-    sending.call(**{"gen_ai.input.messages": json.dumps(said)})
+    messages = [{"role": "user", "parts": [{"type": "text", "content": "canary-1"}]}]
+    sending.call(**{"gen_ai.input.messages": json.dumps(messages)})
     tool = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.call.arguments": "canary-2",
@@ -283,8 +283,8 @@ def test_content_is_sent_with_capture(receiver: Receiver, pipe: Callable[..., Pi
     assert sending.processor.flush()
     (call,), (tool_event,) = receiver.of_kind("llm_call"), receiver.of_kind("span_end")
     assert call["data"]["messages"] == [{"role": "user", "content": "canary-1"}]
-    told = tool_event["data"]
-    assert (told["args"], told["result"], told["error"]) == ("canary-2", "canary-3", "canary-4")
+    data = tool_event["data"]
+    assert (data["args"], data["result"], data["error"]) == ("canary-2", "canary-3", "canary-4")
 
 
 def test_the_exporter_works_behind_the_batch_processor_of_the_sdk(receiver: Receiver) -> None:
@@ -378,9 +378,9 @@ def test_a_batch_keeps_below_the_size_that_is_taken(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe(capture_messages=True)
-    said = [{"role": "user", "parts": [{"type": "text", "content": "w" * 12_000}]}]
+    messages = [{"role": "user", "parts": [{"type": "text", "content": "w" * 12_000}]}]
     for _ in range(60):
-        sending.call(**{"gen_ai.input.messages": json.dumps(said)})
+        sending.call(**{"gen_ai.input.messages": json.dumps(messages)})
     assert sending.processor.flush()
     assert len(receiver.of_kind("llm_call")) == 60
     assert len(receiver.requests) < 6

@@ -1,4 +1,4 @@
-"""What goes wrong around a call: the call is untouched, and one clear message tells of it."""
+"""What goes wrong around a call: the call is untouched, and one clear message reports it."""
 
 from __future__ import annotations
 
@@ -85,22 +85,22 @@ def call(api: Api) -> Call:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[..., list[str]]:
-    """What our loggers said, from a level on."""
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[..., list[str]]:
+    """The messages of our loggers, from a level on."""
     caplog.set_level(logging.DEBUG, logger="agentpulse")
 
-    def said(level: int = logging.WARNING) -> list[str]:
+    def logged(level: int = logging.WARNING) -> list[str]:
         return [
             record.getMessage()
             for record in caplog.records
             if record.name.startswith("agentpulse") and record.levelno >= level
         ]
 
-    return said
+    return logged
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_wrong_key(status: int, receiver: Receiver, provider: TracerProvider, call, said):
+def test_a_wrong_key(status: int, receiver: Receiver, provider: TracerProvider, call, logged):
     receiver.status = status
     bare = call()
 
@@ -110,23 +110,23 @@ def test_a_wrong_key(status: int, receiver: Receiver, provider: TracerProvider, 
     agentpulse.shutdown()
 
     assert ours == bare
-    (message,) = said()
+    (message,) = logged()
     assert "check AGENTPULSE_API_KEY" in message
     assert KEY not in message
 
 
-def test_no_key(provider: TracerProvider, call, said):
+def test_no_key(provider: TracerProvider, call, logged):
     bare = call()
 
     agentpulse.init(tracer_provider=provider)
     ours = call()
 
     assert ours == bare
-    (message,) = said()
+    (message,) = logged()
     assert message.startswith("AgentPulse is off, because it has no API key")
 
 
-def test_an_endpoint_that_refuses(refusing: str, provider: TracerProvider, call, said):
+def test_an_endpoint_that_refuses(refusing: str, provider: TracerProvider, call, logged):
     bare = call()
 
     agentpulse.init(endpoint=refusing, tracer_provider=provider)
@@ -136,13 +136,15 @@ def test_an_endpoint_that_refuses(refusing: str, provider: TracerProvider, call,
     agentpulse.shutdown()
 
     assert ours == bare
-    (message,) = said()
+    (message,) = logged()
     assert "did not reach AgentPulse" in message
     assert "unreachable" in message
     assert stats.ended == stats.accepted + stats.queued + sum(stats.dropped.values()) == 2
 
 
-def test_a_malformed_setting(provider: TracerProvider, call, said, monkeypatch: pytest.MonkeyPatch):
+def test_a_malformed_setting(
+    provider: TracerProvider, call, logged, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("AGENTPULSE_FLUSH_INTERVAL", "ten")
     bare = call()
 
@@ -150,14 +152,14 @@ def test_a_malformed_setting(provider: TracerProvider, call, said, monkeypatch: 
     ours = call()
 
     assert ours == bare
-    (message,) = said()
+    (message,) = logged()
     assert message == (
         "AgentPulse is off until this is corrected: AGENTPULSE_FLUSH_INTERVAL is 'ten'; "
         "expected seconds as a number from 0.01 to 86400, for example 5."
     )
 
 
-def test_a_model_nobody_knows(api: Api, receiver: Receiver, provider: TracerProvider, call, said):
+def test_a_model_nobody_knows(api: Api, receiver: Receiver, provider: TracerProvider, call, logged):
     api.body = json.dumps({**ANSWER, "model": "my-own-1"}).encode()
     bare = call("my-own-1")
 
@@ -166,7 +168,7 @@ def test_a_model_nobody_knows(api: Api, receiver: Receiver, provider: TracerProv
     assert agentpulse.flush()
 
     assert ours == [bare, bare]
-    (message,) = said()
+    (message,) = logged()
     assert message.startswith("No price is known of the model 'my-own-1', so the cost of its calls")
     assert agentpulse.stats().unpriced == {"my-own-1": 2}
     data = receiver.of_kind("llm_call")[0]["data"]
@@ -188,7 +190,7 @@ def test_an_answer_without_usage(
     receiver: Receiver,
     provider: TracerProvider,
     call,
-    said,
+    logged,
     caplog: pytest.LogCaptureFixture,
 ):
     api.content_type, api.body = content_type, body
@@ -200,7 +202,7 @@ def test_an_answer_without_usage(
     assert agentpulse.flush()
 
     assert (type(ours), ours) == (type(bare), bare)
-    assert said(logging.DEBUG) == [
+    assert logged(logging.DEBUG) == [
         "'chat gpt-4o' reported no usage: its tokens and cost are unknown"
     ]
     (event,) = receiver.of_kind("llm_call")
@@ -208,12 +210,12 @@ def test_an_answer_without_usage(
     assert event["data"]["status"] == "success"
 
 
-def test_an_answer_that_is_not_json_raises_as_ever_and_the_event_tells_of_it(
+def test_an_answer_that_is_not_json_raises_as_ever_and_is_in_the_event(
     api: Api,
     receiver: Receiver,
     provider: TracerProvider,
     call,
-    said,
+    logged,
     caplog: pytest.LogCaptureFixture,
 ):
     api.body = b'{"id": '
@@ -226,7 +228,7 @@ def test_an_answer_that_is_not_json_raises_as_ever_and_the_event_tells_of_it(
 
     assert ours == bare == (json.JSONDecodeError, "Expecting value: line 1 column 8 (char 7)")
     # The client's exception is the message to the program, and the event the one to its owner.
-    assert said(logging.DEBUG) == []
+    assert logged(logging.DEBUG) == []
     (event,) = receiver.of_kind("llm_call")
     assert event["data"]["status"] == "error"
     assert event["data"]["error_type"] == "JSONDecodeError"

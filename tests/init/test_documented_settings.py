@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+import ast
+import inspect
+from dataclasses import fields
+from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import Any
 
-from agentpulse_exporter.settings import documentation_rows
+from agentpulse_exporter import settings as exporter_settings
 
-from agentpulse.settings import Settings
+from agentpulse import settings as sdk_settings
 
 README = Path(__file__).parents[2] / "README.md"
 HEAD = "| argument | environment | default | |"
 
 
+IN_WORDS = {"agent_name": "host name", "instrument": "all"}
+"""The defaults that aren't clear by themselves."""
 OF_EXPORTER = Path(__file__).parents[2] / "exporters" / "README.md"
 
 
@@ -28,9 +34,40 @@ def cell(text: str) -> str:
     return text.strip("`") if is_code else text
 
 
+def sentences(*modules: Any) -> dict[str, str]:
+    """The docstrings of the settings, by name; those of a later module win."""
+    found: dict[str, str] = {}
+    for module in modules:
+        for table in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(table, ast.ClassDef) and table.name == "Settings":
+                for field, text in pairwise(table.body):
+                    if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                        found[ast.unparse(field.target)] = " ".join(
+                            ast.literal_eval(text.value).split()
+                        )
+    return found
+
+
+def rows(*modules: Any) -> list[tuple[str, ...]]:
+    """Argument, environment variable, default and sentence of each setting of the last module."""
+    table = modules[-1]
+    defaults = {each.name: each.default for each in fields(table.Settings)}
+    texts = sentences(*modules)
+    return [
+        (name, row.environment or "none", IN_WORDS.get(name, in_words(defaults[name])), texts[name])
+        for name, row in table.ROWS.items()
+    ]
+
+
+def in_words(default: object) -> str:
+    if default is None:
+        return "none"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def test_the_readme_documents_every_setting_as_it_is():
-    assert documented_rows() == documentation_rows(Settings)
+    assert documented_rows() == rows(exporter_settings, sdk_settings)
 
 
 def test_the_readme_of_the_exporter_documents_every_setting_of_it():
-    assert documented_rows(OF_EXPORTER) == documentation_rows()
+    assert documented_rows(OF_EXPORTER) == rows(exporter_settings)

@@ -21,7 +21,6 @@ CLIENT_LIBRARIES = {
 SETTINGS = {
     "agentpulse_exporter._delivery",
     "agentpulse_exporter._delivery.endpoint",
-    "agentpulse_exporter._delivery.kinds",
     "agentpulse_exporter.settings",
 }
 OF_EXTRAS = {"starlette", "uvicorn", "jinja2", "rich"}

@@ -49,7 +49,7 @@ def test_what_ends_on_a_joined_provider_is_sent(receiver: Receiver, provider: Tr
     assert repr(client) == "<AgentPulse 'mailer', on>"
 
 
-def test_init_tells_once_where_it_runs(receiver: Receiver, provider: TracerProvider):
+def test_init_reports_once_where_it_runs(receiver: Receiver, provider: TracerProvider):
     agentpulse.init(endpoint=receiver.endpoint, tracer_provider=provider)
 
     assert agentpulse.flush()
@@ -74,7 +74,7 @@ def test_init_tells_once_where_it_runs(receiver: Receiver, provider: TracerProvi
         (["x" * 300], "x" * (256 - len(CUT)) + CUT),
     ],
 )
-def test_init_tells_the_name_of_the_program_and_no_more_of_its_arguments(
+def test_init_reports_the_name_of_the_program_and_none_of_its_arguments(
     arguments: object,
     program: str,
     receiver: Receiver,
@@ -222,7 +222,7 @@ async def every_function_does_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_before_init_every_function_works_and_does_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("agentpulse.runtime._client", None)
+    monkeypatch.setattr("agentpulse.client._client", None)
     assert agentpulse.get_client() is None
     await every_function_does_nothing()
 
@@ -260,7 +260,7 @@ OFF = [
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("arguments", "variables", "warning"), OFF)
-async def test_switched_off_it_patches_nothing_and_says_why_once(
+async def test_switched_off_it_patches_nothing_and_logs_why_once(
     arguments: dict[str, object],
     variables: dict[str, str],
     warning: str | None,
@@ -307,7 +307,7 @@ async def test_aflush_leaves_the_event_loop_running(receiver: Receiver, provider
     assert await flushing
 
 
-def test_flush_says_when_not_all_was_accepted(receiver: Receiver, provider: TracerProvider):
+def test_flush_is_false_when_not_all_was_accepted(receiver: Receiver, provider: TracerProvider):
     receiver.status = 400
     agentpulse.init(endpoint=receiver.endpoint, tracer_provider=provider)
     make_call(provider)
@@ -358,8 +358,8 @@ def test_the_first_init_of_a_program_replaces_what_was_started_for_it(receiver, 
     assert client is not before
     assert (client.is_on, client.settings.agent_name) == (True, "mine")
     assert agentpulse.init(agent_name="other") is client
-    (said,) = [record for record in caplog.records if "called again" in record.message]
-    assert "agent_name" in said.message
+    (logged,) = [record for record in caplog.records if "called again" in record.message]
+    assert "agent_name" in logged.message
 
 
 def test_an_init_that_asks_for_nothing_else_keeps_what_was_started_for_the_program(

@@ -1,4 +1,4 @@
-"""A library that can't be patched: the rest of AgentPulse goes on, and says which one it is."""
+"""A library that can't be patched: the rest of AgentPulse goes on, and names it."""
 
 from __future__ import annotations
 

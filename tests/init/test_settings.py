@@ -1,4 +1,4 @@
-"""Settings: an argument wins over a variable, a variable over a default; what is wrong is said."""
+"""Settings: an argument wins over a variable, a variable over a default; a mistake is reported."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_variable_is_read(name: str, text: str, value: object):
         ("ENDPOINT", "HTTP://h", "is 'http://h', where key and events would travel unencrypted"),
     ],
 )
-def test_a_wrong_variable_is_a_problem_that_says_what_to_do(name: str, text: str, complaint: str):
+def test_a_wrong_variable_is_a_problem_with_its_correction(name: str, text: str, complaint: str):
     settings = resolve({}, {f"AGENTPULSE_{name}": text})
 
     (problem,) = settings.problems
@@ -317,7 +317,7 @@ def test_a_traceback_with_local_variables_does_not_show_the_key(mistaken: Callab
         ("nonsense", False),
     ],
 )
-def test_capture_follows_the_standard_variable_where_ours_says_nothing(mode: str, captures: bool):
+def test_capture_follows_the_standard_variable_where_ours_is_not_set(mode: str, captures: bool):
     variable = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
     settings = resolve({}, {variable: mode})

@@ -21,8 +21,8 @@ import agentpulse, agentpulse_exporter, agentpulse_instrumentation, openai
 
 agentpulse.init(heartbeat_interval=0)
 with openai.OpenAI(api_key="x", base_url=sys.argv[1]) as client:
-    said = [{"role": "user", "content": "What is new?"}]
-    client.chat.completions.create(model="gpt-4o", messages=said)
+    messages = [{"role": "user", "content": "What is new?"}]
+    client.chat.completions.create(model="gpt-4o", messages=messages)
 assert agentpulse.flush()
 files = [each.__file__ for each in (agentpulse, agentpulse_exporter, agentpulse_instrumentation)]
 print(json.dumps([files, agentpulse.calculate_cost("gpt-4o", 1_000_000, 0)]))

@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 import agentpulse
-from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.exporters import BoundedBatchProcessor
 
 
 class Exporter(SpanExporter):
-    """Takes spans when `gate` is open, and answers as it is told."""
+    """Takes spans when `gate` is open, and answers as the test wants."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -54,10 +54,10 @@ class Sending:
         """Has the exporter hold a full batch, until its gate is opened."""
         self.exporter.gate.clear()
         batches = self.exporter.batches
-        self.tell(*names)
+        self.end(*names)
         assert becomes_true(lambda: self.exporter.batches == batches + 1)
 
-    def tell(self, *names: str) -> None:
+    def end(self, *names: str) -> None:
         for name in names:
             self._tracer.start_span(name).end()
 
@@ -67,11 +67,11 @@ def sending(provider: TracerProvider) -> Callable[..., Sending]:
     return lambda **options: Sending(provider, **options)
 
 
-def test_all_that_ended_is_sent_at_shutdown_and_nothing_is_said(
+def test_all_that_ended_is_sent_at_shutdown_and_nothing_is_logged(
     sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = sending()
-    sent.tell("first", "second")
+    sent.end("first", "second")
     sent.processor.shutdown()
     sent.processor.shutdown()
     assert (sent.exporter.names, sent.exporter.is_shut_down) == (["first", "second"], True)
@@ -80,37 +80,40 @@ def test_all_that_ended_is_sent_at_shutdown_and_nothing_is_said(
 
 def test_a_flush_that_the_exporter_fails_is_no_success(sending: Callable[..., Sending]) -> None:
     sent = sending()
-    sent.tell("first")
+    sent.end("first")
     assert sent.processor.force_flush(5000)
     sent.exporter.answer = SpanExportResult.FAILURE
-    sent.tell("second")
+    sent.end("second")
     assert not sent.processor.force_flush(5000)
     assert sent.exporter.names == ["first", "second"]
     sent.processor.shutdown()
     assert not sent.processor.force_flush(5000)
 
 
-def test_an_exporter_that_raises_has_failed_and_that_is_said_in_a_line(
+def test_an_exporter_that_raises_has_failed_and_that_is_logged_in_a_line(
     sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
 ) -> None:
     given = sending()
     given.exporter.error = TimeoutError("with a text of its own")
     for names in (["first", "second"], ["once more"]):
-        given.tell(*names)
+        given.end(*names)
         assert not given.processor.force_flush(10_000)
     given.exporter.error = None
-    given.tell("third")
+    given.end("third")
     assert given.processor.force_flush(10_000)
-    said = ["2 spans did not reach the collector (in all not_accepted: 2); TimeoutError"]
-    assert caplog.messages == said
+    logged = ["2 spans did not reach the collector (in all not_accepted: 2); TimeoutError"]
+    assert caplog.messages == logged
     given.processor.shutdown()
-    assert caplog.messages == [*said, "1 span did not reach the collector (in all not_accepted: 3)"]
+    assert caplog.messages == [
+        *logged,
+        "1 span did not reach the collector (in all not_accepted: 3)",
+    ]
 
 
 def test_a_flush_ends_when_its_time_is_over(sending: Callable[..., Sending]) -> None:
     sent = sending()
     sent.exporter.gate.clear()
-    sent.tell("first")
+    sent.end("first")
     assert not sent.processor.force_flush(10)
     sent.exporter.gate.set()
     sent.processor.shutdown()
@@ -122,32 +125,32 @@ def test_the_oldest_give_way_where_there_is_no_room(
 ) -> None:
     sent = sending(max_queue_size=3)
     sent.hold("a", "b", "c")
-    sent.tell(*"defgh")
+    sent.end(*"defgh")
     assert not [each for each in caplog.records if each.thread == threading.get_ident()]
     sent.exporter.gate.set()
     sent.processor.shutdown()
-    sent.tell("afterwards")
+    sent.end("afterwards")
     assert sent.exporter.names == ["a", "b", "c", "f", "g", "h"]
-    (said,) = caplog.messages
-    assert said.startswith("2 spans did not reach the collector (in all queue_full: 2)")
+    (logged,) = caplog.messages
+    assert logged.startswith("2 spans did not reach the collector (in all queue_full: 2)")
 
 
 def test_what_became_of_each_span_is_counted_by_reason(sending: Callable[..., Sending]) -> None:
     sent = sending(max_queue_size=3)
-    sent.tell("taken")
+    sent.end("taken")
     assert sent.processor.force_flush(5000)
     sent.exporter.answer = SpanExportResult.FAILURE
-    sent.tell("refused")
+    sent.end("refused")
     assert not sent.processor.force_flush(5000)
     sent.exporter.answer = SpanExportResult.SUCCESS
     sent.hold("a", "b", "c")
-    sent.tell(*"defgh")
+    sent.end(*"defgh")
     full = {"queue_full": 2, "not_accepted": 1}
     stats = sent.processor.stats()
     assert stats == agentpulse.Stats(ended=10, accepted=1, queued=6, dropped=full)
     sent.exporter.gate.set()
     sent.processor.shutdown()
-    sent.tell("late", "later")
+    sent.end("late", "later")
     late = {**full, "after_shutdown": 2}
     assert sent.processor.stats() == agentpulse.Stats(ended=12, accepted=7, dropped=late)
 
@@ -155,7 +158,7 @@ def test_what_became_of_each_span_is_counted_by_reason(sending: Callable[..., Se
 def test_what_is_given_up_at_the_end_is_counted(sending: Callable[..., Sending]) -> None:
     sent = sending(shutdown_timeout=0.05)
     sent.exporter.gate.clear()
-    sent.tell("first", "second")
+    sent.end("first", "second")
     sent.processor.shutdown()
     given_up = agentpulse.Stats(ended=2, dropped={"shutdown": 2})
     assert sent.processor.stats() == given_up
@@ -167,7 +170,7 @@ def test_it_ends_in_the_time_that_it_is_given_with_what_its_exporter_holds(
 ) -> None:
     sent = sending()
     sent.exporter.gate.clear()
-    sent.tell("first")
+    sent.end("first")
     assert not sent.processor.stop(0.01)
     assert sent.processor.stats() == agentpulse.Stats(ended=1, dropped={"shutdown": 1})
     sent.exporter.gate.set()
@@ -178,10 +181,10 @@ def test_after_a_loss_every_end_is_none_where_all_was_accepted(
 ) -> None:
     sent = sending()
     sent.exporter.answer = SpanExportResult.FAILURE
-    sent.tell("first")
+    sent.end("first")
     assert not sent.processor.force_flush(5000)
     sent.exporter.answer = SpanExportResult.SUCCESS
-    sent.tell("second")
+    sent.end("second")
     assert sent.processor.force_flush(5000)
     assert not sent.processor.stop(5)
     assert not sent.processor.stop(5)
@@ -192,7 +195,7 @@ def test_what_is_not_for_the_exporter_takes_no_room_and_is_not_counted(
 ) -> None:
     sent = sending(max_queue_size=1, takes=lambda span: span.name != "web")
     sent.exporter.gate.clear()
-    sent.tell("web", "web", "call", "web")
+    sent.end("web", "web", "call", "web")
     sent.exporter.gate.set()
     assert sent.processor.force_flush(5000)
     assert sent.exporter.names == ["call"]
@@ -200,12 +203,12 @@ def test_what_is_not_for_the_exporter_takes_no_room_and_is_not_counted(
     sent.processor.shutdown()
 
 
-def test_several_that_shut_it_down_at_once_say_the_loss_once(
+def test_several_that_shut_it_down_at_once_log_the_loss_once(
     sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = sending(shutdown_timeout=0.05)
     sent.exporter.gate.clear()
-    sent.tell("first", "second")
+    sent.end("first", "second")
     threads = [threading.Thread(target=sent.processor.shutdown) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -215,12 +218,12 @@ def test_several_that_shut_it_down_at_once_say_the_loss_once(
     sent.exporter.gate.set()
 
 
-def test_a_loss_is_said_also_where_the_end_began_before(
+def test_a_loss_is_logged_also_where_the_end_began_before(
     sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = sending()
     sent.exporter.answer = SpanExportResult.FAILURE
-    sent.tell("first")
+    sent.end("first")
     sent.processor.begin_shutdown()
     assert becomes_true(lambda: sent.exporter.is_shut_down)
     sent.processor.shutdown()
@@ -232,7 +235,7 @@ def test_an_exporter_that_hangs_is_given_up_with_what_it_holds(
 ) -> None:
     sent = sending(shutdown_timeout=0.05)
     sent.exporter.gate.clear()
-    sent.tell("first", "second")
+    sent.end("first", "second")
     sent.processor.shutdown()
     assert caplog.messages == ["2 spans did not reach the collector (in all shutdown: 2)"]
     sent.exporter.gate.set()
@@ -245,7 +248,7 @@ def test_the_variables_of_opentelemetry_count(
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
     sent = sending()
     sent.hold("a", "b")
-    sent.tell(*"cdefgh")
+    sent.end(*"cdefgh")
     sent.exporter.gate.set()
     sent.processor.shutdown()
     assert (sent.exporter.names, sent.exporter.batches) == ([*"abefgh"], 3)
@@ -257,7 +260,7 @@ def test_sizes_that_make_no_sense_are_the_defaults(
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "many")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")
     sent = sending()
-    sent.tell("first")
+    sent.end("first")
     assert sent.processor.force_flush(5000)
     sent.processor.shutdown()
 
@@ -272,7 +275,7 @@ class RecordsOnly(Sampler):
 
 def test_spans_that_are_not_sampled_are_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     sent = Sending(TracerProvider(sampler=RecordsOnly(), shutdown_on_exit=False))
-    sent.tell("dropped")
+    sent.end("dropped")
     sent.processor.shutdown()
     assert (sent.exporter.names, caplog.text) == ([], "")
 
@@ -281,10 +284,10 @@ FORKED = """
 import os, sys
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.exporters import BoundedBatchProcessor
 provider = TracerProvider()
-told = ConsoleSpanExporter(formatter=lambda span: f"{span.name}\\n")
-provider.add_span_processor(BoundedBatchProcessor(lambda: told, "the console"))
+console = ConsoleSpanExporter(formatter=lambda span: f"{span.name}\\n")
+provider.add_span_processor(BoundedBatchProcessor(lambda: console, "the console"))
 tracer = provider.get_tracer("tests")
 tracer.start_span("of the parent").end()
 pid = os.fork()
@@ -310,7 +313,7 @@ ENDED = """
 import atexit, socket, sys, threading
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from agentpulse._otel.bounded import BoundedBatchProcessor
+from agentpulse._otel.exporters import BoundedBatchProcessor
 
 class Hangs(SpanExporter):
     def export(self, spans):
@@ -334,15 +337,15 @@ def at_the_very_end():
 def test_the_end_is_bounded_also_where_no_thread_can_be_started_any_more() -> None:
     done = processes.run([sys.executable, "-c", ENDED])
     assert done.returncode == 0
-    said = [
+    logged = [
         f"1 span did not reach {name} (in all shutdown: 1)" for name in ("the one", "the other")
     ]
-    assert done.stderr.splitlines() == said
+    assert done.stderr.splitlines() == logged
 
 
 def test_threads_that_end_spans_at_once_lose_none(sending: Callable[..., Sending]) -> None:
     sent = sending(max_queue_size=10_000)
-    threads = [threading.Thread(target=sent.tell, args=("x",) * 100) for _ in range(32)]
+    threads = [threading.Thread(target=sent.end, args=("x",) * 100) for _ in range(32)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -20,15 +20,15 @@ BIN = Path(sys.executable).parent
 CALL = """
 import sys, openai
 client = openai.OpenAI(api_key="x", base_url=sys.argv[1])
-said = [{"role": "user", "content": "x"}]
-client.chat.completions.create(model="gpt-4o", messages=said)
+messages = [{"role": "user", "content": "x"}]
+client.chat.completions.create(model="gpt-4o", messages=messages)
 """
 AGENT = """
 import sys, openai, agentpulse
 client = openai.OpenAI(api_key="x", base_url=sys.argv[1])
 with agentpulse.cron("nightly", schedule="0 3 * * *"), agentpulse.agent("clerk"):
-    said = [{"role": "user", "content": "x"}]
-    list(client.chat.completions.create(model="gpt-4o", messages=said, stream=True))
+    messages = [{"role": "user", "content": "x"}]
+    list(client.chat.completions.create(model="gpt-4o", messages=messages, stream=True))
 raise LookupError
 """
 INSTRUMENT = (str(BIN / "opentelemetry-instrument"), sys.executable)
@@ -37,7 +37,7 @@ PLAIN = (sys.executable,)
 
 
 class Ran:
-    """A program that was run, and what it told."""
+    """A program that was run, and what came of it."""
 
     def __init__(self, receiver: Receiver, done: subprocess.CompletedProcess[str]) -> None:
         self.events = receiver.events
@@ -61,7 +61,7 @@ def ran(program: str, by: tuple[str, ...] = INSTRUMENT, **variables: str) -> Ran
 @pytest.mark.parametrize(
     "by", [INSTRUMENT, RUN], ids=["opentelemetry-instrument", "agentpulse run"]
 )
-def test_a_program_tells_the_same_as_one_that_calls_init(by: tuple[str, ...]) -> None:
+def test_a_program_sends_the_same_as_one_that_calls_init(by: tuple[str, ...]) -> None:
     automatic = ran(AGENT, by)
     calling = AGENT.replace("agentpulse\n", "agentpulse; agentpulse.init()\n", 1)
     by_hand = ran(calling, PLAIN)
@@ -190,12 +190,12 @@ def test_the_program_has_the_name_that_it_was_given(
     variables: dict[str, str], expected: str
 ) -> None:
     ask = "from opentelemetry import trace\nprint(trace.get_tracer_provider().resource.attributes)"
-    told = ran(ask, **variables).stdout
-    assert f"'service.name': '{expected}'" in told
-    assert "'telemetry.distro.name': 'agentpulse-sdk'" in told
+    printed = ran(ask, **variables).stdout
+    assert f"'service.name': '{expected}'" in printed
+    assert "'telemetry.distro.name': 'agentpulse-sdk'" in printed
 
 
-def test_a_sampler_is_obeyed_and_what_is_told_by_name_is_told() -> None:
+def test_a_sampler_is_obeyed_and_named_events_are_sent() -> None:
     program = "import agentpulse; agentpulse.event('woke up')" + CALL
     done = ran(program, OTEL_TRACES_SAMPLER="always_off")
     assert (done.returncode, done.models()) == (0, [])
@@ -208,7 +208,7 @@ def test_ids_do_not_repeat_where_a_program_seeds_random() -> None:
     assert first["id"] != second["id"]
 
 
-def test_a_command_that_is_missing_is_said() -> None:
+def test_a_command_that_is_missing_is_reported() -> None:
     nothing = processes.run(RUN[:2])
     unknown = processes.run([*RUN[:2], "no-such-thing"])
     assert (nothing.returncode, unknown.returncode) == (2, 127)

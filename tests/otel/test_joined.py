@@ -1,4 +1,4 @@
-"""What was joined, in plain words: by `client.joined`, in `sdk_init`, in our log."""
+"""The provider that was joined, in words: by `client.joined`, in `sdk_init`, in our log."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_processors_are_named_with_their_exporters(init: Any, provider: TracerPr
     provider.shutdown()
 
 
-def test_what_is_added_later_is_told_too_and_nothing_while_it_is_off(
+def test_a_processor_that_is_added_later_is_named_and_none_while_it_is_off(
     init: Any, provider: TracerProvider
 ) -> None:
     client = init(tracer_provider=provider)
@@ -85,7 +85,7 @@ def test_what_is_added_later_is_told_too_and_nothing_while_it_is_off(
     assert describe(provider).processors == ("SpanProcessor",)
 
 
-def test_processors_that_run_side_by_side_are_told() -> None:
+def test_processors_that_run_side_by_side_are_named() -> None:
     side_by_side = ConcurrentMultiSpanProcessor()
     provider = TracerProvider(active_span_processor=side_by_side, shutdown_on_exit=False)
     provider.add_span_processor(SpanProcessor())
@@ -98,7 +98,7 @@ def test_a_provider_of_the_api_alone_has_its_class_as_its_name() -> None:
     )
 
 
-def test_where_none_is_set_that_is_told() -> None:
+def test_a_provider_that_is_not_set_is_described() -> None:
     assert describe(trace.ProxyTracerProvider()).provider == (
         "none is set, so agentpulse.init makes one"
     )
@@ -113,7 +113,7 @@ class Custom(Sampler):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "said"),
+    ("sampler", "expected"),
     [
         (DEFAULT_ON, None),
         (ALWAYS_ON, None),
@@ -125,8 +125,10 @@ class Custom(Sampler):
     ],
     ids=lambda each: each.get_description() if isinstance(each, Sampler) else None,
 )
-def test_it_is_told_how_many_traces_are_recorded(sampler: Sampler, said: str | None) -> None:
-    assert sampling_in_words(sampler.get_description()) == said
+def test_a_sampler_is_described_by_how_many_traces_it_records(
+    sampler: Sampler, expected: str | None
+) -> None:
+    assert sampling_in_words(sampler.get_description()) == expected
 
 
 def test_a_sampler_is_warned_of_once(init: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -138,7 +140,7 @@ def test_a_sampler_is_warned_of_once(init: Any, caplog: pytest.LogCaptureFixture
     assert warning.startswith("The tracer provider has a sampler: 10 of 100 traces are recorded")
 
 
-def test_a_sampler_that_fails_to_tell_of_itself_stops_nothing(
+def test_a_sampler_that_fails_to_describe_itself_stops_nothing(
     init: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Custom):
@@ -153,7 +155,7 @@ def test_a_sampler_that_fails_to_tell_of_itself_stops_nothing(
     assert "tracer_provider" not in receiver.of_kind("sdk_init")[0]["data"]
 
 
-def test_the_server_and_our_log_are_told(
+def test_the_provider_is_in_sdk_init_and_in_our_log(
     init: Any, receiver: Receiver, provider: TracerProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     provider.add_span_processor(SpanProcessor())

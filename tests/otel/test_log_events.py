@@ -25,15 +25,15 @@ DETAILS = "gen_ai.client.inference.operation.details"
 CALL = """
 import sys, openai
 client = openai.OpenAI(api_key="x", base_url=sys.argv[1])
-said = [{"role": "user", "content": "canary"}]
-for _ in client.chat.completions.create(model="gpt-4o", messages=said, stream=True): pass
+messages = [{"role": "user", "content": "canary"}]
+for _ in client.chat.completions.create(model="gpt-4o", messages=messages, stream=True): pass
 """
 INSTRUMENT = (str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable)
 INPUT = [{"role": "user", "parts": [{"type": "text", "content": "canary"}]}]
 
 
 def ran(program: str, receiver: Receiver, **variables: str) -> str:
-    """What a program says that is run under opentelemetry-instrument."""
+    """The output of a program that is run under opentelemetry-instrument."""
     with FakeProvider() as provider:
         environ = {**os.environ, "AGENTPULSE_ENDPOINT": receiver.url, **variables}
         command = [*INSTRUMENT, "-c", program, provider.openai_url]
@@ -42,7 +42,7 @@ def ran(program: str, receiver: Receiver, **variables: str) -> str:
     return done.stdout
 
 
-def test_events_go_where_opentelemetry_is_told_to_send_logs() -> None:
+def test_events_go_where_opentelemetry_sends_logs() -> None:
     with Receiver() as receiver, Collector() as collector:
         variables = {
             CONTENT: "EVENT_ONLY",
@@ -84,8 +84,8 @@ def program(started: Init, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Any:
         with FakeProvider() as provider:
             http = DefaultHttpxClient(verify=False)
             with OpenAI(api_key="x", base_url=provider.openai_url, http_client=http) as client:
-                said: Any = [{"role": "user", "content": "canary"}]
-                client.chat.completions.create(model="gpt-4o", messages=said)
+                messages: Any = [{"role": "user", "content": "canary"}]
+                client.chat.completions.create(model="gpt-4o", messages=messages)
         return [each for each in events() if each["kind"] == "llm_call"], logs.taken()
 
     yield run
@@ -102,7 +102,7 @@ def program(started: Init, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("SPAN_ONLY", {}, True, None),
     ],
 )
-def test_init_follows_the_standard_variable_unless_it_is_told_otherwise(
+def test_init_follows_the_standard_variable_unless_an_argument_is_given(
     mode: str, options: dict[str, Any], is_sent: bool, on_event: bool | None, program: Any
 ) -> None:
     sent, emitted = program(mode, **options)
@@ -119,7 +119,7 @@ def test_redaction_is_of_what_we_send_and_not_of_what_a_program_sends_itself(pro
     assert emitted[0]["attributes"]["gen_ai.input.messages"] == INPUT
 
 
-def test_a_mode_that_there_is_not_is_said_once_and_captures_nothing(
+def test_an_unknown_mode_is_logged_once_and_captures_nothing(
     program: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent, emitted = program("everything")

@@ -94,7 +94,7 @@ def test_exporters_that_are_added_afterwards_stand_aside(
     assert [exporter.stats().ended for exporter in others] == [0, 0]
 
 
-def test_what_waited_when_init_came_is_told_of_once(
+def test_spans_that_waited_when_init_came_are_sent_once(
     init: Any, others: Any, provider: TracerProvider, strict_receiver: Receiver
 ) -> None:
     provider.add_span_processor(by_stock(others[0]))
@@ -104,8 +104,8 @@ def test_what_waited_when_init_came_is_told_of_once(
     open_meanwhile.end()
     call(provider, "after")
     assert provider.force_flush()
-    told = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
-    assert sorted(told) == ["across", "after", "before"]
+    received = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
+    assert sorted(received) == ["across", "after", "before"]
     assert others[0].stats().ended == 1
 
 
@@ -120,12 +120,12 @@ def test_after_shutdown_the_other_exporter_goes_on_and_repeats_nothing(
     open_meanwhile.end()
     call(provider, "after")
     assert provider.force_flush()
-    told = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
-    assert sorted(told) == ["across", "after", "during"]
+    received = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
+    assert sorted(received) == ["across", "after", "during"]
     assert others[0].stats().ended == 2
 
 
-def test_a_second_init_is_again_the_one_that_tells(
+def test_a_second_init_is_again_the_one_that_sends(
     init: Any, others: Any, provider: TracerProvider, strict_receiver: Receiver
 ) -> None:
     provider.add_span_processor(by_stock(others[0]))
@@ -134,8 +134,8 @@ def test_a_second_init_is_again_the_one_that_tells(
         call(provider, name)
         assert agentpulse.shutdown()
     assert provider.force_flush()
-    told = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
-    assert told == ["first", "second"]
+    received = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
+    assert received == ["first", "second"]
 
 
 def test_what_ends_while_ours_stops_is_the_other_exporters(
@@ -147,8 +147,8 @@ def test_what_ends_while_ours_stops_is_the_other_exporters(
     call(provider, "meanwhile")
     assert agentpulse.shutdown()
     assert provider.force_flush()
-    told = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
-    assert told == ["meanwhile"]
+    received = [event["data"]["name"] for event in strict_receiver.of_kind("llm_call")]
+    assert received == ["meanwhile"]
     assert "after_shutdown" not in client.stats().dropped
 
 

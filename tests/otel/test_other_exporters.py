@@ -1,4 +1,4 @@
-"""What became of the spans that go elsewhere under AgentPulse, as `stats().elsewhere` tells it."""
+"""The counts of other exporters under AgentPulse, in `stats().elsewhere`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 import agentpulse
-from agentpulse._otel.bounded import BoundedBatchProcessor
-from agentpulse._otel.otlp import lasting
+from agentpulse._otel.exporters import BoundedBatchProcessor, lasting
 
-SAID = {"gen_ai.input.messages": '[{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]'}
+CONTENT = {
+    "gen_ai.input.messages": '[{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]'
+}
 
 
 @pytest.fixture
@@ -34,22 +35,22 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def tell(provider: TracerProvider) -> Callable[..., None]:
+def end_spans(provider: TracerProvider) -> Callable[..., None]:
     tracer = provider.get_tracer("program")
 
-    def tell(*names: str, **more: str) -> None:
+    def end_spans(*names: str, **more: str) -> None:
         for name in names:
             attributes = {} if name == "web" else {**CALL, **more}
             tracer.start_span(name, attributes=attributes).end()
 
-    return tell
+    return end_spans
 
 
 def test_what_concerns_agents_is_counted_beside_our_own(
-    started: Init, tell: Callable[..., None], collector: Collector
+    started: Init, end_spans: Callable[..., None], collector: Collector
 ) -> None:
     started(otlp_endpoint=collector.url)
-    tell("one", "web", "another", "web")
+    end_spans("one", "web", "another", "web")
     assert agentpulse.flush()
     taken = {collector.url: agentpulse.Stats(ended=2, accepted=2)}
     assert agentpulse.stats().elsewhere == taken
@@ -61,52 +62,55 @@ def test_what_concerns_agents_is_counted_beside_our_own(
 
 
 def test_every_span_is_counted_where_every_span_is_sent(
-    started: Init, tell: Callable[..., None], collector: Collector
+    started: Init, end_spans: Callable[..., None], collector: Collector
 ) -> None:
     started(otlp_endpoint=collector.url, export_all_spans=True)
-    tell("one", "web")
+    end_spans("one", "web")
     assert agentpulse.shutdown()
     assert agentpulse.stats().elsewhere == {collector.url: agentpulse.Stats(ended=2, accepted=2)}
     assert [span["name"] for span in collector.spans] == ["one", "web"]
 
 
 def test_what_a_failing_redaction_drops_is_counted_as_our_own_is(
-    started: Init, tell: Callable[..., None], collector: Collector
+    started: Init, end_spans: Callable[..., None], collector: Collector
 ) -> None:
     def redact(text: str) -> str:
         raise ValueError(text)
 
     started(otlp_endpoint=collector.url, capture_messages=True, redact=redact)
-    tell("said", "said too", **SAID)
-    tell("silent")
+    end_spans("captured", "captured too", **CONTENT)
+    end_spans("silent")
     assert not agentpulse.flush()
     dropped = {"redaction_failed": 2}
-    told = agentpulse.Stats(ended=3, accepted=1, dropped=dropped)
-    assert agentpulse.stats().elsewhere == {collector.url: told}
+    counts = agentpulse.Stats(ended=3, accepted=1, dropped=dropped)
+    assert agentpulse.stats().elsewhere == {collector.url: counts}
     assert agentpulse.stats().dropped == dropped
     assert [span["name"] for span in collector.spans] == ["silent"]
 
 
 def test_what_can_not_be_read_is_counted(
-    started: Init, tell: Callable[..., None], collector: Collector, monkeypatch: pytest.MonkeyPatch
+    started: Init,
+    end_spans: Callable[..., None],
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(span: ReadableSpan) -> object:
         raise AttributeError(span)
 
     started(otlp_endpoint=collector.url)
-    tell("odd")
+    end_spans("odd")
     monkeypatch.setattr(_shield, "strict", False)
     monkeypatch.setattr(ReadableSpan, "links", property(broken))
     assert not agentpulse.flush()
-    told = agentpulse.Stats(ended=1, dropped={"unmappable": 1})
-    assert agentpulse.stats().elsewhere == {collector.url: told}
+    counts = agentpulse.Stats(ended=1, dropped={"unmappable": 1})
+    assert agentpulse.stats().elsewhere == {collector.url: counts}
 
 
 def test_a_collector_that_is_away_is_counted_also_when_the_provider_has_ended(
-    started: Init, tell: Callable[..., None], provider: TracerProvider, refusing: str
+    started: Init, end_spans: Callable[..., None], provider: TracerProvider, refusing: str
 ) -> None:
     started(otlp_endpoint=refusing)
-    tell("one", "another")
+    end_spans("one", "another")
     provider.shutdown()
     assert agentpulse.stats().dropped == {}
     lost = agentpulse.Stats(ended=2, dropped={"not_accepted": 2})
@@ -116,10 +120,10 @@ def test_a_collector_that_is_away_is_counted_also_when_the_provider_has_ended(
 
 
 def test_shutdown_ends_in_its_time_with_what_a_silent_collector_holds(
-    started: Init, tell: Callable[..., None], silent: str, caplog: pytest.LogCaptureFixture
+    started: Init, end_spans: Callable[..., None], silent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     started(otlp_endpoint=silent, shutdown_timeout=60)
-    tell("one")
+    end_spans("one")
     assert not agentpulse.shutdown(timeout=1)
     lost = agentpulse.Stats(ended=1, dropped={"shutdown": 1})
     assert agentpulse.stats().elsewhere == {silent: lost}
@@ -149,11 +153,11 @@ def gated(provider: TracerProvider) -> Iterator[Gated]:
 
 
 def test_what_waits_when_agentpulse_starts_counts_with_it(
-    started: Init, tell: Callable[..., None], gated: Gated
+    started: Init, end_spans: Callable[..., None], gated: Gated
 ) -> None:
-    tell("before", "web")
+    end_spans("before", "web")
     started()
-    tell("after")
+    end_spans("after")
     before = agentpulse.stats().elsewhere
     assert before == {"the collector": agentpulse.Stats(ended=3, queued=3)}
     gated.gate.set()
@@ -163,10 +167,10 @@ def test_what_waits_when_agentpulse_starts_counts_with_it(
 
 
 def test_shutdown_does_not_wait_for_exporters_that_go_on(
-    started: Init, tell: Callable[..., None], gated: Gated
+    started: Init, end_spans: Callable[..., None], gated: Gated
 ) -> None:
     started()
-    tell("one")
+    end_spans("one")
     assert agentpulse.shutdown(timeout=30)
     assert not gated.gate.is_set()
     waits = agentpulse.Stats(ended=1, queued=1)
@@ -174,91 +178,90 @@ def test_shutdown_does_not_wait_for_exporters_that_go_on(
 
 
 def run_instrumented(code: str, **variables: str) -> list[object]:
-    """What a program told of itself, run under two exporters of the same kind beside ours."""
+    """The lines of a program, run under an exporter beside ours that is listed twice."""
     command = str(Path(sys.executable).parent / "opentelemetry-instrument")
     done = processes.run(
-        [command, sys.executable, "-W", "ignore::DeprecationWarning", "-c", TELLS + code],
+        [command, sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELUDE + code],
         env={**os.environ, "OTEL_TRACES_EXPORTER": "agentpulse,otlp,otlp", **variables},
     )
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-TELLS = """
+PRELUDE = """
 import json, os
 import agentpulse
 from opentelemetry import trace
 from opentelemetry.trace import get_tracer_provider
 
-def tell():
+def end_span():
     trace.get_tracer("program").start_span("web").end()
     get_tracer_provider().force_flush()
 
 def show(client):
-    told = client.stats().elsewhere.items()
-    print(json.dumps({name: [each.ended, each.accepted, each.queued] for name, each in told}))
+    counts = client.stats().elsewhere.items()
+    print(json.dumps({name: [each.ended, each.accepted, each.queued] for name, each in counts}))
 """
 AGAIN = """
 first = agentpulse.get_client()
-tell()
+end_span()
 show(first)
 agentpulse.shutdown()
-tell()
+end_span()
 show(first)
 second = agentpulse.init()
 show(second)
-tell()
-tell()
+end_span()
+end_span()
 show(second)
 show(first)
 """
 FORKED = """
-tell()
+end_span()
 agentpulse.shutdown()
 client = agentpulse.init()
-tell()
+end_span()
 pid = os.fork()
 if pid:
     os.waitpid(pid, 0)
 else:
-    tell()
+    end_span()
 show(client)
 """
 NAME = "the exporter 'otlp_proto_http'"
 
 
-def test_each_client_counts_from_its_start_to_its_end_and_sums_what_has_one_name(
+def test_an_exporter_of_opentelemetrys_variable_is_one_and_counts_on_for_every_client(
     strict_receiver: Receiver, collector: Collector
 ) -> None:
-    told = run_instrumented(
+    counts = run_instrumented(
         AGAIN,
         AGENTPULSE_ENDPOINT=strict_receiver.url,
         OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
     )
-    first = {NAME: [2, 2, 0]}
-    assert told == [first, first, {NAME: [0, 0, 0]}, {NAME: [4, 4, 0]}, first]
-    assert len(collector.spans) == 8
+    assert counts == [{NAME: [count, count, 0]} for count in (1, 2, 2, 4, 4)]
+    assert len(collector.spans) == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_counts_its_own(strict_receiver: Receiver, collector: Collector) -> None:
-    told = run_instrumented(
+    counts = run_instrumented(
         FORKED,
         AGENTPULSE_ENDPOINT=strict_receiver.url,
         OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
     )
-    assert told == [{NAME: [2, 2, 0]}, {NAME: [2, 2, 0]}]
-    assert len(collector.spans) == 6
+    assert counts == [{NAME: [1, 1, 0]}, {NAME: [2, 2, 0]}]
+    assert len(collector.spans) == 3
 
 
 SENT_BEFORE_THE_FORK = """
 client = agentpulse.init()
-tell()
+end_span()
 assert agentpulse.flush()
 pid = os.fork()
-tell()
+end_span()
 assert agentpulse.flush()
 if pid:
     os.waitpid(pid, 0)
@@ -292,8 +295,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 @atexit.register
 def at_the_end():
-    (told,) = agentpulse.stats().elsewhere.values()
-    print(json.dumps([told.ended, told.accepted, told.dropped]))
+    (counts,) = agentpulse.stats().elsewhere.values()
+    print(json.dumps([counts.ended, counts.accepted, counts.dropped]))
 
 provider = TracerProvider(shutdown_on_exit=False)
 agentpulse.init(otlp_endpoint=os.environ["COLLECTOR"], tracer_provider=provider, auto_patch=False)
@@ -302,7 +305,7 @@ provider.get_tracer("program").start_span("chat", attributes=call).end()
 """
 
 
-def test_the_end_of_the_program_waits_for_what_goes_elsewhere_and_counts_what_is_lost(
+def test_the_end_of_the_program_waits_for_other_exporters_and_counts_what_is_lost(
     run_program: Run, strict_receiver: Receiver, silent: str
 ) -> None:
     done = run_program(

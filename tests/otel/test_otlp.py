@@ -71,24 +71,22 @@ def test_both_get_the_same_calls_at_the_same_cost(
     }
     assert agentpulse.shutdown()
 
-    told = collector.attributes()
-    assert {*told} == {"day", "chat gpt-4o", "fail", "ChatCompletion"}
+    received = collector.attributes()
+    assert {*received} == {"day", "chat gpt-4o", "fail", "ChatCompletion"}
     assert (
         {
             name: attributes["agentpulse.cost.total"]
-            for name, attributes in told.items()
+            for name, attributes in received.items()
             if "agentpulse.cost.total" in attributes
         }
         == calls
         == {"chat gpt-4o": 0.0035, "ChatCompletion": 0.0035}
     )
-    assert told["chat gpt-4o"]["session.id"].startswith("day:")
-    assert told["ChatCompletion"]["gen_ai.usage.input_tokens"] == "1000"
+    assert received["chat gpt-4o"]["session.id"].startswith("day:")
+    assert received["ChatCompletion"]["gen_ai.usage.input_tokens"] == "1000"
 
 
-def test_what_was_said_is_not_told(
-    started: Init, provider: TracerProvider, collector: Collector
-) -> None:
+def test_content_is_not_sent(started: Init, provider: TracerProvider, collector: Collector) -> None:
     started(otlp_endpoint=f"{collector.url}/v1/traces")
     story(provider)
     agentpulse.shutdown()
@@ -123,7 +121,7 @@ def test_half_a_character_in_a_name_costs_nothing(
     assert [span["name"] for span in collector.spans] == ["chat gpt-4o", "chat gpt-?"]
 
 
-def test_what_is_captured_is_told_as_redacted(
+def test_captured_content_is_sent_as_redacted(
     started: Init, provider: TracerProvider, collector: Collector
 ) -> None:
     started(
@@ -174,9 +172,9 @@ def test_arguments_that_alone_are_captured_are_redacted_too(
 
     send("canary")
     agentpulse.shutdown()
-    told = json.dumps(collector.spans)
-    assert "canary" not in told
-    assert "hidden" in told
+    received = json.dumps(collector.spans)
+    assert "canary" not in received
+    assert "hidden" in received
 
 
 def test_a_flush_is_complete_when_both_have_accepted_everything(
@@ -231,16 +229,16 @@ def test_the_spans_of_the_standard_exporter_have_their_cost(
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    told = collector.attributes()
+    received = collector.attributes()
     # Beside the calls, all that this exporter gets without us.
-    assert {*told} == {"web", "chat gpt-4o"}
-    assert told["chat gpt-4o"]["agentpulse.cost.total"] == 0.0025
+    assert {*received} == {"web", "chat gpt-4o"}
+    assert received["chat gpt-4o"]["agentpulse.cost.total"] == 0.0025
     costs = [event["data"]["cost_usd"] for event in strict_receiver.of_kind("llm_call")]
     assert costs == ([0.0025] if "agentpulse" in exporters else [])
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "reported"),
     [
         ({"OTEL_TRACES_EXPORTER": "agentpulse,nosuch,otlp"}, "the exporter 'nosuch'"),
         (
@@ -255,7 +253,7 @@ def test_the_spans_of_the_standard_exporter_have_their_cost(
     ids=["unknown", "of a wrong protocol", "of another signal"],
 )
 def test_an_exporter_that_cannot_be_had_takes_no_other_with_it(
-    variables: dict[str, str], said: str, strict_receiver: Receiver, collector: Collector
+    variables: dict[str, str], reported: str, strict_receiver: Receiver, collector: Collector
 ) -> None:
     done = run_instrumented(
         AGENTPULSE_ENDPOINT=strict_receiver.url,
@@ -263,10 +261,10 @@ def test_an_exporter_that_cannot_be_had_takes_no_other_with_it(
         **variables,
     )
     assert done.returncode == 0
-    assert (done.stderr.count("\n"), said in done.stderr) == (1, True)
+    assert (done.stderr.count("\n"), reported in done.stderr) == (1, True)
     assert len(strict_receiver.of_kind("llm_call")) == 1
-    is_told = "OTEL_EXPORTER_OTLP_PROTOCOL" not in variables
-    assert {*collector.attributes()} == ({"web", "chat gpt-4o"} if is_told else set())
+    is_received = "OTEL_EXPORTER_OTLP_PROTOCOL" not in variables
+    assert {*collector.attributes()} == ({"web", "chat gpt-4o"} if is_received else set())
 
 
 @pytest.mark.parametrize("timeout", [None, "60", "soon", float("inf"), 10**400])

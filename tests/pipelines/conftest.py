@@ -1,4 +1,4 @@
 """The products that AgentPulse shares a provider with need an environment of their own.
 
-`nox -s pipelines` makes it; elsewhere each of these tests says what it misses.
+`nox -s pipelines` makes it; without it each of these tests is skipped, with what it misses.
 """

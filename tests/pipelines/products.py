@@ -1,4 +1,4 @@
-"""Other people's OpenTelemetry: each is set up, makes a span, and says which spans it got.
+"""Other people's OpenTelemetry: each is set up, makes a span, and returns the spans that it got.
 
 None of them reaches the network: their exporters are in memory, or send to this machine.
 """
@@ -22,7 +22,7 @@ class Product(Protocol):
     """What a program does with a product."""
 
     def start(self) -> Any:
-        """Sets it up, as its manual says; returns its provider."""
+        """Sets it up, as its manual has it; returns its provider."""
 
     def span(self, name: str) -> AbstractContextManager[object]:
         """A span of its own, current."""

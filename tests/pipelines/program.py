@@ -1,4 +1,4 @@
-"""A program with AgentPulse and another product, and what each of them was told.
+"""A program with AgentPulse and another product, and the spans that each of them got.
 
 A process of its own, because the global provider is set once. `program.py PRODUCT ORDER`; prints
 JSON.
@@ -23,8 +23,8 @@ def run(product: Any, order: str) -> dict[str, Any]:
         client = openai.OpenAI(api_key="x", base_url=provider.openai_url)
 
         def call() -> None:
-            said: Any = [{"role": "user", "content": "x"}]
-            client.chat.completions.create(model="gpt-4o", messages=said)
+            messages: Any = [{"role": "user", "content": "x"}]
+            client.chat.completions.create(model="gpt-4o", messages=messages)
 
         def init(**options: Any) -> None:
             agentpulse.init(endpoint=receiver.url, heartbeat_interval=0, **options)
@@ -43,14 +43,14 @@ def run(product: Any, order: str) -> dict[str, Any]:
         flushed = agentpulse.flush()
         described = joined.joined
         shut_down = agentpulse.shutdown()
-        told = list(receiver.events)
+        received = list(receiver.events)
         with product.span("later"):
             call()
         headers = {name.lower() for each in receiver.requests for name in each["headers"]}
         return {
             "complete": [flushed, shut_down],
-            "told": told,
-            "told later": receiver.events[len(told) :],
+            "received": received,
+            "received later": receiver.events[len(received) :],
             "seen": product.seen(),
             "headers": sorted(headers),
             "provider": described.provider,

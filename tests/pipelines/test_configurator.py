@@ -46,7 +46,7 @@ def test_it_is_one_pipeline() -> None:
                 "OTEL_LOGS_EXPORTER": "none",
             },
         )
-    # OpenTelemetry says which of the two that are installed it leaves out.
+    # OpenTelemetry logs which of the two that are installed it leaves out.
     left_out = "Configuration of agentpulse not loaded, configurator already loaded\n"
     assert (done.returncode, done.stderr) in ((0, left_out), (0, ""))
     assert "BatchSpanProcessor → AgentPulseSpanExporter\n" in done.stdout

@@ -62,7 +62,7 @@ def ran(tmp_path: Path, file: str, *command: str) -> tuple[CompletedProcess[str]
 
 def test_a_program_is_recorded_on_the_provider_of_the_file(tmp_path: Path) -> None:
     done, receiver = ran(tmp_path, FILE, "run", sys.executable, "-c", CALL)
-    # OpenTelemetry says which configurator it leaves out, where another one is installed too.
+    # OpenTelemetry logs which configurator it leaves out, where another one is installed too.
     left_out = (
         "Configuration of configurator not loaded because agentpulse is set by "
         "OTEL_PYTHON_CONFIGURATOR\n"
@@ -85,7 +85,7 @@ def test_a_file_that_disables_opentelemetry_switches_agentpulse_off(
     assert "disabled=true" in done.stderr
 
 
-def test_the_status_says_that_the_file_switches_it_off(tmp_path: Path) -> None:
+def test_the_status_has_the_file_that_switches_it_off(tmp_path: Path) -> None:
     done, _ = ran(tmp_path, f"disabled: true\n{FILE}", "status", "--json")
     assert json.loads(done.stdout)["findings"]["agentpulse"]["detail"] == (
         "AgentPulse is off, because the file that OTEL_CONFIG_FILE names says disabled: true."

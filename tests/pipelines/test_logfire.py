@@ -41,7 +41,7 @@ def call(session):
 
 
 class Ran:
-    """A program that was run, and what it told."""
+    """A program that was run, and what came of it."""
 
     def __init__(self, code: str) -> None:
         with Receiver() as receiver, FakeProvider() as provider:
@@ -69,7 +69,7 @@ def test_a_proxy_that_is_not_set_up_is_refused_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("joined", ["", "tracer_provider=proxy"])
-def test_where_logfire_is_set_up_again_calls_are_told_of_as_before(joined: str) -> None:
+def test_where_logfire_is_set_up_again_calls_are_sent_as_before(joined: str) -> None:
     code = f"""
 configure()
 client_of_ours = agentpulse.init({joined})

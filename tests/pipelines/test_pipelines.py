@@ -45,7 +45,7 @@ def cases(*pairs: tuple[str, str]) -> Any:
 
 @cache
 def outcome(product: str, order: str) -> Any:
-    """What the program printed, and what it said on stderr."""
+    """The output of the program, and its lines on stderr."""
     tests = Path(__file__).parents[1]
     done = processes.run(
         [sys.executable, "-W", "error", "-m", "pipelines.program", product, order], cwd=tests
@@ -55,20 +55,20 @@ def outcome(product: str, order: str) -> Any:
 
 
 @cases(*ONE_PROVIDER, *REFUSED)
-def test_each_call_is_told_of_once_in_its_session(product: str, order: str) -> None:
-    told = outcome(product, order)["told"]
-    (call,) = [event for event in told if event["kind"] == "llm_call"]
-    started, ended = [event for event in told if event["kind"] == "session"]
+def test_each_call_is_sent_once_in_its_session(product: str, order: str) -> None:
+    received = outcome(product, order)["received"]
+    (call,) = [event for event in received if event["kind"] == "llm_call"]
+    started, ended = [event for event in received if event["kind"] == "session"]
     assert call["session"] == started["session"] == ended["session"]
     assert ended["data"]["calls"] == 1
     assert ended["data"]["cost_usd"] == call["data"]["cost_usd"] > 0
 
 
 @cases(*ONE_PROVIDER, *REFUSED)
-def test_nothing_is_lost_and_nothing_is_told_after_shutdown(product: str, order: str) -> None:
+def test_nothing_is_lost_and_nothing_is_sent_after_shutdown(product: str, order: str) -> None:
     result = outcome(product, order)
     assert result["complete"] == [True, True]
-    assert result["told later"] == []
+    assert result["received later"] == []
 
 
 @cases(*ONE_PROVIDER)
@@ -80,9 +80,11 @@ def test_the_other_product_gets_its_spans_and_ours_with_their_parents(
     # Langfuse takes calls of models, and what is its own.
     others = set() if product == "langfuse" else {"day"}
     assert sorted(span["name"] for span in seen) == sorted({"chat gpt-4o", "work", *others})
-    (call,) = [event for event in outcome(product, order)["told"] if event["kind"] == "llm_call"]
+    (call,) = [
+        event for event in outcome(product, order)["received"] if event["kind"] == "llm_call"
+    ]
     (session, _) = [
-        event for event in outcome(product, order)["told"] if event["kind"] == "session"
+        event for event in outcome(product, order)["received"] if event["kind"] == "session"
     ]
     assert by_name["chat gpt-4o"]["id"] == call["span_id"]
     assert by_name["chat gpt-4o"]["parent"] == by_name["work"]["id"]
@@ -90,12 +92,12 @@ def test_the_other_product_gets_its_spans_and_ours_with_their_parents(
 
 
 @cases(*ONE_PROVIDER)
-def test_a_call_is_told_of_inside_the_nearest_span_that_is_told_of(
-    product: str, order: str
-) -> None:
-    told = outcome(product, order)["told"]
-    (call,) = [event for event in told if event["kind"] == "llm_call"]
-    around = {event["span_id"]: event for event in told if event["kind"] in ("session", "span_end")}
+def test_a_call_is_inside_the_nearest_span_that_is_sent(product: str, order: str) -> None:
+    received = outcome(product, order)["received"]
+    (call,) = [event for event in received if event["kind"] == "llm_call"]
+    around = {
+        event["span_id"]: event for event in received if event["kind"] in ("session", "span_end")
+    }
     inside = around[call["parent_span_id"]]
     # Spans of Langfuse are about agents, the others' are spans like any.
     assert inside["kind"] == ("span_end" if product == "langfuse" else "session")
@@ -113,7 +115,7 @@ def test_a_provider_that_opentelemetry_refuses_has_its_own_spans_alone(
     seen = outcome(product, order)["seen"]
     assert [span["name"] for span in seen] == ["work", "later"]
     (session, _) = [
-        event for event in outcome(product, order)["told"] if event["kind"] == "session"
+        event for event in outcome(product, order)["received"] if event["kind"] == "session"
     ]
     assert seen[0]["parent"] == session["span_id"]
 
@@ -126,7 +128,7 @@ def test_uploads_are_requests_of_nobody(product: str, order: str) -> None:
 
 
 @cases(*ONE_PROVIDER, *REFUSED)
-def test_nothing_is_said_but_that_opentelemetry_refuses(product: str, order: str) -> None:
+def test_nothing_is_logged_but_that_opentelemetry_refuses(product: str, order: str) -> None:
     assert outcome(product, order)["stderr"] == (REFUSAL if (product, order) in REFUSED else "")
 
 

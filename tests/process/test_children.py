@@ -43,7 +43,7 @@ if __name__ == "__main__":
     child.join()
     sys.exit(child.exitcode)
 """
-TOLD = "invoke_agent clerk"
+RECEIVED = "invoke_agent clerk"
 RunChild = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -71,7 +71,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield collector
 
 
-def told(receiver: Receiver) -> list[str]:
+def received(receiver: Receiver) -> list[str]:
     return [event["data"]["name"] for event in receiver.of_kind("span_end")]
 
 
@@ -80,14 +80,14 @@ METHODS = multiprocessing.get_all_start_methods()
 
 @pytest.mark.parametrize("by", [(), (str(BIN / "agentpulse"), "run")], ids=["init", "run"])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_a_child_tells_arrives_here_and_elsewhere(
+def test_spans_of_a_child_arrive_here_and_at_other_exporters(
     method: str, by: tuple[str, ...], run_child: RunChild, receiver: Receiver, collector: Collector
 ):
     program = run_child(method, by=by)
 
     assert (program.returncode, program.stderr) == (0, "")
-    assert told(receiver) == [TOLD]
-    assert [span["name"] for span in collector.spans] == [TOLD]
+    assert received(receiver) == [RECEIVED]
+    assert [span["name"] for span in collector.spans] == [RECEIVED]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -107,11 +107,11 @@ def test_at_the_end_of_a_child_neither_waits_for_the_other(
     waiting.join()
 
     assert (program.returncode, program.stderr) == (0, "")
-    assert told(receiver) == [TOLD]
+    assert received(receiver) == [RECEIVED]
 
 
 def test_a_spawned_child_ends_after_its_threads(run_child: RunChild, receiver: Receiver):
     program = run_child("spawn", "work_after_the_main_thread")
 
     assert (program.returncode, program.stderr) == (0, "")
-    assert told(receiver) == [TOLD]
+    assert received(receiver) == [RECEIVED]

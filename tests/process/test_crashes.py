@@ -31,7 +31,7 @@ def errors(receiver: Receiver) -> list[dict[str, Any]]:
     return [event["data"] for event in receiver.of_kind("error")]
 
 
-def test_an_exception_that_ends_the_program_is_told_before_it_ends(
+def test_an_exception_that_ends_the_program_is_sent_before_it_ends(
     strict_receiver: Receiver,
 ) -> None:
     ended = program("raise ValueError('a secret')", strict_receiver)
@@ -59,7 +59,7 @@ def test_ctrl_c_and_exits_are_no_errors(strict_receiver: Receiver, code: str) ->
     assert strict_receiver.of_kind("sdk_init")
 
 
-def test_exceptions_of_threads_and_of_asyncio_are_told(strict_receiver: Receiver) -> None:
+def test_exceptions_of_threads_and_of_asyncio_are_sent(strict_receiver: Receiver) -> None:
     code = """
 def fail():
     raise LookupError("a secret")

@@ -46,8 +46,8 @@ THAT_LOSE = {
 }
 
 
-def _tells_of_losses(line: str) -> bool:
-    # The last is what OpenTelemetry's own exporter says.
+def _reports_losses(line: str) -> bool:
+    # The last is what OpenTelemetry's own exporter logs.
     words = ("did not reach AgentPulse", "did not reach http://", "Failed to export spans batch")
     return any(each in line for each in words)
 
@@ -70,8 +70,8 @@ def ends_alike(run_program: Run):
 
         assert (ours.returncode, ours.stdout) == (bare.returncode, bare.stdout)
         assert ours.stderr.startswith(bare.stderr)
-        said = ours.stderr[len(bare.stderr) :].splitlines()
-        assert [line for line in said if not _tells_of_losses(line)] == []
+        logged = ours.stderr[len(bare.stderr) :].splitlines()
+        assert [line for line in logged if not _reports_losses(line)] == []
 
     return compare
 

@@ -26,7 +26,7 @@ import openai, agentpulse
 from opentelemetry import trace
 
 def forked():
-    "A child, which says its figures when it ends; the parent waits for it."
+    "A child, which prints its counts when it ends; the parent waits for it."
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
@@ -43,12 +43,12 @@ NESTED = (
 agentpulse.init(heartbeat_interval=0)
 theirs = trace.get_tracer("theirs")
 agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "theirs"}
-said = [{"role": "user", "content": "What is new?"}]
+messages = [{"role": "user", "content": "What is new?"}]
 with agentpulse.cron("nightly"), agentpulse.session("mail"), agentpulse.agent("clerk"):
     with agentpulse.task("task"), agentpulse.trace("trace"), agentpulse.tool("tool"):
         with theirs.start_as_current_span("theirs", attributes=agent):
             with client.chat.completions.create(
-                model="gpt-4o", messages=said, stream=True
+                model="gpt-4o", messages=messages, stream=True
             ) as stream:
                 next(stream)
                 is_child = not forked()
@@ -65,7 +65,7 @@ if is_child:
 LEAVING = {
     "as the parent": "pass",
     "sys.exit": "sys.exit(0)",
-    "an exception": "sys.excepthook = lambda *told: None; raise ValueError",
+    "an exception": "sys.excepthook = lambda *given: None; raise ValueError",
     "os._exit": "agentpulse.flush(); os._exit(0)",
 }
 BEGUN_BEFORE = ["clerk", "task", "theirs", "tool", "trace"]
@@ -88,18 +88,18 @@ def test_what_was_open_at_the_fork_is_ended_once(
     assert (done.returncode, done.stderr) == (0, "")
     ids = [event["id"] for event in receiver.events]
     assert len(set(ids)) == len(ids)
-    told = Counter(map(short, receiver.events))
-    ends = sorted(name for kind, name in told.elements() if kind == "span_end")
+    received = Counter(map(short, receiver.events))
+    ends = sorted(name for kind, name in received.elements() if kind == "span_end")
     assert ends == sorted([*BEGUN_BEFORE, "of the child"])
     once = [("cron", "nightly"), ("llm_call", "chat gpt-4o"), ("event", "child")]
-    assert [told[each] for each in once] == [1, 1, 1]
-    assert [told["session", name] for name in ("mail", "nightly")] == [2, 2]  # start and end
+    assert [received[each] for each in once] == [1, 1, 1]
+    assert [received["session", name] for name in ("mail", "nightly")] == [2, 2]  # start and end
     sessions = {e["data"]["label"]: e["session"] for e in receiver.of_kind("session")}
     by_child = [e for e in receiver.events if short(e)[1] in ("of the child", "child")]
     assert {event["session"] for event in by_child} == {sessions["mail"]}
     (call,) = receiver.of_kind("llm_call")
     assert (call["data"]["status"], call["data"]["error_type"]) == ("success", None)
-    if leave == "pass":  # the child said what it counts
+    if leave == "pass":  # the child printed its counts
         assert json.loads(done.stdout) == [2, 2, {}]
 
 
@@ -160,14 +160,14 @@ def test_a_function_that_forks_is_ended_once(
     done = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)
 
     assert (done.returncode, done.stderr) == (0, "")
-    told = Counter(
+    received = Counter(
         short(event) for event in receiver.events if event["data"].get("action") != "start"
     )
-    assert [told[each] for each in ends] == [1] * len(ends)
-    assert told["span_end", "of the child"] == 1
+    assert [received[each] for each in ends] == [1] * len(ends)
+    assert received["span_end", "of the child"] == 1
 
 
-def test_elsewhere_it_is_sent_once_too(receiver: Receiver, run_program: Run) -> None:
+def test_by_otlp_it_is_sent_once_too(receiver: Receiver, run_program: Run) -> None:
     with FakeProvider() as provider, Collector() as collector:
         done = run_program(
             NESTED.replace("CHILD", "pass"),
@@ -192,8 +192,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(AgentPulseSpanExporter()))
 instrument(tracer_provider=provider)
-said = [{"role": "user", "content": "What is new?"}]
-stream = client.chat.completions.create(model="gpt-4o", messages=said, stream=True)
+messages = [{"role": "user", "content": "What is new?"}]
+stream = client.chat.completions.create(model="gpt-4o", messages=messages, stream=True)
 next(stream)
 if forked():
     list(stream)
@@ -202,7 +202,7 @@ stream.close()
 )
 
 
-def test_a_stream_that_is_open_is_told_once_behind_the_stock_processor_too(
+def test_an_open_stream_is_sent_once_behind_the_stock_processor_too(
     receiver: Receiver, run_program: Run
 ) -> None:
     with FakeProvider() as provider:

@@ -56,7 +56,7 @@ print(json.dumps({
 """
 
     plain = run_program(code, AGENTPULSE_ENDPOINT=receiver.endpoint)
-    told = run_program(
+    program = run_program(
         code,
         AGENTPULSE_ENDPOINT=receiver.endpoint,
         OTEL_SERVICE_NAME="from-opentelemetry",
@@ -68,7 +68,7 @@ print(json.dumps({
         "sampler": DEFAULT_ON.get_description(),
         "different ids": True,
     }
-    assert printed(told) == {
+    assert printed(program) == {
         "name": "from-opentelemetry",
         "sampler": "AlwaysOffSampler",
         "different ids": True,
@@ -177,7 +177,7 @@ agentpulse.shutdown()
     assert call["data"]["status"] == "error"
 
 
-def test_the_reason_to_be_off_is_said_once_on_stderr(run_program: Run):
+def test_the_reason_to_be_off_is_logged_once_on_stderr(run_program: Run):
     code = "import agentpulse; agentpulse.init(); agentpulse.shutdown(); agentpulse.init()"
 
     without_key = run_program(code)
@@ -191,7 +191,7 @@ def test_the_reason_to_be_off_is_said_once_on_stderr(run_program: Run):
     assert [p.returncode for p in (without_key, wrong, switched_off)] == [0, 0, 0]
 
 
-def test_debug_says_on_stderr_whether_it_is_on(receiver: Receiver, run_program: Run):
+def test_debug_logs_on_stderr_whether_it_is_on(receiver: Receiver, run_program: Run):
     code = "import agentpulse; agentpulse.init()"
     debugged = {"AGENTPULSE_DEBUG": "true", "AGENTPULSE_AGENT": "mailer"}
 
@@ -318,7 +318,7 @@ warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside a thread
 agentpulse.init()
 agentpulse.flush()
 if {fork_while_starting}:
-    threading.Thread(target=client.lifecycle.acquire).start()
+    threading.Thread(target=client._lifecycle.acquire).start()
 child = os.fork()
 if child == 0:
     make_call()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentpulse_exporter._delivery.local_key import key_file, read_key
+from agentpulse_exporter._delivery.endpoint import key_file, read_key
 from fakes import processes
 from server.conftest import get, request
 

@@ -52,8 +52,8 @@ def ask(
         with client:
 
             def ask(model: str = "gpt-4o") -> None:
-                said: Any = [{"role": "user", "content": "x"}]
-                client.chat.completions.create(model=model, messages=said)
+                messages: Any = [{"role": "user", "content": "x"}]
+                client.chat.completions.create(model=model, messages=messages)
                 client.embeddings.create(**EMBEDDED)
 
             yield ask
@@ -61,8 +61,8 @@ def ask(
 
 def counted(measured: Measured) -> dict[str, tuple[float, float]]:
     """By agent: its calls of models and of tools."""
-    told = measured()
-    (model_unit, *calls), (tool_unit, *tools) = told[CALLS], told[TOOLS]
+    recorded = measured()
+    (model_unit, *calls), (tool_unit, *tools) = recorded[CALLS], recorded[TOOLS]
     assert (model_unit, tool_unit) == ("{inference_call}", "{tool_call}")
     names = [point.attributes["gen_ai.agent.name"] for point in calls]
     return {
@@ -70,7 +70,7 @@ def counted(measured: Measured) -> dict[str, tuple[float, float]]:
     }
 
 
-def test_an_agent_is_told_by_its_own_calls(ask: Any, measured: Measured) -> None:
+def test_an_agent_is_measured_by_its_own_calls(ask: Any, measured: Measured) -> None:
     @agentpulse.tool
     def look() -> None:
         pass
@@ -100,8 +100,8 @@ def test_an_agent_is_told_by_its_own_calls(ask: Any, measured: Measured) -> None
     look()
 
     assert counted(measured) == {"helper": (1, 0), "clerk": (4, 2)}
-    told = measured()
-    _, *tools = told["gen_ai.execute_tool.duration"]
+    recorded = measured()
+    _, *tools = recorded["gen_ai.execute_tool.duration"]
     assert {
         (
             point.attributes["gen_ai.tool.name"].rpartition(".")[2],
@@ -115,7 +115,7 @@ def test_an_agent_is_told_by_its_own_calls(ask: Any, measured: Measured) -> None
         ("search", "clerk", "LookupError"): 1,
         ("look", None, None): 1,
     }
-    _, *runs = told["gen_ai.invoke_agent.duration"]
+    _, *runs = recorded["gen_ai.invoke_agent.duration"]
     assert {point.attributes["gen_ai.agent.name"] for point in runs} == {"helper", "clerk"}
 
 

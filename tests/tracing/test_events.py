@@ -1,4 +1,4 @@
-"""What a program tells of itself: events, metrics, alerts, signs of life."""
+"""The events that a program records by itself: events, metrics, alerts, signs of life."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import agentpulse
 
 
 @pytest.mark.parametrize(
-    ("tell", "kind", "data"),
+    ("record", "kind", "data"),
     [
         (
             lambda: agentpulse.event("sent", {"count": 5, "to": ["ada"], "none": None}),
@@ -57,13 +57,13 @@ import agentpulse
         ),
     ],
 )
-def test_what_is_told_arrives_with_its_session(
-    started: Init, tell: Callable[[], None], kind: str, data: dict[str, Any]
+def test_events_arrive_with_their_session(
+    started: Init, record: Callable[[], None], kind: str, data: dict[str, Any]
 ) -> None:
     events = started()
     with agentpulse.session("s") as session, agentpulse.task("step"):
-        tell()
-    tell()
+        record()
+    record()
     inside, outside = (event for event in events() if event["kind"] == kind)
     assert inside["data"] == outside["data"] == data
     assert inside["session"] == session.id
@@ -72,7 +72,7 @@ def test_what_is_told_arrives_with_its_session(
     assert "session" not in outside
 
 
-def test_a_heartbeat_tells_of_the_sessions_under_way(started: Init) -> None:
+def test_a_heartbeat_counts_the_sessions_under_way(started: Init) -> None:
     events = started()
     with agentpulse.session("a"), agentpulse.cron("b"):
         agentpulse.heartbeat({"queue": 4})
@@ -190,9 +190,9 @@ def test_odd_arguments_raise_nothing(started: Init, monkeypatch: pytest.MonkeyPa
     agentpulse.memory_report(odd, 1)
     agentpulse.set_metadata(of=object())
     agentpulse.heartbeat(odd)
-    told = [(event["kind"], event["data"]) for event in events()]
-    vital = told.pop()[1]
-    assert told == [
+    received = [(event["kind"], event["data"]) for event in events()]
+    vital = received.pop()[1]
+    assert received == [
         ("event", {"name": "sent", "value": 5}),
         ("event", {"name": "sent", "5": "<object>", "text": "\ufffd"}),
         ("metric", {"name": "queue", "value": 1, "tags": {"value": 5}}),

@@ -1,4 +1,4 @@
-"""Sessions and cron runs: what is under them is theirs, and how they went is told."""
+"""Sessions and cron runs: what is under them is theirs, and how they went is reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def of_kind(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [event for event in events if event["kind"] == kind]
 
 
-def test_a_session_tells_its_start_and_its_end(started: Init) -> None:
+def test_a_session_reports_its_start_and_its_end(started: Init) -> None:
     events = started()
     before = time.time()
     with agentpulse.session("daily-email", user="ada", metadata={"team": "mail"}) as session:
@@ -80,7 +80,7 @@ def test_an_id_of_the_users_own_is_the_sessions_key(started: Init) -> None:
     assert {event["session"] for event in events()} == {"customer-17"}
 
 
-def test_nested_sessions_inherit_and_say_who_is_around_them(started: Init) -> None:
+def test_nested_sessions_inherit_and_name_those_around_them(started: Init) -> None:
     events = started()
     with (
         agentpulse.session("outer", user="ada", metadata={"a": 1}) as outer,
@@ -113,11 +113,11 @@ def test_metadata_and_user_outside_any_session_are_everybodys(started: Init) -> 
             pass
     with agentpulse.task("after"):
         pass
-    told = {event["data"]["name"]: event["data"] for event in of_kind(events(), "span_end")}
+    received = {event["data"]["name"]: event["data"] for event in of_kind(events(), "span_end")}
     everybodys = {"version": "2.1", "tags": '["a"]'}
-    assert told["alone"]["metadata"] == told["after"]["metadata"] == everybodys
-    assert told["step"]["metadata"] == {**everybodys, "only": "here"}
-    assert {data["user"] for data in told.values()} == {"ada"}
+    assert received["alone"]["metadata"] == received["after"]["metadata"] == everybodys
+    assert received["step"]["metadata"] == {**everybodys, "only": "here"}
+    assert {data["user"] for data in received.values()} == {"ada"}
 
 
 def test_spans_of_other_libraries_carry_the_session_too(
@@ -133,11 +133,11 @@ def test_spans_of_other_libraries_carry_the_session_too(
     parent.end()
     tracer.start_span("with a session of its own", attributes={"session.id": "own"}).end()
     tracer.start_span("outside").end()
-    told = {event["data"]["name"]: event for event in of_kind(events(), "span_end")}
-    assert told["kept"]["session"] == told["child of the kept one"]["session"] == session.id
-    assert told["kept"]["data"]["agent"] == "helper"
-    assert told["with a session of its own"]["session"] == "own"
-    assert "session" not in told["outside"]
+    received = {event["data"]["name"]: event for event in of_kind(events(), "span_end")}
+    assert received["kept"]["session"] == received["child of the kept one"]["session"] == session.id
+    assert received["kept"]["data"]["agent"] == "helper"
+    assert received["with a session of its own"]["session"] == "own"
+    assert "session" not in received["outside"]
 
 
 def test_500_sessions_at_once_in_tasks_and_threads_do_not_mix(  # noqa: C901  # a program in itself
@@ -179,19 +179,19 @@ def test_500_sessions_at_once_in_tasks_and_threads_do_not_mix(  # noqa: C901  # 
     for event in events():
         sessions[event["session"]].append(event)
     assert len(sessions) == 500
-    for key, told in sessions.items():
-        is_all_of_one_session(told, int(key.partition(":")[0].removeprefix("s")))
+    for key, received in sessions.items():
+        is_all_of_one_session(received, int(key.partition(":")[0].removeprefix("s")))
     assert agentpulse.stats().dropped == {}
 
 
-def is_all_of_one_session(told: list[dict[str, Any]], number: int) -> None:
-    assert {event["trace_id"] for event in told} == {told[0]["trace_id"]}
-    spans = {event["span_id"] for event in told}
-    roots = [event for event in told if event.get("parent_span_id") not in spans]
+def is_all_of_one_session(received: list[dict[str, Any]], number: int) -> None:
+    assert {event["trace_id"] for event in received} == {received[0]["trace_id"]}
+    spans = {event["span_id"] for event in received}
+    roots = [event for event in received if event.get("parent_span_id") not in spans]
     assert {event["kind"] for event in roots} == {"span_start", "session"}
-    happened = [event["data"] for event in told if event["kind"] == "event"]
+    happened = [event["data"] for event in received if event["kind"] == "event"]
     assert happened == [{"name": "looked up", "number": number}] * 2
-    ended = [event["data"] for event in told if event["kind"] == "span_end"]
+    ended = [event["data"] for event in received if event["kind"] == "span_end"]
     assert {data["metadata"]["number"] for data in ended} == {number}
 
 
@@ -220,9 +220,9 @@ def test_every_sort_of_thread_is_in_the_session_that_started_it(started: Init) -
         with ThreadPoolExecutor() as executor:
             list(executor.map(agentpulse.event, ["executor"]))
     assert done.is_set()
-    told = {event["data"]["name"]: event for event in events() if event["kind"] == "event"}
-    assert set(told) == {"class", "target", "timer", "executor"}
-    assert {event["session"] for event in told.values()} == {session.id}
+    received = {event["data"]["name"]: event for event in events() if event["kind"] == "event"}
+    assert set(received) == {"class", "target", "timer", "executor"}
+    assert {event["session"] for event in received.values()} == {session.id}
 
 
 def run_that_ends_with(error: BaseException) -> agentpulse.Cron:
@@ -242,7 +242,7 @@ def run_that_ends_with(error: BaseException) -> agentpulse.Cron:
         (asyncio.CancelledError(), {}),
     ],
 )
-def test_a_cron_run_that_raises_failed_and_says_by_what(
+def test_a_cron_run_that_raises_failed_and_has_its_error(
     started: Init, error: BaseException, more: dict[str, int]
 ) -> None:
     events = started()
@@ -256,14 +256,14 @@ def test_a_cron_run_that_raises_failed_and_says_by_what(
     assert "secret" not in str(events())
 
 
-def test_with_capture_the_error_of_a_run_is_told(started: Init) -> None:
+def test_with_capture_the_error_of_a_run_is_sent(started: Init) -> None:
     events = started(capture_messages=True)
     run_that_ends_with(ValueError("what went wrong"))
     (cron,) = of_kind(events(), "cron")
     assert cron["data"]["error"] == "what went wrong"
 
 
-def test_a_run_tells_its_job_and_its_plan(started: Init) -> None:
+def test_a_run_reports_its_job_and_its_schedule(started: Init) -> None:
     events = started()
 
     @agentpulse.cron(
@@ -295,7 +295,7 @@ def test_a_run_tells_its_job_and_its_plan(started: Init) -> None:
     assert labels == ["nightly"] * 4
 
 
-def test_a_schedule_that_is_none_is_said_once(
+def test_a_schedule_that_is_none_is_logged_once(
     started: Init, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
@@ -334,7 +334,7 @@ def test_the_context_is_afterwards_what_it_was(started: Init) -> None:
     assert context_api.get_current() is before
 
 
-def test_what_a_sampler_drops_is_no_session_but_events_are_told(
+def test_what_a_sampler_drops_is_no_session_but_events_are_sent(
     strict_receiver: Receiver,
 ) -> None:
     agentpulse.init(

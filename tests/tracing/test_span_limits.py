@@ -13,7 +13,7 @@ from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 import agentpulse
-from agentpulse._tracing.scope import MOST_METADATA
+from agentpulse._tracing.spans import MOST_METADATA
 from agentpulse.demo.provider import FakeProvider
 
 LIMIT = 128
@@ -52,9 +52,9 @@ def test_metadata_displaces_nothing_of_a_call_and_its_session(
     with agentpulse.session("mail", user="ada", metadata=values(number)) as session:
         ask()
         session.set_result("done")
-    told = events()
-    call, end = data_of(told, "llm_call"), data_of(told, "session")
-    assert {event["session"] for event in told} == {session.id}
+    received = events()
+    call, end = data_of(received, "llm_call"), data_of(received, "session")
+    assert {event["session"] for event in received} == {session.id}
     assert (call["operation"], call["provider"], call["user"]) == ("chat", "openai", "ada")
     assert call["tokens"] > 0
     assert call["cost_usd"] > 0
@@ -76,12 +76,12 @@ def test_metadata_that_comes_later_displaces_nothing_either(
             (session if where == "session" else agentpulse).set_metadata(**{key: value})
         session.set_metadata(key1="new")
         ask()
-    told = events()
-    call = data_of(told, "llm_call")
+    received = events()
+    call = data_of(received, "llm_call")
     assert call["tokens"] > 0
     assert call["metadata"]["key1"] == "new"
     assert len(call["metadata"]) == MOST_METADATA + 1
-    assert data_of(told, "session")["action"] == "end"
+    assert data_of(received, "session")["action"] == "end"
 
 
 def test_attributes_that_a_program_adds_displace_nothing_that_says_what_a_span_is(
@@ -98,25 +98,27 @@ def test_attributes_that_a_program_adds_displace_nothing_that_says_what_a_span_i
             session.set_attribute(name, value)
             task.set_attribute(name, value)
         session.log("many", **values(LIMIT))
-    told = events()
-    assert {event["session"] for event in told} == {session.id}
-    ends = {event["data"]["name"]: event["data"] for event in told if event["kind"] == "span_end"}
+    received = events()
+    assert {event["session"] for event in received} == {session.id}
+    ends = {
+        event["data"]["name"]: event["data"] for event in received if event["kind"] == "span_end"
+    }
     assert ends["invoke_agent clerk"]["span_kind"] == "agent"
     assert (ends["sort"]["span_kind"], ends["sort"]["user"]) == ("task", "ada")
     assert ends["sort"]["attributes"]["…"] == "…"
-    end = data_of(told, "session")
+    end = data_of(received, "session")
     assert (end["action"], end["user"], end["logs"][0]["message"]) == ("end", "ada", "many")
 
 
-def test_an_event_with_more_fields_than_there_is_room_for_tells_the_last_and_says_so(
+def test_an_event_with_more_fields_than_there_is_room_for_has_the_last_and_a_mark(
     started: Init,
 ) -> None:
     events = started()
     with agentpulse.session("mail", metadata=values(MOST_METADATA)):
         agentpulse.event("sorted", values(300))
-    told = data_of(events(), "event")
-    assert told["key299"] == 299
-    assert told["…"] == "…"
+    received = data_of(events(), "event")
+    assert received["key299"] == 299
+    assert received["…"] == "…"
 
 
 TOO_SMALL = [
@@ -127,7 +129,7 @@ TOO_SMALL = [
 
 @pytest.mark.unconventional("the limits take attributes that the conventions ask for")
 @pytest.mark.parametrize("limits", TOO_SMALL, ids=str)
-def test_a_call_that_limits_leave_too_little_of_is_counted_and_said(
+def test_a_call_that_limits_leave_too_little_of_is_counted_and_logged(
     limits: dict[str, int],
     strict_receiver: Receiver,
     ask: Any,
@@ -142,13 +144,13 @@ def test_a_call_that_limits_leave_too_little_of_is_counted_and_said(
     stats = agentpulse.stats()
     assert stats.dropped == {"attribute_limits": 1}
     assert adds_up(stats)
-    (said,) = [each.getMessage() for each in caplog.records if each.name == "agentpulse.exporter"]
-    assert said.startswith("1 span did not reach AgentPulse (in all attribute_limits: 1); raise ")
+    (logged,) = [each.getMessage() for each in caplog.records if each.name == "agentpulse.exporter"]
+    assert logged.startswith("1 span did not reach AgentPulse (in all attribute_limits: 1); raise ")
 
 
 @pytest.mark.unconventional("the limits take attributes that the conventions ask for")
 @pytest.mark.parametrize("limits", TOO_SMALL, ids=str)
-def test_whatever_the_limits_leave_each_session_and_each_event_is_told_or_counted(
+def test_whatever_the_limits_leave_each_session_and_each_event_is_sent_or_counted(
     limits: dict[str, int], strict_receiver: Receiver
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(**limits))
@@ -162,5 +164,5 @@ def test_whatever_the_limits_leave_each_session_and_each_event_is_told_or_counte
     stats = agentpulse.stats()
     ends = [each for each in strict_receiver.of_kind("session") if each["data"]["action"] == "end"]
     assert adds_up(stats)
-    told = len(ends) + len(strict_receiver.of_kind("event"))
-    assert told + stats.dropped.get("attribute_limits", 0) == 6
+    sent = len(ends) + len(strict_receiver.of_kind("event"))
+    assert sent + stats.dropped.get("attribute_limits", 0) == 6

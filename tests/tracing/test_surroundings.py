@@ -95,11 +95,11 @@ def test_a_job_that_sets_up_its_next_run_is_not_inside_its_earlier_ones(started:
 
     tick().set()
     assert becomes_true(lambda: sum(event["kind"] == "cron" for event in events()) == 4)
-    told = [event for event in events() if event["kind"] == "cron"]
+    received = [event for event in events() if event["kind"] == "cron"]
 
-    assert len({event["trace_id"] for event in told}) == 4
+    assert len({event["trace_id"] for event in received}) == 4
     assert not [event for event in events() if "parent_session" in event["data"]]
-    assert not [event for event in told if "parent_span_id" in event]
+    assert not [event for event in received if "parent_span_id" in event]
 
 
 def test_what_goes_on_after_its_session_still_belongs_to_it(started: Init) -> None:
@@ -155,7 +155,7 @@ def test_two_generators_of_one_thread_end_their_own_sessions(started: Init) -> N
     assert outcomes(events()) == {failed: "error", left: "success"}
 
 
-def test_a_failed_task_is_not_told_of_in_the_session_that_drops_it(
+def test_a_failed_task_is_not_reported_in_the_session_that_drops_it(
     started: Init, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = started()
@@ -174,7 +174,7 @@ def test_a_failed_task_is_not_told_of_in_the_session_that_drops_it(
 
     asyncio.run(run())
     assert "never retrieved" in caplog.text
-    # Tasks tell their context since Python 3.12.
+    # Tasks show their context since Python 3.12.
     expected = "of the task" if sys.version_info >= (3, 12) else "none"
     assert sessions_of(events(), "error") == {"error": expected}
 
@@ -205,7 +205,7 @@ def in_a_child() -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no fork here")
 # A child of a process with threads is what this is about.
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_of_multiprocessing_sends_what_it_told(
+def test_a_forked_child_of_multiprocessing_sends_its_spans(
     started: Init, strict_receiver: Receiver
 ) -> None:
     started()

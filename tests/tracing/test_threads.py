@@ -64,7 +64,7 @@ def test_the_context_is_carried_until_shutdown(
 
 def test_wrong_calls_fail_as_ever(started: Init) -> None:
     def failures() -> list[str]:
-        said = []
+        results = []
         with ThreadPoolExecutor(1) as executor:
             calls: list[Callable[[], Any]] = [
                 executor.submit,  # type: ignore[list-item]  # wrong on purpose
@@ -74,10 +74,10 @@ def test_wrong_calls_fail_as_ever(started: Init) -> None:
             ]
             for call in calls:
                 try:
-                    said.append(repr(call()))
-                except Exception as error:  # noqa: BLE001  # whatever it says
-                    said.append(repr(error))
-        return said
+                    results.append(repr(call()))
+                except Exception as error:  # noqa: BLE001  # whatever it is
+                    results.append(repr(error))
+        return results
 
     bare = failures()
     started()

@@ -1,4 +1,4 @@
-"""Decorated functions and blocks: they do what they did, and a span tells how it went."""
+"""Decorated functions and blocks: they do what they did, and a span records how it went."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_generator_that_is_left_before_its_end_did_not_fail(started: Init) -> 
     assert ends(events()) == [("count", "success", None)]
 
 
-def test_a_generator_that_ignores_its_end_is_told_so_as_ever(started: Init) -> None:
+def test_a_generator_that_ignores_its_end_raises_as_ever(started: Init) -> None:
     started()
 
     @agentpulse.task
@@ -197,9 +197,9 @@ def test_a_span_that_a_generator_opened_stays_inside_it(started: Init) -> None:
 
     for _ in outer():
         assert current() is None
-    told = {event["data"]["name"]: event for event in events()}
-    assert told["innermost"]["parent_span_id"] == told["inner"]["span_id"]
-    assert told["inner"]["parent_span_id"] == told["outer"]["span_id"]
+    received = {event["data"]["name"]: event for event in events()}
+    assert received["innermost"]["parent_span_id"] == received["inner"]["span_id"]
+    assert received["inner"]["parent_span_id"] == received["outer"]["span_id"]
 
 
 def test_nothing_that_is_abandoned_or_cancelled_logs_of_another_context(
@@ -249,12 +249,12 @@ def test_nothing_that_is_abandoned_or_cancelled_logs_of_another_context(
     asyncio.run(program())
     next(left())
     assert [record for record in caplog.records if "ontext" in record.getMessage()] == []
-    told = ends(events())
-    assert told.count(("left", "success", None)) == 2
-    assert ("stream", "success", None) in told
+    received = ends(events())
+    assert received.count(("left", "success", None)) == 2
+    assert ("stream", "success", None) in received
     # The end of the loop cancels what closes the stream that was dropped.
-    assert len([name for name, _, _ in told if name == "stream"]) == 2
-    assert ("execute_tool forever", "error", "CancelledError") in told
+    assert len([name for name, _, _ in received if name == "stream"]) == 2
+    assert ("execute_tool forever", "error", "CancelledError") in received
 
 
 def test_methods_of_all_sorts_can_be_decorated(started: Init) -> None:
@@ -278,8 +278,8 @@ def test_methods_of_all_sorts_can_be_decorated(started: Init) -> None:
     assert Box().plain(1) == 1
     assert Box.of_class(2) == (Box, 2)
     assert Box().static(3) == 3
-    told = [(e["data"]["name"], e["data"]["args"]) for e in events()]
-    assert told == [
+    received = [(e["data"]["name"], e["data"]["args"]) for e in events()]
+    assert received == [
         (
             "test_methods_of_all_sorts_can_be_decorated.<locals>.Box.plain".rpartition(">.")[2],
             {"x": 1},
@@ -330,8 +330,8 @@ def test_a_decorated_class_is_the_class_it_was(started: Init) -> None:
     assert LoudMailer("bob").run() == "BOB 3 PRIVATE"
     mailer.look_up()
     assert mailer.size == 1
-    told = [event for event in events() if event["kind"] == "span_end"]
-    assert [(e["data"]["name"], e["data"]["span_kind"]) for e in told] == [
+    received = [event for event in events() if event["kind"] == "span_end"]
+    assert [(e["data"]["name"], e["data"]["span_kind"]) for e in received] == [
         ("Mailer.helped", "task"),
         ("invoke_agent Mailer", "agent"),
         ("Mailer.helped", "task"),
@@ -353,12 +353,12 @@ def test_blocks_give_a_handle_and_several_can_be_open_at_once(started: Init) -> 
         await asyncio.gather(*map(enter, range(3)))
 
     asyncio.run(program())
-    told = events()
-    assert [event["data"]["attributes"]["number"] for event in told] == [2, 1, 0]
-    assert {event["data"]["attributes"]["a"] for event in told} == {'{"b": 1}'}
+    received = events()
+    assert [event["data"]["attributes"]["number"] for event in received] == [2, 1, 0]
+    assert {event["data"]["attributes"]["a"] for event in received} == {'{"b": 1}'}
 
 
-def test_arguments_and_results_are_told_only_where_they_are_wanted(started: Init) -> None:
+def test_arguments_and_results_are_captured_only_where_they_are_wanted(started: Init) -> None:
     events = started()
 
     @agentpulse.tool
@@ -370,12 +370,12 @@ def test_arguments_and_results_are_told_only_where_they_are_wanted(started: Init
         return "a secret"
 
     @agentpulse.task(capture_result=True)
-    def telling(_secret: str) -> list[int]:
+    def captured(_secret: str) -> list[int]:
         return [1, 2]
 
     silent("a secret")
     asked("cats", 1, 2)
-    telling("a secret")
+    captured("a secret")
     of_silent, of_asked, of_telling = (event["data"] for event in events())
     assert "args" not in of_silent
     assert of_asked["args"] == {"query": "cats", "rest": [1, 2]}
@@ -396,7 +396,7 @@ def test_with_capture_a_function_can_still_keep_its_own(started: Init) -> None:
     assert "a secret" not in str(events())
 
 
-def test_values_are_told_without_running_any_code_of_theirs(started: Init) -> None:
+def test_values_are_captured_without_running_any_code_of_theirs(started: Init) -> None:
     events = started(capture_messages=True)
 
     class Mine:
@@ -413,10 +413,10 @@ def test_values_are_told_without_running_any_code_of_theirs(started: Init) -> No
 
     work(Mine(), {"x": "y" * 1_000_000}, endless, float("nan"), 10**400, b"bytes", range(9))
     (event,) = events()
-    told = event["data"]["args"]["_anything"]
-    assert told[0] == "<Mine>"
-    assert len(told[1]["x"]) < 5_000
-    assert told[3:5] == [None, None]
+    received = event["data"]["args"]["_anything"]
+    assert received[0] == "<Mine>"
+    assert len(received[1]["x"]) < 5_000
+    assert received[3:5] == [None, None]
 
 
 def test_wrong_arguments_fail_as_they_did(started: Init) -> None:
@@ -475,7 +475,7 @@ def test_where_nothing_is_recorded_everything_is_as_undecorated(
         run.set_summary("x")
     assert run.status == "success"
     assert run.run_id.startswith("c:")
-    for tell in (
+    for use in (
         lambda: agentpulse.event("e"),
         lambda: agentpulse.metric("m", 1),
         lambda: agentpulse.alert("a"),
@@ -484,7 +484,7 @@ def test_where_nothing_is_recorded_everything_is_as_undecorated(
         lambda: agentpulse.set_metadata(a=1),
         lambda: agentpulse.set_user("u"),
     ):
-        tell()
+        use()
     assert len(strict_receiver.events) == before
 
 
@@ -526,7 +526,7 @@ def test_callables_that_are_no_functions_can_be_decorated(started: Init) -> None
     ]
 
 
-def test_an_error_that_can_not_be_told_leaves_as_it_came(
+def test_an_error_that_can_not_be_recorded_leaves_as_it_came(
     started: Init, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shield, "strict", False)
@@ -563,7 +563,9 @@ def test_a_decorator_from_before_init_records_once_init_ran(started: Init) -> No
         (lambda: agentpulse.task(5), "decorates functions and classes, not a int"),
     ],
 )
-def test_a_wrong_use_says_at_once_what_is_wrong(use: Callable[[], Any], complaint: str) -> None:
+def test_a_wrong_use_raises_at_once_with_what_is_wrong(
+    use: Callable[[], Any], complaint: str
+) -> None:
     with pytest.raises(TypeError, match=complaint):
         use()
 
@@ -670,7 +672,7 @@ def test_nothing_is_kept_alive_longer_than_the_function_keeps_it(started: Init, 
 
 
 @pytest.mark.parametrize("kind", ["session", "cron"])
-def test_a_decorator_without_its_name_is_told_so_at_once(kind: str) -> None:
+def test_a_decorator_without_its_name_raises_at_once(kind: str) -> None:
     decorator: Any = getattr(agentpulse, kind)
     with pytest.raises(TypeError, match=rf"agentpulse\.{kind} needs a name"):
 
@@ -679,7 +681,7 @@ def test_a_decorator_without_its_name_is_told_so_at_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["session", "cron"])
-def test_metadata_that_is_no_mapping_is_told_at_once(kind: str) -> None:
+def test_metadata_that_is_no_mapping_raises_at_once(kind: str) -> None:
     odd: Any = [("team", "mail")]
     with pytest.raises(TypeError, match="expected a mapping"):
         getattr(agentpulse, kind)("day", metadata=odd)
@@ -691,7 +693,7 @@ def test_ids_and_users_of_any_type_are_texts(started: Init) -> None:
     events = started()
     odd: Any = 42
     with agentpulse.session("chat", id=odd, user=odd, metadata={odd: odd}) as session:
-        agentpulse.event("said")
+        agentpulse.event("happened")
     assert session.id == "42"
-    (said,) = (event for event in events() if event["kind"] == "event")
-    assert (said["session"], said["data"]["name"]) == ("42", "said")
+    (event,) = (event for event in events() if event["kind"] == "event")
+    assert (event["session"], event["data"]["name"]) == ("42", "happened")

@@ -1,4 +1,4 @@
-"""Values of the user's program: told without running its code, and without looking at all of it."""
+"""Values of the user's program: captured without running its code, and of large ones a part."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Child(Base):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "captured"),
     [
         (lambda: Text("x"), "x"),
         (lambda: Items([1, "x"]), [1, "x"]),
@@ -115,16 +115,16 @@ class Child(Base):
         ),
     ],
 )
-def test_a_value_is_told_without_running_a_line_of_its_code(
-    make: Callable[[], object], told: object
+def test_a_value_is_captured_without_running_a_line_of_its_code(
+    make: Callable[[], object], captured: object
 ) -> None:
-    assert json.loads(json_text(make())) == told
+    assert json.loads(json_text(make())) == captured
 
 
 def test_numbers_of_other_classes_are_numbers() -> None:
-    told = [attribute(value) for value in (Level.HIGH, True, 1.5, Colour.RED)]
-    assert told == [3, True, 1.5, "red"]
-    assert [type(each) for each in told] == [int, bool, float, str]
+    captured = [attribute(value) for value in (Level.HIGH, True, 1.5, Colour.RED)]
+    assert captured == [3, True, 1.5, "red"]
+    assert [type(each) for each in captured] == [int, bool, float, str]
     # More than 64 bits are no number to a receiver.
     assert attribute(2**70) == json.dumps(float(2**70))
 
@@ -139,7 +139,7 @@ def test_numbers_of_other_classes_are_numbers() -> None:
         ["x" * 50_000_000],
     ],
 )
-def test_of_a_large_value_so_much_is_told_as_fits(value: Any) -> None:
+def test_of_a_large_value_so_much_is_captured_as_fits(value: Any) -> None:
     text = json_text(value)
     assert len(text) <= MAX_JSON
     json.loads(text)
@@ -203,7 +203,7 @@ def test_the_text_of_an_error_that_has_none_harms_nothing(started: Init) -> None
     assert (end["data"]["error_type"], end["data"]["error"]) == ("Odd", "<Odd>")
 
 
-def test_codes_of_a_programs_own_exceptions_are_not_told(started: Init) -> None:
+def test_codes_of_a_programs_own_exceptions_are_not_recorded(started: Init) -> None:
     class BadCoupon(Exception):  # noqa: N818  # as programs call them
         def __init__(self, code: str) -> None:
             super().__init__()
@@ -229,7 +229,7 @@ def test_a_sole_argument_of_any_name_keeps_it(started: Init) -> None:
     assert (data["args"], data["result"]) == ({"result": 1}, 2)
 
 
-def test_bodies_of_files_and_images_are_told_nowhere(started: Init) -> None:
+def test_bodies_of_files_and_images_are_recorded_nowhere(started: Init) -> None:
     events = started(capture_messages=True)
 
     @agentpulse.tool
@@ -242,8 +242,8 @@ def test_bodies_of_files_and_images_are_told_nowhere(started: Init) -> None:
         agentpulse.event("looked", {"picture": PNG, "raw": b"pixels"})
         with pytest.raises(ValueError, match="no picture"):
             look(PNG, b"pixels")
-    told = json.dumps(events())
-    assert PNG[-2000:] not in told
-    assert "cGl4ZWwg" not in told
-    assert told.count("<image/png, 3000 bytes>") == 6
-    assert told.count("<6 bytes>") == 2
+    captured = json.dumps(events())
+    assert PNG[-2000:] not in captured
+    assert "cGl4ZWwg" not in captured
+    assert captured.count("<image/png, 3000 bytes>") == 6
+    assert captured.count("<6 bytes>") == 2

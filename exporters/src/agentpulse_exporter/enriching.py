@@ -17,7 +17,7 @@ from agentpulse_exporter._pricing.cost import cost_of
 from agentpulse_exporter._pricing.overrides import own_prices
 from agentpulse_exporter._shield import shielded
 from agentpulse_exporter._wire.span_copy import ForwardingExporter, SpanCopy
-from agentpulse_exporter.settings import is_enabled
+from agentpulse_exporter.settings import is_on, resolve
 
 
 class CostEnrichingExporter(ForwardingExporter):
@@ -35,8 +35,8 @@ class CostEnrichingExporter(ForwardingExporter):
         enabled: Whether it adds anything; by default `AGENTPULSE_ENABLED`, else it does.
 
     Raises:
-        ValueError: `prices` can't be read. Where a variable can't be, it adds nothing, which is
-            logged once.
+        ConfigurationError: An argument can't be used (a ValueError). Where a variable can't be, it
+            adds nothing, which is logged once.
     """
 
     def __init__(
@@ -47,8 +47,9 @@ class CostEnrichingExporter(ForwardingExporter):
         enabled: bool | None = None,
     ) -> None:
         super().__init__(inner)
+        given = {"prices": prices, "enabled": enabled}
+        self._is_on = is_on(resolve(given, only=tuple(given)))
         self._overrides = PriceOverrides.load(prices)
-        self._is_on = is_enabled(enabled, *(("prices",) if prices is None else ()))
         self._ledger = Ledger()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

@@ -7,6 +7,7 @@ stay here and are sent with the next spans.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +21,11 @@ from opentelemetry.context import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from agentpulse_exporter._delivery.endpoint import proxy_for
+from agentpulse_exporter._delivery.endpoint import known_keys, proxy_for
 from agentpulse_exporter._delivery.http import Transport
-from agentpulse_exporter._delivery.process import after_fork, at_exit
-from agentpulse_exporter._delivery.stats import Counters, Stats
+from agentpulse_exporter._delivery.process import acquire, after_fork, at_exit, bounded
+from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, NO_KEY, Counters, Stats
 from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
-from agentpulse_exporter._delivery.waits import Turn, bounded
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import Owner, origins
 from agentpulse_exporter._pricing import PriceOverrides
@@ -34,7 +34,7 @@ from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
 from agentpulse_exporter._wire.event import Event
 from agentpulse_exporter._wire.events import Mapper, is_cut_short
 from agentpulse_exporter._wire.redaction import RedactionFailed
-from agentpulse_exporter.settings import ROWS, ApiKey, log_problems, resolve
+from agentpulse_exporter.settings import ROWS, ApiKey, is_on, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -94,11 +94,10 @@ class AgentPulseSpanExporter(SpanExporter):
         # From here on no traceback that shows local variables has the key.
         api_key = ApiKey.of(api_key)
         given = {name: value for name, value in locals().items() if name in ROWS}
-        settings = self._settings = resolve(given)
-        self.is_on: bool = settings.enabled and not settings.problems
+        settings = resolve(given)
+        self.export_all_spans: bool = settings.export_all_spans
+        self.is_on: bool = is_on(settings)
         """Whether it was not switched off when it was made, nor by a mistake in the environment."""
-        if settings.enabled:
-            log_problems(settings.problems)
         if self.is_on and not settings.may_send:
             _logger.warning(
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
@@ -111,23 +110,21 @@ class AgentPulseSpanExporter(SpanExporter):
         self._make_mapper = partial(
             Mapper, settings.capture_messages, overrides, self.counters.unpriced, redact=redact
         )
-        self._mapper = self._make_mapper()
+        self._make_packer = partial(Packer, settings.max_batch_size)
         proxy = proxy_for(settings.address) if self.is_on else None
-        self._transport = Transport(settings.address, proxy)
+        keys = known_keys(settings.address, settings.api_key)
+        self._transport = Transport(settings.address, proxy, keys)
         self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
-        self._packer = Packer(settings.max_batch_size)
-        self._kept: deque[Batch] = deque()
-        self._sending = Turn()
+        self._may_send = settings.may_send
         self._is_shut_down = False
-        self._has_own_thread = False
-        self._reported = 0
-        """Losses that a flush has reported."""
+        self.start_over()
         after_fork(self.start_over)
         # For the queue of our own processor.
         self.pause: Callable[[], float] = self.delivery.pause
         self.look_again: Callable[[], None] = self.delivery.look_again
         self.finish_by: Callable[[float], None] = self.delivery.finish_by
         self.abort: Callable[[], None] = self._transport.abort
+        self.belong_to_this_thread: Callable[[], None] = self._transport.belong_to_this_thread
         at_exit(self._hurry)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -145,7 +142,7 @@ class AgentPulseSpanExporter(SpanExporter):
         for _ in spans:
             self.counters.ended.add()
             if self._is_shut_down:
-                self.counters.overflow("after_shutdown")
+                self.counters.dropped(AFTER_SHUTDOWN)
         if not self._is_shut_down:
             self.send(spans)
         has_lost = self._is_shut_down or self.counters.lost() != lost
@@ -157,9 +154,9 @@ class AgentPulseSpanExporter(SpanExporter):
         Returns:
             Whether all was sent, and nothing was lost that no flush has reported so far.
         """
-        if not self._sending.take(bounded(timeout_millis, per_second=1000)):
+        if not acquire(self._sending, bounded(timeout_millis, per_second=1000)):
             return False
-        self._sending.give()
+        self._sending.release()
         reported = self._reported
         self.delivery.look_again()
         self.send(())
@@ -180,25 +177,17 @@ class AgentPulseSpanExporter(SpanExporter):
 
     # All that follows is for our own processor, which counts the ended spans by itself.
 
-    def announce(self, span: ReadableSpan, *, is_sent: bool) -> None:
-        """Notes a span that starts, and whether it will be sent."""
+    def announce(self, span: ReadableSpan) -> None:
+        """Notes a span that starts."""
         origins.begun(span)
         self._mapper.ledger.announce(span)
-        if not is_sent:
-            self._mapper.tree.leave_out(span)
+        self.takes(span)
 
     def takes(self, span: ReadableSpan) -> bool:
-        """Whether a span that ended is to be sent; one that isn't is no parent either."""
-        if self._settings.export_all_spans or concerns_agents(span):
-            self._mapper.tree.include(span)
-            return True
-        self._mapper.tree.leave_out(span)
-        return False
-
-    def log_absence(self) -> None:
-        """Logs, once, that the receiver has been away for a while."""
-        if self.delivery.absence is not None:
-            self.delivery.log_absence(self.stats().queued)
+        """Whether a span, as far as it is known, is to be sent; one that isn't is no parent."""
+        is_sent = self.export_all_spans or concerns_agents(span)
+        (self._mapper.tree.include if is_sent else self._mapper.tree.leave_out)(span)
+        return is_sent
 
     @property
     def has_kept(self) -> bool:
@@ -210,58 +199,45 @@ class AgentPulseSpanExporter(SpanExporter):
         """Whether some of that could not be sent so far."""
         return bool(self._kept)
 
-    @property
-    def gave_up(self) -> bool:
-        """Whether nothing more is sent, because the end came and the receiver is dead."""
-        return self.delivery.gave_up
-
-    def belong_to_this_thread(self) -> None:
-        """Waits from now on as this thread does, in which everything is sent."""
-        self._has_own_thread = True
-        self._transport.belong_to_this_thread()
-
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Sends spans that are counted already, and the events kept before them. Never raises.
 
         With `leaves_rest`, events that fill no request wait for the next ones.
         """
+        acquire(self._sending)
         token = context_api.attach(context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            with self._sending:
-                if not self._has_own_thread and self._transport.primitives.are_outdated:
-                    self._transport.belong_to_this_thread()
-                self._send(spans, leaves_rest=leaves_rest)
+            self._send(spans, leaves_rest=leaves_rest)
         finally:
             context_api.detach(token)
+            self._sending.release()
         # At the end, losses are logged at once, in one line.
         if not self.delivery.is_ending:
             self.counters.log_losses()
-            self.log_absence()
 
     def close(self) -> None:
         """Counts the rest as lost, and closes the connection."""
         self._is_shut_down = True
         self.owner.stop()
         use(self, None)
-        absence = self.delivery.absence
-        self.counters.abandon("shutdown" if absence is None else absence.reason)
+        self.counters.abandon(self.delivery.absence or "shutdown")
         self.counters.log_losses(at_end=True)
         self._kept.clear()
-        self._packer = Packer(self._settings.max_batch_size)
+        self._packer = self._make_packer()
         # A thread that is still in the middle of a request closes the connection when it ends.
-        if self._sending.take(0):
+        if self._sending.acquire(blocking=False):
             self._transport.close()
-            self._sending.give()
+            self._sending.release()
 
     def start_over(self) -> None:
         """Makes this the exporter of a child process: the parent keeps its spans and its socket."""
-        self._sending = Turn()
-        self._kept = deque()
-        self._packer = Packer(self._settings.max_batch_size)
+        self._sending = threading.Lock()
+        self._kept: deque[Batch] = deque()
+        self._packer = self._make_packer()
         self._mapper = self._make_mapper()
-        self.counters.reset()
-        self._has_own_thread = False
         self._reported = 0
+        """Losses that a flush has reported."""
+        self.counters.reset()
         self._transport.forget()
         self.delivery.start_over()
 
@@ -272,8 +248,8 @@ class AgentPulseSpanExporter(SpanExporter):
         wait for as long as an export takes.
         """
         self.finish_by(time.monotonic() + SHUTDOWN_TIMEOUT)
-        if self._sending.take(ATTEMPT_AT_EXIT):
-            self._sending.give()
+        if acquire(self._sending, ATTEMPT_AT_EXIT):
+            self._sending.release()
         else:
             self.abort()
 
@@ -295,40 +271,34 @@ class AgentPulseSpanExporter(SpanExporter):
                 if kept:
                     self._kept.extendleft(reversed(kept))
                     break
-            self._keep_within_bounds()
+            while len(self._kept) > 1 and (reason := self._excess()):
+                self.counters.dropped(reason, self._kept.popleft().spans)
         except BaseException as error:  # noqa: BLE001  # an exporter that raises ends its thread
             _logger.debug("Spans could not be sent: %s", type(error).__name__)
 
     def _events(self, spans: Sequence[ReadableSpan]) -> Iterator[Event]:
-        if not self._settings.may_send:
-            self.counters.dropped("no_key", len(spans))
-            self.counters.logged(len(spans))
+        if not self._may_send:
+            self.counters.dropped(NO_KEY, len(spans))
             return
         self._mapper.expect(spans)
         for span in spans:
+            events: Sequence[Event] = ()
+            reason = "too_large"
             try:
                 if is_cut_short(span):
-                    self.counters.dropped("attribute_limits")
-                    continue
-                events = self._mapper.events(span)
-            except RedactionFailed as error:
-                _logger.debug("A text could not be redacted: %s", error)
-                self.counters.dropped("redaction_failed")
-                continue
+                    reason = "attribute_limits"
+                else:
+                    events = self._mapper.events(span)
             except Exception as error:  # noqa: BLE001  # one odd span takes no others with it
                 _logger.debug("A span could not be mapped: %s", type(error).__name__)
-                self.counters.dropped("unmappable")
-                continue
+                is_unsafe = isinstance(error, RedactionFailed)
+                reason = "redaction_failed" if is_unsafe else "unmappable"
             if not events:
-                self.counters.dropped("too_large")
+                self.counters.dropped(reason)
             yield from events
 
-    def _keep_within_bounds(self) -> None:
-        spans, size = 0, 0
-        for batch in self._kept:
-            spans, size = spans + batch.spans, size + batch.size
-        while len(self._kept) > 1 and (spans > MOST_KEPT or size > MOST_BYTES_KEPT):
-            oldest = self._kept.popleft()
-            reason = "queue_full" if spans > MOST_KEPT else "memory_full"
-            spans, size = spans - oldest.spans, size - oldest.size
-            self.counters.dropped(reason, oldest.spans)
+    def _excess(self) -> str:
+        """The reason for which the oldest of what is kept must go, if there is one."""
+        if sum(batch.spans for batch in self._kept) > MOST_KEPT:
+            return "queue_full"
+        return "memory_full" if sum(batch.size for batch in self._kept) > MOST_BYTES_KEPT else ""

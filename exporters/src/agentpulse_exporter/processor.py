@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
 
-from agentpulse_exporter._delivery.kinds import (
+from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
+from agentpulse_exporter._delivery.queue import QueueProcessor
+from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
+from agentpulse_exporter.exporter import AgentPulseSpanExporter
+from agentpulse_exporter.settings import (
     BATCH_SIZE,
     FLUSH_INTERVAL,
     QUEUE_SIZE,
     SHUTDOWN_TIMEOUT,
+    verify_one,
 )
-from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
-from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor
-from agentpulse_exporter._delivery.stats import Stats
-from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
-from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.settings import verify_one
-
-_logger = logging.getLogger("agentpulse.exporter")
 
 
 class AgentPulseSpanProcessor(QueueProcessor):
@@ -56,20 +48,17 @@ class AgentPulseSpanProcessor(QueueProcessor):
         export_all_spans: bool = False,
     ) -> None:
         self._exporter = exporter
-        self._export_all_spans = export_all_spans
-        self._shutdown_timeout = verify_one("shutdown_timeout", shutdown_timeout, SHUTDOWN_TIMEOUT)
-        self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
-        self._next_repeat = 0.0
-        self._queue = BatchQueue(
+        exporter.export_all_spans |= export_all_spans
+        super().__init__(
             exporter,
             exporter.counters,
             flush_interval=verify_one("flush_interval", flush_interval, FLUSH_INTERVAL),
             max_queue_size=verify_one("max_queue_size", max_queue_size, QUEUE_SIZE),
             max_batch_size=verify_one("max_batch_size", max_batch_size, BATCH_SIZE),
-            each_round=self._each_round,
+            shutdown_timeout=verify_one("shutdown_timeout", shutdown_timeout, SHUTDOWN_TIMEOUT),
         )
-        at_exit(self._finish)
-        at_end_of_child(self._finish)
+        at_exit(self.finish)
+        at_end_of_child(self.finish)
 
     def on_start(
         self,
@@ -77,10 +66,10 @@ class AgentPulseSpanProcessor(QueueProcessor):
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
         """Queues the start of a session, a cron run or an agent."""
-        self._exporter.announce(span, is_sent=self._export_all_spans or concerns_agents(span))
+        self._exporter.announce(span)
         if is_sent_at_start(span) and self._is_taken(span):
             self.enqueue(as_started(span))
-            self._queue.send_soon()
+            self.send_soon()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled and concerns agents. No I/O, no waiting, no logging."""
@@ -94,23 +83,15 @@ class AgentPulseSpanProcessor(QueueProcessor):
         same destination sends it then. Otherwise the first of ours that sees it has it.
         """
         owner = self._exporter.owner
-        if owner.is_alone or self._queue.is_stopped:
+        if owner.is_alone or self.is_stopped:
             return
         if is_sent_at_start(span) if span.end_time is None else self._is_queued(span):
             owner.take(span)
 
-    def repeat(self, make: Callable[[], ReadableSpan | None], every: float) -> None:
-        """Has the worker queue the span that `make` returns, each time `every` seconds have passed.
-
-        It runs on the worker's thread between two sendings, so no sooner than these.
-        """
-        self._repeated = (make, every)
-        self._next_repeat = time.monotonic() + every
-
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues any span, also one that was made outside a tracer."""
         if self._exporter.is_on:
-            self._queue.add(span)
+            super().enqueue(span)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Sends all that has ended until now; waits `timeout` seconds at most. Never raises.
@@ -121,30 +102,11 @@ class AgentPulseSpanProcessor(QueueProcessor):
         """
         return not self._exporter.is_on or super().flush(timeout)
 
-    def stats(self) -> Stats:
-        """The counts of spans that ended and concern agents."""
-        return self._exporter.stats()
-
     def _is_taken(self, span: ReadableSpan) -> bool:
         """Whether this one sends it; one that has stopped doesn't, if there are others."""
         owner = self._exporter.owner
-        return not (self._queue.is_stopped and not owner.is_alone) and owner.take(span)
+        return not (self.is_stopped and not owner.is_alone) and owner.take(span)
 
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context
-        if context is None or not context.trace_flags.sampled:
-            return False
-        return self._export_all_spans or self._exporter.takes(span)
-
-    def _each_round(self) -> None:
-        self._exporter.log_absence()
-        if self._repeated is None or time.monotonic() < self._next_repeat or self._queue.is_stopped:
-            return
-        make, every = self._repeated
-        self._next_repeat = time.monotonic() + every
-        try:
-            made = make()
-            if made is not None:
-                self.enqueue(made)
-        except Exception as error:  # noqa: BLE001  # it must not end the worker
-            _logger.debug("A repeated event could not be made: %s", type(error).__name__)
+        return context is not None and context.trace_flags.sampled and self._exporter.takes(span)

@@ -1,44 +1,32 @@
-"""The settings: one table of rows, resolved from arguments, then the environment, then defaults.
+"""The settings: one table, resolved from arguments, then the environment, then defaults.
 
 A wrong argument raises, for it is a mistake in the program. A wrong variable is a mistake where the
 program runs, which must not stop it: it is a sentence in `Settings.problems`, and nothing is sent.
-`agentpulse-sdk` adds its own rows. Nothing of OpenTelemetry is loaded here.
+`agentpulse-sdk` adds settings of its own. Nothing of OpenTelemetry is loaded here.
 """
 
-# No `from __future__ import annotations` here: the rows are read from the annotations.
+from __future__ import annotations
 
-import inspect
 import logging
 import os
+import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from agentpulse_exporter._delivery.endpoint import Endpoint, proxy_for
-from agentpulse_exporter._delivery.kinds import (
-    ADDRESS,
-    BATCH_SIZE,
-    KEY,
-    NAME,
-    PRICES,
-    REDACTION,
-    SWITCH,
-    ApiKey,
-    ConfigurationError,
-    ConfigurationTypeError,
-    Kind,
-)
+from agentpulse_exporter._delivery.endpoint import ApiKey, Endpoint, proxy_for
 
 __all__ = [
     "ROWS",
     "ApiKey",
     "ConfigurationError",
     "ConfigurationTypeError",
+    "Kind",
     "Row",
     "Settings",
-    "documentation_rows",
     "resolve",
     "verify",
 ]
@@ -50,15 +38,131 @@ ARGUMENT, DEFAULT = "argument", "default"
 DISABLED_VARIABLE = "OTEL_SDK_DISABLED"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A setting, beside its name, type and default."""
+class ConfigurationError(ValueError):
+    """A setting can't be used; the message names it, its origin and the expected value."""
 
-    environment: str | None
-    kind: Kind
-    sentence: str
-    default_in_words: str | None = None
-    """Where the default itself isn't clear."""
+
+class ConfigurationTypeError(ConfigurationError, TypeError):
+    """An argument has a type that the setting can't have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value: how it is read from text, checked and shown.
+
+    A check raises TypeError for a wrong type and ValueError for a wrong value; ConfigurationError,
+    with a text, where the expectation alone doesn't explain the mistake.
+    """
+
+    expected: str
+    """Completes the sentence "expected …"."""
+    types: Any
+    """Those of an argument, as `isinstance` takes them."""
+    check: Callable[[Any], object] = lambda value: value
+    """Returns the value that an argument becomes."""
+    read: Callable[[str], object] = str
+    show: Callable[[object], str] = repr
+    """The value as it may be printed, secrets masked."""
+
+
+def _read_switch(text: str) -> bool:
+    word = text.lower()
+    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+        raise ValueError
+    return word in ("true", "1", "yes", "on")
+
+
+def _text(value: str) -> str:
+    stripped = value.strip()
+    if not stripped or not stripped.isprintable():
+        raise ValueError
+    return stripped
+
+
+def _name(value: str) -> str:
+    from agentpulse_exporter._wire.json import MAX_LABEL, clean  # only where a name is given
+
+    return _text(clean(value, MAX_LABEL))
+
+
+def _key(value: str | ApiKey) -> ApiKey:
+    key = ApiKey.of(value)
+    if not key.is_valid:
+        raise ValueError
+    return key
+
+
+def _address(value: str) -> str:
+    text = _text(value).rstrip("/")
+    scheme = Endpoint.of(text).scheme
+    return scheme + text[len(scheme) :]  # the scheme in small letters
+
+
+def _address_without_secrets(value: object) -> str:
+    # One that can't be used is shown too, so it may be no address at all.
+    without_user = re.sub(r"^(\w+://)?.*@", r"\1…@", str(value), flags=re.DOTALL)
+    return repr(re.sub(r"([?#]).+", r"\1…", without_user, flags=re.DOTALL))
+
+
+def _between(lowest: float, highest: float, become: Callable[[Any], float]) -> Callable[..., float]:
+    def check(value: float) -> float:
+        if not lowest <= value <= highest:
+            raise ValueError
+        return become(value)
+
+    return check
+
+
+def seconds(lowest: float, *, example: str) -> Kind:
+    """Seconds, a day at most."""
+    expected = f"seconds as a number from {lowest:g} to 86400, for example {example}"
+    return Kind(expected, int | float, _between(lowest, 86_400, float), float)
+
+
+def count(lowest: int, highest: int) -> Kind:
+    """A whole number between two others."""
+    expected = f"a whole number from {lowest} to {highest}"
+    return Kind(expected, int, _between(lowest, highest, int), int)
+
+
+def _prices(value: Mapping[str, object] | str | os.PathLike[str]) -> Mapping[str, object] | Path:
+    # Only here, so that nothing of it is loaded where the user has no prices of their own.
+    from agentpulse_exporter._pricing import PriceOverrides
+
+    prices = value if isinstance(value, Mapping) else Path(value).expanduser()
+    if prices == Path():
+        raise ValueError
+    try:
+        PriceOverrides.load(prices)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    return prices
+
+
+SWITCH = Kind("true or false", bool, read=_read_switch)
+ADDRESS = Kind(
+    "an address with a host and no user, query or fragment, for example https://api.agentpulse.dev",
+    str,
+    _address,
+    show=_address_without_secrets,
+)
+FLUSH_INTERVAL = seconds(0.01, example="5")
+SHUTDOWN_TIMEOUT = seconds(0, example="5")
+QUEUE_SIZE = count(1, 1_000_000)
+BATCH_SIZE = count(1, 500)
+_NAME = Kind("a name that isn't empty", str, _name)
+_KEY = Kind(
+    "a key of your AgentPulse account; it begins with ap_ and has no blanks in it",
+    str | ApiKey,
+    _key,
+)
+_PRICES = Kind(
+    "a mapping from model to prices, or the path of a JSON file with one",
+    Mapping | str | os.PathLike,
+    _prices,
+    show=str,
+)
+_REDACTION = Kind("a function that is given a text and returns a text", Callable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,92 +172,37 @@ class Settings:
     So a copy, `dataclasses.asdict` and `repr` don't show it; pickling raises TypeError.
     """
 
-    api_key: Annotated[
-        ApiKey | None,
-        Row(
-            "AGENTPULSE_API_KEY",
-            KEY,
-            "The `ap_…` key of your account. Without one nothing is sent and nothing is patched; "
-            "an endpoint on this machine needs none, and the key of a local server of yours is "
-            "found by itself.",
-        ),
-    ] = None
-    agent_name: Annotated[
-        str,
-        Row(
-            "AGENTPULSE_AGENT",
-            NAME,
-            "The name under which this program's events appear.",
-            "host name",
-        ),
-    ] = field(default_factory=socket.gethostname)
-    endpoint: Annotated[
-        str,
-        Row(
-            "AGENTPULSE_ENDPOINT",
-            ADDRESS,
-            "Where events are sent; plain `http` only to this machine, unless `allow_insecure`.",
-        ),
-    ] = "https://api.agentpulse.dev"
-    enabled: Annotated[
-        bool,
-        Row(
-            "AGENTPULSE_ENABLED",
-            SWITCH,
-            "`false` is the kill switch: nothing is patched, no thread runs, every function does "
-            "nothing; so it is with the exporter and `instrument()` in your own pipeline.",
-        ),
-    ] = True
-    capture_messages: Annotated[
-        bool,
-        Row(
-            "AGENTPULSE_CAPTURE_MESSAGES",
-            SWITCH,
-            "Whether prompts, answers and exception texts that spans carry are sent.",
-        ),
-    ] = False
-    redact: Annotated[
-        Callable[[str], str] | None,
-        Row(
-            None,
-            REDACTION,
-            "A function that is given each captured text and returns what is sent instead of it; "
-            "where it fails, the event is dropped, and counted.",
-        ),
-    ] = None
-    prices: Annotated[
-        Mapping[str, object] | Path | None,
-        Row(
-            "AGENTPULSE_PRICES",
-            PRICES,
-            "Your own prices by model, a mapping or the path of a JSON file; "
-            "they win over the built-in ones.",
-        ),
-    ] = None
-    max_batch_size: Annotated[
-        int,
-        Row(
-            "AGENTPULSE_MAX_BATCH_SIZE",
-            BATCH_SIZE,
-            "Events in one request; the free plan accepts 100, the pro plan 500.",
-        ),
-    ] = 100
-    export_all_spans: Annotated[
-        bool,
-        Row(
-            "AGENTPULSE_EXPORT_ALL_SPANS",
-            SWITCH,
-            "Whether spans that have nothing to do with agents or LLM calls are sent too.",
-        ),
-    ] = False
-    allow_insecure: Annotated[
-        bool,
-        Row(
-            "AGENTPULSE_ALLOW_INSECURE",
-            SWITCH,
-            "Allows plain `http` to another machine: key and events can then be read on the way.",
-        ),
-    ] = False
+    api_key: ApiKey | None = field(default=None, metadata={"kind": _KEY})
+    """The `ap_…` key of your account. Without one nothing is sent and nothing is patched; an
+    endpoint on this machine needs none, and the key of a local server of yours is found by itself.
+    """
+    agent_name: str = field(
+        default_factory=socket.gethostname,
+        metadata={"kind": _NAME, "environment": "AGENTPULSE_AGENT"},
+    )
+    """The name under which this program's events appear."""
+    endpoint: str = field(default="https://api.agentpulse.dev", metadata={"kind": ADDRESS})
+    """Where events are sent; plain `http` only to this machine, unless `allow_insecure`."""
+    enabled: bool = field(default=True, metadata={"kind": SWITCH})
+    """`false` is the kill switch: nothing is patched, no thread runs, every function does nothing;
+    so it is with the exporter and `instrument()` in your own pipeline."""
+    capture_messages: bool = field(default=False, metadata={"kind": SWITCH})
+    """Whether prompts, answers and exception texts that spans carry are sent."""
+    redact: Callable[[str], str] | None = field(
+        default=None, metadata={"kind": _REDACTION, "environment": None}
+    )
+    """A function that is given each captured text and returns what is sent instead of it; where it
+    fails, the event is dropped, and counted."""
+    prices: Mapping[str, object] | Path | None = field(default=None, metadata={"kind": _PRICES})
+    """Your own prices by model, a mapping or the path of a JSON file; they win over the built-in
+    ones."""
+    max_batch_size: int = field(default=100, metadata={"kind": BATCH_SIZE})
+    """Events in one request; the free plan accepts 100, the pro plan 500."""
+    export_all_spans: bool = field(default=False, metadata={"kind": SWITCH})
+    """Whether spans that have nothing to do with agents or LLM calls are sent too."""
+    allow_insecure: bool = field(default=False, metadata={"kind": SWITCH})
+    """Allows plain `http` to another machine: key and events can then be read on the way."""
+    # These two are no settings themselves.
     sources: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """By setting: "argument", the name of a variable, or "default"."""
     problems: tuple[str, ...] = ()
@@ -178,55 +227,53 @@ class Settings:
 _Settings = TypeVar("_Settings", bound=Settings)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A setting, beside its name, type and default."""
+
+    environment: str | None
+    """Its variable: AGENTPULSE_ and the name, where the table has no other."""
+    kind: Kind
+
+
 def rows_of(table: type[Settings]) -> dict[str, Row]:
     """The rows by the names of the settings, those of the base class first."""
     return {
-        name: annotation.__metadata__[0]
-        for part in reversed(table.__mro__)
-        for name, annotation in inspect.get_annotations(part).items()
-        if hasattr(annotation, "__metadata__")
+        name: Row(more.get("environment", f"AGENTPULSE_{name.upper()}"), more["kind"])
+        for name, more in ((each.name, each.metadata) for each in fields(table))
+        if "kind" in more
     }
 
 
 ROWS: Mapping[str, Row] = rows_of(Settings)
 
 
-def documentation_rows(table: type[Settings] = Settings) -> list[tuple[str, str, str, str]]:
-    """Argument, environment variable, default and sentence of each setting, for people."""
-    fields = cast("Mapping[str, Any]", table.__dataclass_fields__)
-    return [
-        (name, row.environment or "none", _in_words(row, fields[name].default), row.sentence)
-        for name, row in rows_of(table).items()
-    ]
-
-
-def _in_words(row: Row, default: object) -> str:
-    if row.default_in_words or default is None:
-        return row.default_in_words or "none"
-    return str(default).lower() if isinstance(default, bool) else str(default)
-
-
 def resolve(
     arguments: Mapping[str, object],
     environ: Mapping[str, str] | None = None,
     table: type[_Settings] = Settings,
+    *,
+    only: tuple[str, ...] = (),
 ) -> _Settings:
     """The settings for these arguments (None counts as not given) and this environment.
+
+    With `only`, the others are left as they are by default.
 
     Raises:
         ConfigurationError: An argument has a wrong value, or (ConfigurationTypeError) a wrong type.
     """
-    rows = rows_of(table)
+    rows = {name: row for name, row in rows_of(table).items() if name in only or not only}
     values = verify(arguments, rows)
-    sources = {name: ARGUMENT if name in values else DEFAULT for name in rows}
+    sources = dict.fromkeys(rows, DEFAULT) | dict.fromkeys(values, ARGUMENT)
     # `environ` is None for the process's own: no frame of an error may hold what shows the key.
     problems = _read_environment(rows, values, sources, environ)
     settings = table(**cast("dict[str, Any]", values), sources=sources)
-    problems += _transport_problems(settings)
+    if "endpoint" in rows:
+        problems += _transport_problems(settings)
     return replace(settings, problems=tuple(problems))
 
 
-def verify(arguments: Mapping[str, object], rows: Mapping[str, Row] = ROWS) -> dict[str, object]:
+def verify(arguments: Mapping[str, object], rows: Mapping[str, Row]) -> dict[str, object]:
     """The arguments that are given (not None), each as the setting it becomes.
 
     Raises:
@@ -246,7 +293,11 @@ def verify_one(name: str, value: object, kind: Kind) -> Any:
         ConfigurationError: As for `resolve`.
     """
     origin = f"The argument {name}"
+    # A truth value is an integer in Python, too.
+    is_truth = isinstance(value, bool) and kind is not SWITCH
     try:
+        if is_truth or not isinstance(value, kind.types):
+            raise TypeError
         return kind.check(value)
     except TypeError:
         complaint = f"{origin} is of type {type(value).__name__}; expected {kind.expected}."
@@ -255,33 +306,19 @@ def verify_one(name: str, value: object, kind: Kind) -> Any:
         raise ConfigurationError(_complaint(kind, origin, value, error)) from None
 
 
-def is_enabled(argument: bool | None = None, *others: str) -> bool:
-    """Whether AgentPulse may do anything: by this argument, else by AGENTPULSE_ENABLED, else yes.
+def is_on(settings: Settings) -> bool:
+    """Whether AgentPulse may do anything.
 
-    OTEL_SDK_DISABLED, OpenTelemetry's own kill switch, always counts. A variable that can't be
-    read, this one or that of the `others`, is logged once, and counts as no.
-
-    Raises:
-        ConfigurationError: The argument can't be used.
+    A mistake in the environment is logged, the same once a process, and counts as no.
     """
-    rows = {name: ROWS[name] for name in ("enabled", *others)}
-    values = verify({"enabled": argument}, rows)
-    problems = _read_environment(rows, values, {}, None)
-    is_on = values.get("enabled", True) is True
-    if is_on:
-        log_problems(problems)
-    return is_on and not problems
+    if settings.enabled and settings.problems:
+        _log_problems(" ".join(settings.problems))
+    return settings.enabled and not settings.problems
 
 
-def log_problems(problems: Sequence[str]) -> None:
-    """Logs why an exporter is off, the same once a process."""
-    text = " ".join(problems)
-    if text and text not in _logged:
-        _logged.add(text)
-        _logger.warning("The exporter is off until this is corrected: %s", text)
-
-
-_logged: set[str] = set()
+@cache
+def _log_problems(text: str) -> None:
+    _logger.warning("The exporter is off until this is corrected: %s", text)
 
 
 def _read_environment(
@@ -310,7 +347,7 @@ def _read_environment(
 def _complaint(kind: Kind, origin: str, value: object, error: ValueError) -> str:
     if isinstance(error, ConfigurationError):
         return f"{origin} can't be used: {error}"
-    if kind is KEY:
+    if kind is _KEY:
         # A text that was given for a key may be another secret, so none of it is shown.
         return f"{origin} can't be used; expected {kind.expected}."
     return f"{origin} is {kind.show(value)}; expected {kind.expected}."

@@ -5,35 +5,37 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._delivery.process import at_exit
-from agentpulse_exporter._delivery.waits import bounded
+from agentpulse_exporter._delivery.process import at_exit, bounded
 from agentpulse_exporter._wire.json import MAX_LABEL, clean
-from agentpulse_exporter.settings import DEFAULT
+from agentpulse_exporter.settings import DEFAULT, ROWS
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy
+from agentpulse_instrumentation._shield import shield
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from agentpulse import __version__, _tracing
-from agentpulse._otel.otlp import Destinations
-from agentpulse._otel.provider import Joined, Joining, find_provider
+from agentpulse._otel.exporters import BoundedBatchProcessor, by_otlp, lasting
+from agentpulse._otel.provider import Joined, describe, find_provider, join
 from agentpulse._output import log_to_stderr
-from agentpulse._process.context import carry_context
-from agentpulse._process.endings import (
+from agentpulse._process import (
+    carry_context,
     end_with_celery_workers,
     flush_on_sigterm,
     report_crashes,
 )
 from agentpulse._tracing.recorder import Recorder, instant
-from agentpulse._tracing.scope import SessionProcessor
+from agentpulse._tracing.spans import SessionProcessor
 from agentpulse.settings import STANDARD_CAPTURE_VARIABLE, Settings
+
+_DESCRIBE = shield("describe a tracer provider")
 
 
 class Pipeline:
@@ -45,27 +47,22 @@ class Pipeline:
         """Takes back the patches and hooks that begin spans."""
         self._surroundings = ExitStack()
         """Takes back the rest, which the processor needs while it sends the last spans."""
+        # The settings of the exporter's table are its arguments.
+        given: dict[str, Any] = {name: getattr(settings, name) for name in ROWS}
         self.processor: AgentPulseSpanProcessor = AgentPulseSpanProcessor(
-            AgentPulseSpanExporter(
-                settings.api_key,
-                settings.endpoint,
-                settings.agent_name,
-                capture_messages=settings.capture_messages,
-                redact=settings.redact,
-                prices=settings.prices,
-                max_batch_size=settings.max_batch_size,
-                allow_insecure=settings.allow_insecure,
-                enabled=settings.enabled,
-            ),
+            AgentPulseSpanExporter(**given),
             flush_interval=settings.flush_interval,
             max_queue_size=settings.max_queue_size,
             max_batch_size=settings.max_batch_size,
             shutdown_timeout=settings.shutdown_timeout,
-            export_all_spans=settings.export_all_spans,
         )
         if settings.debug:
             self._surroundings.callback(log_to_stderr())
-        self._others = Destinations(settings)
+        self._own: list[BoundedBatchProcessor] = (
+            by_otlp(settings.otlp_endpoint, settings) if settings.otlp_endpoint else []
+        )
+        """That of `otlp_endpoint`, which ends with this one; the others go on."""
+        self._others = [*self._own, *(each for each in lasting if not each.is_stopped)]
         self._shutdown_timeout = settings.shutdown_timeout
         self._libraries = settings.instrument if settings.auto_patch else ()
         try:
@@ -74,7 +71,8 @@ class Pipeline:
             # end, which would wait for one processor after the other, and after the functions that
             # end the last spans, such as those of streams that are still open.
             at_exit(self._at_exit)
-            self._joining = self._connect(settings, provider)
+            self._provider = provider
+            self._connect(settings, provider)
         except BaseException:
             self.stop(timeout=0)
             raise
@@ -85,13 +83,15 @@ class Pipeline:
 
     def joined(self) -> Joined | None:
         """The provider and its processors as they are now; None where they can't be read."""
-        return self._joining.described()
+        with _DESCRIBE:
+            return describe(self._provider, self._ours)
+        return None
 
     def stats(self) -> Stats:
         """The counts of all spans that ended, by destination, and the unrecorded libraries."""
         return replace(
             self.processor.stats(),
-            elsewhere=self._others.stats(),
+            elsewhere={each.destination: each.stats() for each in self._others},
             not_recorded=not_recorded(self._libraries),
         )
 
@@ -102,9 +102,9 @@ class Pipeline:
             Whether all of it was accepted within the timeout, in seconds.
         """
         deadline = time.monotonic() + bounded(timeout)
-        is_sent_to_others = self._others.begin_flush(timeout)
-        is_complete = self.processor.flush(timeout)
-        return is_sent_to_others(deadline) and is_complete
+        waits = [each.begin_flush(timeout) for each in (self.processor, *self._others)]
+        sent = [wait(deadline - time.monotonic()) for wait in waits]
+        return all(sent)
 
     def stop(self, timeout: float) -> bool:
         """Unpatches, sends the queued spans, also to `otlp_endpoint`, and leaves the provider.
@@ -113,41 +113,38 @@ class Pipeline:
             Whether both accepted everything within the timeout, in seconds.
         """
         deadline = time.monotonic() + bounded(timeout)
-        is_complete = is_sent_to_others = False
-        try:
+        with self._surroundings:
             self._sources.close()
             # The last spans are in.
-            self._others.begin_to_close()
-            is_complete = self.processor.stop(deadline - time.monotonic())
-        finally:
-            is_sent_to_others = self._others.close(deadline - time.monotonic())
-            self._surroundings.close()
-        return is_complete and is_sent_to_others
+            return self._end(self._own, lambda: deadline - time.monotonic())
 
     def _at_exit(self) -> None:
-        # All of them at the same time.
-        self._others.begin_to_end()
-        self.processor.stop(self._shutdown_timeout)
-        self._others.finish()
+        # The provider waits for those that go on.
+        self._end(self._others, lambda: self._shutdown_timeout)
 
-    def _connect(self, settings: Settings, provider: TracerProvider) -> Joining:
+    def _end(self, others: list[BoundedBatchProcessor], left: Callable[[], float]) -> bool:
+        """Ends ours, and begins to end these others at the same time; whether ours sent all."""
+        for each in others:
+            each.begin_shutdown()
+        sent = [each.stop(left()) for each in (self.processor, *self._own)]
+        return all(sent)
+
+    def _connect(self, settings: Settings, provider: TracerProvider) -> None:
         tracer = provider.get_tracer("agentpulse", __version__)
         recorder = Recorder(tracer, self.processor.enqueue, captures=settings.capture_messages)
         sessions = SessionProcessor(recorder.outside, self.processor.take_ownership)
-        joining = Joining(provider, sessions, (self.processor, *self._others.own))
-        self._surroundings.callback(joining.leave)
-        joining.join()
+        self._ours = (sessions, self.processor, *self._own)
+        join(provider, sessions, (self.processor, *self._own), self._surroundings)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
-        take_back = self._sources.callback
-        take_back(report_crashes(recorder.crashed))
+        report_crashes(recorder.crashed, self._sources)
         _tracing.active = recorder
-        take_back(_deactivate, recorder)
+        self._sources.callback(setattr, _tracing, "active", None)
         if settings.flush_on_sigterm:
             timeout = settings.shutdown_timeout
-            take_back(flush_on_sigterm(lambda: self.flush(timeout), timeout))
-        take_back(end_with_celery_workers())
-        take_back(carry_context())
+            flush_on_sigterm(lambda: self.flush(timeout), timeout, self._sources)
+        end_with_celery_workers(self._sources)
+        carry_context(self._sources)
         # Where neither the argument nor our variable is given, OpenTelemetry's variable decides,
         # also on log events.
         is_given = settings.sources["capture_messages"] not in (DEFAULT, STANDARD_CAPTURE_VARIABLE)
@@ -155,35 +152,19 @@ class Pipeline:
         # Warns of a wrong value of that variable, also where no library is instrumented.
         ContentPolicy.resolve(capture)
         if settings.auto_patch:
-            take_back(uninstrument)
+            self._sources.callback(uninstrument)
             instrument(
                 settings.instrument,
                 tracer_provider=provider,
                 capture_messages=capture,
                 enabled=settings.enabled,
             )
-        return joining
-
-
-def _deactivate(recorder: Recorder) -> None:
-    # Another one may have begun meanwhile.
-    if _tracing.active is recorder:
-        _tracing.active = None
-
-
-def installed_version(distribution: str) -> str | None:
-    """The version that is installed, without importing it; None where none is."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
     """The event that `init` sends: the program, its versions, and the provider that it joined."""
-    kinds = INSTRUMENTORS.values()
-    packages = [library.package for kind in kinds for library in kind.libraries()]
-    versions = ((name, installed_version(name)) for name in packages)
+    libraries = [library for kind in INSTRUMENTORS.values() for library in kind.libraries()]
+    versions = ((library.package, library.installed()) for library in libraries)
     data: dict[str, object] = {
         "python": platform.python_version(),
         "os": platform.system(),
@@ -206,6 +187,5 @@ def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
 def _program() -> str:
     """The base name of the program that Python was started with; `-c` and the empty name too."""
     # Where Python is embedded, there may be no arguments, and programs change them as they like.
-    arguments: object = getattr(sys, "argv", None) or [""]
-    first = cast("list[object]", arguments)[0] if isinstance(arguments, list) else ""
+    first: object = next(iter(getattr(sys, "argv", None) or ()), "")
     return clean(Path(first).name, MAX_LABEL) if isinstance(first, str) else ""

@@ -8,16 +8,15 @@ only; where they changed, we do without.
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
 
-from agentpulse_exporter import AgentPulseSpanProcessor
-from agentpulse_instrumentation._shield import shield
+from agentpulse_exporter._delivery.queue import QueueProcessor
 from opentelemetry import trace
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -26,20 +25,17 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.util.types import AttributeValue
 
 from agentpulse import __version__
-from agentpulse._otel.bounded import BoundedBatchProcessor
 from agentpulse._output import logger, warn_once
-from agentpulse._tracing.scope import SessionProcessor
+from agentpulse._process import patch
+from agentpulse._tracing.spans import SessionProcessor
 from agentpulse.errors import SettingTypeError
 
-_DESCRIBE = shield("describe a tracer provider")
-_JOIN = shield("join a tracer provider that was set up again")
 _RENEW = "set_provider"
 """By this, Logfire's proxy gets another provider behind it."""
 _HOLDING = ("span_exporter", "_exporter", "_inner")
 """The attributes of processors and exporters, of the SDK and of ours, that hold an exporter."""
 _DEEPEST = 4
 Processors = tuple[SpanProcessor, ...]
-
 
 _own: TracerProvider | None = None
 
@@ -51,11 +47,8 @@ def class_name(thing: object) -> str:
 
 def behind(provider: object) -> object:
     """The provider that this one stands in for, as logfire's proxy does; else itself."""
-    return (
-        provider
-        if isinstance(provider, TracerProvider)
-        else getattr(provider, "provider", provider)
-    )
+    is_one = isinstance(provider, TracerProvider)
+    return provider if is_one else getattr(provider, "provider", provider)
 
 
 class UrandomIds(IdGenerator):
@@ -92,16 +85,10 @@ def verify_provider(provider: object) -> TracerProvider:
     """
     if takes_processors(provider):
         return provider
-    inner, found = behind(provider), class_name(provider)
-    expected = "a TracerProvider of the OpenTelemetry SDK"
-    if inner is not provider:
-        found += f" that stands in for a {class_name(inner)}"
-        expected += (
-            ", or one that is set up by now: call logfire.configure() before agentpulse.init"
-        )
     complaint = (
-        f"The argument tracer_provider is a {found}, which takes no span processors; "
-        f"expected {expected}."
+        f"The argument tracer_provider is a {class_name(provider)}, which takes no span "
+        "processors; expected a TracerProvider of the OpenTelemetry SDK. Where it is Logfire's, "
+        "call logfire.configure() before agentpulse.init."
     )
     raise SettingTypeError(complaint)
 
@@ -129,12 +116,8 @@ def find_provider(agent_name: str) -> TracerProvider:
 def _our_own(agent_name: str) -> TracerProvider:
     global _own  # noqa: PLW0603  # as OpenTelemetry's, it is one for the process
     if _own is None:
-        _own = TracerProvider(
-            resource=Resource.create(naming(agent_name)),
-            id_generator=UrandomIds(),
-            shutdown_on_exit=False,
-        )
-        atexit.register(_own.shutdown)
+        resource = Resource.create(naming(agent_name))
+        _own = TracerProvider(resource=resource, id_generator=UrandomIds())
     return _own
 
 
@@ -162,11 +145,8 @@ class Joined:
 
     def log(self) -> None:
         """Logs it, and warns of a sampler that no standard variable of OpenTelemetry sets."""
-        logger.debug(
-            "Tracer provider: %s. Its span processors: %s",
-            self.provider,
-            "; ".join(self.processors),
-        )
+        processors = "; ".join(self.processors)
+        logger.debug("Tracer provider: %s. Its span processors: %s", self.provider, processors)
         if self.sampling is not None and not os.environ.get(OTEL_TRACES_SAMPLER):
             warn_once(
                 f"The tracer provider has a sampler: {self.sampling}, and AgentPulse records no "
@@ -190,13 +170,13 @@ def describe(provider: object, ours: Collection[SpanProcessor] = ()) -> Joined:
 def sampling_in_words(description: str) -> str | None:
     """How many traces a sampler records, by its own description; None where it is all."""
     # Spans with a parent follow their parent, so the sampler of root spans decides.
-    parent_based = re.match(r"ParentBased\{root:(.+?),remoteParent", description)
-    root = parent_based[1] if parent_based else description
-    ratio = re.fullmatch(r"TraceIdRatioBased\{([0-9.e-]+)\}", root)
-    share = {"AlwaysOnSampler": 1.0, "AlwaysOffSampler": 0.0}.get(root)
-    share = float(ratio[1]) if ratio else share
-    if share is None:
+    known = re.match(
+        r"(?:ParentBased\{root:)?(?:TraceIdRatioBased\{([0-9.e-]+)\}|Always(On|Off)Sampler)(?:,|$)",
+        description,
+    )
+    if known is None:
         return f"traces are recorded as {description} decides"
+    share = float(known[1] or known[2] == "On")
     return None if share >= 1 else f"{share * 100:g} of 100 traces are recorded"
 
 
@@ -206,8 +186,7 @@ def _line(processor: SpanProcessor, ours: Collection[SpanProcessor]) -> str:
     while held is not None and len(names) < _DEEPEST:
         names.append(type(held).__name__)
         held = next(filter(None, (getattr(held, name, None) for name in _HOLDING)), None)
-    is_ours = any(processor is each for each in ours)
-    return " → ".join(names) + (" (AgentPulse)" if is_ours else "")
+    return " → ".join(names) + (" (AgentPulse)" if processor in ours else "")
 
 
 def attached(provider: object) -> Processors:
@@ -217,80 +196,44 @@ def attached(provider: object) -> Processors:
     return cast("Processors", found) if isinstance(found, tuple) else ()
 
 
-def _arrange(provider: object, arranged: Callable[[Processors], Processors]) -> bool:
-    """Replaces the processors of a provider; whether that was possible."""
+def _arrange(provider: object, arranged: Callable[[Processors], Processors]) -> None:
+    """Replaces the processors of a provider, where that is possible."""
     active: Any = getattr(behind(provider), "_active_span_processor", None)
     lock = getattr(active, "_lock", None)
-    if lock is None or not isinstance(getattr(active, "_span_processors", None), tuple):
-        return False
-    with lock:
-        active._span_processors = arranged(active._span_processors)  # noqa: SLF001  # see the module
-    return True
+    if lock is not None and hasattr(active, "_span_processors"):
+        with lock:
+            active._span_processors = arranged(attached(provider))  # noqa: SLF001  # see the module
 
 
-class Joining:
-    """Our processors on a provider from `join` until `leave`.
+def join(
+    provider: TracerProvider,
+    sessions: SessionProcessor,
+    queues: Sequence[QueueProcessor],
+    undo: ExitStack,
+) -> None:
+    """Adds our processors to a provider; `undo` removes them. Where the SDK changed, they stay.
 
     Where Logfire's provider gets another provider behind it (`logfire.configure()`, called again,
     shuts the first one down), they are added to that one too.
     """
+    ours = (sessions, *queues)
 
-    def __init__(
-        self,
-        provider: TracerProvider,
-        sessions: SessionProcessor,
-        queues: Sequence[AgentPulseSpanProcessor | BoundedBatchProcessor],
-    ) -> None:
-        self._provider: Any = provider
-        self._sessions = sessions
-        self._queues = queues
-        self._renew: Any = None
-
-    def join(self) -> None:
-        """Adds our processors to the provider."""
-        self._add()
-        renew: Any = getattr(self._provider, _RENEW, None)
-        if behind(self._provider) is self._provider or renew is None:
-            return
-
-        def renewed(*args: Any, **kwargs: Any) -> Any:
-            result = renew(*args, **kwargs)
-            with _JOIN:
-                is_joined = any(each is self._sessions for each in attached(self._provider))
-                if self._renew is not None and not is_joined:
-                    self._add()
-                    logger.debug("The tracer provider was set up again, and AgentPulse joined it")
-            return result
-
-        self._renew = renewed
-        setattr(self._provider, _RENEW, renewed)
-        for each in self._queues:
-            # As the process ends, a shutdown of the provider is final.
-            each.outlasts = threading.main_thread().is_alive
-
-    def described(self) -> Joined | None:
-        """The provider and its processors as they are now; None where they can't be read."""
-        with _DESCRIBE:
-            return describe(self._provider, self._ours())
-        return None
-
-    def leave(self) -> None:
-        """Removes our processors from the provider; where the SDK changed, they stay, inert."""
-        if self._renew is not None and getattr(self._provider, _RENEW) is self._renew:
-            delattr(self._provider, _RENEW)
-        self._renew = None
-        ours = self._ours()
-        if not _arrange(self._provider, lambda all_: tuple(p for p in all_ if p not in ours)):
-            name = class_name(self._provider)
-            logger.debug("AgentPulse's span processors stay on %s, inert", name)
-
-    def _ours(self) -> list[SpanProcessor]:
-        return [self._sessions, *self._queues]
-
-    def _add(self) -> None:
+    def add() -> None:
         # Sessions first: other processors read a span's attributes when it starts. The queues last:
         # the processors of others need not wait until ours are flushed.
-        for each in self._ours():
-            self._provider.add_span_processor(each)
-        first = self._sessions
-        _arrange(self._provider, lambda all_: (first, *(p for p in all_ if p is not first)))
+        for each in ours:
+            provider.add_span_processor(each)
+        _arrange(provider, lambda all_: (sessions, *(p for p in all_ if p is not sessions)))
+
+    def add_again() -> None:
+        if sessions not in attached(provider):
+            add()
+            logger.debug("The tracer provider was set up again, and AgentPulse joined it")
+
+    add()
+    undo.callback(_arrange, provider, lambda all_: tuple(p for p in all_ if p not in ours))
+    if behind(provider) is not provider and hasattr(provider, _RENEW):
+        patch(undo, provider, _RENEW, after=add_again)
+        for each in queues:
+            # As the process ends, a shutdown of the provider is final.
+            each.outlasts = threading.main_thread().is_alive

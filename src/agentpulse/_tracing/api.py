@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
-from agentpulse._tracing.decorators import OFF, Off, begun, decorated
-from agentpulse._tracing.description import (
-    Description,
-    Kind,
-    Options,
-    checked_schedule,
-    name_of,
-    seconds,
-    timezone_name,
-)
+from agentpulse._output import warn_once
+from agentpulse._tracing.decorators import Description, Kind, Off, begun, decorated, name_of
 
 if TYPE_CHECKING:
-    from agentpulse._tracing.step import Step
+    from agentpulse._tracing.spans import Step
 
 F = TypeVar("F")
+_FIELDS = 5
+
+
+class Options(TypedDict, total=False):
+    """The options of `agent`, `task`, `trace` and `tool`."""
+
+    name: str | None
+    """The span's name; by default the function's, or the class's."""
+    capture_args: bool | None
+    """Whether arguments are captured; None follows `capture_messages`."""
+    capture_result: bool | None
+    """Whether the result is captured; None follows `capture_messages`."""
+    attributes: Mapping[str, Any] | None
+    """Further attributes of each span."""
 
 
 class Block:
@@ -33,8 +41,7 @@ class Block:
     def __init__(self, description: Description) -> None:
         """Starts it, and makes it current."""
         self.name: str = description.name
-        self._step: Step | Off = begun(description) or OFF
-        self._step.resume()
+        self._step: Step | Off = begun(description).__enter__()
 
     def set_attribute(self, name: str, value: object) -> None:
         """Adds an attribute to the span; a value of no type of OpenTelemetry's becomes JSON."""
@@ -157,9 +164,6 @@ class Recording(Generic[H]):
         self._entered.remove(entered)
         entered[1].close(error)
 
-    def __repr__(self) -> str:
-        return f"<agentpulse.{self.description.kind} {self.description.name!r}>"
-
 
 def _caller() -> FrameType:
     """The frame of the `with`."""
@@ -180,9 +184,9 @@ class Recorded:
         self._kind: Kind = kind
 
     @overload
-    def __call__(self, name: str, /, **options: Unpack[Options]) -> Recording[Block]: ...
-    @overload
-    def __call__(self, /, **options: Unpack[Options]) -> Recording[Block]: ...
+    def __call__(
+        self, name: str | None = None, /, **options: Unpack[Options]
+    ) -> Recording[Block]: ...
     @overload
     def __call__(self, function: F, /) -> F: ...
     def __call__(self, target: Any = None, /, **options: Any) -> Any:
@@ -209,9 +213,6 @@ class Recorded:
             return Recording(Description(self._kind, name or target or "", **options), Block)
         return decorated(target, Description(self._kind, name or name_of(target), **options))
 
-    def __repr__(self) -> str:
-        return f"<agentpulse.{self._kind}>"
-
 
 def session(
     name: str,
@@ -235,14 +236,8 @@ def session(
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    description = Description(
-        "session",
-        _named("session", name),
-        id=None if id is None else str(id),
-        user=None if user is None else str(user),
-        metadata=_mapping("session", "metadata", metadata),
-    )
-    return Recording(description, Session)
+    given = None if id is None else str(id)
+    return Recording(_run("session", name, user, metadata, id=given), Session)
 
 
 def cron(
@@ -273,23 +268,21 @@ def cron(
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    description = Description(
-        "cron",
-        _named("cron", name),
-        user=None if user is None else str(user),
-        metadata=_mapping("cron", "metadata", metadata),
-        schedule=checked_schedule(schedule),
-        timezone=None if schedule is None else timezone_name(timezone),
-        max_runtime=seconds(max_runtime),
-    )
-    return Recording(description, Cron)
+    job: dict[str, Any] = {
+        "schedule": _checked_schedule(schedule),
+        "timezone": None if schedule is None else _timezone_name(timezone),
+        "max_runtime": _seconds(max_runtime),
+    }
+    return Recording(_run("cron", name, user, metadata, **job), Cron)
 
 
-def _named(kind: Kind, name: object) -> str:
+def _run(kind: Kind, name: object, user: object, metadata: Any, **more: Any) -> Description:
     if callable(name):
         message = f'agentpulse.{kind} needs a name, also as a decorator: @agentpulse.{kind}("…").'
         raise TypeError(message)
-    return str(name)
+    user = None if user is None else str(user)
+    metadata = _mapping(kind, "metadata", metadata)
+    return Description(kind, str(name), user=user, metadata=metadata, **more)
 
 
 def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -303,6 +296,49 @@ def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[s
         )
         raise TypeError(message)
     return {str(name): value for name, value in given.items()}
+
+
+def _seconds(duration: float | dt.timedelta | None) -> float | None:
+    """A duration in seconds."""
+    if isinstance(duration, dt.timedelta):
+        return duration.total_seconds()
+    return None if duration is None else float(duration)
+
+
+def _checked_schedule(schedule: str | None) -> str | None:
+    """The cron expression, with single blanks; a warning where it can't be one."""
+    if schedule is None:
+        return None
+    fields = str(schedule).split()
+    if len(fields) != _FIELDS and not (len(fields) == 1 and fields[0].startswith("@")):
+        warn_once(
+            f"The schedule {schedule!r} has {len(fields)} fields; expected five, for example "
+            '"0 3 * * *" for every night at three. Missed runs can not be reported by it.'
+        )
+    return " ".join(fields)
+
+
+def _timezone_name(timezone: str | dt.tzinfo | None) -> str:
+    """An IANA name (`Europe/Berlin`), or an offset (`UTC+02:00`) where there is no name."""
+    if isinstance(timezone, str):
+        return timezone
+    name: object = _local_name() if timezone is None else getattr(timezone, "key", None)
+    if isinstance(name, str):
+        return name
+    offset = dt.datetime.now(dt.UTC).astimezone(timezone).strftime("%z")
+    return "UTC" if offset in ("+0000", "") else f"UTC{offset[:3]}:{offset[3:5]}"
+
+
+def _local_name() -> str | None:
+    """This machine's time zone, from `TZ` or from the target of /etc/localtime."""
+    name = os.environ.get("TZ", "").lstrip(":")
+    if name:
+        return name if "/" in name and not name.startswith("/") else None
+    try:
+        _, found, zone = str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")
+    except OSError:
+        return None
+    return zone if found and "/" in zone else None
 
 
 agent: Recorded = Recorded("agent")

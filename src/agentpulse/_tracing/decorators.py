@@ -1,4 +1,4 @@
-"""Functions with a span around each call, of the same kind as they were.
+"""What a span is of, and functions with a span around each call, of the same kind as they were.
 
 A coroutine function stays one, a generator function too, so that `inspect` and its callers see no
 difference. Where AgentPulse is off, the function is called at once.
@@ -8,18 +8,52 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from agentpulse import _tracing
-from agentpulse._tracing.description import Description, signature_of
 
 if TYPE_CHECKING:
-    from agentpulse._tracing.step import Step
+    from agentpulse._tracing.spans import Step
 
 F = TypeVar("F")
+Kind = Literal["session", "cron", "agent", "task", "trace", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One kind of span: of a function, a block, a session or a cron job."""
+
+    kind: Kind
+    name: str
+    capture_args: bool | None = None
+    capture_result: bool | None = None
+    attributes: Mapping[str, Any] | None = None
+    id: str | None = None
+    """Of a session."""
+    user: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    """Of a session or cron run, as `user`."""
+    schedule: str | None = None
+    timezone: str | None = None
+    max_runtime: float | None = None
+    """Of a cron run: seconds."""
+    method: str | None = None
+    """Of a decorated class, the method that is called."""
+    signature: inspect.Signature | None = field(default=None, compare=False)
+    """Has the names of positional arguments."""
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is one, or a cron run, which is a session too."""
+        return self.kind in ("session", "cron")
+
+    def new_id(self) -> str:
+        """The id of a session that begins."""
+        return self.id or f"{self.name}:{os.urandom(6).hex()}"
 
 
 def _do_nothing(*_args: object, **_options: object) -> None: ...
@@ -30,22 +64,37 @@ class Off:
 
     is_current = False
     run = None
-    resume = suspend = end = staticmethod(_do_nothing)
     set_attribute = set_metadata = set_user = staticmethod(_do_nothing)
-    log = set_result = set_summary = staticmethod(_do_nothing)
+    log = set_result = set_summary = end = staticmethod(_do_nothing)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None: ...
+
+    def returned(self, result: F) -> F:
+        """Passes it on."""
+        return result
 
 
-OFF = Off()
+_OFF = Off()
 MARK = "__agentpulse__"
 """The attribute of a wrapped function that holds its description."""
 
 
 def begun(
     description: Description, call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-) -> Step | None:
-    """The step of a call, started but not current yet; None where nothing is recorded."""
+) -> Step | Off:
+    """The step of a block or a call, started but not current yet."""
     recorder = _tracing.active
-    return None if recorder is None else recorder.begin(description, call)
+    return (recorder.begin(description, call) if recorder is not None else None) or _OFF
+
+
+def name_of(target: Any) -> str:
+    """The name of a function, method or class as people know it: `Mailer.send`."""
+    target = getattr(target, "__func__", target)
+    qualified = getattr(target, "__qualname__", None) or type(target).__qualname__
+    return qualified.rpartition("<locals>.")[2]
 
 
 def decorated(target: F, description: Description) -> F:
@@ -66,7 +115,7 @@ def decorated(target: F, description: Description) -> F:
             f"not a {type(target).__name__}."
         )
         raise TypeError(message)
-    return cast("F", _wrapped(target, replace(description, signature=signature_of(target))))
+    return cast("F", _wrapped(target, replace(description, signature=_signature_of(target))))
 
 
 def _decorate_class(owner: type, description: Description) -> None:
@@ -81,6 +130,14 @@ def _decorate_class(owner: type, description: Description) -> None:
         if inspect.isfunction(function) and not hasattr(function, MARK):
             of_method = replace(description, method=f"{description.name}.{name}")
             setattr(owner, name, decorated(member, of_method))
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The function's signature; None for the few builtins that have none."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def _wrapped(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
@@ -117,34 +174,20 @@ def _keep_methods(called: Any, wrapper: Any) -> None:
 
 def _around_function(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        step = begun(description, (args, kwargs))
-        if step is None:
+        if _tracing.active is None:
             return function(*args, **kwargs)
-        step.resume()
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            step.end(error)
-            raise
-        step.end(result=result)
-        return result
+        with begun(description, (args, kwargs)) as step:
+            return step.returned(function(*args, **kwargs))
 
     return call
 
 
 def _around_coroutine(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        step = begun(description, (args, kwargs))
-        if step is None:
+        if _tracing.active is None:
             return await function(*args, **kwargs)
-        step.resume()
-        try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            step.end(error)
-            raise
-        step.end(result=result)
-        return result
+        with begun(description, (args, kwargs)) as step:
+            return step.returned(await function(*args, **kwargs))
 
     return call
 
@@ -155,28 +198,22 @@ def _around_generator(function: Callable[..., Any], description: Description) ->
         generator: Generator[Any, Any, Any] = function(*args, **kwargs)
         # Arguments and values are held no longer than the function itself would hold them.
         del args, kwargs
-        if step is None:
+        if step is _OFF:
             return (yield from generator)
         advance: Callable[[Any], Any] = generator.send
-        sent: Any = None
+        given: Any = None
         while True:
-            step.resume()
+            with step:
+                try:
+                    items = [advance(given)]
+                except StopIteration as end:
+                    return step.returned(end.value)
+                finally:
+                    given = None
             try:
-                items = [advance(sent)]
-            except StopIteration as end:
-                step.end(result=end.value)
-                return end.value
-            except BaseException as error:
-                step.end(error)
-                raise
-            finally:
-                sent = None
-            step.suspend()
-            try:
-                sent = yield items.pop()
-                advance = generator.send
+                given, advance = (yield items.pop()), generator.send
             except BaseException as error:  # noqa: BLE001  # the generator inside is to see it, whatever it is
-                sent, advance = error, generator.throw
+                given, advance = error, generator.throw
 
     return call
 
@@ -186,28 +223,23 @@ def _around_async_generator(
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         # There is no `yield from` for these, so with nothing to record the way is the same.
-        step = begun(description, (args, kwargs)) or OFF
+        step = begun(description, (args, kwargs))
         generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
         del args, kwargs
         advance: Callable[[Any], Awaitable[Any]] = generator.asend
-        sent: Any = None
+        given: Any = None
         while True:
-            step.resume()
+            with step:
+                try:
+                    items = [await advance(given)]
+                except StopAsyncIteration:
+                    step.end()
+                    return
+                finally:
+                    given = None
             try:
-                items = [await advance(sent)]
-            except StopAsyncIteration:
-                step.end()
-                return
-            except BaseException as error:
-                step.end(error)
-                raise
-            finally:
-                sent = None
-            step.suspend()
-            try:
-                sent = yield items.pop()
-                advance = generator.asend
+                given, advance = (yield items.pop()), generator.asend
             except BaseException as error:  # noqa: BLE001  # the generator inside is to see it, whatever it is
-                sent, advance = error, generator.athrow
+                given, advance = error, generator.athrow
 
     return call

@@ -35,14 +35,16 @@ from opentelemetry.trace import (
 
 from agentpulse import __version__
 from agentpulse._otel.provider import UrandomIds
-from agentpulse._tracing.description import Description
-from agentpulse._tracing.scope import Run, Scope, Stamp, scope_of
-from agentpulse._tracing.step import Step
+from agentpulse._tracing.decorators import Description
+from agentpulse._tracing.spans import Run, Stamp, Step, step_of
 from agentpulse._tracing.values import attribute, data_attributes, json_text, label, text_of
 
 _BEGIN = shield("begin a span")
-_OPERATIONS = {"agent": "invoke_agent", "tool": "execute_tool"}
-_NAMES = {"agent": semconv.AGENT_NAME, "tool": semconv.TOOL_NAME}
+_CONVENTIONS = {
+    "agent": ("invoke_agent", semconv.AGENT_NAME),
+    "tool": ("execute_tool", semconv.TOOL_NAME),
+}
+"""The operation of a kind of span, and the attribute with its name, by the conventions."""
 _MOST_GAUGES = 1_000
 
 
@@ -67,7 +69,7 @@ class Recorder:
         self._started = time.time()
         self.outside = Stamp()
         """User and metadata of spans outside any session."""
-        self.under_way: WeakSet[Scope] = WeakSet()
+        self.under_way: WeakSet[Step] = WeakSet()
         """The sessions and cron runs that have not ended."""
         self._process, self._parent = os.getpid(), 0
         after_fork(self._in_child)
@@ -89,17 +91,16 @@ class Recorder:
         """The step of a call, its span started but not current yet; None if that failed."""
         with _BEGIN:
             context = context_api.get_current()
-            around = scope_of(context)
+            around = step_of(context)
             description = _as_called(description, around)
-            scope = self._scope(description, around)
+            kind = description.kind
+            outer, run, agent = self._position(description, around)
             links: list[Link] = []
-            if description.is_session:
-                self.under_way.add(scope)
-                if around is not None and scope.outer is None:
-                    context, links = _as_root(context)
-            attributes = self._attributes(description, scope)
+            if description.is_session and around is not None and outer is None:
+                context, links = _as_root(context)
+            attributes = self._attributes(description, run)
             arguments = {} if call is None else self._arguments(description, *call)
-            operation = _OPERATIONS.get(description.kind)
+            operation, _ = _CONVENTIONS.get(kind, (None, None))
             span = self._tracer.start_span(
                 f"{operation} {description.name}" if operation else description.name,
                 context,
@@ -107,13 +108,16 @@ class Recorder:
                 {**attributes, **arguments} if arguments else attributes,
                 links,
             )
-            if description.kind == "tool" and scope.agent is not None:
-                attributes[semconv.CALLED_IN_AGENT] = scope.agent
+            if kind == "tool" and agent is not None:
+                attributes[semconv.CALLED_IN_AGENT] = agent
             calls = None
             if operation is not None:
-                agent, calls = nesting.count(operation, context, is_measured=self.metrics.is_on)
-                context = nesting.within(agent, context)
-            return Step(self, description, span, scope, context, attributes, calls)
+                counted, calls = nesting.count(operation, context, is_measured=self.metrics.is_on)
+                context = nesting.within(counted, context)
+            step = Step(self, description, outer, run, agent, span, context, attributes, calls)
+            if description.is_session:
+                self.under_way.add(step)
+            return step
         return None
 
     def instant(self, kind: str, name: str, data: Callable[[], Mapping[str, object]]) -> None:
@@ -163,8 +167,8 @@ class Recorder:
             self._stamp().set_metadata(values)
 
     def _stamp(self) -> Stamp:
-        scope = scope_of(context_api.get_current())
-        return self.outside if scope is None or scope.run is None else scope.run
+        step = step_of(context_api.get_current())
+        return self.outside if step is None or step.run is None else step.run
 
     def _in_child(self) -> None:
         # The parent ends the sessions that it began.
@@ -172,20 +176,23 @@ class Recorder:
         self._started = time.time()
         self._process, self._parent = os.getpid(), self._process
 
-    def _scope(self, description: Description, around: Scope | None) -> Scope:
+    def _position(
+        self, description: Description, around: Step | None
+    ) -> tuple[Step | None, Run | None, str | None]:
+        """The step, the run and the agent that a new span is in."""
         outer = None if around is None else around.still_open
         if description.is_session:
-            run = Run(description, None if outer is None else outer.run, self.outside)
-            return Scope(outer, run, None if outer is None else outer.agent)
+            run, agent = (None, None) if outer is None else (outer.run, outer.agent)
+            return outer, Run(description, run or self.outside), agent
         run, agent = (None, None) if around is None else (around.run, around.agent)
-        return Scope(outer, run, description.name if description.kind == "agent" else agent)
+        return outer, run, description.name if description.kind == "agent" else agent
 
-    def _attributes(self, description: Description, scope: Scope) -> dict[str, Any]:
+    def _attributes(self, description: Description, run: Run | None) -> dict[str, Any]:
         kind = description.kind
         attributes: dict[str, Any] = {semconv.SPAN_KIND: kind}
-        if kind in _OPERATIONS:
-            attributes[semconv.OPERATION_NAME] = _OPERATIONS[kind]
-            attributes[_NAMES[kind]] = description.name
+        if kind in _CONVENTIONS:
+            attributes[semconv.OPERATION_NAME], named = _CONVENTIONS[kind]
+            attributes[named] = description.name
         if description.method is not None:
             attributes[semconv.CODE_FUNCTION] = description.method
         if True in (description.capture_args, description.capture_result):
@@ -193,8 +200,8 @@ class Recorder:
         given = {name: attribute(value) for name, value in (description.attributes or {}).items()}
         # Theirs win, and come first, for of too many attributes the first are lost.
         attributes = {**given, **attributes, **given}
-        if description.is_session and scope.run is not None:
-            attributes |= scope.run.attributes
+        if description.is_session and run is not None:
+            attributes |= run.attributes
             job = {
                 semconv.CRON_SCHEDULE: description.schedule,
                 semconv.CRON_TIMEZONE: description.timezone,
@@ -251,7 +258,7 @@ def _as_root(context: Context) -> tuple[Context, list[Link]]:
     return set_span_in_context(INVALID_SPAN, context), [Link(current.get_span_context())]
 
 
-def _as_called(description: Description, outer: Scope | None) -> Description:
+def _as_called(description: Description, outer: Step | None) -> Description:
     """A method that a decorated agent calls on itself is a task of the agent's, not another run."""
     method = description.method
     if method is None or outer is None or outer.agent != description.name:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
+from typing import Any
 
-from agentpulse_exporter._delivery.answers import gzipped, is_refusal
-from agentpulse_exporter._delivery.endpoint import proxy_for
-from agentpulse_exporter._delivery.http import TLS, Answer, NoAnswerError, Transport
-from agentpulse_exporter._delivery.local_key import Keys
+from agentpulse_exporter._delivery.endpoint import known_keys, proxy_for
+from agentpulse_exporter._delivery.http import INGEST, TLS, Answer, NoAnswerError, Transport
+from agentpulse_exporter._delivery.upload import gzipped, is_refusal
 from agentpulse_exporter._wire.batches import Batch
 from agentpulse_exporter._wire.event import Event
 
 from agentpulse import __version__
 from agentpulse.settings import Settings
 
-_OURS = {"User-Agent": f"agentpulse-python/{__version__}"}
 _SECONDS = 10.0
 """Seconds that a request may take, its answer included."""
 _OK = 200
@@ -94,10 +93,7 @@ def ask(settings: Settings, path: str) -> object:
         RefusedError: There is an answer, but another one.
         NoAnswerError: There is none.
     """
-    answer = _send(
-        settings,
-        lambda transport, headers: transport.get(path, headers, seconds=_SECONDS, is_whole=True),
-    )
+    answer = _asked(settings, "GET", path, is_whole=True)
     if answer.status == _OK and not is_page(answer):
         try:
             return json.loads(answer.body)
@@ -108,12 +104,7 @@ def ask(settings: Settings, path: str) -> object:
 
 def get(settings: Settings, path: str) -> Outcome:
     """Asks for a path below the endpoint, with the key."""
-    try:
-        return _send(
-            settings, lambda transport, headers: transport.get(path, headers, seconds=_SECONDS)
-        )
-    except NoAnswerError as error:
-        return error
+    return _outcome(settings, "GET", path)
 
 
 def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
@@ -123,30 +114,38 @@ def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
         The last answer, and whether that was to the compressed one.
     """
     plain = Batch((event,)).body(settings.agent_name, __version__)
-    outcome = _posted(settings, gzipped(plain), {"Content-Encoding": "gzip"})
+    kind = {"Content-Type": "application/json"}
+    zipped = {**kind, "Content-Encoding": "gzip"}
+    outcome = _outcome(settings, "POST", INGEST, zipped, gzipped(plain))
     if is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up:
-        return _posted(settings, plain, {}), False
+        return _outcome(settings, "POST", INGEST, kind, plain), False
     return outcome, True
 
 
-def _posted(settings: Settings, body: bytes, encoding: Mapping[str, str]) -> Outcome:
-    more = {"Content-Type": "application/json", **encoding}
+def _outcome(settings: Settings, *request: Any) -> Outcome:
     try:
-        return _send(
-            settings,
-            lambda transport, headers: transport.post(body, {**more, **headers}, seconds=_SECONDS),
-        )
+        return _asked(settings, *request)
     except NoAnswerError as error:
         return error
 
 
-def _send(settings: Settings, request: Callable[[Transport, Mapping[str, str]], Answer]) -> Answer:
+def _asked(
+    settings: Settings,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    *,
+    is_whole: bool = False,
+) -> Answer:
     """The answer to a request, made with each key that there is until one is accepted."""
-    with closing(Transport(settings.address, proxy_for(settings.address))) as transport:
-        keys = Keys(settings.address, settings.api_key)
-        return keys.send(lambda headers: request(transport, {**_OURS, **headers}))
+    keys = known_keys(settings.address, settings.api_key)
+    with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
+        return transport.request(
+            method, path, headers or {}, body, seconds=_SECONDS, is_whole=is_whole
+        )
 
 
 def has_local_key(settings: Settings) -> bool:
     """Whether there is a local server of this user at the endpoint, by the key that it left."""
-    return Keys(settings.address, settings.api_key).local is not None
+    return known_keys(settings.address, None)() != [None]

@@ -17,14 +17,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanLimits
 
 from agentpulse import __version__
-from agentpulse._otel.environment import DECLARED, obstacle
-from agentpulse._otel.exporters import is_disabled, listed
-from agentpulse._otel.pipeline import installed_version
+from agentpulse._otel.distro import is_disabled, listed
 from agentpulse._otel.provider import Joined, describe
 from agentpulse._output import encodable, log_to_stderr
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
-from agentpulse.runtime import get_client
-from agentpulse.settings import ROWS, Settings, resolve
+from agentpulse.client import get_client
+from agentpulse.settings import DECLARED, ROWS, Settings, obstacle, resolve
 
 _CHECK = "/v1/stats"
 """It takes the key, as sending does, and stores nothing."""
@@ -132,7 +130,7 @@ def _key(settings: Settings, outcome: Outcome | None) -> Finding:
 
 def _library(instrumentor: str, library: Library, settings: Settings, *, is_on: bool) -> Finding:
     """Whether the calls of a library would be recorded: it is imported and patched to see."""
-    installed, specifier = installed_version(library.package), library.specifier
+    installed, specifier = library.installed(), library.specifier
     if installed is None:
         return Finding(None, f"not installed ({specifier} is supported)")
     if not library.supports(installed):

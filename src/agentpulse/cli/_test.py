@@ -8,14 +8,13 @@ import sys
 import time
 from typing import cast
 
-from agentpulse_exporter._delivery.answers import refused_events
 from agentpulse_exporter._delivery.http import Answer
+from agentpulse_exporter._delivery.upload import refused_events
 from agentpulse_exporter._wire.event import Event, Head, event
 
-from agentpulse._otel.environment import obstacle
 from agentpulse._output import fail, log_to_stderr
 from agentpulse.cli._asking import in_words, is_page, post, quoted
-from agentpulse.settings import resolve
+from agentpulse.settings import obstacle, resolve
 
 _DATA: dict[str, object] = {"name": "agentpulse test", "message": "Sent by `agentpulse test`."}
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, cast
 
 import uvicorn
-from agentpulse_exporter._delivery.endpoint import Endpoint
+from agentpulse_exporter._delivery.endpoint import Endpoint, data_folder, key_file, read_key
 from agentpulse_exporter._delivery.http import NoAnswerError, Transport
-from agentpulse_exporter._delivery.local_key import data_folder, key_file, read_key
 from starlette.applications import Starlette
 
 from agentpulse.server._app import SERVICE, Api, make_app
@@ -300,7 +299,7 @@ def _get(port: int, path: str, seconds: float, key: str | None = None) -> Mappin
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
         with closing(Transport(Endpoint("http", ADDRESS, port, ""))) as transport:
-            answer = transport.get(path, headers, seconds=seconds, is_whole=True)
+            answer = transport.request("GET", path, headers, seconds=seconds, is_whole=True)
         found: object = json.loads(answer.body)
     except (NoAnswerError, ValueError):
         return {}

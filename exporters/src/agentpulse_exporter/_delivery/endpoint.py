@@ -1,15 +1,27 @@
-"""The address that events are sent to, and the proxy in front of it."""
+"""The endpoint of events: its address, the proxy in front of it, and the keys of its requests.
+
+A local server (`agentpulse dev`) makes a key each time it starts, and keeps it, while it runs, in a
+file that only its user can read, by its port. Programs outlive many runs of the server, so the file
+is read for each request.
+"""
 
 from __future__ import annotations
 
 import base64
 import ipaddress
 import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from pathlib import Path
+from typing import NoReturn, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 _PORTS = {"http": 80, "https": 443}
+_SHORTEST_SHOWN = 16
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +107,106 @@ def proxy_for(endpoint: Endpoint) -> Proxy | None:
     credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     encoded = base64.b64encode(credentials.encode()).decode()
     return Proxy(host, port, {"Proxy-Authorization": f"Basic {encoded}"})
+
+
+class ApiKey:
+    """A key that shows no more than its end, however it is printed, and that can't be pickled."""
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, text: str) -> None:
+        """Of this text, without the blanks around it."""
+        exact = text.strip()
+        # In a closure: crash reporters and serializers walk attributes, and find a function there.
+        self._reveal = lambda: exact
+
+    @classmethod
+    def of(cls, given: str | _T) -> ApiKey | _T:
+        """A text as a key, anything else as it is."""
+        return cls(given) if isinstance(given, str) else given
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it can be a key: printable ASCII that starts with `ap_`.
+
+        Anything else could end the header that the key travels in, and start another.
+        """
+        return re.fullmatch("ap_[!-~]{1,1000}", self._reveal()) is not None
+
+    def authorization(self) -> str:
+        """The value of the Authorization header."""
+        return f"Bearer {self._reveal()}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ApiKey) and self._reveal() == other._reveal()
+
+    def __hash__(self) -> int:
+        return hash(self._reveal())
+
+    def __repr__(self) -> str:
+        text = self._reveal()
+        # Four of few characters would show too much of a short key.
+        return f"ap_…{text[-4:]}" if len(text) >= _SHORTEST_SHOWN else "ap_…"
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        # `dataclasses.asdict` makes one.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        message = "An API key is not pickled: it would be readable outside the process."
+        raise TypeError(message)
+
+
+def data_folder(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """AgentPulse's own folder in the user's folder for data, by the rules of the platform.
+
+    Raises:
+        RuntimeError: The user has no home.
+    """
+    usual = {"win32": "AppData/Local", "darwin": "Library/Application Support"}
+    chosen = environ.get("LOCALAPPDATA" if platform == "win32" else "XDG_DATA_HOME", "")
+    # By the XDG specification, a variable that isn't an absolute path is to be ignored.
+    is_usable = Path(chosen).is_absolute()
+    of_all = Path(chosen) if is_usable else Path.home() / usual.get(platform, ".local/share")
+    return of_all / "agentpulse"
+
+
+def key_file(port: int) -> Path:
+    """Where the key of the local server on a port is.
+
+    Raises:
+        RuntimeError: The user has no home.
+    """
+    return data_folder() / f"local-{port}.key"
+
+
+def read_key(file: Path) -> str | None:
+    """The key in a file; None where there is none."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return text if ApiKey(text).is_valid else None
+
+
+KnownKeys = Callable[[], list[ApiKey | None]]
+"""Returns the keys that there are at the moment, in the order in which they are tried, or None."""
+
+
+def known_keys(endpoint: Endpoint, given: ApiKey | None) -> KnownKeys:
+    """The keys that a request to the endpoint may carry.
+
+    At an endpoint on this machine, the key of the local server there comes first, so that a key for
+    the hosted API isn't sent; then the key that was given.
+    """
+    file = None
+    if endpoint.is_loopback:
+        # Without a home there is no local server of this user.
+        with suppress(RuntimeError):
+            file = key_file(endpoint.port)
+
+    def known() -> list[ApiKey | None]:
+        local = None if file is None else ApiKey.of(read_key(file))
+        return [key for key in (local, given) if key is not None] or [None]
+
+    return known

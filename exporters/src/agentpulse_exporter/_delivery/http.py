@@ -14,26 +14,30 @@ import codecs
 import http.client
 import io
 import math
-import os
 import socket
 import ssl
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentpulse_exporter._delivery.endpoint import Endpoint, Proxy
-from agentpulse_exporter._delivery.waits import Primitives
+from agentpulse_exporter import __version__
+from agentpulse_exporter._delivery.endpoint import ApiKey, Endpoint, KnownKeys, Proxy
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 TLS = "tls"
 UNREACHABLE = "unreachable"
+INGEST = "/v1/ingest"
+"""The path that events are posted to."""
 
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"agentpulse-python/{__version__}"}
+_UNKNOWN_KEY = (401, 403)
 _HANG_UPS = (ConnectionError, http.client.HTTPException, ssl.SSLError)
 _MAX_ANSWER = 64 * 1024
-"""Bytes of an answer that are read, head and body together, where not all of it is wanted."""
+"""Bytes of a body that are read, where not all of it is wanted."""
 _CHUNK = 64 * 1024
 _SECONDS_FOR_BODY = 1.0
 _SECONDS_KEPT = 30.0
@@ -51,15 +55,16 @@ class Answer:
     content_type: str = ""
     retry_after: str | None = None
     body: bytes = b""
+    requests: int = 1
+    """How many it took, each with another key."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     method: str
     path: str
+    headers: Mapping[str, str]
     body: bytes | None
-    headers: Mapping[str, str] = field(repr=False)
-    is_whole: bool = False
+    is_whole: bool
 
 
 class NoAnswerError(Exception):
@@ -79,56 +84,70 @@ class NoAnswerError(Exception):
 class Transport:
     """Sends requests to one endpoint, one at a time; only `abort` may come from another thread."""
 
-    def __init__(self, endpoint: Endpoint, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, proxy: Proxy | None = None, keys: KnownKeys = lambda: [None]
+    ) -> None:
         self._endpoint = endpoint
         self._proxy = proxy
-        self.primitives: Primitives = Primitives()
-        """The functions that wait for the network."""
+        self._keys = keys
         self._socket: socket.socket | None = None
-        self._opening: socket.socket | None = None
-        self._process = os.getpid()
         self._used_at = 0.0
-        self._aborted = False
+        self.forget()
+        self._take_functions()
 
-    def post(
+    def request(
         self,
-        body: bytes,
+        method: str,
+        path: str,
         headers: Mapping[str, str],
+        body: bytes | None = None,
         *,
         seconds: float,
         to_connect: float = math.inf,
+        is_whole: bool = False,
     ) -> Answer:
-        """Posts to `/v1/ingest`. Sending, and the head of the answer, take at most `seconds`.
+        """Asks for a path below the endpoint. A redirect is an answer like others.
 
-        Of these, a new connection may take `to_connect`.
+        Where the key is refused, the request is made again with the next one: an event must not be
+        lost because a local server was started anew, or because a stopped one left its key behind.
 
-        A kept connection that turns out to be closed is replaced without a word. Redirects are
-        answers like others.
+        Args:
+            method: GET, or POST with a body.
+            path: Where, below the path of the endpoint.
+            headers: Those beside the ones that every request has.
+            body: What is posted.
+            seconds: For sending, and for the head of the answer, at most.
+            to_connect: So many of these may a new connection take.
+            is_whole: Whether all of the body of a success is read, within the `seconds`.
 
         Raises:
             NoAnswerError: There was no answer in time.
         """
-        request = _Request("POST", "/v1/ingest", body, headers)
-        return self._request(request, seconds, min(seconds, to_connect))
-
-    def get(
-        self, path: str, headers: Mapping[str, str], *, seconds: float, is_whole: bool = False
-    ) -> Answer:
-        """Asks for a path below the endpoint, under the same terms as `post`.
-
-        With `is_whole`, all of the body of a success is read within the `seconds`.
-        """
-        return self._request(_Request("GET", path, None, headers, is_whole), seconds, seconds)
-
-    def _request(self, request: _Request, seconds: float, to_connect: float) -> Answer:
         deadline = time.monotonic() + seconds
-        kept = self._kept()
-        is_connected = False
+        tried: list[ApiKey | None] = []
+        untried = self._keys()
+        while True:
+            tried.append(key := untried[0])
+            authorization = {} if key is None else {"Authorization": key.authorization()}
+            request = _Request(method, path, {**headers, **authorization}, body, is_whole)
+            answer = self._ask(request, deadline, to_connect)
+            # Read anew after each refusal: the server may have started only just now.
+            untried = [key for key in self._keys() if key not in tried]
+            if answer.status not in _UNKNOWN_KEY or not untried:
+                return replace(answer, requests=len(tried))
+
+    def _ask(self, request: _Request, deadline: float, to_connect: float) -> Answer:
+        """The answer to one request; a kept connection that turns out to be closed is replaced."""
+        if not self._has_own_thread and self.sleep is not time.sleep:
+            self._renew()
+        if time.monotonic() - self._used_at > _SECONDS_KEPT:
+            self.close()
+        kept, is_connected = self._socket, False
         try:
             if kept is not None:
                 try:
                     return self._exchange(kept, request, deadline)
-                except ConnectionError:
+                except (ConnectionError, ssl.SSLError):
                     # The receiver closed it while it was idle, or as we wrote. It drops repeats.
                     self.close()
             opened = self._open(min(deadline, time.monotonic() + to_connect))
@@ -143,18 +162,37 @@ class Transport:
 
     def belong_to_this_thread(self) -> None:
         """Waits from now on as this thread does, in which every request is made."""
+        self._has_own_thread = True
+        self._renew()
+
+    def _renew(self) -> None:
         self.close()
-        self.primitives = Primitives(with_tls=self._endpoint.scheme == "https")
+        self._take_functions()
+        # The context now, of this kind too. Where certificates can't be read, each connection
+        # fails with the reason.
+        with suppress(OSError):
+            self._tls = ssl.create_default_context() if self._endpoint.scheme == "https" else None
+
+    def _take_functions(self) -> None:
+        """Takes the standard library's functions that wait for the network, as they are now.
+
+        gevent and eventlet replace them for greenlets. A native thread that was started before, and
+        that uses them after, gets an event loop of its own; and where the main thread gets its
+        first one at the same moment, both wait for each other for ever. So a worker takes those of
+        the moment at which it starts.
+        """
+        self.sleep: Callable[[float], object] = time.sleep
+        self._new_socket: type[socket.socket] = socket.socket
+        self._getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo
+        self._tls: ssl.SSLContext | None = None
 
     def abort(self) -> None:
         """Ends what another thread waits for, and every request from then on, for good."""
         self._aborted = True
         for waiting in (self._opening, self._socket):
             if waiting is not None:
-                try:
+                with suppress(OSError):
                     waiting.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
 
     def close(self) -> None:
         """Closes the connection; the next request opens another."""
@@ -165,22 +203,8 @@ class Transport:
     def forget(self) -> None:
         """Starts anew in a child process: the connection is the parent's."""
         self.close()
-        self._opening = None
-        self._aborted = False
-        self._process = os.getpid()
-
-    def _kept(self) -> socket.socket | None:
-        kept = self._socket
-        if kept is None:
-            return None
-        if self._process != os.getpid():
-            self.forget()
-            return None
-        # Nothing comes on an idle connection but its end.
-        if time.monotonic() - self._used_at > _SECONDS_KEPT or self.primitives.is_readable(kept):
-            self.close()
-            return None
-        return kept
+        self._opening: socket.socket | None = None
+        self._aborted = self._has_own_thread = False
 
     def _open(self, deadline: float) -> socket.socket:
         if self._aborted:
@@ -202,10 +226,10 @@ class Transport:
     def _connect(self, host: str, port: int, deadline: float) -> socket.socket:
         """A connection to the first address of the host that takes one in time."""
         failure = OSError("the host has no address")
-        addresses = self.primitives.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = self._getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             # Before it connects, so that another thread can shut it down.
-            self._opening = connection = self.primitives.socket(family, kind, protocol)
+            self._opening = connection = self._new_socket(family, kind, protocol)
             try:
                 # An address that swallows connections leaves time for the ones after it.
                 connection.settimeout(_remaining(deadline) / (len(addresses) - tried))
@@ -220,7 +244,9 @@ class Transport:
 
     def _encrypt(self, connection: socket.socket, deadline: float) -> socket.socket:
         """The connection under TLS, the host's name checked."""
-        secure = self.primitives.tls().wrap_socket(
+        # Kept, because loading the certificates of the machine takes a while.
+        self._tls = self._tls or ssl.create_default_context()
+        secure = self._tls.wrap_socket(
             connection, server_hostname=self._endpoint.host, do_handshake_on_connect=False
         )
         self._opening = secure
@@ -238,18 +264,16 @@ class Transport:
             raise ConnectionRefusedError(message)
 
     def _exchange(self, connection: socket.socket, request: _Request, deadline: float) -> Answer:
-        path = f"{self._endpoint.path}{request.path}"
-        body = request.body or b""
-        more = {"Host": self._endpoint.authority, "Accept-Encoding": "identity"}
+        endpoint, body = self._endpoint, request.body or b""
+        target = f"{endpoint.path}{request.path}"
+        more = {"Host": endpoint.authority, **_HEADERS}
         if request.body is not None:
             more["Content-Length"] = str(len(body))
-        if self._proxy is not None and self._endpoint.scheme == "http":
-            path = f"http://{self._endpoint.authority}{path}"
+        if self._proxy is not None and endpoint.scheme == "http":
+            target = f"http://{endpoint.authority}{target}"
             more |= self._proxy.headers
         channel = _Channel(connection, deadline)
-        if request.is_whole:
-            channel.unread = math.inf
-        channel.sendall(_head(request.method, path, {**more, **request.headers}) + body)
+        channel.sendall(_head(request.method, target, {**more, **request.headers}) + body)
         response = _answer(channel, request.method)
         answer = Answer(
             response.status,
@@ -312,8 +336,6 @@ class _Channel(io.RawIOBase):
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection = connection
         self.deadline = deadline
-        self.unread: float = _MAX_ANSWER
-        """Bytes that are read, at most."""
         self.has_ended = False
         """Whether the other side was seen to send no more."""
 
@@ -331,13 +353,7 @@ class _Channel(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        if self.unread < len(view):
-            view = view[: int(self.unread)]
-        if not view:
-            return 0
         self._connection.settimeout(_remaining(self.deadline))
-        received = self._connection.recv_into(view)
+        received = self._connection.recv_into(buffer)
         self.has_ended = not received
-        self.unread -= received
         return received

@@ -1,13 +1,22 @@
-"""Calls of objects at the ends and forks of a process, which don't keep them alive."""
+"""The threads of a process, its ends and its forks: waits that end in time, and calls at the end.
+
+gevent and eventlet replace threads and locks when the program asks for it: before us, after us, or
+in a child of a fork. A lock made before blocks the whole event loop when a greenlet waits in it,
+and a native thread that releases one made after doesn't wake a greenlet. So the worker waits in an
+`Alarm` that is made together with it, and all other threads poll with short sleeps: `time.sleep` is
+always of the kind of its caller.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
 import sys
+import threading
+import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 _begins: list[Callable[[], None]] = []
 _ends: list[Callable[[], None]] = []
@@ -83,3 +92,81 @@ def _call_weakly(
             alive()
 
     register(call)
+
+
+_FIRST_SLEEP = 0.0005
+_LONGEST_SLEEP = 0.02
+_LONGEST = 86_400.0 * 365
+_DEFAULT = 30.0
+
+
+def bounded(timeout: object, *, per_second: int = 1) -> float:
+    """A time-out, in seconds, that every wait takes: not negative, not endless, and a number.
+
+    None, or a value that is no number, is as long as OpenTelemetry waits by default.
+
+    Args:
+        timeout: In seconds, or in their fractions.
+        per_second: How many of these a second has: 1,000 for milliseconds.
+    """
+    if not isinstance(timeout, (int, float)):
+        try:
+            timeout = float(cast("Any", timeout))
+        except Exception:  # noqa: BLE001  # a stranger's object may raise anything
+            return _DEFAULT
+    # Compared with itself, which an integer of any size can be, and no `nan` is equal to.
+    is_number = timeout == timeout  # that is the test
+    return min(max(timeout, 0.0), _LONGEST * per_second) / per_second if is_number else 0.0
+
+
+def wait_until(
+    condition: Callable[[], bool], deadline: float, sleep: Callable[[float], object] | None = None
+) -> bool:
+    """Polls until the condition holds or the monotonic clock reaches the deadline.
+
+    `sleep` is that of the thread, where it isn't that of the moment.
+
+    Returns:
+        Whether it holds. Works inside a signal handler, for it waits in no lock.
+    """
+    sleep = sleep or time.sleep
+    pause = _FIRST_SLEEP
+    while not condition():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        sleep(min(pause, left))
+        pause = min(pause * 2, _LONGEST_SLEEP)
+    return True
+
+
+class Alarm:
+    """Wakes the one thread that waits for it. Whoever starts that thread makes it.
+
+    It is a lock, which `ring` releases: one step of C code, so that a signal handler that comes in
+    the middle of it can ring too, and the same kind of thing as the thread (a library that replaces
+    the one replaces the other).
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Ends the wait, or the next one."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            return  # it rang already
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for it to ring, at most so long; returns whether it did."""
+        return self._lock.acquire(timeout=min(bounded(seconds), threading.TIMEOUT_MAX))
+
+
+def acquire(lock: threading.Lock, seconds: float = _LONGEST) -> bool:
+    """Acquires a lock whose holder may wait for the network, within so many seconds, if it can."""
+    deadline = time.monotonic() + bounded(seconds)
+    return wait_until(lambda: lock.acquire(blocking=False), deadline)

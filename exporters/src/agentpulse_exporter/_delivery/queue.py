@@ -17,9 +17,9 @@ from typing import Protocol
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from agentpulse_exporter._delivery.memory import Waiting
-from agentpulse_exporter._delivery.process import after_fork
-from agentpulse_exporter._delivery.stats import Counters
-from agentpulse_exporter._delivery.waits import Alarm, bounded, wait_until
+from agentpulse_exporter._delivery.process import Alarm, after_fork, bounded, wait_until
+from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, Counters, Stats
+from agentpulse_exporter._shield import shielded
 
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
@@ -45,16 +45,14 @@ class Sender(Protocol):
         """Whether some of those could not be sent so far, as the receiver was away."""
         return False
 
-    @property
-    def gave_up(self) -> bool:
-        """Whether it sends nothing more, because the end came and the receiver is dead."""
-        return False
-
     def belong_to_this_thread(self) -> None:
         """Waits from now on as this thread does, in which everything is sent."""
 
     def pause(self) -> float:
-        """Seconds for which it sends nothing, as the receiver asks, or because it is away."""
+        """Seconds for which it sends nothing, as the receiver asks, or because it is away.
+
+        They are endless once the end came and the receiver is dead.
+        """
         return 0.0
 
     def look_again(self) -> None:
@@ -75,34 +73,20 @@ class Sender(Protocol):
 
 @dataclass(slots=True)
 class Flush:
-    """A request to send all spans that had ended when it was made.
-
-    Attributes:
-        up_to: So many spans must have left the queue.
-        lost: So many, and no more, may be lost by then.
-        deadline: Of the monotonic clock.
-        is_sent: The outcome; None until there is one.
-    """
+    """A request to send all spans that had ended when it was made."""
 
     up_to: int
-    lost: int
+    """So many spans must have left the queue."""
     deadline: float
+    """Of the monotonic clock."""
     is_sent: bool | None = None
+    """The outcome; None until there is one."""
 
 
-def _is_first(token: list[bool]) -> bool:
-    """Whether the caller is the first of those that want the token: popping is atomic."""
-    try:
-        token.pop()
-    except IndexError:
-        return False
-    return True
+class QueueProcessor(SpanProcessor):
+    """A span processor that is the queue of one sender; it flushes and stops within a time.
 
-
-class BatchQueue:
-    """The queue of one sender, and its worker.
-
-    The worker starts with the first span, in a forked child anew and with an empty queue.
+    Its worker starts with the first span, in a forked child anew and with an empty queue.
 
     Args:
         sender: What sends the spans.
@@ -110,11 +94,14 @@ class BatchQueue:
         flush_interval: Seconds between two sendings.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
         max_batch_size: So many waiting spans are sent at once; fewer wait on.
-        each_round: Is called by the worker between two sendings.
+        shutdown_timeout: Seconds that `shutdown` may take.
         at_end: Is called after the last sending by the thread that made it.
         starts_now: Whether the worker starts at once, since none can be started at the end of the
             interpreter, where the sender is one that nobody but a worker may wait for.
     """
+
+    outlasts: Callable[[], bool] = staticmethod(lambda: False)
+    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
 
     def __init__(
         self,
@@ -124,7 +111,7 @@ class BatchQueue:
         flush_interval: float,
         max_queue_size: int,
         max_batch_size: int,
-        each_round: Callable[[], object] | None = None,
+        shutdown_timeout: float,
         at_end: Callable[[], object] | None = None,
         starts_now: bool = False,
     ) -> None:
@@ -133,11 +120,12 @@ class BatchQueue:
         self._flush_interval = flush_interval
         self._max_queue_size = max_queue_size
         self._max_batch_size = max_batch_size
-        self._each_round = each_round
+        self._shutdown_timeout = shutdown_timeout
+        self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
+        self._next_repeat = 0.0
         self._at_end = at_end
-        # Emptied once: of several callers that stop it one begins, and one closes.
-        self._open = [True]
-        self._closing = [True]
+        # Acquired once, for good: of several callers that stop it one begins, and one closes.
+        self._stopping, self._closing = threading.Lock(), threading.Lock()
         self._start_over()
         if starts_now:
             self._start_worker()
@@ -146,21 +134,29 @@ class BatchQueue:
     @property
     def is_stopped(self) -> bool:
         """Whether it takes no spans any more."""
-        return not self._open
+        return self._stopping.locked()
 
-    def add(self, span: ReadableSpan) -> None:
+    def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span. No waiting, no logging, from any thread, signal handler or finalizer."""
         counters = self._counters
         counters.ended.add()
-        if not self._open:
-            counters.overflow("after_shutdown")
+        if self.is_stopped:
+            counters.dropped(AFTER_SHUTDOWN)
             return
         is_batch = self._waiting.add(span) >= self._max_batch_size
         if self._worker is None or not self._worker.is_alive():
             self._start_worker()
         if is_batch and not self._is_called:
             self._is_called = True
-            self._ring()
+            self._alarm.ring()
+
+    def repeat(self, make: Callable[[], ReadableSpan | None], every: float) -> None:
+        """Has the worker queue the span that `make` returns, each time so many seconds have passed.
+
+        Between two sendings, so no sooner than these.
+        """
+        self._repeated = (make, every)
+        self._next_repeat = time.monotonic() + every
 
     def send_soon(self) -> None:
         """Has all that waits sent at once; not again within a second."""
@@ -176,13 +172,13 @@ class BatchQueue:
             Waits for that, so many seconds at most; returns whether all were accepted, and no loss
             is left that no flush has reported.
         """
-        if not self._open:
+        if self.is_stopped:
             return lambda _seconds: False
         deadline = time.monotonic() + bounded(timeout)
         # Where gevent came after the worker, both get their first event loop now: one after the
         # other, for gevent may wait for ever where they do so at once.
         time.sleep(0)
-        flush = Flush(self._waiting.entered, self._reported, deadline)
+        reported, flush = self._reported, Flush(self._waiting.entered, deadline)
         if self._start_worker():
             self._flushes.append(flush)
             self._call_for_all()
@@ -192,26 +188,47 @@ class BatchQueue:
         def is_complete(seconds: float) -> bool:
             wait_until(lambda: flush.is_sent is not None, time.monotonic() + bounded(seconds))
             lost = self._counters.lost()
-            if lost != flush.lost:
+            if lost != reported:
                 self._reported = lost
-            return flush.is_sent is True and lost == flush.lost
+            return flush.is_sent is True and lost == reported
 
         return is_complete
 
-    def flush(self, timeout: float) -> bool:
-        """Sends all spans that have ended; returns whether all were accepted in that time."""
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Sends all spans that have ended; waits `timeout` seconds at most. Never raises.
+
+        Returns:
+            True only if all were accepted, and no loss is left that no flush has reported.
+        """
         return self.begin_flush(timeout)(timeout)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """As `flush`, in milliseconds."""
+        return self.flush(bounded(timeout_millis, per_second=1000))
+
+    def stats(self) -> Stats:
+        """The counts of the spans; those that wait when it gives up are lost by `shutdown`."""
+        return self._counters.stats()
+
+    def shutdown(self) -> None:
+        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
+        if not self.outlasts():
+            self.finish()
+
+    def finish(self) -> None:
+        """Stops within `shutdown_timeout`, from where the end has begun."""
+        self.stop(self._shutdown_timeout)
 
     def begin_stop(self, timeout: float) -> None:
         """Has the rest sent in the background, within so many seconds. Once."""
         self._deadline = min(self._deadline, time.monotonic() + bounded(timeout))
-        if not _is_first(self._open):
+        if not self._stopping.acquire(blocking=False):
             return
         self._begun = time.monotonic()
         self._sender.finish_by(self._deadline)
-        self._ring()
+        self._alarm.ring()
 
-    def stop(self, timeout: float) -> bool:
+    def stop(self, timeout: float = 5.0) -> bool:
         """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
 
         Returns:
@@ -221,21 +238,22 @@ class BatchQueue:
         worker = self._worker
         if worker is not None and worker.is_alive():
             self._wait_for(worker)
-        if _is_first(self._closing):
+        if self._closing.acquire(blocking=False):
             if worker is None or not worker.is_alive():
-                self._finish()
+                self._send_last()
             self._sender.close()
         return not self._counters.lost()
 
     def _wait_for(self, worker: threading.Thread) -> None:
         """Waits while the receiver accepts things; one that doesn't is given up before."""
-        accepted, give_up_at = self._counters.accepted_spans, self._begun + PATIENCE
+        accepted, give_up_at = self._counters.stats().accepted, self._begun + PATIENCE
 
         def is_over() -> bool:
             nonlocal accepted, give_up_at
-            now = time.monotonic()
-            if self._counters.accepted_spans != accepted:
-                accepted, give_up_at = self._counters.accepted_spans, now + PATIENCE
+            before, now = accepted, time.monotonic()
+            accepted = self._counters.stats().accepted
+            if accepted != before:
+                give_up_at = now + PATIENCE
             return not worker.is_alive() or now >= give_up_at
 
         wait_until(is_over, self._deadline)
@@ -248,37 +266,29 @@ class BatchQueue:
         self._start_over()
 
     def _start_over(self) -> None:
-        self._starting = threading.RLock()
-        # Emptied while a worker is started, for the lock is reentrant.
-        self._may_start = [True]
-        self._waiting = Waiting(self._max_queue_size, self._counters.overflow)
+        self._starting = threading.Lock()
+        self._waiting = Waiting(self._max_queue_size, self._counters.dropped)
         self._flushes: deque[Flush] = deque()
-        self._alarm: Alarm | None = None
+        self._alarm = Alarm()
         self._worker: threading.Thread | None = None
         self._is_called = self._is_called_for_all = False
-        self._has_ended = [True]
+        self._ending = threading.Lock()
         self._sent_soon = 0.0
         self._reported = 0
         """Losses that a flush has reported."""
         self._begun, self._deadline = 0.0, float("inf")
 
-    def _ring(self) -> None:
-        if self._alarm is not None:
-            self._alarm.ring()
-
     def _call_for_all(self) -> None:
         self._is_called = self._is_called_for_all = True
-        self._ring()
+        self._alarm.ring()
 
     def _start_worker(self) -> bool:
-        """Whether a worker runs now; near the end of the interpreter none can be started."""
-        with self._starting:
-            if not _is_first(self._may_start):
-                # A signal handler, in the middle of the start below: the worker is on its way.
-                return True
-            try:
-                if self._worker is not None and self._worker.is_alive():
-                    return True
+        """Whether a worker runs, or is about to; at the end of the interpreter none can start."""
+        if not self._starting.acquire(blocking=False):
+            # Another thread is starting it, or this one is, and a signal handler came in between.
+            return True
+        try:
+            if self._worker is None or not self._worker.is_alive():
                 # Of one kind with the thread, also where these were replaced since.
                 self._alarm = Alarm()
                 worker = threading.Thread(
@@ -286,37 +296,47 @@ class BatchQueue:
                 )
                 worker.start()
                 self._worker = worker
-            except RuntimeError:
-                return False
-            else:
-                return True
-            finally:
-                self._may_start.append(True)
+        except RuntimeError:
+            return False
+        finally:
+            self._starting.release()
+        return True
 
     def _work(self, alarm: Alarm) -> None:
         """The life of the worker: sends every interval, at a full batch, and when asked to."""
         self._sender.belong_to_this_thread()
-        while self._open:
+        while not self.is_stopped:
             interval = self._flush_interval
-            has_rung = alarm.wait(min(interval, self._sender.pause() or interval))
-            if self._each_round is not None and self._open:
-                self._each_round()
-            while self._flushes and self._open:
+            # A call may have come before there was an alarm to ring.
+            has_rung = self._is_called_for_all or alarm.wait(
+                min(interval, self._sender.pause() or interval)
+            )
+            self._add_repeated()
+            while self._flushes and not self.is_stopped:
                 flush = self._flushes.popleft()
                 flush.is_sent = self._drain(flush)
             least = 0 if self._is_called_for_all or not has_rung else self._max_batch_size
             is_held = self._sender.pause() > 0
             # From here on a new span calls again; while nothing may be sent, it need not.
             self._is_called, self._is_called_for_all = is_held, False
-            if self._open and not is_held:
+            if not is_held and not self.is_stopped:
                 self._send_waiting(least)
-        self._finish()
+        self._send_last()
         while self._flushes:
             self._flushes.popleft().is_sent = False
 
-    def _finish(self) -> None:
+    def _add_repeated(self) -> None:
+        if self._repeated is None or time.monotonic() < self._next_repeat or self.is_stopped:
+            return
+        make, every = self._repeated
+        self._next_repeat = time.monotonic() + every
+        made = shielded("make an event that is repeated", make, None)
+        if made is not None:
+            self.enqueue(made)
+
+    def _send_last(self) -> None:
         """Sends the last spans, in the thread that comes here first."""
-        if not _is_first(self._has_ended):
+        if not self._ending.acquire(blocking=False):
             return
         self._send_waiting(0)
         if self._at_end is not None:
@@ -336,65 +356,21 @@ class BatchQueue:
             return
         while len(self._waiting) >= least:
             sender.send(self._next(), leaves_rest=bool(least or len(self._waiting)))
-            if not len(self._waiting) or sender.gave_up or sender.pause():
+            if not len(self._waiting) or sender.pause():
                 return
-
-    def _has_stopped_within(self, seconds: float) -> bool:
-        """Waits in the worker; whether the end has come."""
-        until = time.monotonic() + seconds
-        while self._open and time.monotonic() < until and self._alarm is not None:
-            self._alarm.wait(until - time.monotonic())
-        return not self._open
 
     def _drain(self, flush: Flush) -> bool:
         """Sends until the spans of the flush have left the queue; whether they have, in time."""
         sender = self._sender
         sender.look_again()
-        while self._open and not sender.gave_up:
+        while not self.is_stopped:
             if self._waiting.left >= flush.up_to and not sender.has_kept:
                 return True
             pause = sender.pause()
             if time.monotonic() + pause >= flush.deadline:
                 return False
-            if pause and self._has_stopped_within(pause):
-                return False
-            spans = self._next()
-            sender.send(spans, leaves_rest=self._waiting.left < flush.up_to)
+            if pause:
+                self._alarm.wait(pause)
+            else:
+                sender.send(self._next(), leaves_rest=self._waiting.left < flush.up_to)
         return False
-
-
-class QueueProcessor(SpanProcessor):
-    """A span processor with a batch queue, which flushes and stops within a time."""
-
-    outlasts: Callable[[], bool] = staticmethod(lambda: False)
-    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
-    _queue: BatchQueue
-    _shutdown_timeout: float
-
-    def flush(self, timeout: float = 5.0) -> bool:
-        """Sends all spans that have ended; waits `timeout` seconds at most. Never raises.
-
-        Returns:
-            True only if all were accepted, and no loss is left that no flush has reported.
-        """
-        return self._queue.flush(timeout)
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """As `flush`, in milliseconds."""
-        return self.flush(bounded(timeout_millis, per_second=1000))
-
-    def shutdown(self) -> None:
-        """Stops within `shutdown_timeout`, unless `outlasts` returns true."""
-        if not self.outlasts():
-            self._finish()
-
-    def _finish(self) -> None:
-        self._queue.stop(self._shutdown_timeout)
-
-    def stop(self, timeout: float = 5.0) -> bool:
-        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
-
-        Returns:
-            True only if all that ever ended was accepted; the same whenever it is called again.
-        """
-        return self._queue.stop(timeout)

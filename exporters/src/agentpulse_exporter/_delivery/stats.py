@@ -6,9 +6,7 @@ import itertools
 import logging
 import operator
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,10 +14,15 @@ _logger = logging.getLogger("agentpulse.exporter")
 
 _SECONDS_BETWEEN_LINES = 60.0
 _MODELS_COUNTED = 1000
+NO_KEY, AFTER_SHUTDOWN = "no_key", "after_shutdown"
+_IN_QUEUE = ("queue_full", "memory_full", AFTER_SHUTDOWN)
+"""The reasons for which spans are lost on the threads of the program."""
 ADVICE = {
     "unreachable": "check AGENTPULSE_ENDPOINT and the network",
     "not_an_ingest_api": "it answers with a page; check AGENTPULSE_ENDPOINT",
     "tls": "its certificate can't be verified; check AGENTPULSE_ENDPOINT and SSL_CERT_FILE",
+    "unauthorized": "check AGENTPULSE_API_KEY (a local server names the file with the key that it "
+    "accepts)",
     "queue_full": "raise AGENTPULSE_MAX_QUEUE_SIZE or lower AGENTPULSE_FLUSH_INTERVAL",
     "attribute_limits": "raise OpenTelemetry's limits of attributes (`agentpulse status`)",
 }
@@ -39,9 +42,8 @@ class Stats:
         retries: Those of them made again after a failure.
         unpriced: Calls that used tokens of a model without a known price, by model.
         elsewhere: The same for the other exporters, by destination: that of `otlp_endpoint`, and
-            those that OTEL_TRACES_EXPORTER names beside ours, which get every span. It counts from
-            `init`, with the spans that waited there then, until `shutdown`, after which these
-            exporters go on. Requests, retries and models are not counted there.
+            those that OTEL_TRACES_EXPORTER names beside ours, which get every span, from the start
+            of the program until its end. Requests, retries and models are not counted there.
         not_recorded: Libraries that are installed and that `agentpulse.init` could not patch, with
             the version and the reason. Exporters and processors by themselves patch none.
     """
@@ -70,9 +72,10 @@ class Tally:
         # without a lock that a signal handler could wait for in vain.
         self._left = itertools.repeat(None, sys.maxsize)
 
-    def add(self) -> None:
-        """Counts one more."""
-        next(self._left)
+    def add(self, number: int = 1) -> None:
+        """Counts so many more."""
+        for _ in range(number):
+            next(self._left)
 
     def value(self) -> int:
         """How many were counted."""
@@ -82,8 +85,6 @@ class Tally:
 class Counters:
     """The counts of one exporter and of the processor in front of it."""
 
-    _CALLERS_REASONS = ("queue_full", "memory_full", "after_shutdown")
-
     def __init__(self, destination: str = "AgentPulse") -> None:
         """`destination` is the name of the receiver in the log."""
         self._destination = destination
@@ -92,117 +93,93 @@ class Counters:
     def reset(self) -> None:
         """Starts from zero, as a child process does."""
         self.ended: Tally = Tally()
-        # Spans that are dropped on the threads of callers are counted without a lock.
-        self._overflow = {reason: Tally() for reason in self._CALLERS_REASONS}
-        # Reentrant, for a signal handler may read while its own thread does.
-        self._lock = threading.RLock()
-        self._frozen = False
-        self._counts: Counter[str] = Counter()
-        self._dropped: Counter[str] = Counter()
-        self._unpriced: Counter[str] = Counter()
+        self._accepted, self._requests, self._retries = Tally(), Tally(), Tally()
+        self._dropped: dict[str, Tally] = {}
+        self._unpriced: dict[str, Tally] = {}
+        self._is_final = False
         self._logged = 0
+        self._advised: set[str] = set()
+        """The reasons for whose losses the advice was logged."""
         self._logged_at = -_SECONDS_BETWEEN_LINES
-
-    def overflow(self, reason: str) -> None:
-        """One span was dropped on its way into the queue."""
-        self._overflow[reason].add()
-
-    @property
-    def accepted_spans(self) -> int:
-        """How many were accepted so far."""
-        return self._counts["accepted"]
 
     def accepted(self, spans: int) -> None:
         """The receiver accepted the events of so many spans."""
-        with self._lock:
-            if not self._frozen:
-                self._counts["accepted"] += spans
+        if not self._is_final:
+            self._accepted.add(spans)
 
     def dropped(self, reason: str, spans: int = 1) -> None:
         """So many spans are lost."""
-        with self._lock:
-            if spans and not self._frozen:
-                self._dropped[reason] += spans
+        if not self._is_final or reason == AFTER_SHUTDOWN:
+            self._dropped.setdefault(reason, Tally()).add(spans)
 
     def requested(self, *, again: bool = False) -> None:
         """A request is made, or made again."""
-        with self._lock:
-            self._counts["requests"] += 1
-            self._counts["retries"] += again
+        self._requests.add()
+        self._retries.add(again)
 
     def unpriced(self, model: str) -> None:
         """A call used tokens of a model without a known price."""
-        with self._lock:
-            # Models are texts of other people's making; their number has to end somewhere.
-            known = model in self._unpriced or len(self._unpriced) < _MODELS_COUNTED
-            name = model if known else "others"
-            self._unpriced[name] += 1
-            is_new = self._unpriced[name] == 1
-        if is_new:
+        # Models are texts of other people's making; their number has to end somewhere.
+        is_known = model in self._unpriced or len(self._unpriced) < _MODELS_COUNTED
+        name = model if is_known else "others"
+        if name not in self._unpriced:
             _logger.warning(
                 "No price is known of the model %r, so the cost of its calls is unknown. "
                 "AGENTPULSE_PRICES sets your own; `agentpulse costs` lists the models.",
                 name,
             )
+        self._unpriced.setdefault(name, Tally()).add()
 
     def abandon(self, reason: str = "shutdown") -> None:
         """Counts all that is unsettled as dropped for this reason, and nothing from then on."""
-        unsettled = self.stats().queued
-        with self._lock:
-            self._frozen = True
-            self._dropped[reason] += unsettled
+        self._is_final = True
+        self._dropped.setdefault(reason, Tally()).add(self.stats().queued)
 
-    @property
-    def lost_by_exporter(self) -> int:
-        """How many were dropped after they had left the queue."""
-        return self._dropped.total()
-
-    def lost(self) -> int:
-        """How many spans were dropped so far, for whatever reason."""
-        return sum(self.stats().dropped.values())
+    def lost(self, *, in_queue: bool = True) -> int:
+        """How many spans were dropped so far; with `in_queue`, also on their way through it."""
+        dropped = self.stats().dropped.items()
+        return sum(spans for reason, spans in dropped if in_queue or reason not in _IN_QUEUE)
 
     def stats(self) -> Stats:
         """All counts as they are now."""
-        overflow = {reason: tally.value() for reason, tally in self._overflow.items()}
-        with self._lock:
-            dropped = Counter(self._dropped)
-            dropped.update(overflow)
-            # Read last: all that is counted above has ended by then.
-            ended, accepted = self.ended.value(), self._counts["accepted"]
-            return Stats(
-                ended=ended,
-                accepted=accepted,
-                queued=max(ended - accepted - dropped.total(), 0),
-                dropped={reason: spans for reason, spans in dropped.items() if spans},
-                requests=self._counts["requests"],
-                retries=self._counts["retries"],
-                unpriced=dict(self._unpriced),
-            )
-
-    def logged(self, spans: int) -> None:
-        """So many of the lost ones were logged with the reason, and need no second line."""
-        self._logged += spans
+        dropped, accepted = _values(self._dropped), self._accepted.value()
+        # Read last: all that is counted above has ended by then.
+        ended = self.ended.value()
+        return Stats(
+            ended=ended,
+            accepted=accepted,
+            queued=max(ended - accepted - sum(dropped.values()), 0),
+            dropped=dropped,
+            requests=self._requests.value(),
+            retries=self._retries.value(),
+            unpriced=_values(self._unpriced),
+        )
 
     def log_losses(self, *, because: str = "", at_end: bool = False) -> None:
         """Logs the losses since the last time; at most once a minute, and at the end.
 
         `because` is the latest failure, in a word.
         """
-        lost = self.lost()
-        now = time.monotonic()
-        is_soon = now - self._logged_at < _SECONDS_BETWEEN_LINES
-        if lost <= self._logged or (is_soon and not at_end):
+        dropped, now = dict(self.stats().dropped), time.monotonic()
+        dropped.pop(NO_KEY, None)  # that was logged as the exporter was made
+        new = sum(dropped.values()) - self._logged
+        if new <= 0 or (now - self._logged_at < _SECONDS_BETWEEN_LINES and not at_end):
             return
-        new, self._logged, self._logged_at = lost - self._logged, lost, now
-        reasons = self.stats().dropped
-        counts = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(reasons.items()))
+        self._logged, self._logged_at = self._logged + new, now
+        counts = ", ".join(f"{reason}: {spans}" for reason, spans in sorted(dropped.items()))
         known = [because] if because else []
-        known += [ADVICE[reason] for reason in ADVICE if reason in reasons]
-        advice = "".join(f"; {text}" for text in known)
+        known += [ADVICE[reason] for reason in ADVICE if reason in dropped.keys() - self._advised]
+        self._advised |= dropped.keys()
         _logger.warning(
             "%s did not reach %s (in all %s)%s",
             number_of_spans(new),
             self._destination,
             counts,
-            advice,
+            "".join(f"; {text}" for text in known),
         )
+
+
+def _values(tallies: dict[str, Tally]) -> dict[str, int]:
+    """The counts that aren't zero."""
+    # Of a copy, which is one step of C code: others may count meanwhile.
+    return {name: value for name, each in tallies.copy().items() if (value := each.value())}

@@ -1,37 +1,33 @@
-"""Gets batches to the receiver, or counts why not."""
+"""Gets batches to the receiver, or counts why not: verdicts on answers, tries, pauses."""
 
 from __future__ import annotations
 
-import itertools
+import enum
+import gzip
+import json
 import logging
+import math
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import cast
 
 from agentpulse_exporter import __version__
-from agentpulse_exporter._delivery.answers import (
-    PAUSE,
-    Judgement,
-    Verdict,
-    gzipped,
-    is_refusal,
-    judge,
-    refused_events,
-)
-from agentpulse_exporter._delivery.http import Answer, NoAnswerError, Transport
-from agentpulse_exporter._delivery.local_key import Keys
+from agentpulse_exporter._delivery.http import INGEST, Answer, NoAnswerError, Transport
+from agentpulse_exporter._delivery.process import wait_until
 from agentpulse_exporter._delivery.stats import ADVICE, Counters, number_of_spans
-from agentpulse_exporter._delivery.waits import wait_until
 from agentpulse_exporter._wire.batches import Batch
 from agentpulse_exporter.settings import Settings
 
 _logger = logging.getLogger("agentpulse.exporter")
 
-TRIES = 3
-"""Of a batch that is refused."""
+MAX_HOLD = 300.0
+"""Seconds that an answer can make the exporter wait, at most."""
+PAUSE = 60.0
+"""Seconds of silence where the receiver wants none of what this process sends."""
 FIRST_WAIT = 0.5
-"""Seconds before the second try; twice that before the third."""
+"""Seconds before the second try of a batch that is refused; twice that before the last one."""
 FIRST_LOOK = 1.0
 """Seconds before the second try of a receiver that is away; twice that before each next one."""
 LAST_LOOK = 60.0
@@ -51,43 +47,127 @@ _SECONDS_UNTIL_COMPRESSED = 600.0
 """Seconds after which a receiver that reads plain batches only gets a compressed one again."""
 
 
-@dataclass(slots=True)
-class Absence:
-    """A receiver that gives no answer: since when, and how often it was tried."""
+class Verdict(enum.Enum):
+    """What to do with the batch."""
 
-    since: float
-    """Of the monotonic clock."""
-    reason: str
-    tries: int = 0
-    is_logged: bool = False
+    ACCEPTED = "accepted"
+    RETRY = "retry"
+    """A refusal that may be a passing one: worth a few tries."""
+    AWAY = "away"
+    """No receiver is there to accept or refuse it. Keep it, and try again later."""
+    HOLD = "hold"
+    """Keep it, and everything else, for as long as the answer asks."""
+    SPLIT = "split"
+    PAUSE = "pause"
+    """Drop it, and send nothing for a while."""
+    DROP = "drop"
 
-    @property
-    def seconds(self) -> float:
-        """How long it has been so."""
-        return time.monotonic() - self.since
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and the reason under which a loss by it is counted."""
+
+    verdict: Verdict
+    reason: str = ""
+    seconds: float = 0.0
+    """How long the receiver wants nothing, as it says."""
+    status: int | None = None
+    """Of the answer, if there was one."""
+    hung_up: bool = False
+
+
+_BY_STATUS = {
+    400: (Verdict.SPLIT, "rejected"),
+    401: (Verdict.PAUSE, "unauthorized"),
+    403: (Verdict.PAUSE, "unauthorized"),
+    408: (Verdict.RETRY, "server_error"),
+    413: (Verdict.SPLIT, "too_large"),
+    425: (Verdict.RETRY, "server_error"),
+    429: (Verdict.HOLD, "rate_limited"),
+    # By a proxy, while the receiver itself is down, or about to start.
+    502: (Verdict.AWAY, "server_error"),
+    503: (Verdict.AWAY, "server_error"),
+    504: (Verdict.AWAY, "server_error"),
+}
+_BY_CLASS = {
+    2: (Verdict.ACCEPTED, ""),
+    3: (Verdict.DROP, "redirected"),
+    4: (Verdict.DROP, "rejected"),
+}
+
+
+def judge(answer: Answer) -> Judgement:
+    """The verdict by status and a few headers."""
+    status, held = answer.status, _retry_after(answer.retry_after)
+    by_class = _BY_CLASS.get(status // 100, (Verdict.RETRY, "server_error"))
+    verdict, reason = _BY_STATUS.get(status, by_class)
+    # A page with status 200 is a captive portal or a wrong address, and took nothing.
+    if verdict is Verdict.ACCEPTED and answer.content_type == "text/html":
+        verdict, reason = Verdict.AWAY, "not_an_ingest_api"
+    if verdict is Verdict.RETRY and held:
+        verdict = Verdict.HOLD
+    if held is None:
+        held = PAUSE if reason in ("unauthorized", "rate_limited") else 0.0
+    return Judgement(verdict, reason, held, status)
+
+
+def refused_events(answer: Answer) -> int:
+    """How many events of an accepted batch the receiver refused."""
+    try:
+        found: object = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return 0
+    refused = cast("dict[str, object]", found).get("rejected") if isinstance(found, dict) else None
+    if isinstance(refused, list):
+        return len(cast("list[object]", refused))
+    return refused if type(refused) is int and refused > 0 else 0
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Seconds from 0 to the most that is waited for; None where the header has none."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text or "").timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), MAX_HOLD) if math.isfinite(seconds) else None
+
+
+def gzipped(body: bytes) -> bytes:
+    """A body as gzip; the same for the same body."""
+    return gzip.compress(body, compresslevel=5, mtime=0)
+
+
+def is_refusal(status: int) -> bool:
+    """Whether a status may mean that the body could not be read."""
+    return status >= 400  # both classes of errors
 
 
 class Delivery:
     """Delivers one batch at a time, on whatever thread asks; not for several at once."""
 
     def __init__(self, settings: Settings, transport: Transport, counters: Counters) -> None:
-        self._settings = settings
-        self._keys = Keys(settings.address, settings.api_key)
+        self._agent_name = settings.agent_name
         self._transport = transport
         self._counters = counters
         self._random = random.SystemRandom()
-        self._has_warned = False
         self.start_over()
 
     def start_over(self) -> None:
         """Forgets everything learnt of the receiver, as a child process does."""
-        self.gave_up: bool = False
-        self.absence: Absence | None = None
+        self.absence: str = ""
+        """The reason why the receiver gives no answer, while it gives none."""
+        self._away_since = 0.0
+        self._is_absence_logged = False
         self._deadline: float | None = None
+        self._gave_up = False
         self._paused_until = 0.0
-        self._holds_in_a_row = 0
-        self._refusals = 0
-        """In a row, of bad batches and their parts."""
+        self._kept_in_a_row = 0
+        """Answers, or none, that kept the batch."""
+        self._may_halve = True
+        """Whether a part of the last bad batch was accepted, or there was none."""
         self._reads_gzip = False
         """Whether the last compressed batch was accepted."""
         self._refuses_both = False
@@ -108,92 +188,85 @@ class Delivery:
         self._deadline = deadline
 
     def pause(self) -> float:
-        """Seconds for which nothing is sent. At the end, one try is due in any case."""
-        is_last_try = self.is_ending and self.absence is not None
+        """Seconds for which nothing is sent: endless once the end came and the receiver is dead."""
+        if self._gave_up:
+            return math.inf
+        # At the end, one try is due in any case.
+        is_last_try = self.is_ending and self.absence
         return 0.0 if is_last_try else max(self._paused_until - time.monotonic(), 0.0)
 
     def look_again(self) -> None:
         """Has the next batch tried at once where the receiver was away."""
-        absence = self.absence
-        if absence is not None:
-            absence.tries = 0
+        if self.absence:
+            self._kept_in_a_row = 0
             self._paused_until = 0.0
 
     def deliver(self, batch: Batch) -> list[Batch]:
         """Settles the batch with the counters. Returns the batches that are kept for later."""
         waiting = [batch]
-        halvings = 0
+        halvings = _HALVINGS if self._may_halve else 1
         self._refuses_both = False
-        while waiting:
-            if self.pause() or self.gave_up:
-                return waiting
-            current, *rest = waiting
+        while waiting and not self.pause():
             begun = time.monotonic()
-            judgement = self._try(current)
+            judgement = self._try(waiting[0])
             if judgement.verdict is Verdict.AWAY:
                 self._miss(judgement, begun)
-                return waiting
+                break
             self._come_back()
             if judgement.verdict is Verdict.HOLD:
-                # A receiver that asks for no pause each time would be hammered otherwise.
-                self._pause(judgement, FIRST_WAIT, self._holds_in_a_row, PAUSE)
-                self._holds_in_a_row += 1
-                return waiting
+                self._wait(judgement)
+                break
             if judgement.verdict is Verdict.SPLIT and judgement.reason == "rejected":
-                halvings += 1
-                self._refusals += 1
-                if halvings > (_HALVINGS if self._refusals <= _HALVINGS + 1 else 1):
+                halvings, self._may_halve = halvings - 1, False
+                if halvings < 0:
                     self._counters.dropped(judgement.reason, sum(each.spans for each in waiting))
                     return []
-            waiting = [*self._after(judgement, current), *rest]
-        return []
+            waiting[:1] = self._after(judgement, waiting[0])
+        return waiting
 
-    def log_absence(self, queued: int) -> None:
-        """Logs, once, that the receiver has been away for a while, and how many spans wait."""
-        absence = self.absence
-        if absence is None or absence.is_logged or self.is_ending:
-            return
-        if absence.seconds < _LOGGED_AFTER:
-            return
-        absence.is_logged = True
-        _logger.warning(
-            "AgentPulse has not answered since %s (%s; %s): %s wait, and are sent when it does.",
-            time.strftime("%H:%M:%S", time.localtime(time.time() - absence.seconds)),
-            absence.reason,
-            ADVICE.get(absence.reason, "it may be starting"),
-            number_of_spans(queued),
-        )
+    def _wait(self, judgement: Judgement) -> None:
+        """Sends nothing for as long as the answer asks, or else longer each time."""
+        own = self._jittered(min(FIRST_LOOK * 2 ** min(self._kept_in_a_row, 10), LAST_LOOK))
+        self._paused_until = time.monotonic() + max(judgement.seconds, own)
+        self._kept_in_a_row += 1
 
     def _miss(self, judgement: Judgement, begun: float) -> None:
-        """The receiver is away: nothing is sent until the next try."""
+        """The receiver is away, which is logged once it lasts."""
         # At exit nobody waits for the same outcome of every batch.
-        self.gave_up = self.gave_up or self.is_ending
-        absence = self.absence = self.absence or Absence(begun, judgement.reason)
-        absence.reason = judgement.reason
-        self._pause(judgement, FIRST_LOOK, absence.tries, LAST_LOOK)
-        absence.tries += 1
-
-    def _pause(self, judgement: Judgement, first: float, times: int, most: float) -> None:
-        """Sends nothing for as long as the answer asks, or else longer each time."""
-        own = self._jittered(min(first * 2 ** min(times, 10), most))
-        self._paused_until = time.monotonic() + max(judgement.seconds, own)
+        self._gave_up = self.is_ending
+        if not self.absence:
+            self._away_since, self._is_absence_logged = begun, False
+        self.absence = judgement.reason
+        self._wait(judgement)
+        seconds = time.monotonic() - self._away_since
+        if seconds < _LOGGED_AFTER or self._is_absence_logged or self.is_ending:
+            return
+        self._is_absence_logged = True
+        _logger.warning(
+            "AgentPulse has not answered since %s (%s; %s): %s wait, and are sent when it does.",
+            time.strftime("%H:%M:%S", time.localtime(time.time() - seconds)),
+            self.absence,
+            ADVICE.get(self.absence, "it may be starting"),
+            number_of_spans(self._counters.stats().queued),
+        )
 
     def _come_back(self) -> None:
-        absence, self.absence = self.absence, None
-        if absence is None:
+        if not self.absence:
             return
+        self.absence = ""
+        self._kept_in_a_row = 0
         self._paused_until = 0.0
-        if absence.is_logged:
+        if self._is_absence_logged:
             _logger.warning(
                 "AgentPulse answers again after %d seconds; the spans that waited are sent.",
-                absence.seconds,
+                time.monotonic() - self._away_since,
             )
 
     def _after(self, judgement: Judgement, batch: Batch) -> list[Batch]:
         """The parts of a batch that are still to be sent after its verdict."""
         if judgement.verdict is Verdict.ACCEPTED:
-            self._holds_in_a_row = self._refusals = 0
-            self._has_warned = False
+            self._kept_in_a_row = 0
+            self._may_halve = True
             return []
         event, *others = batch.events
         if judgement.verdict is Verdict.SPLIT:
@@ -205,30 +278,26 @@ class Delivery:
         self._counters.dropped(judgement.reason, batch.spans)
         if judgement.verdict is Verdict.PAUSE:
             self._paused_until = time.monotonic() + judgement.seconds
-            self._warn_of_pause(judgement, batch.spans)
         return []
 
     def _try(self, batch: Batch) -> Judgement:
         """Tries until there is a final verdict on the batch, or no receiver to give one."""
-        body = batch.body(self._settings.agent_name, __version__)
+        body = batch.body(self._agent_name, __version__)
         judgement = Judgement(Verdict.RETRY)
-        for tried in range(TRIES):
-            if tried and self._ends_within(self._jittered(FIRST_WAIT * 2 ** (tried - 1))):
+        for wait in (0.0, FIRST_WAIT, 2 * FIRST_WAIT):
+            if wait and self._ends_within(self._jittered(wait)):
                 break
-            self._counters.requested(again=tried > 0)
-            judgement = self._send(batch, body)
+            judgement = self._send(batch, body, again=wait > 0)
             if judgement.verdict is not Verdict.RETRY:
                 return judgement
-            if self.is_ending:
-                break
-        self.gave_up = self.is_ending
+        self._gave_up = self.is_ending
         return judgement
 
     def _ends_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        return wait_until(lambda: self.is_ending, deadline, self._transport.primitives.sleep)
+        return wait_until(lambda: self.is_ending, deadline, self._transport.sleep)
 
-    def _send(self, batch: Batch, body: bytes) -> Judgement:
+    def _send(self, batch: Batch, body: bytes, *, again: bool) -> Judgement:
         """One try: a request, or two where the receiver may not read gzip.
 
         Some receivers read no gzip: they refuse a body that they take for broken JSON, or hang up.
@@ -237,51 +306,42 @@ class Delivery:
         is sent again as it is, and the difference between the two answers decides.
         """
         compressed = time.monotonic() >= self._plain_until and not self._refuses_both
-        judgement, status, ended = self._request(batch, body, compressed=compressed)
-        if compressed and judgement.verdict is Verdict.ACCEPTED:
-            self._reads_gzip = True
-        elif compressed and (ended or is_refusal(status or 0)):
-            if not self._reads_gzip or judgement.verdict is Verdict.DROP:
-                self._counters.requested(again=True)
-                judgement, plain, _ = self._request(batch, body, compressed=False)
-                # Where the second one had no answer, the receiver may just have gone away.
-                if plain is not None and plain != status:
-                    self._plain_until = time.monotonic() + _SECONDS_UNTIL_COMPRESSED
-                    _logger.debug("The receiver does not read gzip; sending plain JSON for a while")
-                self._refuses_both = plain == status
-            # Another receiver may have replaced the one that read it.
-            self._reads_gzip = False
-        return judgement
+        first = self._request(batch, body, compressed=compressed, again=again)
+        if not compressed:
+            return first
+        if not first.hung_up and not is_refusal(first.status or 0):
+            self._reads_gzip |= first.verdict is Verdict.ACCEPTED
+            return first
+        # Another receiver may have replaced the one that read it.
+        read_before, self._reads_gzip = self._reads_gzip, False
+        if read_before and first.verdict is not Verdict.DROP:
+            return first
+        plain = self._request(batch, body, compressed=False, again=True)
+        self._refuses_both = plain.status == first.status
+        # Where the second one had no answer, the receiver may just have gone away.
+        if plain.status is not None and not self._refuses_both:
+            self._plain_until = time.monotonic() + _SECONDS_UNTIL_COMPRESSED
+            _logger.debug("The receiver does not read gzip; sending plain JSON for a while")
+        return plain
 
-    def _request(
-        self, batch: Batch, body: bytes, *, compressed: bool
-    ) -> tuple[Judgement, int | None, bool]:
-        """The verdict, the status of the answer, and whether the receiver hung up on us."""
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": f"agentpulse-python/{__version__}",
-            "Idempotency-Key": batch.id,
-        }
+    def _request(self, batch: Batch, body: bytes, *, compressed: bool, again: bool) -> Judgement:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": batch.id}
         if compressed:
             headers["Content-Encoding"] = "gzip"
             body = gzipped(body)
-        tries = itertools.count()
-
-        def post(authorization: Mapping[str, str]) -> Answer:
-            if next(tries):
-                self._counters.requested(again=True)
-            seconds = ATTEMPT
-            if self._deadline is not None:
-                seconds = min(ATTEMPT_AT_EXIT, self._deadline - time.monotonic())
-            return self._transport.post(
-                body, {**headers, **authorization}, seconds=seconds, to_connect=TO_CONNECT
-            )
-
+        seconds = ATTEMPT
+        if self._deadline is not None:
+            seconds = min(ATTEMPT_AT_EXIT, self._deadline - time.monotonic())
+        self._counters.requested(again=again)
         try:
-            answer = self._keys.send(post)
+            answer = self._transport.request(
+                "POST", INGEST, headers, body, seconds=seconds, to_connect=TO_CONNECT
+            )
         except NoAnswerError as error:
             _logger.debug("AgentPulse gave no answer: %s", error)
-            return Judgement(Verdict.AWAY, error.reason), None, error.hung_up
+            return Judgement(Verdict.AWAY, error.reason, hung_up=error.hung_up)
+        for _ in range(answer.requests - 1):
+            self._counters.requested(again=True)
         judgement = judge(answer)
         if judgement.verdict is Verdict.ACCEPTED:
             refused = min(refused_events(answer), batch.spans)
@@ -289,23 +349,7 @@ class Delivery:
             self._counters.accepted(batch.spans - refused)
         else:
             _logger.debug("AgentPulse answered %d (%s)", answer.status, judgement.reason)
-        return judgement, answer.status, False
-
-    def _warn_of_pause(self, judgement: Judgement, lost: int) -> None:
-        if self._has_warned or self.is_ending:
-            return
-        self._has_warned = True
-        advice = "check AGENTPULSE_API_KEY"
-        if self._settings.address.is_loopback:
-            advice += " (a local server accepts the key in the file that it names)"
-        _logger.warning(
-            "AgentPulse accepted none of %s, and gets nothing for %d seconds: it does not accept "
-            "the API key; %s.",
-            number_of_spans(lost),
-            judgement.seconds,
-            advice,
-        )
-        self._counters.logged(lost)
+        return judgement
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._random.uniform(0.8, 1.2)

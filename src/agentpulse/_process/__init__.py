@@ -1,1 +1,0 @@
-"""The process: context in its threads, crashes, signals, workers."""
