@@ -21,7 +21,8 @@ from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.cli import main
-from agentpulse.cli._tail import LOOK_BACK, Following, MalformedAnswerError, line, summary
+from agentpulse.cli._asking import AskError
+from agentpulse.cli._tail import LOOK_BACK, Following, line, summary
 from agentpulse.server import LocalServer
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals are POSIX's")
@@ -184,7 +185,7 @@ def test_a_server_that_keeps_repeats_does_not_make_them_come_twice():
     ],
 )
 def test_an_answer_of_something_else_is_an_error(answer: object):
-    with pytest.raises(MalformedAnswerError, match="doesn't list events"):
+    with pytest.raises(AskError, match="doesn't list events"):
         Following(lambda path: answer, {}).arrived()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 
 from agentpulse_exporter._delivery.answers import gzipped, is_refusal
 from agentpulse_exporter._delivery.endpoint import proxy_for
@@ -21,6 +21,8 @@ _OURS = {"User-Agent": f"agentpulse-python/{__version__}"}
 _SECONDS = 10.0
 """Seconds that a request may take, its answer included."""
 _OK = 200
+_FINAL = frozenset({400, 401, 403, 404})
+"""Statuses that a later request would get too."""
 
 Outcome = Answer | NoAnswerError
 """How a request ended."""
@@ -34,6 +36,7 @@ _ANSWERS = {
     429: "the limit of events of your plan is reached (429): events are taken again later",
 }
 _CAUSES = {
+    f"{TLS} (": "its certificate can't be verified: check AGENTPULSE_ENDPOINT and SSL_CERT_FILE",
     "ConnectionRefusedError": "the connection is refused: check AGENTPULSE_ENDPOINT, or the proxy",
     "TimeoutError": "it doesn't answer in time: check AGENTPULSE_ENDPOINT and the network",
     "gaierror": "nobody knows its host name: check AGENTPULSE_ENDPOINT and the network",
@@ -46,7 +49,9 @@ _KEY = re.compile(r"ap_[!-~]+")
 def in_words(outcome: Outcome) -> str:
     """The problem, of an outcome that isn't success, to follow the endpoint's name."""
     if isinstance(outcome, NoAnswerError):
-        return _no_answer_in_words(outcome)
+        known = (words for cause, words in _CAUSES.items() if cause in str(outcome))
+        unknown = f"there is no answer, {outcome}: check AGENTPULSE_ENDPOINT and the network"
+        return next(known, unknown)
     status = outcome.status
     if status in _ANSWERS:
         return _ANSWERS[status]
@@ -59,61 +64,52 @@ def in_words(outcome: Outcome) -> str:
     return f"it answered {status}, which no AgentPulse API does: check AGENTPULSE_ENDPOINT"
 
 
-def is_page(answer: Answer) -> bool:
+def is_page(outcome: Outcome) -> bool:
     """Whether another server answered: a captive portal, or the one at a wrong address."""
-    return answer.content_type == "text/html"
+    return isinstance(outcome, Answer) and outcome.content_type == "text/html"
 
 
-def quoted(answer: Answer) -> str:
+def quoted(outcome: Outcome) -> str:
     """The server's own words, as far as they fit on a terminal, and without an echoed key."""
-    words = _KEY.sub("…", " ".join(answer.body.decode(errors="replace").split()))
+    if isinstance(outcome, NoAnswerError) or is_page(outcome):
+        return ""
+    words = _KEY.sub("…", " ".join(outcome.body.decode(errors="replace").split()))
     shown = "".join(letter for letter in words if letter.isprintable())
     return f"{shown[:_LONGEST_QUOTE]}…" if len(shown) > _LONGEST_QUOTE else shown
 
 
-def _no_answer_in_words(error: NoAnswerError) -> str:
-    if error.reason == TLS:
-        return "its certificate can't be verified: check AGENTPULSE_ENDPOINT and SSL_CERT_FILE"
-    said = str(error)
-    known = next((words for cause, words in _CAUSES.items() if cause in said), None)
-    return known or f"there is no answer, {said}: check AGENTPULSE_ENDPOINT and the network"
+class AskError(Exception):
+    """The endpoint doesn't answer as it should; the message is to follow its name."""
 
-
-class RefusedError(Exception):
-    """The endpoint answered otherwise than with JSON and status 200."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"answered {answer.status}")
-        self.answer = answer
+    def __init__(self, problem: str, *, is_final: bool) -> None:
+        super().__init__(problem)
+        self.is_final = is_final
+        """Whether a later request would end so too."""
 
 
 def ask(settings: Settings, path: str) -> object:
     """The JSON at a path below the endpoint, of any length; redirects are refusals.
 
     Raises:
-        RefusedError: There is an answer, but another one.
-        NoAnswerError: There is none.
+        AskError: There is another answer, or none.
     """
-    answer = _send(
-        settings,
-        lambda transport, headers: transport.get(path, headers, seconds=_SECONDS, is_whole=True),
-    )
-    if answer.status == _OK and not is_page(answer):
-        try:
-            return json.loads(answer.body)
-        except ValueError:  # no JSON
-            raise RefusedError(Answer(_OK, answer.content_type)) from None
-    raise RefusedError(answer)
+    outcome = get(settings, path)
+    if isinstance(outcome, Answer) and outcome.status == _OK and not is_page(outcome):
+        with suppress(ValueError):
+            return json.loads(outcome.body)
+    problem = f"{in_words(outcome)}."
+    if words := quoted(outcome):
+        problem += f" Its answer: {words}"
+    is_final = isinstance(outcome, Answer) and outcome.status in _FINAL
+    raise AskError(problem, is_final=is_final)
 
 
 def get(settings: Settings, path: str) -> Outcome:
     """Asks for a path below the endpoint, with the key."""
-    try:
-        return _send(
-            settings, lambda transport, headers: transport.get(path, headers, seconds=_SECONDS)
-        )
-    except NoAnswerError as error:
-        return error
+    return _send(
+        settings,
+        lambda transport, headers: transport.get(path, headers, seconds=_SECONDS, is_whole=True),
+    )
 
 
 def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
@@ -131,20 +127,20 @@ def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
 
 def _posted(settings: Settings, body: bytes, encoding: Mapping[str, str]) -> Outcome:
     more = {"Content-Type": "application/json", **encoding}
-    try:
-        return _send(
-            settings,
-            lambda transport, headers: transport.post(body, {**more, **headers}, seconds=_SECONDS),
-        )
-    except NoAnswerError as error:
-        return error
+    return _send(
+        settings,
+        lambda transport, headers: transport.post(body, {**more, **headers}, seconds=_SECONDS),
+    )
 
 
-def _send(settings: Settings, request: Callable[[Transport, Mapping[str, str]], Answer]) -> Answer:
+def _send(settings: Settings, request: Callable[[Transport, Mapping[str, str]], Answer]) -> Outcome:
     """The answer to a request, made with each key that there is until one is accepted."""
+    keys = Keys(settings.address, settings.api_key)
     with closing(Transport(settings.address, proxy_for(settings.address))) as transport:
-        keys = Keys(settings.address, settings.api_key)
-        return keys.send(lambda headers: request(transport, {**_OURS, **headers}))
+        try:
+            return keys.send(lambda headers: request(transport, {**_OURS, **headers}))
+        except NoAnswerError as error:
+            return error
 
 
 def has_local_key(settings: Settings) -> bool:

@@ -16,11 +16,10 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlencode
-
-from agentpulse_exporter._delivery.http import Answer, NoAnswerError
 
 from agentpulse._output import (
     discard_output,
@@ -30,7 +29,7 @@ from agentpulse._output import (
     precise_dollars,
     printable,
 )
-from agentpulse.cli._asking import RefusedError, ask, in_words, is_page, quoted
+from agentpulse.cli._asking import AskError, ask
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 
@@ -64,15 +63,6 @@ _FIELDS: dict[str, Callable[[Any], str]] = {
 """The fields of a line, in order, whatever the kind of the event: `str` for texts, else figures."""
 
 
-class MalformedAnswerError(Exception):
-    """The answer is no list of events."""
-
-
-_FINAL = frozenset({400, 401, 403, 404})
-"""Statuses that a later request would get too."""
-_FAILURES = (RefusedError, NoAnswerError, MalformedAnswerError)
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
     parser.description = (
@@ -98,17 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
         lambda path: ask(settings, path),
         {name: value for name, value in filters.items() if value is not None},
     )
-    is_coloured = (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    )
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    in_a_line = partial(line, is_coloured=sys.stdout.isatty() and not is_plain)
     try:
-        return _follow(
-            following,
-            settings,
-            json.dumps
-            if arguments.json
-            else lambda event: encodable(line(event, is_coloured=is_coloured)),
-        )
+        return _follow(following, settings, json.dumps if arguments.json else in_a_line)
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:
@@ -118,54 +101,34 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _follow(following: Following, settings: Settings, render: Callable[[Event], str]) -> int:
     """Prints the events that arrive, until the reader of a pipe is gone or a failure lasts."""
-    try:
-        following.arrived()
-    except _FAILURES as error:
-        return fail(_problem(settings, error))
-    notify(f"Following {settings.endpoint}; Ctrl-C ends it.")
-    is_lost = False
-    while not _reader_is_gone_after(_SECONDS_BETWEEN_REQUESTS):
+    was_there: bool | None = None
+    news = {
+        None: f"Following {settings.endpoint}; Ctrl-C ends it.",
+        False: f"{settings.endpoint} answers again.",
+    }
+    while True:
         try:
             events = following.arrived()
-        except _FAILURES as error:
-            problem = _problem(settings, error)
-            if _is_final(error):
+        except AskError as error:
+            problem = f"{settings.endpoint} can't be followed: {error}"
+            if error.is_final or was_there is None:
                 return fail(problem)
-            if not is_lost:
+            if was_there:
                 notify(f"{problem} Trying on.")
-            is_lost = True
-            continue
-        if is_lost:
-            notify(f"{settings.endpoint} answers again.")
-        is_lost = False
-        for event in events:
-            print(render(event))
-        sys.stdout.flush()
-    return 0
-
-
-def _is_final(error: Exception) -> bool:
-    if isinstance(error, RefusedError):
-        return error.answer.status in _FINAL
-    return not isinstance(error, NoAnswerError)
-
-
-def _problem(settings: Settings, error: RefusedError | NoAnswerError | MalformedAnswerError) -> str:
-    outcome = error.answer if isinstance(error, RefusedError) else error
-    reason = str(outcome) if isinstance(outcome, MalformedAnswerError) else in_words(outcome)
-    problem = f"{settings.endpoint} can't be followed: {reason}."
-    if isinstance(outcome, Answer) and not is_page(outcome) and (quote := quoted(outcome)):
-        problem += f" Its answer: {quote}"
-    return problem
+            was_there = False
+        else:
+            if not was_there:
+                notify(news[was_there])
+            was_there = True
+            sys.stdout.writelines(f"{render(event)}\n" for event in events)
+            sys.stdout.flush()
+        if _reader_is_gone_after(_SECONDS_BETWEEN_REQUESTS):
+            return 0
 
 
 def _reader_is_gone_after(seconds: float) -> bool:
     """Waits; True, and at once, where output is a pipe that nobody reads any more."""
-    try:
-        is_pipe = os.name == "posix" and stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
-    except OSError:  # it is no file at all
-        is_pipe = False
-    if not is_pipe:
+    if os.name != "posix" or not stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         time.sleep(seconds)
         return False
     poller = select.poll()
@@ -186,7 +149,7 @@ class Following:
         self._ask = ask
         self._filters = filters
         self._latest = 0.0
-        self._known: Counter[str] | None = None
+        self._known: Mapping[str, Event] | None = None
 
     def arrived(self) -> list[Event]:
         """The events that came since the last call, in order of time; at first there are none.
@@ -194,16 +157,17 @@ class Following:
         If it raises, nothing is lost: the next call has them.
 
         Raises:
-            MalformedAnswerError: The server is none of AgentPulse.
+            AskError: The server is none of AgentPulse.
         """
         if self._known is None:
             newest, _ = self._page({"limit": "1"})
             self._advance(newest)
         found = self._recent()
-        fresh = [] if self._known is None else _beyond(self._known, found)
         self._advance(found)
-        self._known = Counter(map(_identity, found))
-        return fresh
+        known, self._known = self._known, _identified(reversed(found))
+        if known is None:
+            return []
+        return [event for identity, event in self._known.items() if identity not in known]
 
     def _recent(self) -> list[Event]:
         """The latest first."""
@@ -224,31 +188,23 @@ class Following:
             events, cursor = content.get("events"), content.get("next")
             if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
                 return cast("list[Event]", events), cursor if isinstance(cursor, str) else None
-        message = "what answers there doesn't list events as an AgentPulse API"
-        raise MalformedAnswerError(message)
+        problem = "what answers there doesn't list events as an AgentPulse API."
+        raise AskError(problem, is_final=True)
 
     def _advance(self, found: list[Event]) -> None:
         # A sender whose clock is ahead must not hide events of others until then.
         self._latest = max([self._latest, *(min(event["ts"], time.time()) for event in found)])
 
 
-def _beyond(known: Mapping[str, int], found: list[Event]) -> list[Event]:
-    """The events that were found more often than they are known, the oldest first."""
-    remaining = Counter(known)
-    fresh: list[Event] = []
-    for event in reversed(found):
-        identity = _identity(event)
-        if not remaining[identity]:
-            fresh.append(event)
-            # An id stands for one event, however often a server has it.
-            remaining[identity] += "id" in event
-        elif "id" not in event:
-            remaining[identity] -= 1
-    return fresh
-
-
-def _identity(event: Event) -> str:
-    return f"id {event['id']}" if "id" in event else json.dumps(event, sort_keys=True)
+def _identified(events: Iterable[Event]) -> dict[str, Event]:
+    """Each event by its id, however often a server has it, or by its content and a number."""
+    alike: Counter[str] = Counter()
+    found: dict[str, Event] = {}
+    for event in events:
+        identity = f"id {event['id']}" if "id" in event else json.dumps(event, sort_keys=True)
+        alike[identity] += "id" not in event
+        found.setdefault(f"{identity} {alike[identity]}", event)
+    return found
 
 
 def _is_event(value: object) -> bool:
@@ -270,10 +226,12 @@ def line(event: Event, *, is_coloured: bool) -> str:
     moment = time.strftime("%H:%M:%S", time.localtime(event["ts"]))
     who = " ".join(printable(str(event[name])) for name in ("agent", "session") if event.get(name))
     text = summary(kind, data)
-    if not is_coloured:
-        return f"{moment} {kind:{_KIND_WIDTH}} {text}  [{who}]"
-    colour = _RED if _is_bad(kind, data) else _YELLOW if kind == "alert" else _CYAN
-    return f"{_DIM}{moment}{_END} {colour}{kind:{_KIND_WIDTH}}{_END} {text}  {_DIM}[{who}]{_END}"
+    dim, colour, end = "", "", ""
+    if is_coloured:
+        dim, colour, end = _DIM, _colour(kind, data), _END
+    return encodable(
+        f"{dim}{moment}{end} {colour}{kind:{_KIND_WIDTH}}{end} {text}  {dim}[{who}]{end}"
+    )
 
 
 def summary(kind: str, data: Event) -> str:
@@ -300,9 +258,8 @@ def _field(value: object, form: Callable[[Any], str]) -> str:
     return form(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
 
 
-def _is_bad(kind: str, data: Event) -> bool:
-    return (
-        kind == "error"
-        or data.get("status") in ("error", "fail")
-        or data.get("severity") in ("error", "critical")
-    )
+def _colour(kind: str, data: Event) -> str:
+    bad = ("error", "fail", "critical")
+    if kind == "error" or data.get("status") in bad or data.get("severity") in bad:
+        return _RED
+    return _YELLOW if kind == "alert" else _CYAN

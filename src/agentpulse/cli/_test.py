@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 import time
 from typing import cast
 
@@ -37,19 +36,17 @@ def run(_arguments: argparse.Namespace) -> int:
     if reason is not None:
         return fail(f"Nothing was sent. {reason.text}")
     outcome, was_compressed = post(settings, _event())
-    answer = outcome if isinstance(outcome, Answer) and not is_page(outcome) else None
-    if answer is None or not 200 <= answer.status < 300:
+    has_answer = isinstance(outcome, Answer) and not is_page(outcome)
+    if not has_answer or not 200 <= outcome.status < 300:
         problem = in_words(outcome)
-    elif refused_events(answer):
+    elif refused_events(outcome):
         problem = "it answered well, but refused it"
     else:
         form = "gzip" if was_compressed else "plain JSON, since it reads no gzip"
         print(f"{settings.endpoint} accepted an event of the agent {settings.agent_name} ({form}).")
         return 0
-    print(f"{settings.endpoint} did not accept the event: {problem}.", file=sys.stderr)
-    if answer is not None:
-        print(f"Its answer: {quoted(answer) or 'empty'}", file=sys.stderr)
-    return 1
+    answer = f"\nIts answer: {quoted(outcome) or 'empty'}" if has_answer else ""
+    return fail(f"{settings.endpoint} did not accept the event: {problem}.{answer}")
 
 
 def _event() -> Event:
