@@ -7,22 +7,25 @@ import json
 import socket
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 
-from agentpulse.demo.provider import _anthropic, _openai
-from agentpulse.demo.provider._reply import Body, Change, Charge, Reply, fails
+from agentpulse.demo._answers import ENDPOINTS, Body, Charge, Reply
 
-_ENDPOINTS = {
-    "/chat/completions": _openai.chat,
-    "/responses": _openai.responses,
-    "/embeddings": _openai.embeddings,
-    "/v1/messages": _anthropic.messages,
-}
-"""By the end of the path, so that Azure's deployments are found as well."""
+__all__ = ["Change", "Charge", "FakeProvider", "Reply", "Request", "fails"]
+
+Change = Callable[[Reply], Reply]
+"""A script: from the usual reply to the one that is sent."""
+
+
+def fails(status: int, kind: str = "server_error") -> Change:
+    """An error in the shape that both providers' clients read."""
+    error = {"type": kind, "code": kind, "message": f"This is a fake {kind}.", "param": None}
+    body = {"type": "error", "error": error}
+    return lambda _reply: Reply(body, status=status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class FakeProvider:
     def reply(self, request: Request, number: int) -> Reply:
         """The usual reply to the request of this number; 404 for an endpoint that isn't there."""
         path = request.path.partition("?")[0]
-        endpoint = next((each for end, each in _ENDPOINTS.items() if path.endswith(end)), None)
+        endpoint = next((each for end, each in ENDPOINTS.items() if path.endswith(end)), None)
         if endpoint is None or request.method != "POST":
             return fails(404, "not_found_error")(Reply())
         return endpoint(request.body or {}, number)
