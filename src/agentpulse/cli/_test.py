@@ -36,17 +36,17 @@ def run(_arguments: argparse.Namespace) -> int:
     if reason is not None:
         return fail(f"Nothing was sent. {reason.text}")
     outcome, was_compressed = post(settings, _event())
-    has_answer = isinstance(outcome, Answer) and not is_page(outcome)
-    if not has_answer or not 200 <= outcome.status < 300:
+    answer = outcome if isinstance(outcome, Answer) and not is_page(outcome) else None
+    if answer is None or not 200 <= answer.status < 300:
         problem = in_words(outcome)
-    elif refused_events(outcome):
+    elif refused_events(answer):
         problem = "it answered well, but refused it"
     else:
         form = "gzip" if was_compressed else "plain JSON, since it reads no gzip"
         print(f"{settings.endpoint} accepted an event of the agent {settings.agent_name} ({form}).")
         return 0
-    answer = f"\nIts answer: {quoted(outcome) or 'empty'}" if has_answer else ""
-    return fail(f"{settings.endpoint} did not accept the event: {problem}.{answer}")
+    words = f"\nIts answer: {quoted(answer) or 'empty'}" if answer else ""
+    return fail(f"{settings.endpoint} did not accept the event: {problem}.{words}")
 
 
 def _event() -> Event:

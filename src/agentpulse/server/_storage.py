@@ -127,8 +127,7 @@ class Storage:
                 raise DatabaseError(message) from error
             stack.pop_all()
         self._connection.row_factory = sqlite3.Row
-        # Data as JSON can spell half a surrogate pair, which is no UTF-8.
-        self._connection.text_factory = lambda text: text.decode(errors="replace")
+        self._connection.text_factory = _decoded
 
     def _prepare(self) -> None:
         execute = self._connection.execute
@@ -220,6 +219,11 @@ class Storage:
         """Closes the database."""
         with self._lock:
             self._connection.close()
+
+
+def _decoded(text: bytes) -> str:
+    # Data as JSON can spell half a surrogate pair, which is no UTF-8 where SQLite reads it.
+    return text.decode(errors="replace")
 
 
 def _as_sent(row: Row) -> Data:
