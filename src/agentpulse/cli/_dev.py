@@ -23,9 +23,9 @@ from agentpulse_exporter._delivery.http import NoAnswerError, Transport
 from agentpulse_exporter._delivery.local_key import key_file, read_key
 
 from agentpulse._output import command_of, dollars, fail, notify, whole
-from agentpulse.server import DatabaseError, LocalServer, PortError
+from agentpulse.cli._run import path_with
+from agentpulse.server import DatabaseError, LocalServer, PortError, _autostart
 from agentpulse.server._app import SERVICE
-from agentpulse.server._autostart import environment
 from agentpulse.server._local import ADDRESS, default_database
 from agentpulse.server._requests import opening_path
 from agentpulse.server._storage import MEMORY
@@ -144,10 +144,7 @@ def _introduce(server: LocalServer, database: Path) -> None:
     option = "" if server.port == PORT else f"--port {server.port} "
     kept = "in memory, until the end" if str(database) == MEMORY else f"in {database}"
     if server.key_file is None:
-        key = (
-            "Its key can't be written to your folder for data, so programs need it as\n"
-            f"  AGENTPULSE_API_KEY={server.key}"
-        )
+        key = f"Programs need AGENTPULSE_API_KEY={server.key}, which can't be written to a file."
     else:
         key = (
             "Programs of yours find its key by themselves. Others, in a container for example,\n"
@@ -161,8 +158,7 @@ def _introduce(server: LocalServer, database: Path) -> None:
         f"  agentpulse dev {option}-- python agent.py\n"
         "or, where it calls agentpulse.init() itself, by\n"
         f"  AGENTPULSE_ENDPOINT={server.url} python agent.py\n\n"
-        f"{key}\n\n"
-        "Ctrl-C stops the server.",
+        f"{key}\n\nCtrl-C stops the server.",
         flush=True,
     )
 
@@ -199,7 +195,7 @@ def _record(command: list[str], port: int, key: str) -> _Ending:
     """
     began = time.time()
     try:
-        process = subprocess.Popen(command, env=environment(f"http://{ADDRESS}:{port}", key))  # noqa: S603  # it is the user's own
+        process = subprocess.Popen(command, env=environment(port, key))  # noqa: S603  # it is the user's own
     except FileNotFoundError:
         return _Ending(_NOT_FOUND, f"There is no command {command[0]!r}.")
     except OSError as error:
@@ -223,6 +219,16 @@ def _record(command: list[str], port: int, key: str) -> _Ending:
         signal.signal(number, handler)
     totals = _totals(_get(port, f"/v1/stats?since={began!r}", key).get("cost"))
     return _Ending(_KILLED - status if status < 0 else status, totals, True, received)
+
+
+def environment(port: int, key: str) -> dict[str, str]:
+    """The variables under which a program is recorded, and sends its events to the server."""
+    return {
+        **os.environ,
+        "AGENTPULSE_ENDPOINT": f"http://{ADDRESS}:{port}",
+        "AGENTPULSE_API_KEY": key,
+        "PYTHONPATH": path_with(Path(_autostart.__file__).parent),
+    }
 
 
 def _has_keyboard() -> bool:

@@ -17,7 +17,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -43,7 +42,6 @@ _MAX_EVENTS = 1000
 _LATEST = 1e11
 """Seconds since 1970; later times, after the year 5138, are no times of events."""
 _LONGEST = 240
-_DIM, _CYAN, _YELLOW, _RED, _END = "\x1b[2m", "\x1b[36m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 _KIND_WIDTH = 10
 _FIELDS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("severity", "action", "span_kind", "type", "label", "job"), str),
@@ -88,10 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         lambda path: ask(settings, path),
         {name: value for name, value in filters.items() if value is not None},
     )
-    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    in_a_line = partial(line, is_coloured=sys.stdout.isatty() and not is_plain)
     try:
-        return _follow(following, settings, json.dumps if arguments.json else in_a_line)
+        return _follow(following, settings, json.dumps if arguments.json else line)
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:
@@ -182,14 +178,13 @@ class Following:
 
     def _page(self, query: Mapping[str, str]) -> tuple[list[Event], str | None]:
         path = f"/v1/events?{urlencode({**self._filters, **query}, errors='replace')}"
-        answer = self._ask(path)
-        if isinstance(answer, dict):
-            content = cast("dict[str, object]", answer)
-            events, cursor = content.get("events"), content.get("next")
-            if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
+        match self._ask(path):
+            case {"events": list() as events, **rest} if all(map(_is_event, events)):
+                cursor = rest.get("next")
                 return cast("list[Event]", events), cursor if isinstance(cursor, str) else None
-        problem = "what answers there doesn't list events as an AgentPulse API."
-        raise AskError(problem, is_final=True)
+            case _:
+                problem = "what answers there doesn't list events as an AgentPulse API."
+                raise AskError(problem, is_final=True)
 
     def _advance(self, found: list[Event]) -> None:
         # A sender whose clock is ahead must not hide events of others until then.
@@ -208,30 +203,20 @@ def _identified(events: Iterable[Event]) -> dict[str, Event]:
 
 
 def _is_event(value: object) -> bool:
-    if not isinstance(value, dict):
-        return False
-    event = cast("dict[str, object]", value)
-    ts = event.get("ts")
-    return (
-        isinstance(event.get("kind"), str)
-        and isinstance(ts, (int, float))
-        and 0 <= ts <= _LATEST
-        and isinstance(event.get("data"), dict)
-    )
+    match value:
+        case {"kind": str(), "ts": int() | float() as ts, "data": dict()}:
+            return 0 <= ts <= _LATEST
+        case _:
+            return False
 
 
-def line(event: Event, *, is_coloured: bool) -> str:
+def line(event: Event) -> str:
     """The line of an event, without an end or characters that can steer a terminal."""
-    data, kind = event["data"], printable(event["kind"])
+    kind = printable(event["kind"])
     moment = time.strftime("%H:%M:%S", time.localtime(event["ts"]))
     who = " ".join(printable(str(event[name])) for name in ("agent", "session") if event.get(name))
-    text = summary(kind, data)
-    dim, colour, end = "", "", ""
-    if is_coloured:
-        dim, colour, end = _DIM, _colour(kind, data), _END
-    return encodable(
-        f"{dim}{moment}{end} {colour}{kind:{_KIND_WIDTH}}{end} {text}  {dim}[{who}]{end}"
-    )
+    text = summary(kind, event["data"])
+    return encodable(f"{moment} {kind:{_KIND_WIDTH}} {text}  [{who}]")
 
 
 def summary(kind: str, data: Event) -> str:
@@ -256,10 +241,3 @@ def _field(value: object, form: Callable[[Any], str]) -> str:
     if form is str:
         return value if isinstance(value, str) else ""
     return form(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
-
-
-def _colour(kind: str, data: Event) -> str:
-    bad = ("error", "fail", "critical")
-    if kind == "error" or data.get("status") in bad or data.get("severity") in bad:
-        return _RED
-    return _YELLOW if kind == "alert" else _CYAN

@@ -58,7 +58,7 @@ def lines(events: Iterable[Event]) -> Iterator[str]:
     depths: dict[str | None, int] = {}
     for event in spans_of(events):
         depth = depths[event["span_id"]] = depths.get(event.get("parent_span_id"), -1) + 1
-        yield _line(event, "    " * depth)
+        yield _line(event, "  " * depth)
     yield ""
     yield _TOTAL.format("model", "calls", "errors", "input", "cached", "output", "cost")
     calls = _calls(events)

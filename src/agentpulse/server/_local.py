@@ -30,7 +30,6 @@ ADDRESS = "127.0.0.1"
 """The only address the server ever listens on."""
 
 _CONNECTIONS = 256
-_PORTS = 2**16
 _STOPPING = 2
 """Seconds that a request under way may take when the server stops."""
 
@@ -172,9 +171,6 @@ def _serve(stack: ExitStack, app: Starlette, listening: socket.socket) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-    if not 0 <= port < _PORTS:
-        message = f"Port {port} is no port; expected a number from 0 (any free one) to 65535."
-        raise PortError(message)
     # asyncio looks at the protocol by name before it sets TCP_NODELAY. Without that, head and body
     # of an answer, which are two writes, wait 40 ms for each other on a kept-alive connection.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -185,10 +181,10 @@ def _listen(port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((ADDRESS, port))
         listening.listen(128)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listening.close()
-        is_taken = error.errno == errno.EADDRINUSE
-        reason = "is in use by another program" if is_taken else f"can't be used: {error.strerror}"
+        is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "is in use by another program" if is_taken else f"can't be used: {error}"
         message = f"Port {port} {reason}."
         raise PortError(message) from error
     return listening

@@ -12,7 +12,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
 from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -103,7 +102,7 @@ def closed_page(request: Request, status: int) -> Response:
 
 def _rendered(template: str, status: int = 200, **values: object) -> Response:
     nonce = secrets.token_urlsafe(16)
-    html = _templates().get_template(template).render(nonce=nonce, **values)
+    html = _TEMPLATES.get_template(template).render(nonce=nonce, **values)
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -111,21 +110,6 @@ def _rendered(template: str, status: int = 200, **values: object) -> Response:
     )
     headers = {"Content-Security-Policy": policy}
     return Response(html, status, media_type="text/html", headers=headers)
-
-
-@cache
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("agentpulse.server"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # jinja2 leaves the type of its filters open.
-    filters = cast("dict[str, Callable[..., str]]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters.update(dollars=dollars, whole=whole, duration=duration, moment=_moment)
-    return environment
 
 
 def _moment(seconds: float | None) -> str | Markup:
@@ -136,3 +120,16 @@ def _moment(seconds: float | None) -> str | Markup:
     return Markup('<time datetime="{}">{} UTC</time>').format(
         moment.isoformat(timespec="milliseconds"), moment.strftime("%Y-%m-%d %H:%M:%S")
     )
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("agentpulse.server"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+# jinja2 leaves the type of its filters open.
+cast("dict[str, Callable[..., str]]", _TEMPLATES.filters).update(  # pyright: ignore[reportUnknownMemberType]
+    dollars=dollars, whole=whole, duration=duration, moment=_moment
+)

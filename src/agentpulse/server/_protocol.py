@@ -205,17 +205,15 @@ def session_columns(data: Data, session: str) -> dict[str, Column]:
     texts = ("label", "type", "job_name", "status", "error_type", "error")
     return {
         "session": session,
-        "started_at": instant(data, "started_at"),
-        **{name: text(data, name) for name in texts},
         "parent": parent if parent != session else None,
+        **{name: text(data, name) for name in texts},
+        "started_at": instant(data, "started_at"),
         "duration_ms": number(data, "duration_ms"),
-        "metadata": _json(data.get("metadata")),
-        "result": _json(data.get("result")),
+        **{
+            name: None if data.get(name) is None else json.dumps(data[name], separators=(",", ":"))
+            for name in ("metadata", "result")
+        },
     }
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value, separators=(",", ":"))
 
 
 def run_columns(data: Data) -> dict[str, Column]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import asdict
 
-from agentpulse.server._schedules import EARLY, ScheduleError, judge, read_schedule
+from agentpulse.server._schedules import EARLY, MOST_DUE, ScheduleError, judge, read_schedule
 from agentpulse.server._storage import Row, Storage
 
 LOST = "lost"
@@ -152,13 +152,13 @@ _RUNS = f"""
     ORDER BY started_at DESC
 """
 """Of each job the run that ended last, and all without an end."""
-_UNDER_SCHEDULE = """
-    FROM runs WHERE job = :job AND started_at > (
+_STARTS = """
+    SELECT started_at FROM runs WHERE job = :job AND started_at > (
         SELECT coalesce(max(started_at), 0) FROM runs
         WHERE job = :job AND (schedule IS NOT :schedule OR timezone IS NOT :timezone)
-    )
+    ) ORDER BY started_at DESC LIMIT :most
 """
-"""The runs under the current schedule, since it was last another."""
+"""The latest runs under the current schedule, since it was last another."""
 
 
 def crons(storage: Storage, now: float) -> list[Row]:
@@ -226,13 +226,9 @@ def _punctuality(storage: Storage, job: Row, now: float) -> Row:
     except ScheduleError as error:
         return {**answer, "schedule_error": str(error)}
     values = {name: job[name] for name in ("job", "schedule", "timezone")}
-    first = storage.row(f"SELECT min(started_at) AS ts {_UNDER_SCHEDULE}", values)["ts"]
-    times = schedule.between(first - EARLY, now)
-    rows = storage.rows(
-        f"SELECT started_at {_UNDER_SCHEDULE} AND started_at >= :earliest ORDER BY started_at",
-        {**values, "earliest": times[-1] - EARLY if times else now},
-    )
-    starts = [row["started_at"] for row in rows]
+    rows = storage.rows(_STARTS, {**values, "most": 2 * MOST_DUE})
+    starts = [row["started_at"] for row in reversed(rows)]
+    times = schedule.between(starts[0] - EARLY, now) if starts else []
     found = judge(times, starts, upcoming=schedule.after(now), now=now)
     missed = found.missed_at
     return {**answer, **asdict(found), "missed": len(missed), "missed_at": missed[:_MAX_LISTED]}
