@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 
-from agentpulse_exporter._delivery.answers import gzipped, is_refusal
+from agentpulse_exporter._delivery.answers import gzipped, is_refusal, refused_events
 from agentpulse_exporter._delivery.endpoint import proxy_for
 from agentpulse_exporter._delivery.http import TLS, Answer, NoAnswerError, Transport
 from agentpulse_exporter._delivery.local_key import Keys
@@ -20,7 +20,6 @@ from agentpulse.settings import Settings
 _OURS = {"User-Agent": f"agentpulse-python/{__version__}"}
 _SECONDS = 10.0
 """Seconds that a request may take, its answer included."""
-_OK = 200
 _FINAL = frozenset({400, 401, 403, 404})
 """Statuses that a later request would get too."""
 
@@ -69,11 +68,9 @@ def is_page(outcome: Outcome) -> bool:
     return isinstance(outcome, Answer) and outcome.content_type == "text/html"
 
 
-def quoted(outcome: Outcome) -> str:
+def _quoted(answer: Answer) -> str:
     """The server's own words, as far as they fit on a terminal, and without an echoed key."""
-    if isinstance(outcome, NoAnswerError) or is_page(outcome):
-        return ""
-    words = _KEY.sub("…", " ".join(outcome.body.decode(errors="replace").split()))
+    words = _KEY.sub("…", " ".join(answer.body.decode(errors="replace").split()))
     shown = "".join(letter for letter in words if letter.isprintable())
     return f"{shown[:_LONGEST_QUOTE]}…" if len(shown) > _LONGEST_QUOTE else shown
 
@@ -81,9 +78,11 @@ def quoted(outcome: Outcome) -> str:
 class AskError(Exception):
     """The endpoint doesn't answer as it should; the message is to follow its name."""
 
-    def __init__(self, problem: str, *, is_final: bool) -> None:
-        super().__init__(problem)
-        self.is_final = is_final
+    def __init__(self, problem: str, outcome: Outcome | None = None) -> None:
+        """The server's own words follow the problem, where there are some."""
+        words = _quoted(outcome) if isinstance(outcome, Answer) and not is_page(outcome) else ""
+        super().__init__(f"{problem}. Its answer: {words}" if words else f"{problem}.")
+        self.is_final: bool = isinstance(outcome, Answer) and outcome.status in _FINAL
         """Whether a later request would end so too."""
 
 
@@ -93,15 +92,12 @@ def ask(settings: Settings, path: str) -> object:
     Raises:
         AskError: There is another answer, or none.
     """
-    outcome = get(settings, path)
-    if isinstance(outcome, Answer) and outcome.status == _OK and not is_page(outcome):
-        with suppress(ValueError):
-            return json.loads(outcome.body)
-    problem = f"{in_words(outcome)}."
-    if words := quoted(outcome):
-        problem += f" Its answer: {words}"
-    is_final = isinstance(outcome, Answer) and outcome.status in _FINAL
-    raise AskError(problem, is_final=is_final)
+    answer = _success(get(settings, path))
+    try:
+        return json.loads(answer.body)
+    except ValueError:
+        problem = "its answer is no JSON: check AGENTPULSE_ENDPOINT"
+        raise AskError(problem, answer) from None
 
 
 def get(settings: Settings, path: str) -> Outcome:
@@ -112,17 +108,29 @@ def get(settings: Settings, path: str) -> Outcome:
     )
 
 
-def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
+def post(settings: Settings, event: Event) -> bool:
     """Sends one event as the exporter sends its first: compressed, and if that is refused, plain.
 
     Returns:
-        The last answer, and whether that was to the compressed one.
+        Whether the endpoint accepted it compressed.
+
+    Raises:
+        AskError: It didn't accept it.
     """
     plain = Batch((event,)).body(settings.agent_name, __version__)
     outcome = _posted(settings, gzipped(plain), {"Content-Encoding": "gzip"})
-    if is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up:
-        return _posted(settings, plain, {}), False
-    return outcome, True
+    is_refused = is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up
+    answer = _success(_posted(settings, plain, {}) if is_refused else outcome)
+    if refused_events(answer):
+        problem = "it answered well, but refused it"
+        raise AskError(problem, answer)
+    return not is_refused
+
+
+def _success(outcome: Outcome) -> Answer:
+    if isinstance(outcome, Answer) and 200 <= outcome.status < 300 and not is_page(outcome):
+        return outcome
+    raise AskError(in_words(outcome), outcome)
 
 
 def _posted(settings: Settings, body: bytes, encoding: Mapping[str, str]) -> Outcome:

@@ -183,8 +183,8 @@ class Following:
                 cursor = rest.get("next")
                 return cast("list[Event]", events), cursor if isinstance(cursor, str) else None
             case _:
-                problem = "what answers there doesn't list events as an AgentPulse API."
-                raise AskError(problem, is_final=True)
+                problem = "what answers there doesn't list events as an AgentPulse API"
+                raise AskError(problem)
 
     def _advance(self, found: list[Event]) -> None:
         # A sender whose clock is ahead must not hide events of others until then.

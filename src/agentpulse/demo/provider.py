@@ -74,11 +74,13 @@ class FakeProvider:
         self._script.extend(changes)
 
     def __enter__(self) -> Self:
-        self._server.start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(0.01,), name="fake-provider", daemon=True).start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._server.stop()
+        self._server.shutdown()
+        self._server.server_close()
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request, by the script if there is one."""
@@ -103,16 +105,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.provider = provider
         self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.01,), name="fake-provider", daemon=True
-        )
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
+    def server_close(self) -> None:
+        super().server_close()
         for connection in tuple(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -78,19 +78,13 @@ def fates(more: str = "") -> str:
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session = run_id AND job_name = runs.job)
         {more}
     ), nested (session, root) AS (
-        -- A nested session lives and dies with the one around it.
-        SELECT session, session FROM begun WHERE received IS NULL AND NOT EXISTS (
+        -- What is nested in a session lives and dies with it.
+        SELECT session, session FROM begun WHERE NOT EXISTS (
             SELECT 1 FROM sessions AS around
             WHERE around.session = begun.parent AND around.ended_at IS NULL
         )
         UNION
-        SELECT child.session, root FROM nested JOIN sessions AS child ON parent = nested.session
-        WHERE child.ended_at IS NULL
-    ), within (session, root) AS (
-        SELECT * FROM nested
-        UNION ALL
-        SELECT begun.session, coalesce(root, begun.session)
-        FROM begun LEFT JOIN nested ON nested.session = parent WHERE received IS NOT NULL
+        SELECT begun.session, root FROM nested JOIN begun ON parent = nested.session
     ), judged (root, agent, started_at, is_session, seen_at, over_at) AS (
         SELECT root, max(agent) FILTER (WHERE session = root),
             max(started_at) FILTER (WHERE session = root),
@@ -104,16 +98,16 @@ def fates(more: str = "") -> str:
                 coalesce(CASE WHEN started_at + most < :now THEN started_at + most END, 0),
                 coalesce(CASE WHEN job IS NULL THEN {_NEXT_SESSION} ELSE {_NEXT_RUN} END, 0)
             )) FILTER (WHERE session = root)
-        FROM within JOIN begun USING (session) GROUP BY root
+        FROM nested JOIN begun USING (session) GROUP BY root
     ), fates (session, is_lost, seen_at) AS (
-        SELECT within.session, seen_at <= over_at AND NOT EXISTS (
+        SELECT nested.session, seen_at <= over_at AND NOT EXISTS (
             SELECT 1 FROM events
             WHERE kind = 'heartbeat' AND events.agent = judged.agent AND ts > over_at
                 AND coalesce(ts - json_extract(data, '$.uptime_s'), 0)
                     <= judged.started_at + {_SAME}
                 AND (coalesce(json_extract(data, '$.active_sessions'), 1) > 0 OR NOT is_session)
         ), seen_at
-        FROM judged JOIN within USING (root)
+        FROM judged JOIN nested USING (root)
     )"""
 
 
