@@ -149,8 +149,3 @@ def _send(settings: Settings, request: Callable[[Transport, Mapping[str, str]], 
             return keys.send(lambda headers: request(transport, {**_OURS, **headers}))
         except NoAnswerError as error:
             return error
-
-
-def has_local_key(settings: Settings) -> bool:
-    """Whether there is a local server of this user at the endpoint, by the key that it left."""
-    return Keys(settings.address, settings.api_key).local is not None

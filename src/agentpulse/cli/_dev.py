@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -72,19 +72,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until Ctrl-C or the end of the command; the command's status, or 1 for a failure."""
     command = command_of(arguments.command)
     database: Path = arguments.database or default_database()
-    with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.getsignal(number))
-        try:
-            server = stack.enter_context(LocalServer(arguments.port, database))
-        except PortError as error:
-            return _join_server(arguments.port, command, error)
-        except DatabaseError as error:
-            return fail(str(error))
-        if command:
-            return _serve_command(command, server, stays=not arguments.exit)
-        _serve_until_end(lambda: _introduce(server, database))
-        return 0
+    try:
+        with LocalServer(arguments.port, database) as server:
+            if command:
+                return _serve_command(command, server, stays=not arguments.exit)
+            _serve_until_end(lambda: _introduce(server, database))
+            return 0
+    except PortError as error:
+        return _join_server(arguments.port, command, error)
+    except DatabaseError as error:
+        return fail(str(error))
 
 
 def _join_server(port: int, command: list[str], error: PortError) -> int:
@@ -111,9 +108,7 @@ def _join_server(port: int, command: list[str], error: PortError) -> int:
 
 def _usable_key(port: int) -> str | None:
     """The key that the local server on the port takes, as far as this user has it."""
-    known = [os.environ.get("AGENTPULSE_API_KEY", "").strip()]
-    with suppress(RuntimeError):  # the user has no home
-        known.insert(0, read_key(key_file(port)) or "")
+    known = (read_key(key_file(port)), os.environ.get("AGENTPULSE_API_KEY", "").strip())
     return next((key for key in known if key and "sessions" in _get(port, _CHECK, key)), None)
 
 

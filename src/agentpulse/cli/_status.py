@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from agentpulse_exporter._delivery.http import Answer
+from agentpulse_exporter._delivery.local_key import Keys
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.patching import Library
@@ -23,7 +24,7 @@ from agentpulse._otel.exporters import is_disabled, listed
 from agentpulse._otel.pipeline import installed_version
 from agentpulse._otel.provider import describe
 from agentpulse._output import encodable, log_to_stderr
-from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
+from agentpulse.cli._asking import Outcome, get, in_words, is_page
 from agentpulse.runtime import get_client
 from agentpulse.settings import ROWS, Settings, resolve
 
@@ -107,7 +108,7 @@ def _endpoint(outcome: Outcome | None) -> Finding:
 def _key(settings: Settings, outcome: Outcome | None) -> Finding:
     if not isinstance(outcome, Answer) or not _endpoint(outcome).ok:
         return Finding(None, "not checked")
-    local = has_local_key(settings)
+    local = Keys(settings.address, settings.api_key).local
     if outcome.status in (401, 403):
         known = settings.api_key or local
         return Finding(False, in_words(outcome) if known else "none, but one is needed")

@@ -178,13 +178,14 @@ class Following:
 
     def _page(self, query: Mapping[str, str]) -> tuple[list[Event], str | None]:
         path = f"/v1/events?{urlencode({**self._filters, **query}, errors='replace')}"
-        match self._ask(path):
-            case {"events": list() as events, **rest} if all(map(_is_event, events)):
-                cursor = rest.get("next")
+        answer = self._ask(path)
+        if isinstance(answer, dict):
+            content = cast("dict[str, object]", answer)
+            events, cursor = content.get("events"), content.get("next")
+            if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
                 return cast("list[Event]", events), cursor if isinstance(cursor, str) else None
-            case _:
-                problem = "what answers there doesn't list events as an AgentPulse API"
-                raise AskError(problem)
+        problem = "what answers there doesn't list events as an AgentPulse API"
+        raise AskError(problem)
 
     def _advance(self, found: list[Event]) -> None:
         # A sender whose clock is ahead must not hide events of others until then.

@@ -176,11 +176,6 @@ class Storage:
         (row,) = self.rows(query, parameters)
         return row
 
-    def arrived_since(self, seconds: float) -> int:
-        """The number of events that arrived (not: happened) since a time in seconds since 1970."""
-        query = "SELECT count(*) AS n FROM events WHERE received >= ?"
-        return self.row(query, (seconds,))["n"]
-
     def events(
         self,
         *,
