@@ -17,14 +17,23 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from agentpulse.demo import _answers as demo
+from agentpulse.demo._answers import (
+    EVENTS,
+    JSON,
+    TEXT,
+    Body,
+    chat,
+    dated,
+    messages,
+    pieces,
+    sse,
+    tokens,
+)
 from agentpulse.demo.provider import Change, Charge, Reply, Request, fails
 from agentpulse.demo.provider import FakeProvider as DemoProvider
-from agentpulse.demo.provider import _openai as demo_openai
-from agentpulse.demo.provider._anthropic import THOUGHT, messages
-from agentpulse.demo.provider._openai import chat
-from agentpulse.demo.provider._reply import EVENTS, JSON, TEXT, Body, dated, pieces, sse, tokens
 
-__all__ = ["EVENTS", "JSON", "TEXT", "THOUGHT", "Change", "Charge", "FakeProvider", "Reply",
+__all__ = ["EVENTS", "JSON", "TEXT", "Change", "Charge", "FakeProvider", "Reply",
     "Request", "answers", "broken", "chat", "cut", "ended", "fails", "held_by", "is_no_json", "sse",
     "without_usage"]  # fmt: skip
 
@@ -44,7 +53,7 @@ class FakeProvider(DemoProvider):
 
 def responses(body: Body, number: int) -> Reply:
     """`/responses`."""
-    reply = demo_openai.responses(body, number)
+    reply = demo.responses(body, number)
     response: Any = reply.body
     if not body.get("stream"):
         return reply
@@ -103,7 +112,7 @@ def groq_chat(body: Body, number: int) -> Reply:
 
 def fetch(_body: Body, number: int) -> Reply:
     """`GET /responses/{id}`: costs nothing."""
-    return Reply(demo_openai.responses({"model": "gpt-4o", "input": "?"}, number).body)
+    return Reply(demo.responses({"model": "gpt-4o", "input": "?"}, number).body)
 
 
 def compact(body: Body, number: int) -> Reply:

@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 from fakes import processes
 
+from agentpulse.cli._dev import environment
 from agentpulse.server import LocalServer
-from agentpulse.server._autostart import environment
 
 COMPLETION = {
     "id": "chatcmpl-1",
@@ -64,8 +64,10 @@ def provider():
 
 
 def run(server: LocalServer, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environ = environment(server.url, server.key, {**os.environ, **variables})
-    return processes.run(command, env=environ)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        return processes.run(command, env=environment(server.port, server.key))
 
 
 def printed(program: subprocess.CompletedProcess[str]) -> str:

@@ -206,7 +206,7 @@ def test_a_job_that_stopped_long_ago_is_still_overdue(server: LocalServer):
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"schedule": "every day"}, "schedule is 'every day'; expected a cron expression of five"),
+        ({"schedule": "every day"}, "schedule is 'every day' (Wrong number of fields); expected"),
         ({"schedule": "61 * * * *"}, "schedule is '61 * * * *' (Bad minute); expected a cron"),
         ({"schedule": "@daily", "timezone": "Mars/Base"}, "timezone is 'Mars/Base', which this"),
     ],

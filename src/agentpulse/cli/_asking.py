@@ -6,11 +6,10 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import closing
-from typing import Any
 
 from agentpulse_exporter._delivery.endpoint import known_keys, proxy_for
 from agentpulse_exporter._delivery.http import INGEST, TLS, Answer, NoAnswerError, Transport
-from agentpulse_exporter._delivery.upload import gzipped, is_refusal
+from agentpulse_exporter._delivery.upload import gzipped, is_refusal, refused_events
 from agentpulse_exporter._wire.batches import Batch
 from agentpulse_exporter._wire.event import Event
 
@@ -19,7 +18,8 @@ from agentpulse.settings import Settings
 
 _SECONDS = 10.0
 """Seconds that a request may take, its answer included."""
-_OK = 200
+_FINAL = frozenset({400, 401, 403, 404})
+"""Statuses that a later request would get too."""
 
 Outcome = Answer | NoAnswerError
 """How a request ended."""
@@ -33,6 +33,7 @@ _ANSWERS = {
     429: "the limit of events of your plan is reached (429): events are taken again later",
 }
 _CAUSES = {
+    f"{TLS} (": "its certificate can't be verified: check AGENTPULSE_ENDPOINT and SSL_CERT_FILE",
     "ConnectionRefusedError": "the connection is refused: check AGENTPULSE_ENDPOINT, or the proxy",
     "TimeoutError": "it doesn't answer in time: check AGENTPULSE_ENDPOINT and the network",
     "gaierror": "nobody knows its host name: check AGENTPULSE_ENDPOINT and the network",
@@ -45,7 +46,9 @@ _KEY = re.compile(r"ap_[!-~]+")
 def in_words(outcome: Outcome) -> str:
     """The problem, of an outcome that isn't success, to follow the endpoint's name."""
     if isinstance(outcome, NoAnswerError):
-        return _no_answer_in_words(outcome)
+        known = (words for cause, words in _CAUSES.items() if cause in str(outcome))
+        unknown = f"there is no answer, {outcome}: check AGENTPULSE_ENDPOINT and the network"
+        return next(known, unknown)
     status = outcome.status
     if status in _ANSWERS:
         return _ANSWERS[status]
@@ -58,75 +61,73 @@ def in_words(outcome: Outcome) -> str:
     return f"it answered {status}, which no AgentPulse API does: check AGENTPULSE_ENDPOINT"
 
 
-def is_page(answer: Answer) -> bool:
+def is_page(outcome: Outcome) -> bool:
     """Whether another server answered: a captive portal, or the one at a wrong address."""
-    return answer.content_type == "text/html"
+    return isinstance(outcome, Answer) and outcome.content_type == "text/html"
 
 
-def quoted(answer: Answer) -> str:
+def _quoted(answer: Answer) -> str:
     """The server's own words, as far as they fit on a terminal, and without an echoed key."""
     words = _KEY.sub("…", " ".join(answer.body.decode(errors="replace").split()))
     shown = "".join(letter for letter in words if letter.isprintable())
     return f"{shown[:_LONGEST_QUOTE]}…" if len(shown) > _LONGEST_QUOTE else shown
 
 
-def _no_answer_in_words(error: NoAnswerError) -> str:
-    if error.reason == TLS:
-        return "its certificate can't be verified: check AGENTPULSE_ENDPOINT and SSL_CERT_FILE"
-    said = str(error)
-    known = next((words for cause, words in _CAUSES.items() if cause in said), None)
-    return known or f"there is no answer, {said}: check AGENTPULSE_ENDPOINT and the network"
+class AskError(Exception):
+    """The endpoint doesn't answer as it should; the message is to follow its name."""
 
-
-class RefusedError(Exception):
-    """The endpoint answered otherwise than with JSON and status 200."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"answered {answer.status}")
-        self.answer = answer
+    def __init__(self, problem: str, outcome: Outcome | None = None) -> None:
+        """The server's own words follow the problem, where there are some."""
+        words = _quoted(outcome) if isinstance(outcome, Answer) and not is_page(outcome) else ""
+        super().__init__(f"{problem}. Its answer: {words}" if words else f"{problem}.")
+        self.is_final: bool = isinstance(outcome, Answer) and outcome.status in _FINAL
+        """Whether a later request would end so too."""
 
 
 def ask(settings: Settings, path: str) -> object:
     """The JSON at a path below the endpoint, of any length; redirects are refusals.
 
     Raises:
-        RefusedError: There is an answer, but another one.
-        NoAnswerError: There is none.
+        AskError: There is another answer, or none.
     """
-    answer = _asked(settings, "GET", path, is_whole=True)
-    if answer.status == _OK and not is_page(answer):
-        try:
-            return json.loads(answer.body)
-        except ValueError:  # no JSON
-            raise RefusedError(Answer(_OK, answer.content_type)) from None
-    raise RefusedError(answer)
+    answer = _success(get(settings, path))
+    try:
+        return json.loads(answer.body)
+    except ValueError:
+        problem = "its answer is no JSON: check AGENTPULSE_ENDPOINT"
+        raise AskError(problem, answer) from None
 
 
 def get(settings: Settings, path: str) -> Outcome:
     """Asks for a path below the endpoint, with the key."""
-    return _outcome(settings, "GET", path)
+    return _asked(settings, "GET", path, is_whole=True)
 
 
-def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
+def post(settings: Settings, event: Event) -> bool:
     """Sends one event as the exporter sends its first: compressed, and if that is refused, plain.
 
     Returns:
-        The last answer, and whether that was to the compressed one.
+        Whether the endpoint accepted it compressed.
+
+    Raises:
+        AskError: It didn't accept it.
     """
     plain = Batch((event,)).body(settings.agent_name, __version__)
     kind = {"Content-Type": "application/json"}
     zipped = {**kind, "Content-Encoding": "gzip"}
-    outcome = _outcome(settings, "POST", INGEST, zipped, gzipped(plain))
-    if is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up:
-        return _outcome(settings, "POST", INGEST, kind, plain), False
-    return outcome, True
+    outcome = _asked(settings, "POST", INGEST, zipped, gzipped(plain))
+    is_refused = is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up
+    answer = _success(_asked(settings, "POST", INGEST, kind, plain) if is_refused else outcome)
+    if refused_events(answer):
+        problem = "it answered well, but refused it"
+        raise AskError(problem, answer)
+    return not is_refused
 
 
-def _outcome(settings: Settings, *request: Any) -> Outcome:
-    try:
-        return _asked(settings, *request)
-    except NoAnswerError as error:
-        return error
+def _success(outcome: Outcome) -> Answer:
+    if isinstance(outcome, Answer) and 200 <= outcome.status < 300 and not is_page(outcome):
+        return outcome
+    raise AskError(in_words(outcome), outcome)
 
 
 def _asked(
@@ -137,13 +138,16 @@ def _asked(
     body: bytes | None = None,
     *,
     is_whole: bool = False,
-) -> Answer:
-    """The answer to a request, made with each key that there is until one is accepted."""
+) -> Outcome:
+    """How a request ended, made with each key that there is until one is accepted."""
     keys = known_keys(settings.address, settings.api_key)
     with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
-        return transport.request(
-            method, path, headers or {}, body, seconds=_SECONDS, is_whole=is_whole
-        )
+        try:
+            return transport.request(
+                method, path, headers or {}, body, seconds=_SECONDS, is_whole=is_whole
+            )
+        except NoAnswerError as error:
+            return error
 
 
 def has_local_key(settings: Settings) -> bool:

@@ -5,26 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from difflib import get_close_matches
 
 from agentpulse_exporter._pricing import PriceOverrides
-from agentpulse_exporter._pricing.table import Found, PriceTable, Provider, price_table
-from agentpulse_exporter._pricing.tariff import UNITS, Model, Price, Prices, periods_of
+from agentpulse_exporter._pricing.table import Found, PriceTable, price_table
+from agentpulse_exporter._pricing.tariff import UNITS, Price, Prices
 
 from agentpulse._output import discard_output, fail
 
 _COLUMNS = ("input", "output", "cache_read", "cache_write")
-_PER = {
-    "input_characters": "per million characters",
-    "audio_hours": "per hour of audio",
-    "input_audio_hours": "per hour of audio",
-    "web_searches": "per 1,000 searches",
-    "storage_searches": "per 1,000 searches",
-    "requests": "per 1,000 requests",
-    "request": "per request",
-}
+_PER = {1: "request", 1_000: "1,000 {}", 3_600: "hour of audio", 1_000_000: "million {}"}
+"""What a price is for, by the size of its unit and the name of what is counted."""
 _WIDTH = 52
 
 
@@ -77,23 +70,11 @@ def _provider_id(table: PriceTable, provider: str) -> str:
 
 def _unknown(table: PriceTable, identity: str | None, model: str) -> str:
     providers = [table.providers[identity]] if identity else table.providers.values()
-    names = {name.lower(): name for provider in providers for name in _names(provider)}
+    names = {name.lower(): name for provider in providers for name in provider.models}
     close = [names[name] for name in get_close_matches(model.lower(), names, n=5)]
     seller = f" of {identity}" if identity else ""
-    hint = (
-        f" Did you mean {', '.join(close)}?" if close else " `agentpulse costs` lists the models."
-    )
-    return (
-        f"No price is known for the model {model!r}{seller}.{hint} AGENTPULSE_PRICES sets your own."
-    )
-
-
-def _names(provider: Provider) -> Iterator[str]:
-    for name, record in provider.models.items():
-        yield name
-        clause = record.get("match", ())
-        parts = (clause,) if isinstance(clause, (str, Mapping)) else clause
-        yield from (part for part in parts if isinstance(part, str))
+    hint = f"Did you mean {', '.join(close)}?" if close else "`agentpulse costs` lists the models."
+    return f"No price is known for the model {model!r}{seller}. {hint} AGENTPULSE_PRICES sets it."
 
 
 def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
@@ -102,22 +83,20 @@ def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
     for provider in table.providers.values():
         if identity not in (None, provider.id):
             continue
-        yield ""
         title = f"{provider.name} ({provider.id})"
-        yield f"{title:{_WIDTH}}" + "".join(f"{name.replace('_', ' '):>12}" for name in _COLUMNS)
+        columns = "".join(f"{name.replace('_', ' '):>12}" for name in _COLUMNS)
+        yield f"\n{title:{_WIDTH}}{columns}"
         for name in provider.models:
             prices = table.model(provider.id, name).tariff(now, {}).prices
             yield f"  {name:{_WIDTH - 2}}{_row(prices)}"
-    yield ""
-    yield _source(table)
+    yield f"\n{_source(table)}"
 
 
 def _row(prices: Prices) -> str:
-    if not prices:
-        return f"{'free':>12}"
-    if not any(unit in prices for unit in _COLUMNS):
-        return "   " + ", ".join(f"{_price(price)} {_per(unit)}" for unit, price in prices.items())
-    return "".join(f"{_price(prices[name]) if name in prices else '-':>12}" for name in _COLUMNS)
+    if any(unit in prices for unit in _COLUMNS):
+        cells = (_price(prices[name]) if name in prices else "-" for name in _COLUMNS)
+        return "".join(f"{cell:>12}" for cell in cells)
+    return f"   {', '.join(map(_priced, prices, prices.values())) or 'free':>9}"
 
 
 def _described(table: PriceTable, found: Found) -> Iterator[str]:
@@ -127,9 +106,10 @@ def _described(table: PriceTable, found: Found) -> Iterator[str]:
     borrowed = "" if seller is owner else f", at the standard price of {owner.name}"
     yield _fact("model", f"{model.id}{borrowed}")
     yield from _facts(model.tariff(time.time(), {}).prices)
-    if not borrowed:
-        yield from _variants(model)
-    yield from _history(model)
+    for served, since, prices in () if borrowed else model.record.get("variants", ()):
+        start = f" (since {since})" if since else ""
+        units = (f"{unit.replace('_', ' ')} {_price(price)}" for unit, price in prices.items())
+        yield _fact(" ".join(served.values()), f"{', '.join(units) or 'free'}{start}")
     yield _fact("source", _source(table))
 
 
@@ -138,36 +118,19 @@ def _facts(prices: Prices) -> Iterator[str]:
         yield _fact("price", "free")
     for unit, price in prices.items():
         base, *tiers = (price,) if isinstance(price, (int, Decimal)) else price
-        yield _fact(unit.replace("_", " "), f"{_price(base)} {_per(unit)}")
+        yield _fact(unit.replace("_", " "), _priced(unit, base))
         for start, above in tiers:
             yield _fact("", f"{_price(above)} for calls of more than {start:,} input tokens")
-
-
-def _variants(model: Model) -> Iterator[str]:
-    for served, since, prices in model.record.get("variants", ()):
-        start = f" (since {since})" if since else ""
-        yield _fact(" ".join(served.values()), f"{_summary(prices)}{start}")
-
-
-def _history(model: Model) -> Iterator[str]:
-    periods = periods_of(model.record)
-    if len(periods) > 1:
-        yield _fact("dated prices", "the last that holds is valid; daily windows are in UTC")
-        for when, prices in periods:
-            yield _fact(f"  {when or 'at first'}", _summary(prices))
-
-
-def _summary(prices: Prices) -> str:
-    units = [f"{unit.replace('_', ' ')} {_price(price)}" for unit, price in prices.items()]
-    return ", ".join(units) or "free"
 
 
 def _fact(name: str, value: str) -> str:
     return f"  {name:20} {value}"
 
 
-def _per(unit: str) -> str:
-    return _PER.get(unit, "per million tokens") if unit in UNITS else unit
+def _priced(unit: str, price: Price) -> str:
+    if (of := UNITS.get(unit)) is None:
+        return f"{_price(price)} {unit}"
+    return f"{_price(price)} per {_PER[of.per].format(of.counts.rpartition('_')[2])}"
 
 
 def _price(price: Price) -> str:

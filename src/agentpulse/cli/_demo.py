@@ -7,8 +7,6 @@ import os
 import signal
 import time
 
-from rich.console import Console
-
 import agentpulse
 from agentpulse._output import fail
 from agentpulse.demo import _summary as summary
@@ -54,7 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(server: LocalServer, provider: FakeProvider, *, once: bool) -> int:
-    console = Console(highlight=False)
     client = agentpulse.init(
         api_key=server.key, endpoint=server.url, agent_name="night-shift", flush_interval=1.0
     )
@@ -65,35 +62,27 @@ def _run(server: LocalServer, provider: FakeProvider, *, once: bool) -> int:
             client.flush()
             events = server.events()
             problems = summary.differences(events, provider.requests, provider.bill)
-            summary.show(console, events)
-            _report(console, problems, len(provider.requests))
-            if once:
-                console.print(
-                    f"They were listed at {server.url}; without --once that page stays open."
+            report = [f"  {problem}" for problem in problems]
+            if problems:
+                report.insert(0, "Not all calls were accepted as they were made:")
+            else:
+                report.append(
+                    f"All {len(provider.requests)} calls were accepted by the server, and agree "
+                    "with the provider's bill."
                 )
+            print(*summary.lines(events), "", *report, sep="\n")
+            if once:
+                print(f"They were listed at {server.url}; without --once that page stays open.")
                 return 1 if problems else 0
             # As Ctrl-C, which no program gets that runs in the background of a script.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            console.print("The agent goes on. To watch it, open this in a browser; Ctrl-C ends it:")
-            console.print(server.browser_address(), soft_wrap=True)
+            print("The agent goes on. To watch it, open this in a browser; Ctrl-C ends it:")
+            print(server.browser_address(), flush=True)
             while True:
                 time.sleep(_SECONDS_BETWEEN_RUNS)
                 agent.run()
     except KeyboardInterrupt:
-        console.print("Ended.")
+        print("Ended.")
     finally:
         client.shutdown()
     return 1 if problems else 0
-
-
-def _report(console: Console, problems: list[str], calls: int) -> None:
-    console.print()
-    if problems:
-        console.print("Not all calls were accepted as they were made:", style="red")
-        for problem in problems:
-            console.print(f"  {problem}", style="red")
-    else:
-        console.print(
-            f"All {calls} calls were accepted by the server, and agree with the provider's bill.",
-            style="green",
-        )

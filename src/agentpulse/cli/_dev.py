@@ -6,20 +6,26 @@ The command gets the signals sent to this process, and ends as it would by itsel
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
+
+from agentpulse_exporter._delivery.endpoint import Endpoint, key_file, read_key
+from agentpulse_exporter._delivery.http import NoAnswerError, Transport
 
 from agentpulse._output import command_of, dollars, fail, notify, whole
-from agentpulse.server import DatabaseError, LocalServer, PortError
-from agentpulse.server._autostart import environment
-from agentpulse.server._local import ADDRESS, calls_since, default_database, is_ours, usable_key
+from agentpulse.cli._run import path_with
+from agentpulse.server import DatabaseError, LocalServer, PortError, _autostart
+from agentpulse.server._app import SERVICE
+from agentpulse.server._local import ADDRESS, default_database
 from agentpulse.server._requests import opening_path
 from agentpulse.server._storage import MEMORY
 
@@ -32,6 +38,8 @@ _FORWARDED = [
 _FROM_KEYBOARD = [getattr(signal, name, None) for name in ("SIGINT", "SIGQUIT")]
 _NOT_FOUND, _NOT_RUNNABLE, _KILLED = 127, 126, 128
 """Exit statuses of shells; that of a killed command is 128 and the number of the signal."""
+_CHECK = "/v1/sessions?since=1e11"
+"""It needs the key, and lists nothing."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "is used, and stays."
     )
     parser.add_argument(
-        "--port", type=_port, default=PORT, help=f"where to listen on {ADDRESS} (default: {PORT})"
+        "--port", type=int, default=PORT, help=f"where to listen on {ADDRESS} (default: {PORT})"
     )
     parser.add_argument(
         "--database",
@@ -59,41 +67,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
-        message = f"{text!r} is no port; expected a number from 0 (any free one) to 65535"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Serves until Ctrl-C or the end of the command; the command's status, or 1 for a failure."""
     command = command_of(arguments.command)
-    if arguments.exit and not command:
-        return fail("--exit ends the server with a command, and there is none: add -- COMMAND.")
-    port: int = arguments.port
     database: Path = arguments.database or default_database()
-    with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.getsignal(number))
-        try:
-            server = stack.enter_context(LocalServer(port, database))
-        except PortError as error:
-            return _join_server(port, command, error)
-        except DatabaseError as error:
-            return fail(str(error))
-        if command:
-            return _serve_command(command, server, stays=not arguments.exit)
-        _serve_until_end(lambda: _introduce(server, database))
-        return 0
+    try:
+        with LocalServer(arguments.port, database) as server:
+            if command:
+                return _serve_command(command, server, stays=not arguments.exit)
+            _serve_until_end(lambda: _introduce(server, database))
+            return 0
+    except PortError as error:
+        return _join_server(arguments.port, command, error)
+    except DatabaseError as error:
+        return fail(str(error))
 
 
 def _join_server(port: int, command: list[str], error: PortError) -> int:
     """Uses the server that has the port, if it is one of this user's."""
     url = f"http://{ADDRESS}:{port}"
-    if not is_ours(port):
+    if _get(port, "/v1/health", seconds=1.0).get("service") != SERVICE:
         return fail(f"{error} Choose another by --port.")
-    key = usable_key(port)
+    key = _usable_key(port)
     if key is None:
         return fail(
             f"An AgentPulse server whose key you don't have runs already at {url}. "
@@ -101,8 +96,8 @@ def _join_server(port: int, command: list[str], error: PortError) -> int:
         )
     address = url + opening_path(key)
     if command:
-        ending, report = _record(command, port, key)
-        notify(report if ending.problem else f"{report} {address}")
+        ending = _record(command, port, key)
+        notify(f"{ending.report} {address}" if ending.has_run else ending.report)
         return ending.status
     return fail(
         f"An AgentPulse server runs already at {url}. To see it, open {address} in a "
@@ -110,14 +105,32 @@ def _join_server(port: int, command: list[str], error: PortError) -> int:
     )
 
 
+def _usable_key(port: int) -> str | None:
+    """The key that the local server on the port takes, as far as this user has it."""
+    known = (read_key(key_file(port)), os.environ.get("AGENTPULSE_API_KEY", "").strip())
+    return next((key for key in known if key and "sessions" in _get(port, _CHECK, key)), None)
+
+
+def _get(port: int, path: str, key: str = "", seconds: float = 10.0) -> Mapping[str, Any]:
+    """The JSON at a path of the local server; nothing where it has none for us."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with closing(Transport(Endpoint("http", ADDRESS, port, ""))) as transport:
+            answer = transport.request("GET", path, headers, seconds=seconds, is_whole=True)
+        found: object = json.loads(answer.body)
+    except (NoAnswerError, ValueError):
+        return {}
+    return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
+
+
 def _serve_command(command: list[str], server: LocalServer, *, stays: bool) -> int:
-    ending, report = _record(command, server.port, server.key)
+    ending = _record(command, server.port, server.key)
     # Ctrl-C was meant for the command; after other signals nobody is there to look at the page.
-    if stays and not ending.problem and set(ending.signals) <= {signal.SIGINT}:
-        notify(f"{report} {server.browser_address()}")
+    if stays and ending.has_run and set(ending.signals) <= {signal.SIGINT}:
+        notify(f"{ending.report} {server.browser_address()}")
         _serve_until_end(lambda: notify("The page stays there until Ctrl-C."))
     else:
-        notify(report)
+        notify(ending.report)
     return ending.status
 
 
@@ -125,14 +138,11 @@ def _introduce(server: LocalServer, database: Path) -> None:
     option = "" if server.port == PORT else f"--port {server.port} "
     kept = "in memory, until the end" if str(database) == MEMORY else f"in {database}"
     if server.key_file is None:
-        key = (
-            "Its key can't be written to your folder for data, so programs need it as\n"
-            f"  AGENTPULSE_API_KEY={server.key}\n\n"
-        )
+        key = f"Programs need AGENTPULSE_API_KEY={server.key}, which can't be written to a file."
     else:
         key = (
             "Programs of yours find its key by themselves. Others, in a container for example,\n"
-            f"need as AGENTPULSE_API_KEY what is in {server.key_file}\n\n"
+            f"need as AGENTPULSE_API_KEY what is in {server.key_file}"
         )
     print(
         f"AgentPulse is listening at {server.url}\n"
@@ -142,8 +152,7 @@ def _introduce(server: LocalServer, database: Path) -> None:
         f"  agentpulse dev {option}-- python agent.py\n"
         "or, where it calls agentpulse.init() itself, by\n"
         f"  AGENTPULSE_ENDPOINT={server.url} python agent.py\n\n"
-        f"{key}"
-        "Ctrl-C stops the server.",
+        f"{key}\n\nCtrl-C stops the server.",
         flush=True,
     )
 
@@ -160,15 +169,74 @@ def _serve_until_end(announce: Callable[[], None]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _record(command: list[str], port: int, key: str) -> tuple[_Ending, str]:
-    """Runs the command; how it ended, and the totals of its calls in a sentence."""
-    started = time.time()
-    ending = _run_command(command, environment(f"http://{ADDRESS}:{port}", key))
-    return ending, ending.problem or _totals(port, key, started)
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a command ended."""
+
+    status: int
+    """As shells have it."""
+    report: str
+    """The totals of its calls in a sentence, or why it didn't run."""
+    has_run: bool = False
+    signals: Sequence[int] = ()
+    """The signals that we got while it ran."""
 
 
-def _totals(port: int, key: str, since: float) -> str:
-    sums = calls_since(port, key, since)
+def _record(command: list[str], port: int, key: str) -> _Ending:
+    """Runs the command to its end, on our own streams. For the main thread.
+
+    Signals that would end us go to the command instead, which may handle them in its own way.
+    """
+    began = time.time()
+    try:
+        process = subprocess.Popen(command, env=environment(port, key))  # noqa: S603  # it is the user's own
+    except FileNotFoundError:
+        return _Ending(_NOT_FOUND, f"There is no command {command[0]!r}.")
+    except OSError as error:
+        return _Ending(_NOT_RUNNABLE, f"{command[0]!r} can't be run: {error.strerror}.")
+    received: list[int] = []
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        # Ctrl-C reaches every program of the terminal's foreground, the command too.
+        if number not in _FROM_KEYBOARD or not _has_keyboard():
+            process.send_signal(number)
+
+    before = {
+        number: signal.signal(number, forward)
+        for number in _FORWARDED
+        # Signals that we inherited as ignored (from nohup, say) the command inherits as ignored.
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
+    status = process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    totals = _totals(_get(port, f"/v1/stats?since={began!r}", key).get("cost"))
+    return _Ending(_KILLED - status if status < 0 else status, totals, True, received)
+
+
+def environment(port: int, key: str) -> dict[str, str]:
+    """The variables under which a program is recorded, and sends its events to the server."""
+    return {
+        **os.environ,
+        "AGENTPULSE_ENDPOINT": f"http://{ADDRESS}:{port}",
+        "AGENTPULSE_API_KEY": key,
+        "PYTHONPATH": path_with(Path(_autostart.__file__).parent),
+    }
+
+
+def _has_keyboard() -> bool:
+    """Whether we run in the foreground of a terminal."""
+    if os.name != "posix":
+        return True
+    try:
+        with Path("/dev/tty").open("rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _totals(sums: Mapping[str, Any] | None) -> str:
     if sums is None:
         return "The server has no answer for the calls that it recorded."
     if not sums["calls"]:
@@ -186,72 +254,3 @@ def _totals(port: int, key: str, since: float) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
-
-
-@dataclass(slots=True)
-class _Ending:
-    """How a command ended."""
-
-    status: int
-    """As shells have it."""
-    problem: str | None = None
-    """Why it didn't run at all."""
-    signals: list[int] = field(default_factory=list[int])
-    """The signals that we got while it ran."""
-
-
-def _run_command(command: Sequence[str], environ: Mapping[str, str]) -> _Ending:
-    """Runs the command to its end, on our own streams. For the main thread.
-
-    Signals that would end us go to the command instead, which may handle them in its own way.
-    """
-    process: subprocess.Popen[bytes] | None = None
-    received: list[int] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        if process is not None:
-            _forward(process, number)
-
-    before = {
-        number: signal.signal(number, handle)
-        for number in _FORWARDED
-        # Signals that we inherited as ignored (from nohup, say) the command inherits as ignored.
-        if signal.getsignal(number) not in (signal.SIG_IGN, None)
-    }
-    try:
-        started = subprocess.Popen(command, env=environ)  # noqa: S603  # it is the user's own
-        early, process = list(received), started
-        for number in early:
-            _forward(process, number)
-        status = process.wait()
-        return _Ending(_KILLED - status if status < 0 else status, None, received)
-    except FileNotFoundError:
-        return _Ending(_NOT_FOUND, f"There is no command {command[0]!r}.")
-    except OSError as error:
-        return _Ending(_NOT_RUNNABLE, f"{command[0]!r} can't be run: {error.strerror}.")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _forward(process: subprocess.Popen[bytes], number: int) -> None:
-    if number in _FROM_KEYBOARD and _has_keyboard():
-        return  # Ctrl-C reaches every program of the terminal's foreground, the command too
-    process.send_signal(number)
-
-
-def _has_keyboard() -> bool:
-    """Whether we run in the foreground of a terminal."""
-    if os.name != "posix":
-        return True
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)

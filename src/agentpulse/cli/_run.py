@@ -6,7 +6,6 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -37,21 +36,19 @@ def run(arguments: argparse.Namespace) -> int:
     if program is None:
         print(f"The command {command[0]!r} was not found.", file=sys.stderr)
         return 127
-    if os.name == "posix":
-        sys.stdout.flush()
-        os.execve(program, command, environment())  # noqa: S606  # the user's own command
-    # On Windows a parent that waits for this process would not wait for one that replaces it.
-    return subprocess.run([program, *command[1:]], env=environment(), check=False).returncode  # noqa: S603  # the same
-
-
-def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables under which Python programs are instrumented as they start."""
     # Found, not imported: that raises where a variable of OpenTelemetry is wrong, and the command
     # is to run all the same.
     found = find_spec("opentelemetry.instrumentation.auto_instrumentation")
-    folder = str(Path(found.origin).parent)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]  # we depend on it
-    paths = [each for each in environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    folder = Path(found.origin).parent  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]  # we depend on it
     # The folder of the program's own modules comes along, as `opentelemetry-instrument` has it.
-    here = [] if str(Path.cwd()) in paths else [str(Path.cwd())]
-    path = os.pathsep.join([folder, *here, *(each for each in paths if each != folder)])
-    return {**_PICKS_OURS, **environ, "PYTHONPATH": path}
+    environ = {**_PICKS_OURS, **os.environ, "PYTHONPATH": path_with(folder, Path.cwd())}
+    if os.name == "posix":
+        sys.stdout.flush()
+        os.execve(program, command, environ)  # noqa: S606  # the user's own command
+    # On Windows a parent that waits for this process would not wait for one that replaces it.
+    return subprocess.run([program, *command[1:]], env=environ, check=False).returncode  # noqa: S603  # the same
+
+
+def path_with(*folders: Path) -> str:
+    """PYTHONPATH with folders before its own, the first with the `sitecustomize` of a program."""
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))

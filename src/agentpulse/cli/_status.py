@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from importlib import import_module
+from typing import Any, NamedTuple
 
 from agentpulse_exporter._delivery.http import Answer
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, uninstrument
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace import SpanLimits
 
 from agentpulse import __version__
 from agentpulse._otel.distro import is_disabled, listed
-from agentpulse._otel.provider import Joined, describe
+from agentpulse._otel.provider import describe
 from agentpulse._output import encodable, log_to_stderr
 from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
 from agentpulse.client import get_client
@@ -31,40 +32,20 @@ _STATUSES = frozenset({200, 401, 403, 429})
 _MARKS = {True: "ok", False: "!!", None: "--"}
 _SPANS_OFF = frozenset({"always_off", "parentbased_always_off"})
 _LIMITS = (
-    (
-        "max_span_attributes",
-        48,  # a call with all that it may have, in a session without metadata
-        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
-        "calls with more attributes are lost",
-    ),
-    (
-        "max_span_attribute_length",
-        64,  # the length of names of models and keys of sessions
-        ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
-        "names of models and keys of sessions are cut",
-    ),
+    # The least is a call with all that it may have, in a session without metadata.
+    ("max_span_attributes", 48, "COUNT", "calls with more attributes are lost"),
+    # The least is the length of names of models and keys of sessions.
+    ("max_span_attribute_length", 64, "VALUE_LENGTH", "names of models and keys are cut"),
 )
-"""Limits of spans: the least that a call needs, the variables that set it, and the harm of less."""
+"""Limits of spans: the least that a call needs, the variable that sets it, and the harm of less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was checked."""
 
     ok: bool | None
     """None where that is unknown, or doesn't matter."""
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    settings: Settings
-    findings: dict[str, Finding]
-    joined: Joined
-
-    @property
-    def ok(self) -> bool:
-        return all(finding.ok is not False for finding in self.findings.values())
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -100,9 +81,17 @@ def run(arguments: argparse.Namespace) -> int:
     # With `agentpulse run agentpulse status`, this process is instrumented itself.
     client = get_client()
     joined = (client and client.joined) or describe(trace.get_tracer_provider())
-    report = _Report(settings, findings, joined)
-    print(_as_json(report) if arguments.json else encodable("\n".join(_lines(report))))
-    return 0 if report.ok else 1
+    report = {
+        "version": __version__,
+        "ok": all(finding.ok is not False for finding in findings.values()),
+        "settings": {
+            name: {"value": settings.shown(name), "source": settings.sources[name]} for name in ROWS
+        },
+        "findings": {name: finding._asdict() for name, finding in findings.items()},
+        "joined": asdict(joined),
+    }
+    print(json.dumps(report, indent=2) if arguments.json else encodable("\n".join(_lines(report))))
+    return 0 if report["ok"] else 1
 
 
 def _endpoint(outcome: Outcome | None) -> Finding:
@@ -135,16 +124,16 @@ def _library(instrumentor: str, library: Library, settings: Settings, *, is_on: 
         return Finding(None, f"not installed ({specifier} is supported)")
     if not library.supports(installed):
         return Finding(False, f"{installed} is not recorded: {specifier} is supported")
-    if not is_on:
-        return Finding(None, f"{installed} is supported, not recorded because AgentPulse is off")
-    if not settings.auto_patch:
-        return Finding(None, f"{installed} is supported, not recorded because auto_patch is false")
-    if is_disabled(instrumentor):
-        return Finding(
-            None,
-            f"{installed} is supported, not recorded under opentelemetry-instrument because of "
-            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-        )
+    reasons = {
+        "because AgentPulse is off": not is_on,
+        "because auto_patch is false": not settings.auto_patch,
+        "under opentelemetry-instrument because of OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": (
+            is_disabled(instrumentor)
+        ),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            return Finding(None, f"{installed} is supported, not recorded {reason}")
     problem = _patch(INSTRUMENTORS[instrumentor](), library)
     return Finding(problem is None, problem or f"{installed} is recorded")
 
@@ -198,38 +187,25 @@ def _limit() -> str | None:
         limits = SpanLimits()
     except ValueError as error:
         return f"nothing is recorded, because {error}"
-    for attribute, least, variables, harm in _LIMITS:
+    for attribute, least, variable, harm in _LIMITS:
         limit: int | None = getattr(limits, attribute)
         if limit is not None and limit < least:
-            name = next(name for name in variables if name in os.environ)
-            return f"{harm}, because {name} is '{limit}'; {least} are needed"
+            name = f"OTEL_[SPAN_]ATTRIBUTE_{variable}_LIMIT"
+            return f"{harm}, because {name} is {limit}; {least} are needed"
     return None
 
 
-def _lines(report: _Report) -> Iterator[str]:
-    settings, width = report.settings, max(map(len, ROWS))
-    yield f"AgentPulse {__version__}\n"
-    for name in ROWS:
-        yield f"  {name:{width}}  {settings.shown(name)}  ({settings.sources[name]})"
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    width = max(map(len, ROWS))
+    yield f"AgentPulse {report['version']}\n"
+    for name, setting in report["settings"].items():
+        yield f"  {name:{width}}  {setting['value']}  ({setting['source']})"
     yield ""
-    for name, finding in report.findings.items():
-        yield f"  {_MARKS[finding.ok]} {name:{width - 3}}  {finding.detail}"
-    yield f"\n  Tracer provider of this process: {report.joined.provider}"
-    yield from (f"    {line}" for line in report.joined.processors)
-    if report.joined.sampling is not None:
-        yield f"    sampler: {report.joined.sampling}"
-    yield "\n" + ("All is well." if report.ok else "Something needs your attention, see !!.")
-
-
-def _as_json(report: _Report) -> str:
-    settings = report.settings
-    content = {
-        "version": __version__,
-        "ok": report.ok,
-        "settings": {
-            name: {"value": settings.shown(name), "source": settings.sources[name]} for name in ROWS
-        },
-        "findings": {name: asdict(finding) for name, finding in report.findings.items()},
-        "joined": asdict(report.joined),
-    }
-    return json.dumps(content, indent=2)
+    for name, finding in report["findings"].items():
+        yield f"  {_MARKS[finding['ok']]} {name:{width - 3}}  {finding['detail']}"
+    joined = report["joined"]
+    yield f"\n  Tracer provider of this process: {joined['provider']}"
+    yield from (f"    {line}" for line in joined["processors"])
+    if joined["sampling"] is not None:
+        yield f"    sampler: {joined['sampling']}"
+    yield "\n" + ("All is well." if report["ok"] else "Something needs your attention, see !!.")

@@ -16,11 +16,9 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import urlencode
-
-from agentpulse_exporter._delivery.http import Answer, NoAnswerError
 
 from agentpulse._output import (
     discard_output,
@@ -30,7 +28,7 @@ from agentpulse._output import (
     precise_dollars,
     printable,
 )
-from agentpulse.cli._asking import RefusedError, ask, in_words, is_page, quoted
+from agentpulse.cli._asking import AskError, ask
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 
@@ -44,7 +42,6 @@ _MAX_EVENTS = 1000
 _LATEST = 1e11
 """Seconds since 1970; later times, after the year 5138, are no times of events."""
 _LONGEST = 240
-_DIM, _CYAN, _YELLOW, _RED, _END = "\x1b[2m", "\x1b[36m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 _KIND_WIDTH = 10
 _FIELDS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("severity", "action", "span_kind", "type", "label", "job"), str),
@@ -62,15 +59,6 @@ _FIELDS: dict[str, Callable[[Any], str]] = {
     "summary": str,
 }
 """The fields of a line, in order, whatever the kind of the event: `str` for texts, else figures."""
-
-
-class MalformedAnswerError(Exception):
-    """The answer is no list of events."""
-
-
-_FINAL = frozenset({400, 401, 403, 404})
-"""Statuses that a later request would get too."""
-_FAILURES = (RefusedError, NoAnswerError, MalformedAnswerError)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -98,17 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         lambda path: ask(settings, path),
         {name: value for name, value in filters.items() if value is not None},
     )
-    is_coloured = (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    )
     try:
-        return _follow(
-            following,
-            settings,
-            json.dumps
-            if arguments.json
-            else lambda event: encodable(line(event, is_coloured=is_coloured)),
-        )
+        return _follow(following, settings, json.dumps if arguments.json else line)
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:
@@ -118,54 +97,34 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _follow(following: Following, settings: Settings, render: Callable[[Event], str]) -> int:
     """Prints the events that arrive, until the reader of a pipe is gone or a failure lasts."""
-    try:
-        following.arrived()
-    except _FAILURES as error:
-        return fail(_problem(settings, error))
-    notify(f"Following {settings.endpoint}; Ctrl-C ends it.")
-    is_lost = False
-    while not _reader_is_gone_after(_SECONDS_BETWEEN_REQUESTS):
+    was_there: bool | None = None
+    news = {
+        None: f"Following {settings.endpoint}; Ctrl-C ends it.",
+        False: f"{settings.endpoint} answers again.",
+    }
+    while True:
         try:
             events = following.arrived()
-        except _FAILURES as error:
-            problem = _problem(settings, error)
-            if _is_final(error):
+        except AskError as error:
+            problem = f"{settings.endpoint} can't be followed: {error}"
+            if error.is_final or was_there is None:
                 return fail(problem)
-            if not is_lost:
+            if was_there:
                 notify(f"{problem} Trying on.")
-            is_lost = True
-            continue
-        if is_lost:
-            notify(f"{settings.endpoint} answers again.")
-        is_lost = False
-        for event in events:
-            print(render(event))
-        sys.stdout.flush()
-    return 0
-
-
-def _is_final(error: Exception) -> bool:
-    if isinstance(error, RefusedError):
-        return error.answer.status in _FINAL
-    return not isinstance(error, NoAnswerError)
-
-
-def _problem(settings: Settings, error: RefusedError | NoAnswerError | MalformedAnswerError) -> str:
-    outcome = error.answer if isinstance(error, RefusedError) else error
-    reason = str(outcome) if isinstance(outcome, MalformedAnswerError) else in_words(outcome)
-    problem = f"{settings.endpoint} can't be followed: {reason}."
-    if isinstance(outcome, Answer) and not is_page(outcome) and (quote := quoted(outcome)):
-        problem += f" Its answer: {quote}"
-    return problem
+            was_there = False
+        else:
+            if not was_there:
+                notify(news[was_there])
+            was_there = True
+            sys.stdout.writelines(f"{render(event)}\n" for event in events)
+            sys.stdout.flush()
+        if _reader_is_gone_after(_SECONDS_BETWEEN_REQUESTS):
+            return 0
 
 
 def _reader_is_gone_after(seconds: float) -> bool:
     """Waits; True, and at once, where output is a pipe that nobody reads any more."""
-    try:
-        is_pipe = os.name == "posix" and stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
-    except OSError:  # it is no file at all
-        is_pipe = False
-    if not is_pipe:
+    if os.name != "posix" or not stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         time.sleep(seconds)
         return False
     poller = select.poll()
@@ -186,7 +145,7 @@ class Following:
         self._ask = ask
         self._filters = filters
         self._latest = 0.0
-        self._known: Counter[str] | None = None
+        self._known: Mapping[str, Event] | None = None
 
     def arrived(self) -> list[Event]:
         """The events that came since the last call, in order of time; at first there are none.
@@ -194,16 +153,17 @@ class Following:
         If it raises, nothing is lost: the next call has them.
 
         Raises:
-            MalformedAnswerError: The server is none of AgentPulse.
+            AskError: The server is none of AgentPulse.
         """
         if self._known is None:
             newest, _ = self._page({"limit": "1"})
             self._advance(newest)
         found = self._recent()
-        fresh = [] if self._known is None else _beyond(self._known, found)
         self._advance(found)
-        self._known = Counter(map(_identity, found))
-        return fresh
+        known, self._known = self._known, _identified(reversed(found))
+        if known is None:
+            return []
+        return [event for identity, event in self._known.items() if identity not in known]
 
     def _recent(self) -> list[Event]:
         """The latest first."""
@@ -224,56 +184,40 @@ class Following:
             events, cursor = content.get("events"), content.get("next")
             if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
                 return cast("list[Event]", events), cursor if isinstance(cursor, str) else None
-        message = "what answers there doesn't list events as an AgentPulse API"
-        raise MalformedAnswerError(message)
+        problem = "what answers there doesn't list events as an AgentPulse API"
+        raise AskError(problem)
 
     def _advance(self, found: list[Event]) -> None:
         # A sender whose clock is ahead must not hide events of others until then.
         self._latest = max([self._latest, *(min(event["ts"], time.time()) for event in found)])
 
 
-def _beyond(known: Mapping[str, int], found: list[Event]) -> list[Event]:
-    """The events that were found more often than they are known, the oldest first."""
-    remaining = Counter(known)
-    fresh: list[Event] = []
-    for event in reversed(found):
-        identity = _identity(event)
-        if not remaining[identity]:
-            fresh.append(event)
-            # An id stands for one event, however often a server has it.
-            remaining[identity] += "id" in event
-        elif "id" not in event:
-            remaining[identity] -= 1
-    return fresh
-
-
-def _identity(event: Event) -> str:
-    return f"id {event['id']}" if "id" in event else json.dumps(event, sort_keys=True)
+def _identified(events: Iterable[Event]) -> dict[str, Event]:
+    """Each event by its id, however often a server has it, or by its content and a number."""
+    alike: Counter[str] = Counter()
+    found: dict[str, Event] = {}
+    for event in events:
+        identity = f"id {event['id']}" if "id" in event else json.dumps(event, sort_keys=True)
+        alike[identity] += "id" not in event
+        found.setdefault(f"{identity} {alike[identity]}", event)
+    return found
 
 
 def _is_event(value: object) -> bool:
-    if not isinstance(value, dict):
-        return False
-    event = cast("dict[str, object]", value)
-    ts = event.get("ts")
-    return (
-        isinstance(event.get("kind"), str)
-        and isinstance(ts, (int, float))
-        and 0 <= ts <= _LATEST
-        and isinstance(event.get("data"), dict)
-    )
+    match value:
+        case {"kind": str(), "ts": int() | float() as ts, "data": dict()}:
+            return 0 <= ts <= _LATEST
+        case _:
+            return False
 
 
-def line(event: Event, *, is_coloured: bool) -> str:
+def line(event: Event) -> str:
     """The line of an event, without an end or characters that can steer a terminal."""
-    data, kind = event["data"], printable(event["kind"])
+    kind = printable(event["kind"])
     moment = time.strftime("%H:%M:%S", time.localtime(event["ts"]))
     who = " ".join(printable(str(event[name])) for name in ("agent", "session") if event.get(name))
-    text = summary(kind, data)
-    if not is_coloured:
-        return f"{moment} {kind:{_KIND_WIDTH}} {text}  [{who}]"
-    colour = _RED if _is_bad(kind, data) else _YELLOW if kind == "alert" else _CYAN
-    return f"{_DIM}{moment}{_END} {colour}{kind:{_KIND_WIDTH}}{_END} {text}  {_DIM}[{who}]{_END}"
+    text = summary(kind, event["data"])
+    return encodable(f"{moment} {kind:{_KIND_WIDTH}} {text}  [{who}]")
 
 
 def summary(kind: str, data: Event) -> str:
@@ -298,11 +242,3 @@ def _field(value: object, form: Callable[[Any], str]) -> str:
     if form is str:
         return value if isinstance(value, str) else ""
     return form(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
-
-
-def _is_bad(kind: str, data: Event) -> bool:
-    return (
-        kind == "error"
-        or data.get("status") in ("error", "fail")
-        or data.get("severity") in ("error", "critical")
-    )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 import time
 from typing import cast
 
-from agentpulse_exporter._delivery.http import Answer
-from agentpulse_exporter._delivery.upload import refused_events
 from agentpulse_exporter._wire.event import Event, Head, event
 
 from agentpulse._output import fail, log_to_stderr
-from agentpulse.cli._asking import in_words, is_page, post, quoted
+from agentpulse.cli._asking import AskError, post
 from agentpulse.settings import obstacle, resolve
 
 _DATA: dict[str, object] = {"name": "agentpulse test", "message": "Sent by `agentpulse test`."}
@@ -35,20 +32,13 @@ def run(_arguments: argparse.Namespace) -> int:
     reason = obstacle(settings)
     if reason is not None:
         return fail(f"Nothing was sent. {reason.text}")
-    outcome, was_compressed = post(settings, _event())
-    answer = outcome if isinstance(outcome, Answer) and not is_page(outcome) else None
-    if answer is None or not 200 <= answer.status < 300:
-        problem = in_words(outcome)
-    elif refused_events(answer):
-        problem = "it answered well, but refused it"
-    else:
-        form = "gzip" if was_compressed else "plain JSON, since it reads no gzip"
-        print(f"{settings.endpoint} accepted an event of the agent {settings.agent_name} ({form}).")
-        return 0
-    print(f"{settings.endpoint} did not accept the event: {problem}.", file=sys.stderr)
-    if answer is not None:
-        print(f"Its answer: {quoted(answer) or 'empty'}", file=sys.stderr)
-    return 1
+    try:
+        was_compressed = post(settings, _event())
+    except AskError as error:
+        return fail(f"{settings.endpoint} did not accept the event: {error}")
+    form = "gzip" if was_compressed else "plain JSON, since it reads no gzip"
+    print(f"{settings.endpoint} accepted an event of the agent {settings.agent_name} ({form}).")
+    return 0
 
 
 def _event() -> Event:

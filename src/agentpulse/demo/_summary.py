@@ -1,15 +1,10 @@
-"""The recording of a run, drawn for a terminal: a tree of spans, totals, and the bill."""
+"""The recording of a run as text: a tree of spans, totals, and what differs from the bill."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
 
 from agentpulse._output import precise_dollars
 from agentpulse.demo.provider import Charge, Request
@@ -57,82 +52,51 @@ def _calls(events: Iterable[Event]) -> list[Event]:
     return [event["data"] for event in events if event["kind"] == "llm_call"]
 
 
-_WIDTHS = (7, 7, 10, 9)
+def lines(events: Iterable[Event]) -> Iterator[str]:
+    """The tree of spans, and the totals of the calls by model."""
+    yield _SPAN.format("span", "in", "out", "cost", "time")
+    depths: dict[str | None, int] = {}
+    for event in spans_of(events):
+        depth = depths[event["span_id"]] = depths.get(event.get("parent_span_id"), -1) + 1
+        yield _line(event, "  " * depth)
+    yield ""
+    yield _TOTAL.format("model", "calls", "errors", "input", "cached", "output", "cost")
+    calls = _calls(events)
+    for model in sorted({call["model"] for call in calls}):
+        yield _total(model, [call for call in calls if call["model"] == model])
+    yield _total("all", calls)
 
 
-def show(console: Console, events: Iterable[Event]) -> None:
-    """Prints the tree and the totals."""
-    heading = _row(Text("span", style="dim"), ("in", "out", "cost", "time"), 0, style="dim")
-    console.print(Group(heading, _tree(spans_of(events)), "", _totals(_calls(events))))
+_SPAN = "{:42.42} {:>7} {:>7} {:>10} {:>9}"
+_TOTAL = "{:27} {:>6} {:>7} {:>8} {:>8} {:>8} {:>10}"
 
 
-def _tree(spans: list[Event]) -> Tree:
-    root = Tree("", hide_root=True, guide_style="dim")
-    branches: dict[str | None, tuple[Tree, int]] = {}
-    for event in spans:
-        branch, depth = branches.get(event.get("parent_span_id"), (root, 0))
-        branches[event["span_id"]] = (branch.add(_line(event, depth + 1)), depth + 1)
-    return root
-
-
-def _line(event: Event, depth: int) -> Table:
+def _line(event: Event, indent: str) -> str:
     kind, data = event["kind"], event["data"]
     if kind == "alert":
-        return _row(Text(f"! {data['title']}", style="yellow"), ("",) * len(_WIDTHS), depth)
-    failed = data["status"] in ("error", "fail")
-    called = data.get("name") or data.get("job") or data.get("label")
-    name = Text(called, style="red" if failed else "" if kind == "llm_call" else "bold")
-    if failed:
-        name.append(f"  {data['error_type']}", style="red")
+        return f"{indent}! {data['title']}"
+    name = data.get("name") or data.get("job") or data.get("label")
+    if data["status"] in ("error", "fail"):
+        name += f"  {data['error_type']}"
     elif data.get("streaming"):
-        name.append("  stream", style="dim")
+        name += "  stream"
     elif kind in ("cron", "session"):
-        name.append(f"  {kind}", style="dim")
+        name += f"  {kind}"
     lasted = data["latency_ms" if kind == "llm_call" else "duration_ms"]
-    cells = (
-        _count(data.get("input_tokens")),
-        _count(data.get("output_tokens")),
-        _dollars(data.get("cost_usd")),
-        f"{lasted:,.0f} ms",
+    tokens = (
+        "" if count is None else f"{count:,}"
+        for count in (data.get("input_tokens"), data.get("output_tokens"))
     )
-    return _row(name, cells, depth)
+    cost = data.get("cost_usd")
+    dollars = "" if cost is None else precise_dollars(cost)
+    return _SPAN.format(indent + name, *tokens, dollars, f"{lasted:,.0f} ms")
 
 
-def _row(name: Text, cells: tuple[str, ...], depth: int, *, style: str = "") -> Table:
-    # A tree draws four characters for each level, and the figures are to stand in columns.
-    table = Table.grid(padding=(0, 1))
-    table.add_column(width=42 - 4 * max(depth - 1, 0), no_wrap=True, overflow="ellipsis")
-    for width in _WIDTHS:
-        table.add_column(width=width, justify="right", no_wrap=True, style=style)
-    table.add_row(name, *cells)
-    return table
-
-
-def _totals(calls: list[Event]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("model", no_wrap=True)
-    for title in ("calls", "errors", "input", "cached", "output", "cost"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for model in sorted({call["model"] for call in calls}):
-        table.add_row(model, *_sums([call for call in calls if call["model"] == model]))
-    table.add_section()
-    table.add_row("all", *_sums(calls), style="bold")
-    return table
-
-
-def _sums(calls: list[Event]) -> list[str]:
-    def total(name: str) -> Any:
-        return sum(call.get(name) or 0 for call in calls)
-
+def _total(name: str, calls: list[Event]) -> str:
     errors = sum(call["status"] == "error" for call in calls)
-    tokens = ("input_tokens", "cache_read_tokens", "output_tokens")
-    figures = [f"{total(name):,}" for name in tokens]
-    return [str(len(calls)), str(errors or ""), *figures, _dollars(total("cost_usd"))]
-
-
-def _count(tokens: int | None) -> str:
-    return "" if tokens is None else f"{tokens:,}"
-
-
-def _dollars(cost: float | None) -> str:
-    return "" if cost is None else precise_dollars(cost)
+    *tokens, cost = (
+        sum(call.get(field) or 0 for call in calls)
+        for field in ("input_tokens", "cache_read_tokens", "output_tokens", "cost_usd")
+    )
+    figures = (f"{count:,}" for count in tokens)
+    return _TOTAL.format(name, len(calls), errors or "", *figures, precise_dollars(cost))

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -28,8 +29,8 @@ SERVICE = "agentpulse-local"
 """The server's name in `/v1/health`."""
 
 _DAY = 86_400.0
-_DEFAULT_EVENTS = 100
 _Endpoint = Callable[[Request], Awaitable[Response]]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,46 +44,42 @@ class Api:
     def routes(self) -> list[Route]:
         """All addresses. Without the key only `/v1/health` answers, and those of a browser."""
         return [
-            Route("/v1/ingest", self._writing(self._ingest), methods=["POST"]),
-            Route("/v1/heartbeat", self._writing(self._heartbeat), methods=["POST"]),
-            Route("/v1/health", self._health, methods=["GET"]),
-            Route("/v1/events", self._reading(self._events), methods=["GET"]),
-            Route("/v1/stats", self._reading(self._stats), methods=["GET"]),
-            Route("/v1/sessions", self._reading(self._sessions), methods=["GET"]),
+            Route("/v1/ingest", self._writing(read_batch), methods=["POST"]),
+            Route("/v1/heartbeat", self._writing(read_heartbeat), methods=["POST"]),
+            Route("/v1/health", self._health),
+            Route("/v1/events", self._reading(self._events)),
+            Route("/v1/stats", self._reading(self._stats)),
+            Route("/v1/sessions", self._reading(self._sessions)),
             # The key of a session may have a slash in it.
             Route("/v1/sessions/{session:path}/transcript", self._reading(self._transcript)),
-            Route("/v1/crons", self._reading(self._crons), methods=["GET"]),
-            Route("/", self._page_for_a_browser, methods=["GET"]),
-            Route(f"{OPENING}{{code}}", self._open, methods=["GET"]),
+            Route("/v1/crons", self._reading(self._crons)),
+            Route("/", self._page_for_a_browser),
+            Route(f"{OPENING}{{code}}", self._open),
         ]
 
-    def _writing(self, read: Callable[[object], list[Event]]) -> _Endpoint:
+    def _writing(self, read: Callable[[object, Plan], list[Event]]) -> _Endpoint:
         async def write(request: Request) -> Response:
             self.access.verify(request)
-            events = read(await read_json(request))
+            events = read(await read_json(request), self.plan)
             await run_in_threadpool(self._add, events)
             return answer({"accepted": len(events)})
 
         return write
 
-    def _reading(self, endpoint: Callable[[Request], Response]) -> _Endpoint:
-        async def read(request: Request) -> Response:
+    def _reading(self, read: Callable[[Request], object]) -> _Endpoint:
+        async def reading(request: Request) -> Response:
             self.access.verify(request)
-            return await run_in_threadpool(endpoint, request)
+            return answer(await run_in_threadpool(read, request))
 
-        return read
-
-    def _ingest(self, body: object) -> list[Event]:
-        return read_batch(body, self.plan)
-
-    def _heartbeat(self, body: object) -> list[Event]:
-        return [read_heartbeat(body)]
+        return reading
 
     def _add(self, events: list[Event]) -> None:
         most = self.plan.events_in_a_day
         try:
             if most is not None:
-                today = self.storage.arrived_since(time.time() - _DAY)
+                # By when they arrived, not by when they happened.
+                query = "SELECT count(*) AS n FROM events WHERE received >= ?"
+                today = self.storage.row(query, (time.time() - _DAY,))["n"]
                 if today + len(events) > most:
                     raise Refusal(429, f"The limit of {most} events in 24 hours is reached.")
             self.storage.add(events)
@@ -92,41 +89,38 @@ class Api:
     async def _health(self, _request: Request) -> Response:
         return answer({"status": "ok", "service": SERVICE, "version": __version__})
 
-    def _events(self, request: Request) -> Response:
+    def _events(self, request: Request) -> object:
         query = request.query_params
         events, last = self.storage.events(
             kind=query.get("kind"),
             session=query.get("session"),
-            since=_seconds(request, "since"),
-            before=_cursor(request),
-            limit=_limit(request),
+            since=_since(request),
+            before=_given(request, "before", _cursor, "the next of an answer"),
+            limit=_given(request, "limit", _limit, f"a whole number from 1 to {MAX_EVENTS}") or 100,
         )
-        return answer({"events": events, "next": last and f"{last[0]!r}:{last[1]}"})
+        return {"events": events, "next": last and f"{last[0]!r}:{last[1]}"}
 
-    def _stats(self, request: Request) -> Response:
-        since, now = _seconds(request, "since"), time.time()
+    def _stats(self, request: Request) -> object:
+        since, now = _since(request), time.time()
         if since is None:
-            period = request.query_params.get("period", "24h")
-            if period not in PERIODS:
-                raise Refusal(400, f"period is {period!r}; expected one of {', '.join(PERIODS)}.")
-            since = now - PERIODS[period]
-        return answer(stats(self.storage, since, now))
+            period = _given(request, "period", PERIODS.__getitem__, f"one of {', '.join(PERIODS)}")
+            since = now - (period or PERIODS["24h"])
+        return stats(self.storage, since, now)
 
-    def _sessions(self, request: Request) -> Response:
-        since = _seconds(request, "since") or 0.0
-        return answer({"sessions": sessions(self.storage, time.time(), since)})
+    def _sessions(self, request: Request) -> object:
+        return {"sessions": sessions(self.storage, time.time(), _since(request) or 0.0)}
 
-    def _transcript(self, request: Request) -> Response:
+    def _transcript(self, request: Request) -> object:
         session = request.path_params["session"]
         messages = transcript(self.storage, session)
         if messages is None:
             raise Refusal(
                 404, "There is no transcript of this session; capture_messages sends them."
             )
-        return answer({"session": session, "messages": messages})
+        return {"session": session, "messages": messages}
 
-    def _crons(self, _request: Request) -> Response:
-        return answer({"crons": crons(self.storage, time.time())})
+    def _crons(self, _request: Request) -> object:
+        return {"crons": crons(self.storage, time.time())}
 
     async def _page_for_a_browser(self, request: Request) -> Response:
         try:
@@ -135,20 +129,16 @@ class Api:
             if "text/html" not in request.headers.get("Accept", ""):
                 raise
             return closed_page(request, refusal.status)
-        return await run_in_threadpool(self._page, request)
+        period = request.query_params.get("period")
+        known = period if period in PERIODS else "24h"
+        return await run_in_threadpool(calls_page, request, self.storage, known)
 
     async def _open(self, request: Request) -> Response:
         # Those who ask for the head alone, to check a link, don't open anything.
         cookie = None if request.method == "HEAD" else self.access.open(request.path_params["code"])
-        if cookie is not None:
-            return RedirectResponse("/", 303, {"Set-Cookie": cookie})
-        if self.access.is_opened(request):
-            return RedirectResponse("/", 303)
+        if cookie is not None or self.access.is_opened(request):
+            return RedirectResponse("/", 303, {"Set-Cookie": cookie} if cookie else None)
         return closed_page(request, 401)
-
-    def _page(self, request: Request) -> Response:
-        period = request.query_params.get("period", "24h")
-        return calls_page(request, self.storage, period if period in PERIODS else "24h")
 
 
 def make_app(api: Api) -> Starlette:
@@ -164,32 +154,31 @@ def make_app(api: Api) -> Starlette:
     )
 
 
-def _seconds(request: Request, name: str) -> float | None:
+def _given(request: Request, name: str, read: Callable[[str], _T], expected: str) -> _T | None:
+    """A parameter of the query as it is read; None where it isn't there."""
     text = request.query_params.get(name)
-    if text is None:
-        return None
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds):
-        raise Refusal(400, f"{name} is {text!r}; expected seconds since 1970 as a number.")
+        return None if text is None else read(text)
+    except (LookupError, ValueError):
+        raise Refusal(400, f"{name} is {text!r}; expected {expected}.") from None
+
+
+def _since(request: Request) -> float | None:
+    return _given(request, "since", _finite, "seconds since 1970 as a number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(seconds := float(text)):
+        raise ValueError
     return seconds
 
 
-def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", str(_DEFAULT_EVENTS))
-    if not (text.isascii() and text.isdigit()) or not int(text[:9]):
-        raise Refusal(400, f"limit is {text!r}; expected a whole number from 1 to {MAX_EVENTS}.")
-    return min(int(text[:9]), MAX_EVENTS)
+def _limit(text: str) -> int:
+    if (limit := int(text[:9])) < 1:
+        raise ValueError
+    return min(limit, MAX_EVENTS)
 
 
-def _cursor(request: Request) -> Cursor | None:
-    text = request.query_params.get("before")
-    if text is None:
-        return None
+def _cursor(text: str) -> Cursor:
     ts, _, arrival = text.partition(":")
-    try:
-        return float(ts), int(arrival[:18])
-    except ValueError:
-        raise Refusal(400, f"before is {text!r}; expected the next of an answer.") from None
+    return float(ts), int(arrival[:18])

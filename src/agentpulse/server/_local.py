@@ -6,24 +6,22 @@ In the user's folder for data are its events, and its key while it runs.
 from __future__ import annotations
 
 import errno
-import json
 import os
-import secrets
 import socket
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypedDict, cast
+from tempfile import mkstemp
+from typing import Any, Self
 
 import uvicorn
-from agentpulse_exporter._delivery.endpoint import Endpoint, data_folder, key_file, read_key
-from agentpulse_exporter._delivery.http import NoAnswerError, Transport
+from agentpulse_exporter._delivery.endpoint import data_folder, key_file, read_key
 from starlette.applications import Starlette
 
-from agentpulse.server._app import SERVICE, Api, make_app
+from agentpulse.server._app import Api, make_app
 from agentpulse.server._protocol import LOCAL, Plan
 from agentpulse.server._requests import Access, new_key, opening_path
 from agentpulse.server._storage import MEMORY, Storage
@@ -32,7 +30,6 @@ ADDRESS = "127.0.0.1"
 """The only address the server ever listens on."""
 
 _CONNECTIONS = 256
-_PORTS = 2**16
 _STOPPING = 2
 """Seconds that a request under way may take when the server stops."""
 
@@ -147,26 +144,8 @@ class LocalServer:
         return self._running
 
 
-class _Server(uvicorn.Server):
-    """Sets an event once it serves, or has failed to."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_settled = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_settled.set()
-
-    def run(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            super().run(sockets)
-        finally:
-            self.is_settled.set()
-
-
 def _serve(stack: ExitStack, app: Starlette, listening: socket.socket) -> None:
-    """Serves in a thread until the stack is closed."""
+    """Serves in a thread until the stack is closed; who connects before it is up waits for it."""
     config = uvicorn.Config(
         app,
         # One way to serve, whatever else is installed.
@@ -182,23 +161,16 @@ def _serve(stack: ExitStack, app: Starlette, listening: socket.socket) -> None:
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_STOPPING,
     )
-    server = _Server(config)
+    server = uvicorn.Server(config)
     thread = threading.Thread(
         target=server.run, args=([listening],), name="agentpulse-server", daemon=True
     )
     thread.start()
     stack.callback(thread.join)
     stack.callback(setattr, server, "should_exit", True)
-    server.is_settled.wait()
-    if not server.started:
-        message = "The local server could not start."
-        raise RuntimeError(message)
 
 
 def _listen(port: int) -> socket.socket:
-    if not 0 <= port < _PORTS:
-        message = f"Port {port} is no port; expected a number from 0 (any free one) to 65535."
-        raise PortError(message)
     # asyncio looks at the protocol by name before it sets TCP_NODELAY. Without that, head and body
     # of an answer, which are two writes, wait 40 ms for each other on a kept-alive connection.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -209,10 +181,10 @@ def _listen(port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((ADDRESS, port))
         listening.listen(128)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listening.close()
-        is_taken = error.errno == errno.EADDRINUSE
-        reason = "is in use by another program" if is_taken else f"can't be used: {error.strerror}"
+        is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "is in use by another program" if is_taken else f"can't be used: {error}"
         message = f"Port {port} {reason}."
         raise PortError(message) from error
     return listening
@@ -235,14 +207,10 @@ def _publish_key(port: int, key: str) -> Path | None:
             file.parent.chmod(0o700)
         # A file of its own, which then takes the name: the file of a dead server, or whatever else
         # has the name, is not written to, and nobody ever reads half a key.
-        new = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-        try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as writing:  # noqa: PTH123  # a path can't be opened with a mode of the file
-                writing.write(f"{key}\n")
-            new.replace(file)
-        except OSError:
-            new.unlink(missing_ok=True)
-            raise
+        descriptor, new = mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with open(descriptor, "w") as writing:  # noqa: PTH123  # a descriptor is no path
+            writing.write(f"{key}\n")
+        Path(new).replace(file)
     except (OSError, RuntimeError):
         return None
     return file
@@ -253,54 +221,3 @@ def _withdraw_key(file: Path | None, key: str) -> None:
     if file is not None and read_key(file) == key:
         with suppress(OSError):
             file.unlink()
-
-
-# Asks a local server that runs, in this process or in another.
-
-_SECONDS = 10.0
-_SECONDS_TO_GREET = 1.0
-_CHECK = "/v1/sessions?since=1e11"
-"""It needs the key, and lists nothing."""
-
-
-def is_ours(port: int) -> bool:
-    """Whether what listens on the port is a local server of AgentPulse."""
-    return _get(port, "/v1/health", _SECONDS_TO_GREET).get("service") == SERVICE
-
-
-def usable_key(port: int) -> str | None:
-    """The key that the local server on the port takes, as far as this user has it."""
-    try:
-        known = [read_key(key_file(port))]
-    except RuntimeError:  # the user has no home
-        known = []
-    known.append(os.environ.get("AGENTPULSE_API_KEY", "").strip())
-    taken = (key for key in known if key and "sessions" in _get(port, _CHECK, _SECONDS, key))
-    return next(taken, None)
-
-
-class Sums(TypedDict):
-    """The totals of calls."""
-
-    usd: float | None
-    tokens: int
-    calls: int
-    errors: int
-    unpriced: int
-
-
-def calls_since(port: int, key: str, since: float) -> Sums | None:
-    """The sums of the calls since a time in seconds since 1970; None where it doesn't say."""
-    sums = _get(port, f"/v1/stats?since={since!r}", _SECONDS, key).get("cost")
-    return cast("Sums", sums) if isinstance(sums, dict) else None
-
-
-def _get(port: int, path: str, seconds: float, key: str | None = None) -> Mapping[str, object]:
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    try:
-        with closing(Transport(Endpoint("http", ADDRESS, port, ""))) as transport:
-            answer = transport.request("GET", path, headers, seconds=seconds, is_whole=True)
-        found: object = json.loads(answer.body)
-    except (NoAnswerError, ValueError):
-        return {}
-    return cast("Mapping[str, object]", found) if isinstance(found, dict) else {}

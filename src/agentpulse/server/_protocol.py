@@ -89,8 +89,8 @@ def read_batch(body: object, plan: Plan) -> list[Event]:
     ]
 
 
-def read_heartbeat(body: object) -> Event:
-    """The event of a heartbeat request: `agent`, and the data beside it.
+def read_heartbeat(body: object, plan: Plan) -> list[Event]:
+    """The one event of a heartbeat request: `agent`, and the data beside it.
 
     Raises:
         Refusal: 400 or 413.
@@ -98,7 +98,7 @@ def read_heartbeat(body: object) -> Event:
     data = dict(_object(body, "The body"))
     agent = data.pop("agent", "unknown")
     event = {"kind": "heartbeat", "ts": time.time(), "data": data}
-    return read_batch({"agent": agent, "events": [event]}, LOCAL)[0]
+    return read_batch({"agent": agent, "events": [event]}, plan)
 
 
 def clean(text: str) -> str:
@@ -178,16 +178,24 @@ def text(data: Data, name: str) -> str | None:
 
 def call_columns(data: Data) -> dict[str, Column]:
     """A call in the columns of the table `calls`."""
-    used = {name: count(data, name) for name in ("input_tokens", "output_tokens", "tokens")}
-    if used["tokens"] is None and (used["input_tokens"], used["output_tokens"]) != (None, None):
-        used["tokens"] = (used["input_tokens"] or 0) + (used["output_tokens"] or 0)
+    texts = ("provider", "operation", "request_model", "error_type", "error")
+    tokens = {
+        name: count(data, name) for name in ("input_tokens", "output_tokens", "reasoning_tokens")
+    }
+    parts = (tokens["input_tokens"], tokens["output_tokens"])
+    known = None if parts == (None, None) else sum(filter(None, parts))
+    total, reasons = count(data, "tokens"), data.get("finish_reasons")
+    reasons = cast("list[object]", reasons) if isinstance(reasons, list) else []
     return {
-        "provider": text(data, "provider"),
+        **{name: text(data, name) for name in texts},
         "model": text(data, "model") or text(data, "request_model"),
-        **used,
+        **tokens,
         "cached_tokens": count(data, "cache_read_tokens"),
+        "tokens": known if total is None else total,
         **{name: number(data, name) for name in ("cost_usd", "latency_ms", "ttft_ms")},
-        "failed": int(data.get("status") == "error"),
+        "failed": data.get("status") == "error",
+        "estimated": data.get("estimated") is True,
+        "finish_reasons": clean(", ".join(each for each in reasons if isinstance(each, str))),
     }
 
 
@@ -196,16 +204,16 @@ def session_columns(data: Data, session: str) -> dict[str, Column]:
     parent = text(data, "parent_session")
     texts = ("label", "type", "job_name", "status", "error_type", "error")
     return {
-        **{name: text(data, name) for name in texts},
+        "session": session,
         "parent": parent if parent != session else None,
+        **{name: text(data, name) for name in texts},
+        "started_at": instant(data, "started_at"),
         "duration_ms": number(data, "duration_ms"),
-        "metadata": _json(data.get("metadata")),
-        "result": _json(data.get("result")),
+        **{
+            name: None if data.get(name) is None else json.dumps(data[name], separators=(",", ":"))
+            for name in ("metadata", "result")
+        },
     }
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value, separators=(",", ":"))
 
 
 def run_columns(data: Data) -> dict[str, Column]:

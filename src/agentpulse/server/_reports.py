@@ -9,7 +9,6 @@ costs is None. Times are in seconds since 1970, days in UTC, costs in USD.
 from __future__ import annotations
 
 import json
-import time
 from typing import cast
 
 from agentpulse.server._runs import LOST, fates, open_runs
@@ -30,51 +29,7 @@ _SUMS = """
     ) AS unpriced
 """
 """Of calls. One that failed without any usage most likely costs nothing, and isn't unpriced."""
-_CALLS = "calls JOIN events USING (seq) WHERE ts >= ?"
-
-
-def stats(storage: Storage, since: float, now: float) -> Row:
-    """All figures since a time."""
-    totals = call_totals(storage, since)
-    sums = {name: totals[name] for name in ("tokens", "calls", "errors", "unpriced")}
-    return {
-        "gateway_status": _gateway_status(storage),
-        "events": storage.row("SELECT count(*) AS n FROM events WHERE ts >= ?", (since,))["n"],
-        "cost": {"usd": totals["cost_usd"], **sums},
-        "cron_health": storage.rows(_CRON_HEALTH, {"since": since, "now": now}),
-        "top_sessions": storage.rows(_TOP_SESSIONS, (since,)),
-        "model_costs": storage.rows(
-            f"""SELECT provider, model, {_SUMS} FROM {_CALLS}
-                GROUP BY provider, model ORDER BY cost_usd DESC, tokens DESC, model""",
-            (since,),
-        ),
-        # The days with calls.
-        "daily_spend": storage.rows(
-            f"""SELECT date(ts, 'unixepoch') AS day, {_SUMS} FROM {_CALLS}
-                GROUP BY day ORDER BY day""",
-            (since,),
-        ),
-    }
-
-
-def call_totals(storage: Storage, since: float) -> Row:
-    """The sums of all calls since a time, those of input and output apart."""
-    return storage.row(
-        f"""SELECT {_SUMS},
-                coalesce(sum(input_tokens), 0) AS input_tokens,
-                coalesce(sum(cached_tokens), 0) AS cached_tokens,
-                coalesce(sum(output_tokens), 0) AS output_tokens
-            FROM {_CALLS}""",
-        (since,),
-    )
-
-
-def _gateway_status(storage: Storage) -> str:
-    """Is "alive" for a heartbeat in the last 20 minutes, "unknown" without any at all."""
-    last = storage.row("SELECT max(ts) AS ts FROM events WHERE kind = 'heartbeat'")["ts"]
-    if last is None:
-        return "unknown"
-    return "alive" if last >= time.time() - _ALIVE else "offline"
+_CALLS = "calls JOIN events USING (seq) WHERE ts >= :since"
 
 
 # Beside max(), SQLite takes the other columns from the row that has the maximum.
@@ -104,7 +59,7 @@ _TOP_SESSIONS = f"""
     WITH top AS (
         SELECT session, count(*) AS events, max(ts) AS last_ts, {_SUMS}
         FROM events LEFT JOIN calls USING (seq)
-        WHERE ts >= ? AND session IS NOT NULL
+        WHERE ts >= :since AND session IS NOT NULL
         GROUP BY session ORDER BY cost_usd DESC, tokens DESC, last_ts DESC LIMIT {_TOP})
     SELECT top.*, label, type FROM top LEFT JOIN sessions USING (session)
     ORDER BY cost_usd DESC, tokens DESC, last_ts DESC
@@ -113,6 +68,45 @@ _TOP_SESSIONS = f"""
 
 Each has its own calls alone, so that those of a nested session count once.
 """
+_LISTS = {
+    "cron_health": _CRON_HEALTH,
+    "top_sessions": _TOP_SESSIONS,
+    "model_costs": f"""SELECT provider, model, {_SUMS} FROM {_CALLS}
+        GROUP BY provider, model ORDER BY cost_usd DESC, tokens DESC, model""",
+    # The days with calls.
+    "daily_spend": f"""SELECT date(ts, 'unixepoch') AS day, {_SUMS} FROM {_CALLS}
+        GROUP BY day ORDER BY day""",
+}
+
+
+def call_totals(storage: Storage, since: float) -> Row:
+    """The sums of all calls since a time, those of input and output apart."""
+    parts = ", ".join(
+        f"coalesce(sum({name}), 0) AS {name}"
+        for name in ("input_tokens", "cached_tokens", "output_tokens")
+    )
+    return storage.row(f"SELECT {_SUMS}, {parts} FROM {_CALLS}", {"since": since})
+
+
+def stats(storage: Storage, since: float, now: float) -> Row:
+    """All figures since a time."""
+    values = {"since": since, "now": now}
+    totals = call_totals(storage, since)
+    sums = {name: totals[name] for name in ("tokens", "calls", "errors", "unpriced")}
+    return {
+        "gateway_status": _gateway_status(storage, now),
+        "events": storage.row("SELECT count(*) AS n FROM events WHERE ts >= :since", values)["n"],
+        "cost": {"usd": totals["cost_usd"], **sums},
+        **{name: storage.rows(query, values) for name, query in _LISTS.items()},
+    }
+
+
+def _gateway_status(storage: Storage, now: float) -> str:
+    """Is "alive" for a heartbeat in the last 20 minutes, "unknown" without any at all."""
+    last = storage.row("SELECT max(ts) AS ts FROM events WHERE kind = 'heartbeat'")["ts"]
+    if last is None:
+        return "unknown"
+    return "alive" if last >= now - _ALIVE else "offline"
 
 
 _MOST = 500
@@ -167,7 +161,7 @@ def sessions(storage: Storage, now: float, since: float = 0.0, most: int = _MOST
     rows = storage.rows(_SESSIONS, {"now": now, "since": since, "most": most})
     for row in rows:
         for name in ("metadata", "result"):
-            row[name] = json.loads(row[name]) if isinstance(row[name], str) else None
+            row[name] = json.loads(row[name] or "null")
         row["models"] = sorted(json.loads(row["models"]))
         row["is_running"] = row["status"] == _RUNNING
     return rows

@@ -152,14 +152,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers the request, by itself or by the application inside."""
-        if scope["type"] != "http":
-            return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
         app = self._app
@@ -174,8 +170,7 @@ def _verify_origin(scope: Scope) -> None:
     headers = Headers(scope=scope)
     port = scope["server"][1]
     host = headers.get("Host", "").lower()
-    # A URL doesn't spell port 80.
-    if (host if port != 80 else f"{host}:80") not in {f"{name}:{port}" for name in HOSTS}:
+    if host not in {f"{name}:{port}" for name in HOSTS}:
         raise Refusal(
             403, f"The local server is http://127.0.0.1:{port} and goes by no other name."
         )

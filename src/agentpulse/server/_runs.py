@@ -19,8 +19,9 @@ An end that comes after all has the last word.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import asdict
 
-from agentpulse.server._schedules import EARLY, ScheduleError, judge, read_schedule
+from agentpulse.server._schedules import EARLY, MOST_DUE, ScheduleError, judge, read_schedule
 from agentpulse.server._storage import Row, Storage
 
 LOST = "lost"
@@ -77,19 +78,13 @@ def fates(more: str = "") -> str:
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session = run_id AND job_name = runs.job)
         {more}
     ), nested (session, root) AS (
-        -- A nested session lives and dies with the one around it.
-        SELECT session, session FROM begun WHERE received IS NULL AND NOT EXISTS (
+        -- What is nested in a session lives and dies with it.
+        SELECT session, session FROM begun WHERE NOT EXISTS (
             SELECT 1 FROM sessions AS around
             WHERE around.session = begun.parent AND around.ended_at IS NULL
         )
         UNION
-        SELECT child.session, root FROM nested JOIN sessions AS child ON parent = nested.session
-        WHERE child.ended_at IS NULL
-    ), within (session, root) AS (
-        SELECT * FROM nested
-        UNION ALL
-        SELECT begun.session, coalesce(root, begun.session)
-        FROM begun LEFT JOIN nested ON nested.session = parent WHERE received IS NOT NULL
+        SELECT begun.session, root FROM nested JOIN begun ON parent = nested.session
     ), judged (root, agent, started_at, is_session, seen_at, over_at) AS (
         SELECT root, max(agent) FILTER (WHERE session = root),
             max(started_at) FILTER (WHERE session = root),
@@ -103,16 +98,16 @@ def fates(more: str = "") -> str:
                 coalesce(CASE WHEN started_at + most < :now THEN started_at + most END, 0),
                 coalesce(CASE WHEN job IS NULL THEN {_NEXT_SESSION} ELSE {_NEXT_RUN} END, 0)
             )) FILTER (WHERE session = root)
-        FROM within JOIN begun USING (session) GROUP BY root
+        FROM nested JOIN begun USING (session) GROUP BY root
     ), fates (session, is_lost, seen_at) AS (
-        SELECT within.session, seen_at <= over_at AND NOT EXISTS (
+        SELECT nested.session, seen_at <= over_at AND NOT EXISTS (
             SELECT 1 FROM events
             WHERE kind = 'heartbeat' AND events.agent = judged.agent AND ts > over_at
                 AND coalesce(ts - json_extract(data, '$.uptime_s'), 0)
                     <= judged.started_at + {_SAME}
                 AND (coalesce(json_extract(data, '$.active_sessions'), 1) > 0 OR NOT is_session)
         ), seen_at
-        FROM judged JOIN within USING (root)
+        FROM judged JOIN nested USING (root)
     )"""
 
 
@@ -130,48 +125,34 @@ def open_runs() -> str:
 _MAX_LISTED = 20
 """Runs under way, and missed times, that are listed of a job."""
 
-_JOBS = f"""
-    {open_runs()}, ended AS (
-        SELECT job, count(ended_at) AS runs,
-            count(*) FILTER (WHERE ended_at IS NOT NULL AND status <> 'ok') AS failures
-        FROM runs GROUP BY job
-    ), unended AS (
-        SELECT job, count(*) FILTER (WHERE is_lost) AS lost,
-            count(*) FILTER (WHERE NOT is_lost) AS running_count
-        FROM open_runs GROUP BY job
-    ), newest AS (
-        SELECT job, max(started_at), agent, schedule, timezone, max_runtime_s FROM runs GROUP BY job
-    )
-    SELECT job, agent, runs + coalesce(lost, 0) AS runs, failures + coalesce(lost, 0) AS failures,
-        coalesce(lost, 0) AS lost, coalesce(running_count, 0) AS running_count, schedule, timezone,
-        max_runtime_s
-    FROM ended JOIN newest USING (job) LEFT JOIN unended USING (job) ORDER BY job
+# Beside max(), SQLite takes the other columns from the row that has the maximum.
+_JOBS = """
+    SELECT job, max(started_at), agent, schedule, timezone, max_runtime_s,
+        count(ended_at) AS ended,
+        count(*) FILTER (WHERE ended_at IS NOT NULL AND status <> 'ok') AS failed
+    FROM runs GROUP BY job ORDER BY job
 """
-_OF_LAST = """run_id, agent, started_at, ended_at, duration_ms, cost_usd, tokens, calls, summary,
-    error_type, error, max_runtime_s"""
-_LAST = f"""
-    {open_runs()}, last AS (
-        SELECT job, max(ended_at) AS over_at, status, {_OF_LAST}
-        FROM runs WHERE ended_at IS NOT NULL GROUP BY job
-        UNION ALL
-        SELECT job, max(seen_at), '{LOST}', {_OF_LAST} FROM open_runs WHERE is_lost GROUP BY job
-    )
-    SELECT job, max(over_at) AS over_at, status, {_OF_LAST} FROM last GROUP BY job
-"""
-_UNDER_WAY = f"""
+_OF_LAST = (
+    "run_id", "agent", "started_at", "ended_at", "duration_ms", "cost_usd", "tokens", "calls",
+    "summary", "error_type", "error",
+)  # fmt: skip
+_RUNS = f"""
     {open_runs()}
-    SELECT job, run_id, agent, started_at, max_runtime_s FROM (
-        SELECT *, row_number() OVER (PARTITION BY job ORDER BY started_at DESC) AS rank
-        FROM open_runs WHERE NOT is_lost
-    ) WHERE rank <= :most ORDER BY started_at DESC
+    SELECT job, {", ".join(_OF_LAST)}, max_runtime_s, status, max(ended_at) AS over_at,
+        0 AS is_running
+    FROM runs WHERE ended_at IS NOT NULL GROUP BY job
+    UNION ALL
+    SELECT job, {", ".join(_OF_LAST)}, max_runtime_s, '{LOST}', seen_at, NOT is_lost FROM open_runs
+    ORDER BY started_at DESC
 """
-_UNDER_SCHEDULE = """
-    FROM runs WHERE job = :job AND started_at > (
+"""Of each job the run that ended last, and all without an end."""
+_STARTS = """
+    SELECT started_at FROM runs WHERE job = :job AND started_at > (
         SELECT coalesce(max(started_at), 0) FROM runs
         WHERE job = :job AND (schedule IS NOT :schedule OR timezone IS NOT :timezone)
-    )
+    ) ORDER BY started_at DESC LIMIT :most
 """
-"""The runs under the current schedule, since it was last another."""
+"""The latest runs under the current schedule, since it was last another."""
 
 
 def crons(storage: Storage, now: float) -> list[Row]:
@@ -183,33 +164,42 @@ def crons(storage: Storage, now: float) -> list[Row]:
     Schedule and zone are those of the run that started last. Where they can't be read,
     `schedule_error` has the reason, and nothing is expected.
     """
-    last = {row.pop("job"): _last_run(row) for row in storage.rows(_LAST, {"now": now})}
-    under_way: defaultdict[object, list[Row]] = defaultdict(list)
-    for row in storage.rows(_UNDER_WAY, {"now": now, "most": _MAX_LISTED}):
-        under_way[row["job"]].append(_run_under_way(row, now))
-    return [
-        {
-            **job,
-            "success_rate": (job["runs"] - job["failures"]) / job["runs"] if job["runs"] else None,
-            "last_run": last.get(job["job"]),
-            "running": under_way[job["job"]],
-            **_punctuality(storage, job, now),
-        }
-        for job in storage.rows(_JOBS, {"now": now})
-    ]
+    runs: defaultdict[object, list[Row]] = defaultdict(list)
+    for run in storage.rows(_RUNS, {"now": now}):
+        runs[run["job"]].append(run)
+    jobs = [_counted(job, runs[job["job"]], now) for job in storage.rows(_JOBS)]
+    return [{**job, **_punctuality(storage, job, now)} for job in jobs]
 
 
-def _last_run(row: Row) -> Row:
-    most = row.pop("max_runtime_s")
-    return {**row, "exceeded_max_runtime": _exceeds(row["duration_ms"], most)}
-
-
-def _run_under_way(row: Row, now: float) -> Row:
-    lasted = max(now - row["started_at"], 0.0) * 1000
+def _counted(job: Row, known: list[Row], now: float) -> Row:
+    running = [run for run in known if run["is_running"]]
+    over = [run for run in known if not run["is_running"]]
+    lost = sum(run["ended_at"] is None for run in over)
+    runs, failures = job["ended"] + lost, job["failed"] + lost
     return {
-        **{name: row[name] for name in ("run_id", "agent", "started_at")},
+        **{name: job[name] for name in ("job", "agent", "schedule", "timezone", "max_runtime_s")},
+        "runs": runs,
+        "failures": failures,
+        "lost": lost,
+        "success_rate": (runs - failures) / runs if runs else None,
+        "last_run": _last_run(max(over, key=lambda run: run["over_at"])) if over else None,
+        "running": [_run_under_way(run, now) for run in running[:_MAX_LISTED]],
+        "running_count": len(running),
+    }
+
+
+def _last_run(run: Row) -> Row:
+    exceeded = _exceeds(run["duration_ms"], run["max_runtime_s"])
+    values = {name: run[name] for name in (*_OF_LAST, "over_at", "status")}
+    return {**values, "exceeded_max_runtime": exceeded}
+
+
+def _run_under_way(run: Row, now: float) -> Row:
+    lasted = max(now - run["started_at"], 0.0) * 1000
+    return {
+        **{name: run[name] for name in ("run_id", "agent", "started_at")},
         "duration_ms": lasted,
-        "exceeds_max_runtime": _exceeds(lasted, row["max_runtime_s"]),
+        "exceeds_max_runtime": _exceeds(lasted, run["max_runtime_s"]),
     }
 
 
@@ -230,18 +220,9 @@ def _punctuality(storage: Storage, job: Row, now: float) -> Row:
     except ScheduleError as error:
         return {**answer, "schedule_error": str(error)}
     values = {name: job[name] for name in ("job", "schedule", "timezone")}
-    first = storage.row(f"SELECT min(started_at) AS ts {_UNDER_SCHEDULE}", values)["ts"]
-    times = schedule.between(first - EARLY, now)
-    rows = storage.rows(
-        f"SELECT started_at {_UNDER_SCHEDULE} AND started_at >= :earliest ORDER BY started_at",
-        {**values, "earliest": times[-1] - EARLY if times else now},
-    )
-    starts = [row["started_at"] for row in rows]
+    rows = storage.rows(_STARTS, {**values, "most": 2 * MOST_DUE})
+    starts = [row["started_at"] for row in reversed(rows)]
+    times = schedule.between(starts[0] - EARLY, now) if starts else []
     found = judge(times, starts, upcoming=schedule.after(now), now=now)
-    return {
-        **answer,
-        **{name: getattr(found, name) for name in figures[:3]},
-        "missed": len(found.missed_at),
-        "missed_at": found.missed_at[:_MAX_LISTED],
-        "overdue_since": found.overdue_since,
-    }
+    missed = found.missed_at
+    return {**answer, **asdict(found), "missed": len(missed), "missed_at": missed[:_MAX_LISTED]}

@@ -90,14 +90,14 @@ def read_schedule(expression: str, zone: str | None) -> Schedule:
         ScheduleError: One of the two makes no sense, or the zone isn't known on this machine.
     """
     named = _NAMED.get(expression.strip().lower(), expression)
-    expected = "expected a cron expression of five fields, for example '0 3 * * *'."
-    if len(named.split()) != _FIELDS:
-        message = f"schedule is {expression!r}; {expected}"
-        raise ScheduleError(message)
     try:
-        CronSim(named, datetime(2020, 1, 1, tzinfo=UTC))
+        # Of six fields it takes the first for seconds.
+        CronSim(named if len(named.split()) == _FIELDS else "", datetime(2020, 1, 1, tzinfo=UTC))
     except (CronSimError, ValueError) as error:  # ValueError for a number of thousands of digits
-        message = f"schedule is {expression!r} ({error}); {expected}"
+        message = (
+            f"schedule is {expression!r} ({error}); expected a cron expression of five fields, for "
+            "example '0 3 * * *'."
+        )
         raise ScheduleError(message) from error
     return Schedule(named, _read_zone(zone))
 

@@ -1,26 +1,43 @@
 """Events in SQLite: each is stored once, and found again.
 
+Beside the events are tables to compute with: calls, sessions and cron runs. A session and a run are
+one row each, however many events report it and in whatever order these come: a start fills in
+values that aren't known yet, and an end replaces them.
+
 One connection, one statement at a time: SQLite has one writer anyhow, and no query here takes long
 enough for a second reader to be worth its while. `_reports` computes figures from the same tables.
 """
 
+# ruff: noqa: S608  # statements are put together from texts of this module, and values are bound
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from agentpulse.server._protocol import IDS, Data, Event
-from agentpulse.server._schema import DatabaseError, prepare, record
+from agentpulse.server._protocol import (
+    IDS,
+    Column,
+    Data,
+    Event,
+    call_columns,
+    run_columns,
+    session_columns,
+)
 
 MEMORY = ":memory:"
 MAX_EVENTS = 1000
 """Events in one answer."""
+APPLICATION = 0x41505053
+"""The `PRAGMA application_id` of our files: "APPS", which nobody else writes."""
+VERSION = 4
+"""The `PRAGMA user_version` of files with these tables."""
 
 Row = dict[str, Any]
 Parameters = Sequence[object] | Mapping[str, object]
@@ -28,10 +45,59 @@ Cursor = tuple[float, int]
 """The position of an event in the order of time: `ts` and, where they are equal, its arrival."""
 
 _COLUMNS = ("kind", "ts", "agent", "session", *IDS)
-_INSERT = f"""
-    INSERT INTO events ({", ".join(_COLUMNS)}, received, data)
-    VALUES ({"?, " * len(_COLUMNS)}?, ?) ON CONFLICT (id) DO NOTHING
-"""  # noqa: S608  # of the names above
+_TABLES = """
+    -- Events as they came. The data may hold anything, so values to compute with have columns of
+    -- their own types beside it.
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY, id TEXT UNIQUE, kind TEXT NOT NULL, ts REAL NOT NULL,
+        received REAL NOT NULL, agent TEXT NOT NULL, session TEXT, trace_id TEXT, span_id TEXT,
+        parent_span_id TEXT, data TEXT NOT NULL
+    );
+    CREATE INDEX events_by_time ON events (ts);
+    CREATE INDEX events_by_kind ON events (kind, ts);
+    CREATE INDEX events_by_session ON events (session, ts) WHERE session IS NOT NULL;
+    CREATE INDEX events_by_arrival ON events (received);
+    CREATE INDEX spans_ended ON events (span_id) WHERE kind = 'span_end';
+    CREATE INDEX starts_by_agent ON events (agent, ts) WHERE kind = 'sdk_init';
+
+    -- NULL is unknown, which isn't 0.
+    CREATE TABLE calls (
+        seq INTEGER PRIMARY KEY REFERENCES events (seq), provider TEXT, operation TEXT, model TEXT,
+        request_model TEXT, input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER,
+        reasoning_tokens INTEGER, tokens INTEGER, cost_usd REAL, latency_ms REAL, ttft_ms REAL,
+        failed INTEGER NOT NULL, estimated INTEGER NOT NULL, error_type TEXT, error TEXT,
+        finish_reasons TEXT NOT NULL
+    );
+
+    -- Times are in seconds since 1970, metadata and result are JSON, and without an end it still
+    -- runs.
+    CREATE TABLE sessions (
+        session TEXT PRIMARY KEY, agent TEXT NOT NULL, label TEXT, type TEXT, job_name TEXT,
+        parent TEXT, status TEXT, error_type TEXT, error TEXT, started_at REAL NOT NULL,
+        ended_at REAL, duration_ms REAL, metadata TEXT, result TEXT
+    );
+    CREATE INDEX sessions_by_parent ON sessions (parent) WHERE parent IS NOT NULL;
+    CREATE INDEX sessions_running ON sessions (started_at) WHERE ended_at IS NULL;
+    CREATE INDEX sessions_by_label ON sessions (agent, label, started_at);
+
+    CREATE TABLE runs (
+        job TEXT NOT NULL, run_id TEXT, agent TEXT NOT NULL, started_at REAL NOT NULL,
+        ended_at REAL, status TEXT, duration_ms REAL, cost_usd REAL, tokens INTEGER,
+        calls INTEGER, summary TEXT, error_type TEXT, error TEXT, schedule TEXT, timezone TEXT,
+        max_runtime_s REAL, UNIQUE (job, run_id)
+    );
+    CREATE INDEX runs_by_start ON runs (job, started_at, schedule, timezone);
+    CREATE INDEX runs_by_end ON runs (job, ended_at, status);
+    CREATE INDEX runs_open ON runs (run_id) WHERE ended_at IS NULL
+"""
+_KEYS = {"sessions": "session", "runs": "job, run_id"}
+_REMEDY = "Choose another by --database."
+_SAME = 0.001
+"""Seconds by which two reports of one start may differ, having been rounded."""
+
+
+class DatabaseError(Exception):
+    """The database can't be used; the message gives the reason and the remedy."""
 
 
 class Storage:
@@ -45,48 +111,60 @@ class Storage:
         """
         self._lock = threading.Lock()
         self.name = str(database)
-        try:
-            if self.name != MEMORY:
-                # Prompts and answers may be in it, so it is the user's alone.
-                Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                Path(database).touch(mode=0o600)
-            self._connection = sqlite3.connect(
-                self.name, timeout=10, isolation_level=None, check_same_thread=False
-            )
-        except (OSError, sqlite3.Error) as error:
-            message = f"{self.name} can't be opened: {error}. Choose another by --database."
-            raise DatabaseError(message) from error
-        try:
-            prepare(self._connection, self.name)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            # With a write-ahead log, only the last events before a power failure are at stake.
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            # The first query makes the log's files. Where they can't be made, that fails here, and
-            # not when the first event comes.
-            self._connection.execute("SELECT 1 FROM events LIMIT 1")
-        except BaseException as error:
-            self._connection.close()
-            if not isinstance(error, sqlite3.Error):
-                raise
-            message = f"{self.name} can't be used: {error}. Choose another by --database."
-            raise DatabaseError(message) from error
+        with ExitStack() as stack:
+            try:
+                if self.name != MEMORY:
+                    # Prompts and answers may be in it, so it is the user's alone.
+                    Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    Path(database).touch(mode=0o600)
+                self._connection = sqlite3.connect(
+                    self.name, timeout=10, isolation_level=None, check_same_thread=False
+                )
+                stack.enter_context(closing(self._connection))
+                self._prepare()
+            except (OSError, sqlite3.Error) as error:
+                message = f"{self.name} can't be used as a database: {error}. {_REMEDY}"
+                raise DatabaseError(message) from error
+            stack.pop_all()
         self._connection.row_factory = sqlite3.Row
+        self._connection.text_factory = _decoded
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        with self._connection:
+            # Two servers that start at once on one file must not both make the tables.
+            execute("BEGIN IMMEDIATE")
+            if execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
+                # Not executescript, which would commit before it starts.
+                for statement in _TABLES.split(";"):
+                    execute(statement)
+                execute(f"PRAGMA application_id = {APPLICATION}")
+                execute(f"PRAGMA user_version = {VERSION}")
+        for pragma, expected, owner in (
+            ("application_id", APPLICATION, "program"),
+            ("user_version", VERSION, "version of agentpulse"),
+        ):
+            if execute(f"PRAGMA {pragma}").fetchone() != (expected,):
+                message = f"{self.name} is a database of another {owner}. {_REMEDY}"
+                raise DatabaseError(message)
+        execute("PRAGMA journal_mode = WAL")
+        # With a write-ahead log, only the last events before a power failure are at stake.
+        execute("PRAGMA synchronous = NORMAL")
+        # The first query makes the log's files. Where they can't be made, that fails here, and not
+        # when the first event comes.
+        execute("SELECT 1 FROM events LIMIT 1")
 
     def add(self, events: Iterable[Event]) -> None:
         """Stores all events or, where it raises, none; an id that is there already is skipped."""
         now = time.time()
-        with self._lock, closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                for event in events:
-                    values = [getattr(event, name) for name in _COLUMNS]
-                    cursor.execute(_INSERT, (*values, now, event.json))
-                    if cursor.rowcount:
-                        record(cursor, cast("int", cursor.lastrowid), event)
-            except BaseException:
-                cursor.execute("ROLLBACK")
-                raise
-            cursor.execute("COMMIT")
+        with self._lock, self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for event in events:
+                row = {name: getattr(event, name) for name in _COLUMNS}
+                row |= {"received": now, "data": event.json}
+                added = _insert(connection, "events", row, "ON CONFLICT (id) DO NOTHING")
+                if added.rowcount:
+                    _record(connection, added.lastrowid, event)
 
     def rows(self, query: str, parameters: Parameters = ()) -> list[Row]:
         """The rows of a query, by the names of its columns."""
@@ -97,11 +175,6 @@ class Storage:
         """The one row of a query that always has one."""
         (row,) = self.rows(query, parameters)
         return row
-
-    def arrived_since(self, seconds: float) -> int:
-        """The number of events that arrived (not: happened) since a time in seconds since 1970."""
-        query = "SELECT count(*) AS n FROM events WHERE received >= ?"
-        return self.row(query, (seconds,))["n"]
 
     def events(
         self,
@@ -125,7 +198,7 @@ class Storage:
         used = {text: values for text, values in conditions.items() if values != (None,)}
         where = f"WHERE {' AND '.join(used)}" if used else ""
         found = self.rows(
-            f"SELECT * FROM events {where} ORDER BY ts DESC, seq DESC LIMIT ?",  # noqa: S608  # of the texts above
+            f"SELECT * FROM events {where} ORDER BY ts DESC, seq DESC LIMIT ?",
             (*(value for values in used.values() for value in values), limit + 1),
         )
         page = found[:limit]
@@ -143,7 +216,79 @@ class Storage:
             self._connection.close()
 
 
+def _decoded(text: bytes) -> str:
+    # Data as JSON can spell half a surrogate pair, which is no UTF-8 where SQLite reads it.
+    return text.decode(errors="replace")
+
+
 def _as_sent(row: Row) -> Data:
     """The event of a row as its sender had it, with its agent, without the fields that are NULL."""
     values = {name: row[name] for name in _COLUMNS if row[name] is not None}
     return {**values, "data": json.loads(row["data"])}
+
+
+def _record(connection: sqlite3.Connection, seq: int | None, event: Event) -> None:
+    """Records an event that was stored just now, under its number."""
+    if event.kind == "llm_call":
+        _insert(connection, "calls", {"seq": seq, **call_columns(event.data)})
+    elif event.kind == "session" and event.session is not None:
+        _record_session(connection, event, event.session)
+    elif event.kind == "cron":
+        row = run_columns(event.data)
+        row["status"] = row["status"] or "unknown"
+        _merge(connection, "runs", event, row, is_end=True)
+    elif event.kind == "span_start" and event.data.get("span_kind") == "cron":
+        row = run_columns(event.data)
+        row["run_id"] = row["run_id"] or event.session
+        if row["run_id"] is not None:  # else no event could ever end it
+            _merge(connection, "runs", event, row, is_end=False)
+
+
+def _record_session(connection: sqlite3.Connection, event: Event, session: str) -> None:
+    """A key that is used again stands for the run of the session that started last."""
+    row = session_columns(event.data, session)
+    # An older sender has ends alone, without an action and without their start.
+    is_end, started_at = event.data.get("action") != "start", row["started_at"]
+    latest = event.ts if started_at is None else float(started_at)
+    if started_at is not None or not is_end:
+        query = "DELETE FROM sessions WHERE session = ? AND started_at < ?"
+        connection.execute(query, (session, latest - _SAME))
+    _merge(connection, "sessions", event, row, is_end=is_end, latest=latest + _SAME)
+
+
+def _merge(
+    connection: sqlite3.Connection,
+    table: str,
+    event: Event,
+    row: dict[str, Column],
+    *,
+    is_end: bool,
+    latest: float = math.inf,
+) -> None:
+    """Adds a start or an end to the row that has its key, or a new one.
+
+    An end replaces values, a start fills in. A row that started after `latest` stays as it is.
+    """
+    row |= {"agent": event.agent, "ended_at": event.ts if is_end else None}
+    if row["started_at"] is None:
+        row["started_at"] = event.ts - float(row["duration_ms"] or 0) / 1000
+    first, second = ("excluded", table) if is_end else (table, "excluded")
+    changes = ", ".join(
+        f"{name} = coalesce({first}.{name}, {second}.{name})"
+        for name in row
+        if name != "started_at"
+    )
+    merging = f"ON CONFLICT ({_KEYS[table]}) DO UPDATE SET {changes} WHERE started_at <= ?"
+    _insert(connection, table, row, merging, latest)
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    table: str,
+    row: Mapping[str, object],
+    conflict: str = "",
+    *parameters: object,
+) -> sqlite3.Cursor:
+    marks = ", ".join("?" * len(row))
+    query = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks}) {conflict}"
+    return connection.execute(query, (*row.values(), *parameters))

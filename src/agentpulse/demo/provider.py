@@ -7,22 +7,25 @@ import json
 import socket
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 
-from agentpulse.demo.provider import _anthropic, _openai
-from agentpulse.demo.provider._reply import Body, Change, Charge, Reply, fails
+from agentpulse.demo._answers import ENDPOINTS, Body, Charge, Reply
 
-_ENDPOINTS = {
-    "/chat/completions": _openai.chat,
-    "/responses": _openai.responses,
-    "/embeddings": _openai.embeddings,
-    "/v1/messages": _anthropic.messages,
-}
-"""By the end of the path, so that Azure's deployments are found as well."""
+__all__ = ["Change", "Charge", "FakeProvider", "Reply", "Request", "fails"]
+
+Change = Callable[[Reply], Reply]
+"""A script: from the usual reply to the one that is sent."""
+
+
+def fails(status: int, kind: str = "server_error") -> Change:
+    """An error in the shape that both providers' clients read."""
+    error = {"type": kind, "code": kind, "message": f"This is a fake {kind}.", "param": None}
+    body = {"type": "error", "error": error}
+    return lambda _reply: Reply(body, status=status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,13 @@ class FakeProvider:
         self._script.extend(changes)
 
     def __enter__(self) -> Self:
-        self._server.start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(0.01,), name="fake-provider", daemon=True).start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._server.stop()
+        self._server.shutdown()
+        self._server.server_close()
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request, by the script if there is one."""
@@ -86,7 +91,7 @@ class FakeProvider:
     def reply(self, request: Request, number: int) -> Reply:
         """The usual reply to the request of this number; 404 for an endpoint that isn't there."""
         path = request.path.partition("?")[0]
-        endpoint = next((each for end, each in _ENDPOINTS.items() if path.endswith(end)), None)
+        endpoint = next((each for end, each in ENDPOINTS.items() if path.endswith(end)), None)
         if endpoint is None or request.method != "POST":
             return fails(404, "not_found_error")(Reply())
         return endpoint(request.body or {}, number)
@@ -100,16 +105,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.provider = provider
         self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.01,), name="fake-provider", daemon=True
-        )
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
+    def server_close(self) -> None:
+        super().server_close()
         for connection in tuple(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
