@@ -11,16 +11,18 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, cast, get_args
+from weakref import ref
 
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation._engine.begin import begin
-from agentpulse_instrumentation._engine.body import observe_body
-from agentpulse_instrumentation._engine.hosts import Host, Servers
-from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
-from agentpulse_instrumentation._engine.invocation import Invocation
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.body import json_object
+from agentpulse_instrumentation._engine.hosts import Host, host_at
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
+from agentpulse_instrumentation._engine.invocation import Invocation, begin
 from agentpulse_instrumentation._engine.operation import (
+    Attributes,
     ErrorReader,
     Operation,
     Routes,
@@ -31,32 +33,23 @@ from agentpulse_instrumentation._engine.operation import (
     status_of,
 )
 from agentpulse_instrumentation._engine.patching import Patches
-from agentpulse_instrumentation._engine.stream import json_object, observe_stream
-from agentpulse_instrumentation._engine.usage import UsageChunk, asking_for_usage
+from agentpulse_instrumentation._engine.recording import Recording
+from agentpulse_instrumentation._engine.stream import UsageChunk, observe_body, observe_stream
 from agentpulse_instrumentation._shield import shield
 
+_BEGIN = shield("begin a span")
 _OBSERVE = shield("observe an answer")
 
 
+@dataclass(slots=True, eq=False)
 class Call:
     """A call under way: its arguments and its invocation."""
 
-    __slots__ = ("_hidden", "_streams", "args", "invocation", "kwargs")
-
-    def __init__(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        invocation: Invocation,
-        hidden: UsageChunk | None,
-        *,
-        streams: bool,
-    ) -> None:
-        self.args = args
-        self.kwargs = kwargs
-        self.invocation = invocation
-        self._hidden = hidden
-        self._streams = streams
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    invocation: Invocation
+    hidden: UsageChunk | None
+    streams: bool
 
     def returned(self, result: Any) -> None:
         """The call returned: reads its answer, or observes the caller reading it. Never raises."""
@@ -67,73 +60,59 @@ class Call:
         if hasattr(result, "__pydantic_fields_set__"):
             invocation.answered(result)
             return
-        observed = False
         with _OBSERVE:
-            self._observe(result, invocation)
-            observed = True
-        if not observed:
-            invocation.ended()
-
-    def _observe(self, result: Any, invocation: Invocation) -> None:
-        match _kind_of(cast("type[object]", type(result))):
-            case "stream":
-                observe_stream(result, invocation, self._hidden)
-            case "raw":
-                observe_body(result.http_response, invocation, stream=self._streams)
-            case "http":
-                # The HTTP library's response itself (`cast_to=httpx.Response`).
-                observe_body(result, invocation, stream=self._streams)
-            case "binary":
-                observe_body(result.response, invocation, stream=False)
-            case "text":
-                # What was asked for, or JSON that has the type of one.
-                invocation.answered(json_object(result))
-            case _:
-                invocation.answered(result)
+            match _kind_of(cast("type[object]", type(result))):
+                case "stream":
+                    observe_stream(result, invocation, self.hidden)
+                case "body":
+                    # The HTTP library's response itself (`cast_to=httpx.Response`).
+                    observe_body(result, invocation, stream=self.streams)
+                case "text":
+                    # What was asked for, or JSON that has the type of one.
+                    invocation.answered(json_object(result))
+                case "":
+                    invocation.answered(result)
+                case response:
+                    observe_body(getattr(result, response), invocation, stream=self.streams)
+            return
+        invocation.ended()
 
 
 @functools.lru_cache(256)  # a pydantic class takes a microsecond to find that it lacks an attribute
 def _kind_of(answer: type[object]) -> str:
+    """What an answer is, or the name of the attribute that holds its HTTP response."""
     if hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
         return "stream"
     if hasattr(answer, "parse") and hasattr(answer, "http_request"):
-        return "raw"
-    if hasattr(answer, "iter_raw") and hasattr(answer, "http_version"):
-        return "http"
-    if hasattr(answer, "iter_raw") and hasattr(answer, "write_to_file"):
-        return "binary"
-    return "text" if issubclass(answer, str) else "answer"
+        return "http_response"
+    if hasattr(answer, "iter_raw"):
+        return "body" if hasattr(answer, "http_version") else "response"
+    return "text" if issubclass(answer, str) else ""
 
 
-_BEGIN = shield("begin a span")
-_UNCHANGED: dict[str, Any] = {}
-
-
-def _never_changed(_client: Any, _options: Any, _provider: TracerProvider | None) -> dict[str, Any]:
-    return _UNCHANGED
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A family of clients made by one generator."""
-
-    routes: Routes
-    provider: Callable[[Any, Host], str]
-    """The provider's name for a client at a host."""
-    changes: Callable[[Any, Any, TracerProvider | None], dict[str, Any] | None] = _never_changed
-    """Fields of a request's options that must be otherwise for the call to be recorded; None for a
-    client that records itself. Given the client, the options and the provider of our spans."""
+Changes = Callable[[Any, Any, TracerProvider | None], Mapping[str, Any] | None]
+_UNCHANGED: Mapping[str, Any] = {}
 
 
 class Seam:
     """Begins a call for the requests of one client family."""
 
-    __slots__ = ("_family", "_recording", "_servers")
+    __slots__ = ("_changes", "_provider", "_recording", "_routes", "_servers")
 
-    def __init__(self, family: Family, recording: Recording) -> None:
-        self._family = family
-        self._servers = Servers(family.provider)
+    def __init__(
+        self,
+        recording: Recording,
+        routes: Routes,
+        provider: Callable[[Any, Host], str],
+        changes: Changes = lambda _client, _options, _provider: _UNCHANGED,
+    ) -> None:
+        """The functions are those of `ClientInstrumentor`."""
         self._recording = recording
+        self._routes = routes
+        self._provider = provider
+        self._changes = changes
+        # By identity: a client of somebody's own class may have no hash.
+        self._servers: dict[int, tuple[ref[object], object, Host, Attributes]] = {}
 
     def begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """The call, begun; None for a request that isn't ours to see. Never raises."""
@@ -141,10 +120,10 @@ class Seam:
             return None
         with _BEGIN:
             options = kwargs["options"] if "options" in kwargs else args[1]
-            found = self._family.routes.find(options.method, options.url)
+            found = self._routes.find(options.method, options.url)
             if found is None:
                 return None
-            changes = self._family.changes(client, options, self._recording.provider)
+            changes = self._changes(client, options, self._recording.provider)
             if changes is not None:
                 return self._begin(client, args, kwargs, options, found, changes)
         return None
@@ -156,11 +135,11 @@ class Seam:
         kwargs: dict[str, Any],
         options: Any,
         found: tuple[Operation, str | None],
-        changes: dict[str, Any],
+        changes: Mapping[str, Any],
     ) -> Call:
         operation, resource = found
         body = _body(options)
-        host, attributes = self._servers.of(client, options.url)
+        host, attributes = self._server(client, options.url)
         streams = kwargs.get("stream") is True
         if resource is not None and operation.resource_attribute is not None:
             attributes = {**attributes, operation.resource_attribute: resource}
@@ -170,13 +149,28 @@ class Seam:
             asks = operation.usage_on_request and host.reports_usage_on_request
             if streams and asks and body.get("stream") is True:
                 cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
-                asking = asking_for_usage(client, options, (cast_to, kwargs.get("stream_cls")))
-                if asking:
-                    changes = {**changes, **asking}
-                    hidden = UsageChunk()
+                if asking := _asking(client, options, cast_to, kwargs.get("stream_cls")):
+                    changes, hidden = {**changes, **asking}, UsageChunk()
             if changes:
                 args, kwargs = _with_options(args, kwargs, _copied(options, changes))
-        return Call(args, kwargs, invocation, hidden, streams=streams)
+        return Call(args, kwargs, invocation, hidden, streams)
+
+    def _server(self, client: Any, url: str) -> tuple[Host, Attributes]:
+        """The server that a request of `client` to `url` goes to, and its attributes."""
+        if url.startswith(("http://", "https://")):
+            return self._read(client, url)
+        base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
+        key = id(client)
+        known = self._servers.get(key)
+        # A client's base URL can be set anew; then the object is another one.
+        if known is None or known[0]() is not client or known[1] is not base_url:
+            alive = ref(client, lambda _: self._servers.pop(key, None))
+            known = self._servers[key] = (alive, base_url, *self._read(client, str(base_url)))
+        return known[2], known[3]
+
+    def _read(self, client: Any, url: str) -> tuple[Host, Attributes]:
+        host = host_at(url)
+        return host, {semconv.PROVIDER_NAME: self._provider(client, host), **host.attributes}
 
 
 def _body(options: Any) -> Mapping[str, Any]:
@@ -187,7 +181,7 @@ def _body(options: Any) -> Mapping[str, Any]:
     return {**body, **extra} if extra else cast("dict[str, Any]", body)
 
 
-def _copied(options: Any, changes: dict[str, Any]) -> Any:
+def _copied(options: Any, changes: Mapping[str, Any]) -> Any:
     # The caller's options may be used again, so they stay as they are. `copy` is the name before
     # pydantic 2.
     copy = getattr(options, "model_copy", None) or options.copy
@@ -200,6 +194,62 @@ def _with_options(
     if "options" in kwargs:
         return args, {**kwargs, "options": options}
     return (args[0], options, *args[2:]), kwargs
+
+
+# The usage report that an OpenAI-style stream is asked for, for a caller who didn't decide about it
+# (https://platform.openai.com/docs/api-reference/chat/create#stream_options).
+
+_OPTION, _WANTED = "stream_options", "include_usage"
+_RAW_RESPONSE_HEADER = "x-stainless-raw-response"
+_HOOKS = ("_prepare_options", "_build_request", "_prepare_request", "_request")
+"""Methods of a client through which a request goes after it was seen here."""
+
+
+def _asking(client: Any, options: Any, cast_to: Any, stream_class: Any) -> dict[str, Any]:
+    """Fields of a request's options that must be otherwise for its stream to report the usage.
+
+    None where the caller decided about it, and where the chunk could not be distinguished from
+    those that the caller gets without us: in the provider's own bytes, in objects that have no
+    place for it, and where a subclass of the client may still ask.
+    """
+    extra = getattr(options, "extra_json", None)
+    # `extra_body` is merged over the body by the client, so its fields count.
+    name = "extra_json" if isinstance(extra, Mapping) and _OPTION in extra else "json_data"
+    given = cast("Mapping[str, Any]", getattr(options, name))
+    asked = given.get(_OPTION)
+    if asked is None and name == "json_data":
+        asked = {}
+    if not isinstance(asked, Mapping) or _WANTED in asked:
+        return {}
+    if (
+        any(map(_asks_for_bytes, (options.headers, getattr(client, "_custom_headers", None))))
+        or not all(_is_the_librarys(getattr(client, hook, None)) for hook in _HOOKS)
+        or not _is_of_chunks(cast_to, stream_class)
+    ):
+        return {}
+    return {name: {**given, _OPTION: {**cast("Mapping[str, Any]", asked), _WANTED: True}}}
+
+
+def _asks_for_bytes(headers: Any) -> bool:
+    return isinstance(headers, Mapping) and any(
+        str(name).lower() == _RAW_RESPONSE_HEADER for name in cast("Any", headers)
+    )
+
+
+def _is_the_librarys(method: Any) -> bool:
+    return method is None or str(getattr(method, "__module__", None)).startswith("openai.")
+
+
+def _is_of_chunks(cast_to: Any, stream_class: Any) -> bool:
+    """Whether the caller gets objects in which the usage can be found."""
+    of_stream = get_args(stream_class)
+    chunk = of_stream[0] if of_stream else cast_to
+    if not isinstance(chunk, type) or hasattr(cast_to, "iter_bytes"):
+        return False
+    if chunk in (object, dict):
+        return True
+    # The latter is the name before pydantic 2.
+    return "usage" in (getattr(chunk, "model_fields", None) or vars(chunk).get("__fields__") or ())
 
 
 def wrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
@@ -256,21 +306,41 @@ _SEAMS = {"SyncAPIClient": wrapped, "AsyncAPIClient": awrapped}
 
 
 class ClientInstrumentor(LibraryInstrumentor):
-    """Instruments one client library of the generated kind; `defining` holds its seam."""
+    """Instruments one client library of the generated kind; `defining` holds its seam.
 
-    family: Family
+    The name of the library is that of its provider.
+    """
+
+    routes: Routes
+    """Which requests are which operations."""
+    clouds: Mapping[str, str] = {}
+    """The providers of clients of another class than the library's usual one, by its name."""
     read_error: ErrorReader | None = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""
-        seam = Seam(self.family, recording)
+        seam = Seam(recording, self.routes, self.provider, self.changes)
         for class_name, observed in _SEAMS.items():
             patches.replace(
                 module,
                 f"{class_name}.request",
                 lambda original, observed=observed: observed(original, seam),
             )
-        self.patch_more(module, patches)
 
-    def patch_more(self, module: ModuleType, patches: Patches) -> None:
-        """Further patches that a library needs beside the seam."""
+    def provider(self, client: object, host: Host) -> str:
+        """The provider's name for a client at a host: of its class, else of the address."""
+        names = (base.__name__.removeprefix("Async") for base in type(client).__mro__)
+        cloud = next((self.clouds[name] for name in names if name in self.clouds), None)
+        return cloud or host.provider or self.library
+
+    def changes(
+        self,
+        client: Any,  # noqa: ARG002  # for those that need it
+        options: Any,  # noqa: ARG002
+        provider: TracerProvider | None,  # noqa: ARG002
+    ) -> Mapping[str, Any] | None:
+        """Fields of a request's options that must be otherwise for the call to be recorded.
+
+        None for a client that records itself. Given the provider of our spans.
+        """
+        return _UNCHANGED

@@ -12,10 +12,12 @@ from typing import Any, cast
 from agentpulse_instrumentation._engine.content import (
     media_part,
     parsed,
+    text_message,
     text_part,
     tool_call_part,
     tool_definition,
     tool_response_part,
+    with_id,
 )
 from agentpulse_instrumentation._engine.operation import (
     InputContent,
@@ -56,19 +58,13 @@ def messages_output(answer: Any) -> list[Message]:
 def completion_input(body: Mapping[str, Any]) -> InputContent:
     """The prompt of a legacy completion."""
     prompt = body.get("prompt")
-    return InputContent(
-        [{"role": "user", "parts": [text_part(prompt)]}] if isinstance(prompt, str) else []
-    )
+    return InputContent([text_message("user", prompt)] if isinstance(prompt, str) else [])
 
 
 def completion_output(answer: Any) -> list[Message]:
     """The text of a legacy completion."""
     completion = get(answer, "completion")
-    return (
-        [{"role": "assistant", "parts": [text_part(completion)]}]
-        if isinstance(completion, str)
-        else []
-    )
+    return [text_message("assistant", completion)] if isinstance(completion, str) else []
 
 
 def _message(message: Any) -> Message:
@@ -93,15 +89,8 @@ def _block(block: Any) -> Part:
         return read(block)
     if isinstance(kind, str) and kind.endswith("_tool_result"):
         # The answer of a tool that the provider ran: web search, code execution, …
-        part: Part = {
-            "type": "server_tool_call_response",
-            "server_tool_call_response": {"type": kind},
-        }
-        return (
-            {**part, "id": get(block, "tool_use_id")}
-            if isinstance(get(block, "tool_use_id"), str)
-            else part
-        )
+        name = "server_tool_call_response"
+        return with_id({"type": name, name: {"type": kind}}, get(block, "tool_use_id"))
     return media_part(block) or {"type": str(kind or "unknown")}
 
 
@@ -114,7 +103,7 @@ def _thinking(block: Any) -> Part:
 
 
 def _tool_use(block: Any) -> Part:
-    return tool_call_part(str(get(block, "name") or ""), get(block, "id"), get(block, "input"))
+    return tool_call_part(get(block, "name"), get(block, "id"), get(block, "input"))
 
 
 def _tool_result(block: Any) -> Part:
@@ -130,7 +119,7 @@ def _server_tool_use(block: Any) -> Part:
     name = str(get(block, "name") or "")
     call = {"type": name, "input": parsed(get(block, "input"))}
     part: Part = {"type": "server_tool_call", "name": name, "server_tool_call": call}
-    return {**part, "id": get(block, "id")} if isinstance(get(block, "id"), str) else part
+    return with_id(part, get(block, "id"))
 
 
 def _document(block: Any) -> Part:
@@ -174,18 +163,15 @@ class BlockBuilder:
     def grow(self, index: Any, delta: Any) -> None:
         """A delta of a block; the input of tools comes as pieces of JSON text."""
         block = self._blocks.setdefault(index, {})
-        for source, target in (
-            ("text", "text"),
-            ("thinking", "thinking"),
-            ("partial_json", "json"),
-        ):
-            piece = get(delta, source)
-            if isinstance(piece, str):
-                block[target] = block.get(target, "") + piece
+        for name in _DELTA_TEXT:
+            if isinstance(piece := get(delta, name), str):
+                block[name] = block.get(name, "") + piece
 
     def blocks(self) -> list[dict[str, Any]]:
         """The blocks in order."""
         return [
-            {**block, "input": parsed(block["json"])} if block.get("json") else block
+            {**block, "input": parsed(block["partial_json"])}
+            if block.get("partial_json")
+            else block
             for _, block in sorted(self._blocks.items())
         ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.operation import (
@@ -23,8 +23,8 @@ from agentpulse_instrumentation._engine.operation import (
     text,
     texts,
 )
+from agentpulse_instrumentation._media import size_of_base64
 from agentpulse_instrumentation.openai import _content as content
-from agentpulse_instrumentation.openai._content import merge_delta
 
 # What OpenAI-compatible hosts report otherwise than OpenAI, made to hold to the conventions.
 
@@ -131,6 +131,78 @@ def finish_reasons(answer: Any) -> list[str | None]:
     return [text(get(choice, "finish_reason")) for choice in items(answer, "choices")]
 
 
+# Puts the deltas of a chat stream together into the message they make up.
+#
+# Runs only where content is captured. Text grows, lists grow by their `index`, everything else is
+# replaced.
+
+_SOUND = "data"
+"""Pieces of the model's sound, which are counted and not kept."""
+_GROWING = frozenset(
+    {
+        *("content", "refusal", "reasoning_content", "reasoning", "arguments", "text"),
+        *("transcript", _SOUND),
+    }
+)
+
+
+def merge_delta(message: dict[str, Any], delta: Any) -> None:
+    """Adds one delta, a model or a dict, to the message."""
+    for name, value in _plain(delta).items():
+        if value is None:
+            continue
+        if name in _GROWING and isinstance(value, str):
+            _grow(message, name, value)
+        elif isinstance(value, list):
+            so_far = message.get(name)
+            if not isinstance(so_far, list):
+                # Mistral's thinking models go from text to a list of parts within one message.
+                message[name] = [{"type": "text", "text": so_far}] if so_far else []
+            _merge_list(message[name], cast("list[Any]", value))
+        elif isinstance(value, dict) or hasattr(value, "__pydantic_fields_set__"):
+            merge_delta(message.setdefault(name, {}), value)
+        else:
+            message[name] = value
+
+
+def _grow(message: dict[str, Any], name: str, piece: str) -> None:
+    so_far = message.get(name)
+    if name == _SOUND:
+        message["size"] = message.get("size", 0) + size_of_base64(piece)
+    elif isinstance(so_far, list):
+        cast("list[Any]", so_far).append({"type": "text", "text": piece})
+    else:
+        message[name] = (so_far or "") + piece
+
+
+def _merge_list(entries: list[dict[str, Any]], deltas: list[Any]) -> None:
+    for delta in deltas:
+        fields = _plain(delta)
+        index = fields.get("index")
+        at = index if isinstance(index, int) and 0 <= index <= len(entries) else len(entries)
+        if at == len(entries):
+            entries.append({})
+        merge_delta(entries[at], fields)
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    if isinstance(node, dict):
+        return cast("dict[str, Any]", node)
+    return {**getattr(node, "__dict__", {}), **(getattr(node, "__pydantic_extra__", None) or {})}
+
+
+_DELTA_TEXT = ("text", "refusal", "reasoning_content", "reasoning")
+
+
+def delta_characters(delta: Any) -> int:
+    """How much text a delta of a chat stream carries beside its `content`."""
+    total = sum(len(value) for name in _DELTA_TEXT if isinstance(value := get(delta, name), str))
+    for call in items(delta, "tool_calls"):
+        function = get(call, "function")
+        total += len(get(function, "name") or "") + len(get(function, "arguments") or "")
+    return total
+
+
 class ChatAccumulator:
     """Rebuilds a chat completion, or a legacy completion, from its chunks."""
 
@@ -171,7 +243,7 @@ class ChatAccumulator:
         if piece and piece.__class__ is str:
             self._characters += len(piece)
         else:
-            self._characters += content.delta_characters(delta)
+            self._characters += delta_characters(delta)
         if self._keeps_content:
             merge_delta(self._messages.setdefault(index, {}), delta)
 
