@@ -18,7 +18,7 @@ from agentpulse_instrumentation._engine.operation import Routes
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.anthropic import _native as native
-from agentpulse_instrumentation.anthropic._messages import COMPLETION, CREATE_BATCH, MESSAGE
+from agentpulse_instrumentation.anthropic._messages import CREATE_BATCH, MESSAGE
 
 
 class AnthropicInstrumentor(ClientInstrumentor):
@@ -36,7 +36,6 @@ class AnthropicInstrumentor(ClientInstrumentor):
         (
             ("post", "/v1/messages", MESSAGE),
             ("post", "/v1/messages?beta=true", MESSAGE),
-            ("post", "/v1/complete", COMPLETION),
             ("post", "/v1/messages/batches", CREATE_BATCH),
             ("post", "/v1/messages/batches?beta=true", CREATE_BATCH),
         )

@@ -1,4 +1,4 @@
-"""How requests and answers of Anthropic's APIs read as messages of the GenAI conventions.
+"""How requests and answers of Anthropic's API read as messages of the GenAI conventions.
 
 Runs only where content is captured. Requests may hold dicts or the models of earlier answers;
 one-shot iterators are left alone, because reading them would take them from the request.
@@ -12,7 +12,6 @@ from typing import Any, cast
 from agentpulse_instrumentation._engine.content import (
     media_part,
     parsed,
-    text_message,
     text_part,
     tool_call_part,
     tool_definition,
@@ -23,6 +22,7 @@ from agentpulse_instrumentation._engine.operation import (
     InputContent,
     Message,
     Part,
+    fields,
     get,
     items,
     listed,
@@ -53,18 +53,6 @@ def messages_output(answer: Any) -> list[Message]:
     """The one message of the answer."""
     parts = [_block(block) for block in items(answer, "content")]
     return [{"role": "assistant", "parts": parts}] if parts else []
-
-
-def completion_input(body: Mapping[str, Any]) -> InputContent:
-    """The prompt of a legacy completion."""
-    prompt = body.get("prompt")
-    return InputContent([text_message("user", prompt)] if isinstance(prompt, str) else [])
-
-
-def completion_output(answer: Any) -> list[Message]:
-    """The text of a legacy completion."""
-    completion = get(answer, "completion")
-    return [text_message("assistant", completion)] if isinstance(completion, str) else []
 
 
 def _message(message: Any) -> Message:
@@ -154,24 +142,19 @@ class BlockBuilder:
 
     def start(self, index: Any, block: Any) -> None:
         """A block begins."""
-        known = {
-            name: get(block, name)
-            for name in ("type", "id", "name", "text", "thinking", "input", "tool_use_id")
-        }
-        self._blocks[index] = {name: value for name, value in known.items() if value is not None}
+        self._blocks[index] = {**fields(block)}
 
     def grow(self, index: Any, delta: Any) -> None:
         """A delta of a block; the input of tools comes as pieces of JSON text."""
         block = self._blocks.setdefault(index, {})
         for name in _DELTA_TEXT:
             if isinstance(piece := get(delta, name), str):
-                block[name] = block.get(name, "") + piece
+                block[name] = (block.get(name) or "") + piece
 
     def blocks(self) -> list[dict[str, Any]]:
         """The blocks in order."""
+        blocks = [block for _, block in sorted(self._blocks.items())]
         return [
-            {**block, "input": parsed(block["partial_json"])}
-            if block.get("partial_json")
-            else block
-            for _, block in sorted(self._blocks.items())
+            {**block, "input": parsed(text)} if (text := block.get("partial_json")) else block
+            for block in blocks
         ]
