@@ -43,13 +43,15 @@ def test_late(late):
     pass
 
 def test_an_event():
-    from agentpulse_instrumentation._engine.events import EventLogger
-    from opentelemetry.context import Context
+    from agentpulse_instrumentation._engine.recording import DETAILS, emit
+    from opentelemetry._logs import SeverityNumber
     from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.trace import INVALID_SPAN
 
-    logger = EventLogger(LoggerProvider(shutdown_on_exit=False).get_logger("agentpulse.tests"))
+    logger = LoggerProvider(shutdown_on_exit=False).get_logger("agentpulse.tests")
     told = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai"}
-    logger.emit_details(Context(), {**told, "gen_ai.input.messages": "[]"}, 1)
+    told["gen_ai.input.messages"] = "[]"
+    emit(logger, DETAILS, SeverityNumber.DEBUG, INVALID_SPAN, told, 1)
 """
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from agentpulse_instrumentation import Operation, Recording
 from agentpulse_instrumentation import _shield as shield
-from agentpulse_instrumentation._engine.client import Family, Seam, awrapped, wrapped
+from agentpulse_instrumentation._engine.body import LONGEST_EVENT, EventDecoder
+from agentpulse_instrumentation._engine.client import Seam, awrapped, wrapped
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._engine.events import Events
-from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.metrics import Metrics
-from agentpulse_instrumentation._engine.operation import Operation, Routes, Table, integer, text
-from agentpulse_instrumentation._engine.stream import LONGEST_EVENT, EventDecoder
+from agentpulse_instrumentation._engine.operation import Routes, Table, integer, text
+from agentpulse_instrumentation._engine.recording import Events
 
 
 @dataclass
@@ -96,20 +96,15 @@ class Client:
         return self._answer
 
 
-def recording(tracer: Any, provider: Any) -> Recording:
-    return Recording(
-        tracer, provider, ContentPolicy(), Metrics("tests", None), Events("tests", None)
-    )
+def seam(spans: Any, operation: Operation = TOY) -> Seam:
+    tracer, metrics = spans.provider.get_tracer("toys"), Metrics("tests", None)
+    recording = Recording(tracer, None, ContentPolicy(), metrics, Events("tests", None))
+    routes = Routes([("post", "/toys", operation)])
+    return Seam(recording, routes, lambda _client, _host: "toy maker")
 
 
 def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
-    family = Family(Routes([("post", "/toys", operation)]), lambda _client, _host: "toy maker")
-    tracer = spans.provider.get_tracer("toys")
-    seam = Seam(
-        family,
-        recording(tracer, spans.provider),
-    )
-    request = wrapped(Client.request, seam)
+    request = wrapped(Client.request, seam(spans, operation))
     return lambda options=None, **more: request(client, object, options or Options(), **more)
 
 
@@ -239,14 +234,11 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
     async def request(_self: Any, _cast_to: Any, _options: Any) -> Any:
         return {}
 
-    family = Family(Routes([("post", "/toys", TOY)]), lambda _client, _host: "toy maker")
-    tracer = spans.provider.get_tracer("toys")
-    seam = Seam(family, recording(tracer, None))
-    client = Client({})
-    coroutine = awrapped(request, seam)(client, object, ASKED)
+    observed, client = awrapped(request, seam(spans)), Client({})
+    coroutine = observed(client, object, ASKED)
     coroutine.close()
     assert spans() == []
-    assert await awrapped(request, seam)(client, object, ASKED) == {}
+    assert await observed(client, object, ASKED) == {}
 
 
 def test_an_event_too_long_to_be_held_costs_itself_alone():
@@ -286,9 +278,7 @@ async def test_an_async_stream_of_whatever_kind_is_read_once(spans: Any) -> None
     async def request(_self: Any, _cast_to: Any, _options: Any, **_more: Any) -> Any:
         return AsyncStream([{"toys": 1}] * 3)
 
-    family = Family(Routes([("post", "/toys", TOY)]), lambda _client, _host: "toy maker")
-    seam = Seam(family, recording(spans.provider.get_tracer("toys"), None))
-    stream = await awrapped(request, seam)(Client({}), object, ASKED, stream=True)
+    stream = await awrapped(request, seam(spans))(Client({}), object, ASKED, stream=True)
     assert [chunk async for chunk in stream] == [{"toys": 1}] * 3
     (span,) = spans()
     assert span["attributes"]["toys.count"] == 3

@@ -173,7 +173,7 @@ def test_every_name_of_a_provider_is_read_alike_wherever_a_call_is_recorded():
     ours = hosts._NAMES
     assert ours == {name: provider_name(name) for name in ours}
     # A name of the conventions, and that of a host, is nobody's other name.
-    names = {*ours.values(), *(provider for provider, _ in hosts._PROVIDERS.values())}
+    names = hosts._PROVIDERS
     for read in (hosts.provider_named, provider_name):
         assert {name: read(name) for name in names} == {name: name for name in names}
 

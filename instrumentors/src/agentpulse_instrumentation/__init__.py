@@ -6,11 +6,11 @@ An instrumentor of one's own is a `LibraryInstrumentor` whose patches call `begi
 
 from __future__ import annotations
 
-from agentpulse_instrumentation._engine.begin import begin
-from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
-from agentpulse_instrumentation._engine.invocation import Invocation
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
+from agentpulse_instrumentation._engine.invocation import Invocation, begin
 from agentpulse_instrumentation._engine.operation import Operation
 from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.groq import GroqInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor

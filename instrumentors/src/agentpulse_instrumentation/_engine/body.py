@@ -1,110 +1,219 @@
-"""Raw answers: observed while the caller reads them, never read or parsed on their behalf.
+"""Bodies of HTTP responses, watched while they are read, and the events that are in them.
 
-`with_raw_response` hands out an answer whose body the HTTP client has in memory already; we look at
-a copy of it. `with_streaming_response`, and a stream asked for raw, hand out an open body: its byte
-iterators are replaced on the one response object, and all the ways to read it (`read`, `json`,
-`iter_lines`, `parse`) pass by them.
+Nothing is read before the caller asks, and the response stays the object that it is.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, nullcontext
+from typing import Any, Protocol, cast
 from weakref import ref
 
-from agentpulse_instrumentation._engine.invocation import Invocation
-from agentpulse_instrumentation._engine.operation import reported_error
-from agentpulse_instrumentation._engine.stream import (
-    EventDecoder,
-    Observer,
-    is_ping,
-    json_object,
-    release,
-    watch,
-)
-from agentpulse_instrumentation._shield import shield
 
-LARGEST_BODY = 16 * 2**20
-"""Bytes of a JSON answer kept for reading it; the usage of a larger one stays unknown."""
+class Watcher(Protocol):
+    """Sees what an iterator gives, and how that ends. Its methods raise nothing."""
 
-_READ_BODY = shield("read a body")
-
-
-def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None:
-    """Ends the invocation with the answer in an HTTP response: at once, or as its body is read."""
-    content = response.__dict__.get("_content")
-    if content is not None:
-        invocation.answered(json_object(content))
-        return
-    observer = _BodyObserver(response, invocation, stream=stream)
-    watch(response, observer, observer.closed)
-
-
-class _BodyObserver:
-    """Takes the bytes of one body as the caller reads them."""
-
-    __slots__ = (
-        *("__weakref__", "_add", "_events", "_failure", "_invocation"),
-        *("_is_json", "_kept", "_observer", "_response", "_size"),
-    )
-
-    def __init__(self, response: Any, invocation: Invocation, *, stream: bool) -> None:
-        self._response = ref(response)
-        self._invocation = invocation
-        self._events = EventDecoder()
-        self._observer = Observer(invocation, self._events) if stream else None
-        self._add = None if self._observer is None else self._observer.add
-        self._is_json = "json" in response.headers.get("content-type", "")
-        self._kept: list[bytes] = []
-        self._size = 0
-        self._failure: str | None = None
-        invocation.recording.unfinished.add(self)
-
-    def add(self, chunk: bytes) -> bool:
-        """Takes the next bytes, which the caller sees."""
-        with _READ_BODY:
-            if self._add is not None:
-                for event in self._events.feed(chunk):
-                    if is_ping(event):
-                        continue
-                    self._add(event)
-                    self._failure = self._failure or reported_error(event)
-                return True
-            # Some gateways give errors another type than that of JSON.
-            self._is_json = self._is_json or (not self._kept and chunk.startswith(b"{"))
-            if self._is_json and self._size <= LARGEST_BODY:
-                self._size += len(chunk)
-                self._kept.append(chunk)
-        return True
+    def add(self, chunk: Any, /) -> bool:
+        """Takes each item, and returns whether the caller sees it. Microseconds count here."""
+        ...
 
     def exhausted(self) -> None:
-        """The body was read to its end."""
-        release(self._response())
-        if self._observer is not None:
-            self._observer.exhausted(self._failure)
-        elif self._is_json and self._size <= LARGEST_BODY:
-            self._invocation.answered(json_object(b"".join(self._kept)))
-        else:
-            self._invocation.ended()
-
-    def broken(self, error: BaseException) -> None:
-        """Reading raised."""
-        if self._observer is not None:
-            self._observer.broken(error)
-        else:
-            self._invocation.failed(error)
+        """The iterator came to its end."""
 
     def left(self) -> None:
-        """The caller closed or dropped the response."""
-        if self._observer is not None:
-            self._observer.left(self._failure)
-        else:
-            self._invocation.ended()
+        """The caller closed or dropped it."""
 
-    def closed(self) -> None:
-        """The response was closed."""
-        self.left()
-        release(self._response())
+    def broken(self, error: BaseException, /) -> None:
+        """It raised."""
 
-    def __del__(self) -> None:
-        self._invocation.recording.unfinished.discard(self)
-        self.left()
+
+def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
+    """An iterator, watched."""
+    add = watcher.add
+    try:
+        for chunk in iterator:
+            if add(chunk):
+                yield chunk
+    except GeneratorExit:
+        watcher.left()
+        raise
+    except BaseException as error:
+        watcher.broken(error)
+        raise
+    watcher.exhausted()
+
+
+async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
+    """The async twin. A generator is closed with it, in the task that closes it."""
+    add = watcher.add
+    try:
+        async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
+            async for chunk in iterator:
+                if add(chunk):
+                    yield chunk
+    except GeneratorExit:
+        watcher.left()
+        raise
+    except BaseException as error:
+        watcher.broken(error)
+        raise
+    watcher.exhausted()
+
+
+def is_running(iterator: Any) -> bool:
+    """Whether a generator is in the middle of a step right now."""
+    return bool(getattr(iterator, "gi_running", False) or getattr(iterator, "ag_running", False))
+
+
+_REPLACED = ("close", "aclose", "iter_bytes", "aiter_bytes")
+
+
+def watch(response: Any, watcher: Watcher, closed: Callable[[], None] | None = None) -> None:
+    """Watches the bytes of an HTTP response as they are read; `left`, or `closed`, when it closes.
+
+    All ways to read it (`read`, `json`, `iter_lines`, `parse`) pass by its byte iterators. Methods
+    are replaced on the one object. They hold it weakly: a cycle would leave the connection of a
+    dropped response to the garbage collector.
+    """
+    weak = ref(response)
+    kind = cast("Any", type(response))
+    reading: list[Any] = []
+
+    def noted(iterator: Any) -> Any:
+        reading[:] = [ref(iterator)]
+        return iterator
+
+    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+        return noted(observed(kind.iter_bytes(weak(), chunk_size), watcher))
+
+    def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        return noted(aobserved(kind.aiter_bytes(weak(), chunk_size), watcher))
+
+    def ended() -> None:
+        # The HTTP client closes a response from inside the read that reaches its end, and that read
+        # reports.
+        if not any(is_running(each()) for each in reading):
+            (closed or watcher.left)()
+        release(weak())
+
+    response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+    _watch_close(response, ended)
+
+
+def _watch_close(response: Any, closed: Callable[[], None]) -> None:
+    weak = ref(response)
+    kind = cast("Any", type(response))
+
+    def close() -> None:
+        target = weak()
+        try:
+            if target is not None:
+                kind.close(target)
+        finally:
+            closed()
+
+    async def aclose() -> None:
+        target = weak()
+        try:
+            if target is not None:
+                await kind.aclose(target)
+        finally:
+            closed()
+
+    response.close, response.aclose = close, aclose
+
+
+def release(response: Any | None) -> None:
+    """Makes the response what it was: pickling it must not meet attributes of ours."""
+    for name in _REPLACED:
+        getattr(response, "__dict__", {}).pop(name, None)
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """The object that JSON stands for; None where it stands for none, or is no JSON."""
+    start = text.lstrip()[:1]
+    if start != (b"{" if isinstance(start, bytes) else "{"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+# Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html.
+
+LONGEST_EVENT = 8 * 2**20
+"""Bytes that are held while an event is incomplete; a longer event is let go."""
+_DONE = b"[DONE]"
+_DONE_LINE = re.compile(rb"\ndata: ?\[DONE\]")
+_KEPT = 64
+"""Bytes of what came before, for a line that comes in pieces, or before the last empty ones."""
+
+
+class EventDecoder:
+    """Cuts bytes into events and gives the JSON object in their data; others are passed over.
+
+    Attributes:
+        first: The bytes that came first: all of them, where the body is no stream but small.
+        is_done: Whether the server declared the stream over (`data: [DONE]`).
+    """
+
+    __slots__ = ("_data", "_rest", "_size", "first", "is_done")
+
+    def __init__(self) -> None:
+        self.first = b""
+        self.is_done = False
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
+        """Takes the next bytes and gives the events that they complete, but for pings."""
+        self.first = self.first or chunk
+        # A lone CR also ends a line by the standard; no provider sends it, and CRLF ends in LF.
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest if len(rest) <= LONGEST_EVENT else b""
+        for line in lines:
+            event = self._line(line.rstrip(b"\r"))
+            # Anthropic's client hides the events that only keep the connection open.
+            if event is not None and event.get("type") != "ping":
+                yield event
+
+    def _line(self, line: bytes) -> dict[str, Any] | None:
+        if line.startswith(b"data:"):
+            self._size += len(line)
+            if self._size <= LONGEST_EVENT:
+                self._data.append(line[5:].lstrip(b" "))
+        if line:
+            return None
+        data, size = b"\n".join(self._data), self._size
+        self._data, self._size = [], 0
+        self.is_done = self.is_done or data.startswith(_DONE)
+        return json_object(data) if size <= LONGEST_EVENT else None
+
+
+class Ending(Watcher):
+    """The first and the last bytes of a body whose events the client decodes, and reports.
+
+    Attributes:
+        first: As that of `EventDecoder`.
+    """
+
+    def __init__(self) -> None:
+        self.first = b""
+        self._last = b"\n"
+
+    def add(self, chunk: bytes, /) -> bool:
+        """Takes the next bytes."""
+        self.first = self.first or chunk
+        self._last = self._last[-_KEPT:] + chunk
+        return True
+
+    @property
+    def is_done(self) -> bool:
+        """As that of `EventDecoder`: clients pass over the event that ends a stream."""
+        return _DONE_LINE.search(self._last) is not None

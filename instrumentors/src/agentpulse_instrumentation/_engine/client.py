@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, cast, get_args
+from weakref import ref
 
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation._engine.begin import begin
-from agentpulse_instrumentation._engine.body import observe_body
-from agentpulse_instrumentation._engine.hosts import Host, Servers
-from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
-from agentpulse_instrumentation._engine.invocation import Invocation
+from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine.body import json_object
+from agentpulse_instrumentation._engine.hosts import Host, host_at
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
+from agentpulse_instrumentation._engine.invocation import Invocation, begin
 from agentpulse_instrumentation._engine.operation import (
+    Attributes,
     ErrorReader,
     Operation,
     Routes,
@@ -31,32 +33,22 @@ from agentpulse_instrumentation._engine.operation import (
     status_of,
 )
 from agentpulse_instrumentation._engine.patching import Patches
-from agentpulse_instrumentation._engine.stream import json_object, observe_stream
-from agentpulse_instrumentation._engine.usage import UsageChunk, asking_for_usage
+from agentpulse_instrumentation._engine.recording import Recording
+from agentpulse_instrumentation._engine.stream import UsageChunk, observe_body, observe_stream
 from agentpulse_instrumentation._shield import shield
 
+_BEGIN = shield("begin a span")
 _OBSERVE = shield("observe an answer")
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """A call under way: its arguments and its invocation."""
+    """A call under way: the options with which it is made, and its invocation."""
 
-    __slots__ = ("_hidden", "_streams", "args", "invocation", "kwargs")
-
-    def __init__(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        invocation: Invocation,
-        hidden: UsageChunk | None,
-        *,
-        streams: bool,
-    ) -> None:
-        self.args = args
-        self.kwargs = kwargs
-        self.invocation = invocation
-        self._hidden = hidden
-        self._streams = streams
+    options: Any
+    invocation: Invocation
+    hidden: UsageChunk | None
+    streams: bool
 
     def returned(self, result: Any) -> None:
         """The call returned: reads its answer, or observes the caller reading it. Never raises."""
@@ -67,116 +59,114 @@ class Call:
         if hasattr(result, "__pydantic_fields_set__"):
             invocation.answered(result)
             return
-        observed = False
         with _OBSERVE:
-            self._observe(result, invocation)
-            observed = True
-        if not observed:
-            invocation.ended()
-
-    def _observe(self, result: Any, invocation: Invocation) -> None:
-        match _kind_of(cast("type[object]", type(result))):
-            case "stream":
-                observe_stream(result, invocation, self._hidden)
-            case "raw":
-                observe_body(result.http_response, invocation, stream=self._streams)
-            case "http":
-                # The HTTP library's response itself (`cast_to=httpx.Response`).
-                observe_body(result, invocation, stream=self._streams)
-            case "binary":
-                observe_body(result.response, invocation, stream=False)
-            case "text":
-                # What was asked for, or JSON that has the type of one.
-                invocation.answered(json_object(result))
-            case _:
-                invocation.answered(result)
+            match _kind_of(cast("type[object]", type(result))):
+                case "stream":
+                    observe_stream(result, invocation, self.hidden)
+                case "body":
+                    # The HTTP library's response itself (`cast_to=httpx.Response`).
+                    observe_body(result, invocation, stream=self.streams)
+                case "text":
+                    # What was asked for, or JSON that has the type of one.
+                    invocation.answered(json_object(result))
+                case "":
+                    invocation.answered(result)
+                case response:
+                    observe_body(getattr(result, response), invocation, stream=self.streams)
+            return
+        invocation.ended()
 
 
 @functools.lru_cache(256)  # a pydantic class takes a microsecond to find that it lacks an attribute
 def _kind_of(answer: type[object]) -> str:
+    """What an answer is, or the name of the attribute that holds its HTTP response."""
     if hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
         return "stream"
     if hasattr(answer, "parse") and hasattr(answer, "http_request"):
-        return "raw"
-    if hasattr(answer, "iter_raw") and hasattr(answer, "http_version"):
-        return "http"
-    if hasattr(answer, "iter_raw") and hasattr(answer, "write_to_file"):
-        return "binary"
-    return "text" if issubclass(answer, str) else "answer"
+        return "http_response"
+    if hasattr(answer, "iter_raw"):
+        return "body" if hasattr(answer, "http_version") else "response"
+    return "text" if issubclass(answer, str) else ""
 
 
-_BEGIN = shield("begin a span")
-_UNCHANGED: dict[str, Any] = {}
+Changes = Callable[[Any, Any, TracerProvider | None], Mapping[str, Any] | None]
+_UNCHANGED: Mapping[str, Any] = {}
 
 
-def _never_changed(_client: Any, _options: Any, _provider: TracerProvider | None) -> dict[str, Any]:
-    return _UNCHANGED
+@dataclass(slots=True, eq=False)
+class Seam:
+    """Begins a call for the requests of one client family; the functions are its instrumentor's."""
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A family of clients made by one generator."""
-
+    recording: Recording
     routes: Routes
     provider: Callable[[Any, Host], str]
-    """The provider's name for a client at a host."""
-    changes: Callable[[Any, Any, TracerProvider | None], dict[str, Any] | None] = _never_changed
-    """Fields of a request's options that must be otherwise for the call to be recorded; None for a
-    client that records itself. Given the client, the options and the provider of our spans."""
+    changes: Changes = lambda _client, _options, _provider: _UNCHANGED
+    # By identity: a client of somebody's own class may have no hash.
+    servers: dict[int, tuple[ref[object], object, Host, Attributes]] = field(
+        default_factory=dict[int, Any]
+    )
 
-
-class Seam:
-    """Begins a call for the requests of one client family."""
-
-    __slots__ = ("_family", "_recording", "_servers")
-
-    def __init__(self, family: Family, recording: Recording) -> None:
-        self._family = family
-        self._servers = Servers(family.provider)
-        self._recording = recording
-
-    def begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    def begin(
+        self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]
+    ) -> Call | None:
         """The call, begun; None for a request that isn't ours to see. Never raises."""
-        if not self._recording.active:
+        if not self.recording.active:
             return None
         with _BEGIN:
-            options = kwargs["options"] if "options" in kwargs else args[1]
-            found = self._family.routes.find(options.method, options.url)
+            found = self.routes.find(options.method, options.url)
             if found is None:
                 return None
-            changes = self._family.changes(client, options, self._recording.provider)
+            changes = self.changes(client, options, self.recording.provider)
             if changes is not None:
-                return self._begin(client, args, kwargs, options, found, changes)
+                return self._begin(client, cast_to, options, kwargs, found, changes)
         return None
 
     def _begin(
         self,
         client: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        cast_to: Any,
         options: Any,
+        kwargs: Mapping[str, Any],
         found: tuple[Operation, str | None],
-        changes: dict[str, Any],
+        changes: Mapping[str, Any],
     ) -> Call:
         operation, resource = found
         body = _body(options)
-        host, attributes = self._servers.of(client, options.url)
+        host, attributes = self._server(client, options.url)
         streams = kwargs.get("stream") is True
         if resource is not None and operation.resource_attribute is not None:
             attributes = {**attributes, operation.resource_attribute: resource}
-        invocation = begin(self._recording, operation, body, attributes, stream=streams)
+        invocation = begin(self.recording, operation, body, attributes, stream=streams)
         hidden = None
         if invocation.is_open:
             asks = operation.usage_on_request and host.reports_usage_on_request
             if streams and asks and body.get("stream") is True:
-                cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
-                asking = asking_for_usage(client, options, (cast_to, kwargs.get("stream_cls")))
-                if asking:
-                    changes = {**changes, **asking}
-                    hidden = UsageChunk()
+                asking = _asking(client, options, cast_to, kwargs.get("stream_cls"))
+                hidden = UsageChunk() if asking else None
+                changes = {**changes, **asking}
             if changes:
-                args, kwargs = _with_options(args, kwargs, _copied(options, changes))
-        return Call(args, kwargs, invocation, hidden, streams=streams)
+                # The caller's options may be used again, so they stay as they are. `copy` is the
+                # name before pydantic 2.
+                copy = getattr(options, "model_copy", None) or options.copy
+                options = copy(update=changes)
+        return Call(options, invocation, hidden, streams)
+
+    def _server(self, client: Any, url: str) -> tuple[Host, Attributes]:
+        """The server that a request of `client` to `url` goes to, and its attributes."""
+        if url.startswith(("http://", "https://")):
+            return self._read(client, url)
+        base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
+        key = id(client)
+        known = self.servers.get(key)
+        # A client's base URL can be set anew; then the object is another one.
+        if known is None or known[0]() is not client or known[1] is not base_url:
+            alive = ref(client, lambda _: self.servers.pop(key, None))
+            known = self.servers[key] = (alive, base_url, *self._read(client, str(base_url)))
+        return known[2], known[3]
+
+    def _read(self, client: Any, url: str) -> tuple[Host, Attributes]:
+        host = host_at(url)
+        return host, {semconv.PROVIDER_NAME: self.provider(client, host), **host.attributes}
 
 
 def _body(options: Any) -> Mapping[str, Any]:
@@ -187,31 +177,72 @@ def _body(options: Any) -> Mapping[str, Any]:
     return {**body, **extra} if extra else cast("dict[str, Any]", body)
 
 
-def _copied(options: Any, changes: dict[str, Any]) -> Any:
-    # The caller's options may be used again, so they stay as they are. `copy` is the name before
-    # pydantic 2.
-    copy = getattr(options, "model_copy", None) or options.copy
-    return copy(update=changes)
+# The usage report that an OpenAI-style stream is asked for, for a caller who didn't decide about it
+# (https://platform.openai.com/docs/api-reference/chat/create#stream_options).
+
+_OPTION, _WANTED = "stream_options", "include_usage"
+_RAW_RESPONSE_HEADER = "x-stainless-raw-response"
+_HOOKS = ("_prepare_options", "_build_request", "_prepare_request", "_request")
+"""Methods of a client through which a request goes after it was seen here."""
 
 
-def _with_options(
-    args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if "options" in kwargs:
-        return args, {**kwargs, "options": options}
-    return (args[0], options, *args[2:]), kwargs
+def _asking(client: Any, options: Any, cast_to: Any, stream_class: Any) -> dict[str, Any]:
+    """Fields of a request's options that must be otherwise for its stream to report the usage.
+
+    None where the caller decided about it, and where the chunk could not be distinguished from
+    those that the caller gets without us: in the provider's own bytes, in objects that have no
+    place for it, and where a subclass of the client may still ask.
+    """
+    extra = getattr(options, "extra_json", None)
+    # `extra_body` is merged over the body by the client, so its fields count.
+    name = "extra_json" if isinstance(extra, Mapping) and _OPTION in extra else "json_data"
+    given = cast("Mapping[str, Any]", getattr(options, name))
+    asked = given.get(_OPTION)
+    if asked is None and name == "json_data":
+        asked = {}
+    if not isinstance(asked, Mapping) or _WANTED in asked:
+        return {}
+    if (
+        any(map(_asks_for_bytes, (options.headers, getattr(client, "_custom_headers", None))))
+        or not all(_is_the_librarys(getattr(client, hook, None)) for hook in _HOOKS)
+        or not _is_of_chunks(cast_to, stream_class)
+    ):
+        return {}
+    return {name: {**given, _OPTION: {**cast("Mapping[str, Any]", asked), _WANTED: True}}}
+
+
+def _asks_for_bytes(headers: Any) -> bool:
+    return isinstance(headers, Mapping) and any(
+        str(name).lower() == _RAW_RESPONSE_HEADER for name in cast("Any", headers)
+    )
+
+
+def _is_the_librarys(method: Any) -> bool:
+    return method is None or str(getattr(method, "__module__", None)).startswith("openai.")
+
+
+def _is_of_chunks(cast_to: Any, stream_class: Any) -> bool:
+    """Whether the caller gets objects in which the usage can be found."""
+    of_stream = get_args(stream_class)
+    chunk = of_stream[0] if of_stream else cast_to
+    if not isinstance(chunk, type) or hasattr(cast_to, "iter_bytes"):
+        return False
+    if chunk in (object, dict):
+        return True
+    # The latter is the name before pydantic 2.
+    return "usage" in (getattr(chunk, "model_fields", None) or vars(chunk).get("__fields__") or ())
 
 
 def wrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
     """`request` of a sync client, observed."""
 
     @functools.wraps(original)
-    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = seam.begin(self, args, kwargs)
+    def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        call = seam.begin(self, cast_to, options, kwargs)
         if call is None:
-            return original(self, *args, **kwargs)
+            return original(self, cast_to, options, *args, **kwargs)
         with call.invocation:
-            result = original(self, *call.args, **call.kwargs)
+            result = original(self, cast_to, call.options, *args, **kwargs)
         call.returned(result)
         return result
 
@@ -222,12 +253,12 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
     """`request` of an async client, observed: the same with one `await`."""
 
     @functools.wraps(original)
-    async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = seam.begin(self, args, kwargs)
+    async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        call = seam.begin(self, cast_to, options, kwargs)
         if call is None:
-            return await original(self, *args, **kwargs)
+            return await original(self, cast_to, options, *args, **kwargs)
         with call.invocation:
-            result = await original(self, *call.args, **call.kwargs)
+            result = await original(self, cast_to, call.options, *args, **kwargs)
         call.returned(result)
         return result
 
@@ -256,21 +287,41 @@ _SEAMS = {"SyncAPIClient": wrapped, "AsyncAPIClient": awrapped}
 
 
 class ClientInstrumentor(LibraryInstrumentor):
-    """Instruments one client library of the generated kind; `defining` holds its seam."""
+    """Instruments one client library of the generated kind; `defining` holds its seam.
 
-    family: Family
+    The name of the library is that of its provider.
+    """
+
+    routes: Routes
+    """Which requests are which operations."""
+    clouds: Mapping[str, str] = {}
+    """The providers of clients of another class than the library's usual one, by its name."""
     read_error: ErrorReader | None = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""
-        seam = Seam(self.family, recording)
+        seam = Seam(recording, self.routes, self.provider, self.changes)
         for class_name, observed in _SEAMS.items():
             patches.replace(
                 module,
                 f"{class_name}.request",
                 lambda original, observed=observed: observed(original, seam),
             )
-        self.patch_more(module, patches)
 
-    def patch_more(self, module: ModuleType, patches: Patches) -> None:
-        """Further patches that a library needs beside the seam."""
+    def provider(self, client: object, host: Host) -> str:
+        """The provider's name for a client at a host: of its class, else of the address."""
+        names = (base.__name__.removeprefix("Async") for base in type(client).__mro__)
+        cloud = next((self.clouds[name] for name in names if name in self.clouds), None)
+        return cloud or host.provider or self.library
+
+    def changes(
+        self,
+        client: Any,  # noqa: ARG002  # for those that need it
+        options: Any,  # noqa: ARG002
+        provider: TracerProvider | None,  # noqa: ARG002
+    ) -> Mapping[str, Any] | None:
+        """Fields of a request's options that must be otherwise for the call to be recorded.
+
+        None for a client that records itself. Given the provider of our spans.
+        """
+        return _UNCHANGED

@@ -29,44 +29,34 @@ def text_part(content: str) -> Part:
     return {"type": "text", "content": content}
 
 
-def tool_call_part(name: str, call_id: Any, arguments: Any) -> Part:
+def text_message(role: str, content: str) -> Message:
+    """A message that is one text."""
+    return {"role": role, "parts": [text_part(content)]}
+
+
+def with_id(part: Part, given: Any) -> Part:
+    """The part with its id, where it has one."""
+    return {**part, "id": given} if isinstance(given, str) else part
+
+
+def tool_call_part(name: Any, call_id: Any, arguments: Any) -> Part:
     """A tool call that the model asks for; arguments in JSON text become their object."""
-    part: Part = {"type": "tool_call", "name": name}
-    if isinstance(call_id, str):
-        part["id"] = call_id
-    if arguments is not None:
-        part["arguments"] = parsed(arguments)
-    return part
+    part = with_id({"type": "tool_call", "name": str(name or "")}, call_id)
+    return part if arguments is None else {**part, "arguments": parsed(arguments)}
 
 
 def tool_response_part(call_id: Any, response: Any) -> Part:
     """A tool's answer that goes back to the model."""
-    part: Part = {"type": "tool_call_response", "response": response}
-    if isinstance(call_id, str):
-        part["id"] = call_id
-    return part
+    return with_id({"type": "tool_call_response", "response": response}, call_id)
 
 
 _MODALITIES = {
-    "image": "image",
-    "image_url": "image",
-    "input_image": "image",
+    **{each: each for each in ("image", "document", "video", "audio")},
+    **dict.fromkeys(("file", "media", "inline_data", "inlineData"), "document"),
     "computer_screenshot": "image",
-    "audio": "audio",
-    "audio_url": "audio",
-    "input_audio": "audio",
-    "video": "video",
-    "video_url": "video",
-    "input_video": "video",
-    "document": "document",
-    "document_url": "document",
-    "file": "document",
-    "input_file": "document",
-    "media": "document",
 }
-"""By the type of a part, in the forms of OpenAI, Anthropic, Mistral, Gemini and LangChain."""
-_UNTYPED = ("image", "document", "video", "audio", "inline_data", "inlineData")
-"""Fields by which Bedrock's and Gemini's parts are known, which have no type."""
+"""By the type of a part without `input_` and `_url`, in the forms of OpenAI, Anthropic, Mistral,
+Gemini and LangChain; or by a field, for the parts of Bedrock and Gemini, which have no type."""
 _DATA = ("data", "base64", "file_data", "bytes")
 _ADDRESSES = (
     *("url", "image_url", "file_url", "audio_url", "video_url", "document_url"),
@@ -74,6 +64,7 @@ _ADDRESSES = (
 )
 _FILES = ("file_id", "id")
 _MEDIA_TYPES = ("mime_type", "media_type", "mimeType")
+_IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:data):")
 
 
 def media_part(block: Any) -> Part | None:
@@ -83,8 +74,10 @@ def media_part(block: Any) -> Part | None:
     """
     kind = get(block, "type")
     if kind is None:
-        kind = next((name for name in _UNTYPED if get(block, name) is not None), None)
-    if not isinstance(kind, str) or (kind not in _MODALITIES and kind not in _UNTYPED):
+        kind = next((name for name in _MODALITIES if get(block, name) is not None), None)
+    kind = str(kind)
+    modality = _MODALITIES.get(kind.removeprefix("input_").removesuffix("_url"))
+    if modality is None:
         return None
     inner = get(block, kind)
     nodes = [node for node in (inner, get(inner, "source"), get(block, "source"), block) if node]
@@ -93,42 +86,31 @@ def media_part(block: Any) -> Part | None:
         # Some hosts have either in the same field.
         is_address = kind.endswith("_url") or _IS_ADDRESS.match(inner)
         data, address = (data, inner) if is_address else (inner, address)
-    data_url = next((each for each in (data, address) if _is_data_url(each)), None)
-    if data_url is not None:
-        data = data_url.partition(",")[2]
-    media_type = _media_type(nodes, data_url, kind)
-    part: Part = {"type": kind}
-    if data is not None:
-        part = {"type": "blob", "content": data}
-    elif address is not None:
-        part = {"type": "uri", "uri": address}
-    elif (file_id := _first(nodes, _FILES)) is not None:
-        part = {"type": "file", "file_id": file_id}
-    part["modality"] = _modality(kind, media_type)
+    media_type = _media_type(nodes, modality)
+    for url in (data, address):
+        if isinstance(url, str) and url[:5].lower() == "data:":
+            head, _, data = url.partition(",")
+            media_type = head[5:].partition(";")[0] or media_type
+            break
+    forms = (
+        ("blob", "content", data),
+        ("uri", "uri", address),
+        ("file", "file_id", _first(nodes, _FILES)),
+    )
+    found = ({"type": form, name: value} for form, name, value in forms if value is not None)
+    part: Part = next(found, {"type": kind})
+    family = (media_type or "").partition("/")[0]
+    is_better = modality == "document" and family in _MODALITIES
+    part["modality"] = family if is_better else modality
     return {**part, "mime_type": media_type} if media_type is not None else part
 
 
-_IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:data):")
-
-
-def _is_data_url(value: Any) -> bool:
-    return isinstance(value, str) and value[:5].lower() == "data:"
-
-
-def _media_type(nodes: list[Any], data_url: str | None, kind: str) -> str | None:
-    of_url = data_url[len("data:") :].partition(",")[0].partition(";")[0] if data_url else None
-    found = of_url or _first(nodes, _MEDIA_TYPES)
-    if found is None and (name := _first(nodes, ("format",))) is not None:
-        # `wav`, `png`, `pdf`, or LiteLLM's `application/pdf`.
-        family = _MODALITIES.get(kind, kind).replace("document", "application")
-        found = name if "/" in name else f"{family}/{name}"
-    return found
-
-
-def _modality(kind: str, media_type: str | None) -> str:
-    modality, family = _MODALITIES.get(kind, "document"), (media_type or "").partition("/")[0]
-    is_better = modality == "document" and family in ("image", "audio", "video")
-    return family if is_better else modality
+def _media_type(nodes: list[Any], modality: str) -> str | None:
+    name = _first(nodes, ("format",))
+    if name is not None and "/" not in name:
+        # `wav`, `png`, `pdf`; LiteLLM has `application/pdf`.
+        name = f"{modality.replace('document', 'application')}/{name}"
+    return _first(nodes, _MEDIA_TYPES) or name
 
 
 def _first(nodes: list[Any], names: tuple[str, ...], kind: Any = str) -> Any:

@@ -1,4 +1,4 @@
-"""Who answers a call: the one table of providers' names, by address and by other libraries' names.
+"""Who answers a call: the one table of providers, by address and by other libraries' names.
 
 OpenAI-compatible hosts are reached with the openai client, and some offer Anthropic's API too, so
 the address counts more than the client library.
@@ -6,18 +6,15 @@ the address counts more than the client library.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import urlsplit
-from weakref import ref
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.operation import Attributes
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """The server side of a client.
 
     Attributes:
@@ -25,10 +22,10 @@ class Host:
         reports_usage_on_request: Whether chat streams have their usage when asked.
     """
 
-    address: str | None
-    port: int | None
-    provider: str | None
-    reports_usage_on_request: bool
+    address: str | None = None
+    port: int | None = None
+    provider: str | None = None
+    reports_usage_on_request: bool = False
 
     @property
     def attributes(self) -> Attributes:
@@ -38,131 +35,67 @@ class Host:
         return {semconv.SERVER_ADDRESS: self.address, semconv.SERVER_PORT: self.port}
 
 
-class Servers:
-    """The servers of the clients seen so far."""
-
-    __slots__ = ("_known", "_provider")
-
-    def __init__(self, provider: Callable[[Any, Host], str]) -> None:
-        """`provider` names the provider of a client at a host."""
-        self._provider = provider
-        # By identity: a client of somebody's own class may have no hash.
-        self._known: dict[int, tuple[ref[object], object, Host, Attributes]] = {}
-
-    def of(self, client: Any, url: str) -> tuple[Host, Attributes]:
-        """The server that a request of `client` to `url` goes to, and its attributes."""
-        if url.startswith(("http://", "https://")):
-            return self._read(client, url)
-        base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
-        key = id(client)
-        known = self._known.get(key)
-        # A client's base URL can be set anew; then the object is another one.
-        if known is None or known[0]() is not client or known[1] is not base_url:
-            alive = ref(client, lambda _: self._known.pop(key, None))
-            known = self._known[key] = (alive, base_url, *self._read(client, str(base_url)))
-        return known[2], known[3]
-
-    def _read(self, client: Any, url: str) -> tuple[Host, Attributes]:
-        host = host_at(url)
-        return host, {semconv.PROVIDER_NAME: self._provider(client, host), **host.attributes}
-
-
-# By the end of the host name: (provider, whether chat streams report their usage when asked by
-# `stream_options.include_usage`). The flag is set only where the provider's API reference documents
-# it, as an unknown parameter could be refused, and never where the usage comes by itself
-# (OpenRouter, Together): that is the caller's to see.
-_PROVIDERS: dict[str, tuple[str, bool]] = {
-    "api.openai.com": ("openai", True),
-    "chatgpt.com": ("openai", False),
-    "openai.azure.com": ("azure.ai.openai", False),
-    "cognitiveservices.azure.com": ("azure.ai.openai", False),
-    "services.ai.azure.com": ("azure.ai.openai", False),
-    "inference.ai.azure.com": ("azure.ai.inference", False),
-    "api.anthropic.com": ("anthropic", False),
-    "api.deepseek.com": ("deepseek", True),
-    "api.groq.com": ("groq", True),
-    "api.mistral.ai": ("mistral_ai", False),
-    "api.x.ai": ("x_ai", True),
-    "api.perplexity.ai": ("perplexity", False),
-    "openrouter.ai": ("openrouter", False),
-    "api.together.xyz": ("together", False),
-    "api.together.ai": ("together", False),
-    "api.fireworks.ai": ("fireworks", True),
-    "api.cerebras.ai": ("cerebras", True),
-    "api.moonshot.ai": ("moonshot_ai", True),
-    "api.moonshot.cn": ("moonshot_ai", True),
-    "api.cohere.com": ("cohere", False),
-    "api.cohere.ai": ("cohere", False),
-    "generativelanguage.googleapis.com": ("gcp.gemini", False),
-    "aiplatform.googleapis.com": ("gcp.vertex_ai", False),
-    "amazonaws.com": ("aws.bedrock", False),
-    "api.aws": ("aws.bedrock", False),
-    "ml.cloud.ibm.com": ("ibm.watsonx.ai", False),
-    "ollama.com": ("ollama", False),
-    "router.huggingface.co": ("huggingface", False),
-    "azuredatabricks.net": ("databricks", False),
-    "cloud.databricks.com": ("databricks", False),
-    "snowflakecomputing.com": ("snowflake", False),
-    "api.cloudflare.com": ("cloudflare", False),
-    "integrate.api.nvidia.com": ("nvidia", False),
-    "models.github.ai": ("github", False),
-    "api.z.ai": ("zai", False),
-    "api.writer.com": ("writer", False),
-    "api.voyageai.com": ("voyageai", False),
-    "inference.crusoecloud.com": ("crusoe", False),
+# By the name of the conventions: how the names of its hosts end, and its other names: those of
+# LiteLLM (https://docs.litellm.ai/docs/providers), of LangChain (`ls_provider`), and of other
+# tracing libraries. The exporter has the same names for the spans of others; a test compares them.
+_PROVIDERS: Mapping[str, tuple[str, str]] = {
+    "ai21": ("", "ai21_chat"),
+    "anthropic": ("api.anthropic.com", "anthropic_text"),
+    "aws.bedrock": (
+        "amazonaws.com api.aws",
+        "amazon amazon_bedrock aws aws_bedrock bedrock bedrock_converse",
+    ),
+    "aws.sagemaker": ("", "sagemaker sagemaker_chat"),
+    "azure.ai.inference": ("inference.ai.azure.com", "az.ai.inference azure_ai"),
+    "azure.ai.openai": (
+        "openai.azure.com cognitiveservices.azure.com services.ai.azure.com",
+        "az.ai.openai azure azure_openai azure_text",
+    ),
+    "cerebras": ("api.cerebras.ai", ""),
+    "cloudflare": ("api.cloudflare.com", ""),
+    "cohere": ("api.cohere.com api.cohere.ai", "cohere_chat"),
+    "crusoe": ("inference.crusoecloud.com", ""),
+    "databricks": ("azuredatabricks.net cloud.databricks.com", ""),
+    "deepseek": ("api.deepseek.com", ""),
+    "fireworks": ("api.fireworks.ai", "fireworks-ai fireworks_ai"),
+    "gcp.gemini": ("generativelanguage.googleapis.com", "gemini google google-gla google_genai"),
+    "gcp.vertex_ai": (
+        "aiplatform.googleapis.com",
+        "google-vertex google_vertexai vertex_ai vertex_ai_beta vertexai",
+    ),
+    "github": ("models.github.ai", ""),
+    "groq": ("api.groq.com", ""),
+    "huggingface": ("router.huggingface.co", ""),
+    "ibm.watsonx.ai": ("ml.cloud.ibm.com", "ibm watsonx watsonx_text"),
+    "mistral_ai": ("api.mistral.ai", "codestral mistral mistralai text-completion-codestral"),
+    "moonshot_ai": ("api.moonshot.ai api.moonshot.cn", "moonshot"),
+    "nvidia": ("integrate.api.nvidia.com", "nvidia_nim"),
+    "ollama": ("ollama.com", "ollama_chat"),
+    "openai": ("api.openai.com chatgpt.com", ""),
+    "openrouter": ("openrouter.ai", ""),
+    "perplexity": ("api.perplexity.ai", "perplexity_ai"),
+    "snowflake": ("snowflakecomputing.com", ""),
+    "together": ("api.together.xyz api.together.ai", "together.ai together_ai"),
+    "voyageai": ("api.voyageai.com", "voyage"),
+    "writer": ("api.writer.com", ""),
+    "x_ai": ("api.x.ai", "xai"),
+    "zai": ("api.z.ai", "z.ai z_ai"),
 }
-# The other names of providers, by the names of the conventions: those of LiteLLM
-# (https://docs.litellm.ai/docs/providers), of LangChain (`ls_provider`), and of other tracing
-# libraries. The exporter has the same table for the spans of others; a test compares them.
-_NAMES: dict[str, str] = {
-    "ai21_chat": "ai21",
-    "amazon": "aws.bedrock",
-    "amazon_bedrock": "aws.bedrock",
-    "anthropic_text": "anthropic",
-    "aws": "aws.bedrock",
-    "aws_bedrock": "aws.bedrock",
-    "az.ai.inference": "azure.ai.inference",
-    "az.ai.openai": "azure.ai.openai",
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "azure_openai": "azure.ai.openai",
-    "azure_text": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "codestral": "mistral_ai",
-    "cohere_chat": "cohere",
-    "fireworks-ai": "fireworks",
-    "fireworks_ai": "fireworks",
-    "gemini": "gcp.gemini",
-    "google": "gcp.gemini",
-    "google-gla": "gcp.gemini",
-    "google-vertex": "gcp.vertex_ai",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "ibm": "ibm.watsonx.ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "nvidia_nim": "nvidia",
-    "ollama_chat": "ollama",
-    "perplexity_ai": "perplexity",
-    "sagemaker": "aws.sagemaker",
-    "sagemaker_chat": "aws.sagemaker",
-    "text-completion-codestral": "mistral_ai",
-    "together.ai": "together",
-    "together_ai": "together",
-    "vertex_ai": "gcp.vertex_ai",
-    "vertex_ai_beta": "gcp.vertex_ai",
-    "vertexai": "gcp.vertex_ai",
-    "voyage": "voyageai",
-    "watsonx": "ibm.watsonx.ai",
-    "watsonx_text": "ibm.watsonx.ai",
-    "xai": "x_ai",
-    "z.ai": "zai",
-    "z_ai": "zai",
-}
+_HOSTS: dict[str, str] = {}
+_NAMES: dict[str, str] = {}
+for _name, (_hosts, _others) in _PROVIDERS.items():
+    _HOSTS |= dict.fromkeys(_hosts.split(), _name)
+    _NAMES |= dict.fromkeys(_others.split(), _name)
+# Whose chat streams report their usage when asked by `stream_options.include_usage`: only where the
+# provider's API reference documents it, as an unknown parameter could be refused, and never where
+# the usage comes by itself (OpenRouter, Together): that is the caller's to see.
+_REPORTING = frozenset(
+    {
+        *("api.openai.com", "api.deepseek.com", "api.groq.com", "api.x.ai", "api.fireworks.ai"),
+        *("api.cerebras.ai", "api.moonshot.ai", "api.moonshot.cn"),
+    }
+)
 _OLLAMA_PORT = 11434
-_UNKNOWN = Host(None, None, None, reports_usage_on_request=False)
 
 
 def host_at(url: str) -> Host:
@@ -170,36 +103,20 @@ def host_at(url: str) -> Host:
     parts = urlsplit(url)
     name = parts.hostname
     if name is None:
-        return _UNKNOWN
+        return Host()
     port = parts.port or (80 if parts.scheme == "http" else 443)
-    provider, reports_usage = _provider(name, port, parts.path)
-    return Host(name, port, provider, reports_usage)
-
-
-def _provider(name: str, port: int, path: str) -> tuple[str | None, bool]:
-    if name.endswith("services.ai.azure.com") and path.startswith("/models"):
-        return "azure.ai.inference", False
-    if name.endswith(".openai.azure.com") and path.startswith("/openai/v1"):
+    if name.endswith("services.ai.azure.com") and parts.path.startswith("/models"):
+        return Host(name, port, "azure.ai.inference")
+    if name.endswith(".openai.azure.com") and parts.path.startswith("/openai/v1"):
         # The versionless API has the parameter; the dated ones got it at dates of their own.
-        return "azure.ai.openai", True
+        return Host(name, port, "azure.ai.openai", reports_usage_on_request=True)
     labels = name.split(".")
-    for first in range(len(labels)):
-        found = _PROVIDERS.get(".".join(labels[first:]))
-        if found is not None:
-            return found
-    return ("ollama" if port == _OLLAMA_PORT else None), False
+    for end in (".".join(labels[first:]) for first in range(len(labels))):
+        if end in _HOSTS:
+            return Host(name, port, _HOSTS[end], end in _REPORTING)
+    return Host(name, port, "ollama" if port == _OLLAMA_PORT else None)
 
 
 def provider_named(name: str) -> str:
     """The conventions' name of a provider that a library calls `name`."""
     return _NAMES.get(name.lower(), name)
-
-
-def class_provider(client: object, by_class_name: dict[str, str], default: str) -> str:
-    """The provider that a client's class stands for, where its address is of none."""
-    for base in type(client).__mro__:
-        found = by_class_name.get(base.__name__)
-        if found is not None:
-            return found
-    declared = getattr(type(client), "_gen_ai_provider_name", None)
-    return declared if isinstance(declared, str) else default

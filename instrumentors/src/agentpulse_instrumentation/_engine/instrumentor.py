@@ -15,19 +15,18 @@ import logging
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
+from functools import partial
 from types import MappingProxyType, ModuleType
-from typing import Any, Protocol, cast
-from weakref import ReferenceType, ref
+from typing import Any, cast
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Tracer, TracerProvider
+from opentelemetry.trace import TracerProvider
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._engine.events import EventLogger, Events
 from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
 from agentpulse_instrumentation._engine.patching import (
@@ -37,6 +36,7 @@ from agentpulse_instrumentation._engine.patching import (
     is_missing,
     when_imported,
 )
+from agentpulse_instrumentation._engine.recording import Events, Recording
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation._version import VERSION
 
@@ -69,79 +69,7 @@ def is_enabled(argument: bool | None) -> bool:
     return given in _ON
 
 
-# What is still open when recording stops: answers that nobody read to their end, or closed.
-#
-# Their spans end then, with what came until then, so that no call is lost with the process.
-
-_LEAVE = shield("end what is unfinished")
-
-
-class Leavable(Protocol):
-    """Something whose span ends when it is left."""
-
-    def left(self) -> None:
-        """Nobody will go on with it."""
-
-
-class Unfinished:
-    """The open answers of one `instrument()`, held weakly. Any thread may add and discard."""
-
-    __slots__ = ("_things",)
-
-    def __init__(self) -> None:
-        self._things: dict[int, ReferenceType[Leavable]] = {}
-
-    def add(self, thing: Leavable) -> None:
-        """Notes a thing that is open from now on, until it is discarded."""
-        self._things[id(thing)] = ref(thing)
-
-    def discard(self, thing: Leavable) -> None:
-        """Forgets it, as whoever adds must do no later than when it is finalized."""
-        self._things.pop(id(thing), None)
-
-    def leave(self) -> None:
-        """Leaves all of them. In a forked child, those of its parent end nothing by that."""
-        for reference in list(self._things.values()):
-            thing = reference()
-            if thing is not None:
-                # One that can't be ended keeps no other open.
-                with _LEAVE:
-                    thing.left()
-
-
 _PATCH = shield("patch a library")
-
-
-class Recording:
-    """One `instrument()` in force: where it records to and what, until it is taken back."""
-
-    def __init__(
-        self,
-        tracer: Tracer,
-        provider: TracerProvider | None,
-        policy: ContentPolicy,
-        metrics: Metrics,
-        events: Events,
-    ) -> None:
-        self.tracer = tracer
-        self.provider = provider
-        """Where the spans go, as given; None for the global provider."""
-        self.policy = policy
-        self.metrics = metrics
-        self._events = events if policy.emits_events else None
-        self.patches: dict[str, Patches] = {}
-        """By the name of the library, in the order in which they are put on."""
-        self.unfinished: Unfinished = Unfinished()
-        self.active = True
-        """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
-
-    def event_logger(self) -> EventLogger | None:
-        """Where the events of a call that begins now go; None where none are wanted or taken."""
-        return None if self._events is None else self._events.logger()
-
-    def keeps_content(self, logger: EventLogger | None) -> bool:
-        """Whether there is a use for the content of a call whose events go to that logger."""
-        return self.policy.on_spans or (self.policy.on_events and logger is not None)
 
 
 class LibraryInstrumentor(BaseInstrumentor):
@@ -266,26 +194,19 @@ class LibraryInstrumentor(BaseInstrumentor):
                 self._fail(library, f"{name} is missing")
             # Once per process: a later instrument() finds the hook still waiting.
             elif name not in self._hooked or is_imported(name):
-                self._hook(library, name)
+                self._hooked |= {name}
+                when_imported(name, partial(self._imported, library))
 
-    def _hook(self, library: Library, name: str) -> None:
-        self._hooked |= {name}
-
-        def imported(module: ModuleType) -> None:
-            self._hooked -= {name}
-            with _PATCH:
-                self._patch(library, module)
-
-        when_imported(name, imported)
-
-    def _patch(self, library: Library, module: ModuleType) -> None:
+    def _imported(self, library: Library, module: ModuleType) -> None:
+        self._hooked -= {module.__name__}
         recording = self.recording
         if recording is None or not recording.active or library.name in self._problems:
             return
-        patches = recording.patches[library.name]
-        problem = patches.put_on(module, lambda: self.patch(module, patches, recording))
-        if problem is not None:
-            self._fail(library, problem)
+        with _PATCH:
+            patches = recording.patches[library.name]
+            problem = patches.put_on(module, lambda: self.patch(module, patches, recording))
+            if problem is not None:
+                self._fail(library, problem)
 
     def _is_unsupported(self, library: Library) -> bool:
         installed = library.installed()

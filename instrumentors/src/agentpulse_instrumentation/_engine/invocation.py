@@ -1,30 +1,25 @@
-"""One operation under way and its span: begun once, by `begin`, and ended exactly once."""
+"""One operation under way and its span: begun once, by `begin`, and ended exactly once.
+
+`begin` is for every layer: the clients of one request method, frameworks that learn of a call when
+it is over, and instrumentors that are written by hand.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from time import perf_counter, time_ns
+from collections.abc import Callable, Mapping, Sequence
+from time import time_ns
 from types import TracebackType
 from typing import Any, Self
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Span,
-    SpanKind,
-    Status,
-    StatusCode,
-    set_span_in_context,
-)
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, set_span_in_context
 
 from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting, usage
+from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.events import EventLogger, end_call
-from agentpulse_instrumentation._engine.instrumentor import Recording
-from agentpulse_instrumentation._engine.metrics import ChunkTimes
 from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,
@@ -34,7 +29,10 @@ from agentpulse_instrumentation._engine.operation import (
     Operation,
     error_type,
     http_status,
+    input_tokens,
+    tokens,
 )
+from agentpulse_instrumentation._engine.recording import Recording, end_call
 from agentpulse_instrumentation._shield import shield
 
 STREAM_CUT = "stream_cut"
@@ -43,10 +41,60 @@ STREAM_CUT = "stream_cut"
 _MOST_CHOICES = 128
 """As many as OpenAI takes."""
 _NOTHING: Mapping[str, Any] = {}
-_NANOSECONDS = 1_000_000_000
 _BEGIN = shield("begin a span")
-_READ_ANSWER = shield("read the answer")
-_END_SPAN = shield("end the span")
+_END = shield("read the answer")
+
+
+def begin(
+    recording: Recording,
+    operation: Operation,
+    request: Mapping[str, Any] = _NOTHING,
+    attributes: Mapping[str, Any] = _NOTHING,
+    *,
+    stream: bool = False,
+    name: str | None = None,
+    kind: SpanKind = SpanKind.CLIENT,
+    parent: Context | None = None,
+    start_time: int | None = None,
+    content: Content | None = None,
+    captures: bool = True,
+) -> Invocation:
+    """Begins an operation: starts its span, with all that is known of the request.
+
+    The span belongs to the layer above, where one is under way (a chain, an agent), and is counted
+    as one call of the agent around it. Content is captured only where the user asked for it.
+
+    Never raises. Where nothing is recorded (instrumentation was taken back, or is suppressed here),
+    the invocation that it returns does nothing.
+
+    Args:
+        recording: What `LibraryInstrumentor.patch` was given.
+        operation: What is being done; its tables read the request and the answer.
+        request: The request as JSON, which is read and never changed.
+        attributes: Attributes of the span that are no part of the request: the provider's name, the
+            address of its server.
+        stream: Whether the answer comes in pieces.
+        name: The span's name; None for the operation and its model.
+        kind: Of the span. Only the spans of a client (`CLIENT`) have log events.
+        parent: The context that the span belongs to, for layers that learn of a call when it is
+            over; None for the current one, or that of the layer above.
+        start_time: When it began, in nanoseconds since 1970; None for now.
+        content: The content of the request, as the policy captured it earlier; None to read it from
+            the request now.
+        captures: False where content must not be captured, whatever the user's settings are.
+    """
+    invocation = Invocation(recording, operation)
+    with _BEGIN:
+        around = context_api.get_current()
+        is_late = start_time is not None
+        if recording.active and (not around or is_late or is_instrumentation_enabled()):
+            known = {semconv.OPERATION_NAME: operation.name, **attributes, **operation.constants}
+            if stream:
+                known[semconv.REQUEST_STREAM] = True
+            if not captures:
+                invocation.policy = recording.policy.silenced()
+            invocation.start(request, known, name, kind, parent, start_time, content)
+    return invocation
 
 
 class Invocation:
@@ -56,11 +104,13 @@ class Invocation:
     that code raises. The methods that end it never raise, and do nothing from the second time on.
     """
 
-    __slots__ = (
-        *("_attributes", "_calls", "_content", "_entered", "_first_chunk", "_logger", "_open"),
-        *("_previous", "_request", "_start_time", "_started"),
-        *("inside", "operation", "policy", "recording", "span"),
-    )
+    span: Span = INVALID_SPAN
+    inside: Inside | None = None
+    """The agent for whose run the calls inside this operation count."""
+    _content: Content | None = None
+    _calls: AgentCalls | None = None
+    _first_chunk: float | None = None
+    _started = 0
 
     def __init__(self, recording: Recording, operation: Operation) -> None:
         self.recording = recording
@@ -68,81 +118,64 @@ class Invocation:
         """What is being done."""
         self.policy: ContentPolicy = recording.policy
         """What of the content is captured."""
-        self.span: Span = INVALID_SPAN
-        self.inside: Inside | None = None
-        """The agent for whose run the calls inside this operation count."""
-        self._request: Mapping[str, Any] = _NOTHING
-        self._attributes: Attributes = {}
-        self._content: Content | None = None
-        self._logger: EventLogger | None = None
-        self._calls: AgentCalls | None = None
-        self._start_time: int | None = None
-        self._started = perf_counter()
-        self._first_chunk: float | None = None
         # A list that is emptied once: popping is atomic, so two threads can't both end the span. It
         # holds the process that does: a forked child leaves the calls of its parent to that.
         self._open: list[int] = []
 
-    def read(
+    def start(
         self,
         request: Mapping[str, Any],
         attributes: Attributes,
+        name: str | None,
+        kind: SpanKind,
+        parent: Context | None,
+        start_time: int | None,
         content: Content | None,
-        *,
-        is_client: bool,
     ) -> None:
-        """Reads the request, as `begin` does first."""
-        operation, recording, policy = self.operation, self.recording, self.policy
+        """Reads the request and starts the span, where the layers above have it: for `begin`."""
+        operation, policy = self.operation, self.policy
         operation.request.read(request, attributes)
         operation.more_from_request(request, attributes)
         self._request, self._attributes = request, attributes
-        self._logger = recording.event_logger() if is_client else None
+        self._logger = self.recording.event_logger() if kind is SpanKind.CLIENT else None
         if policy.on_spans or (policy.on_events and self._logger is not None):
             self._content = content or NO_CONTENT
             if content is None:
                 with _BEGIN:
                     self._content = policy.input_attributes(operation.input_content(request))
-
-    def start(
-        self,
-        name: str | None,
-        kind: SpanKind,
-        around: Context,
-        parent: Context | None,
-        start_time: int | None,
-    ) -> None:
-        """Starts the span, where the layers above have it, as `begin` does then."""
-        operation, metrics, known = self.operation.name, self.recording.metrics, self._attributes
-        begun = nesting.begun_in(parent, operation, around, known)
-        model = known.get(semconv.REQUEST_MODEL)
-        content = self.policy.span_attributes(self._content) if self._content else NO_CONTENT
+        layers: Sequence[nesting.Layer] = ()
+        if parent is None:
+            around = context_api.get_current()
+            parent, layers = nesting.begin_call(operation.name, around, attributes)
+        model = attributes.get(semconv.REQUEST_MODEL)
+        captured = policy.span_attributes(self._content) if self._content else NO_CONTENT
+        self._started = start_time or time_ns()
         self.span = self.recording.tracer.start_span(
-            name or (operation if model is None else f"{operation} {model}"),
-            begun.context,
+            name or (operation.name if model is None else f"{operation.name} {model}"),
+            parent,
             kind,
-            {**known, **content} if content else known,
-            start_time=start_time,
+            {**attributes, **captured} if captured else attributes,
+            start_time=self._started,
         )
-        begun.by(self.span)
-        is_measured = metrics.is_on
+        for layer in layers:
+            layer.spans.append(self.span)
+        is_measured = self.recording.metrics.is_on
         # An answer of a cache is no call.
-        if semconv.ANSWERED_BY not in known:
-            counted = nesting.count(operation, begun.context, is_measured=is_measured)
+        if semconv.ANSWERED_BY not in attributes:
+            counted = nesting.count(operation.name, parent, is_measured=is_measured)
             self.inside, self._calls = counted
-        self._start_time = start_time
         # Samplers thin out traces, and neither metrics nor events.
         if self.span.is_recording() or self._logger is not None or is_measured:
             self._open.append(os.getpid())
 
     def __enter__(self) -> Self:
         """Makes the span current, so that the spans of an HTTP library nest in it."""
-        if self.span is INVALID_SPAN:
-            self._entered = None
-            return self
-        self._previous = context_api.get_current()
-        entered = set_span_in_context(self.span, self._previous)
-        self._entered = nesting.within(self.inside, entered) if self.inside else entered
-        context_api.attach(self._entered)
+        self._entered: Context | None = None
+        if self.span is not INVALID_SPAN:
+            self._previous = context_api.get_current()
+            entered = set_span_in_context(self.span, self._previous)
+            self._entered = nesting.within(self.inside, entered) if self.inside else entered
+            context_api.attach(self._entered)
         return self
 
     def __exit__(
@@ -171,29 +204,19 @@ class Invocation:
         """Whether nobody has ended it yet, and this process is to."""
         return self._open[:1] == [os.getpid()]
 
+    @property
+    def times_chunks(self) -> bool:
+        """Whether the time of every chunk of its stream is measured."""
+        return self.recording.metrics.is_on and self.operation.name in INFERENCE
+
     def chunk_arrived(self) -> None:
         """Notes the time to the first chunk of a stream, at the first call."""
         if self._first_chunk is None:
-            self._first_chunk = perf_counter() - self._started
-
-    def chunk_times(self) -> ChunkTimes | None:
-        """What times the chunks of its stream; None where nobody measures them."""
-        metrics, operation = self.recording.metrics, self.operation
-        if not metrics.is_on or operation.name not in INFERENCE:
-            return None
-        return ChunkTimes(metrics, operation, self._attributes)
+            self._first_chunk = (time_ns() - self._started) / 1e9
 
     def answered(self, answer: Any) -> None:
         """Ends the span of a call that returned its whole answer."""
-        if not self._close():
-            return
-        attributes: Attributes = {}
-        failure = None
-        with _READ_ANSWER:
-            try:
-                failure = self._read(answer, attributes, finished=True)
-            finally:
-                self._end(attributes, failure)
+        self._end(lambda into: self._read(answer, into, finished=True))
 
     def streamed(
         self,
@@ -203,6 +226,7 @@ class Invocation:
         left: bool = False,
         failure: str | None = None,
         error: BaseException | None = None,
+        arrivals: Sequence[float] = (),
     ) -> None:
         """Ends the span of a stream: read to its end, closed early (`left`), or broken.
 
@@ -212,27 +236,31 @@ class Invocation:
             left: Whether the caller closed or dropped it.
             failure: The `error.type` of an error that the server reported in the stream.
             error: What reading raised.
+            arrivals: When its chunks came, in seconds by one clock, where that is measured.
         """
-        if not self._close():
-            return
-        attributes: Attributes = {}
-        with _READ_ANSWER:
-            try:
-                if self._first_chunk is not None:
-                    attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
-                if accumulator is not None:
-                    answer = accumulator.answer()
-                    complete = (is_done and failure is None) or (
-                        accumulator.is_complete() and not self._lacks_choices(answer)
-                    )
-                    if answer is not None:
-                        failure = self._read(answer, attributes, finished=complete) or failure
-                        if not accumulator.reported_usage():
-                            self._estimate(accumulator, attributes)
-                    if not complete and not left:
-                        failure = failure or STREAM_CUT
-            finally:
-                self._end(attributes, None if error else failure, error)
+
+        def read(into: Attributes) -> str | None:
+            reported = failure
+            if self._first_chunk is not None:
+                into[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
+            if accumulator is not None:
+                answer = accumulator.answer()
+                # A choice that never began is missing.
+                begun = len(self.operation.finish_reasons(answer)) or self._choices
+                complete = (is_done and failure is None) or (
+                    accumulator.is_complete() and begun >= self._choices
+                )
+                if answer is not None:
+                    reported = self._read(answer, into, finished=complete) or failure
+                    if not accumulator.reported_usage():
+                        self._estimate(accumulator, into)
+                if not complete and not left:
+                    reported = reported or STREAM_CUT
+            if arrivals:
+                self.recording.metrics.record_chunks(arrivals, {**self._attributes, **into})
+            return None if error else reported
+
+        self._end(read, error)
 
     def failed(self, error: BaseException) -> None:
         """Ends the span of a call that raised."""
@@ -257,18 +285,13 @@ class Invocation:
             error: What the call raised.
             end_time: When it ended, in nanoseconds since 1970; None for now.
         """
-        if self._close():
-            with _END_SPAN:
-                try:
-                    self._capture(messages)
-                finally:
-                    self._end({**attributes}, failure, error, end_time)
 
-    def _close(self) -> bool:
-        try:
-            return self._open.pop() == os.getpid()
-        except IndexError:
-            return False
+        def read(into: Attributes) -> str | None:
+            into.update(attributes)
+            self._capture(messages)
+            return failure
+
+        self._end(read, error, end_time)
 
     def _read(self, answer: Any, attributes: Attributes, *, finished: bool) -> str | None:
         operation = self.operation
@@ -277,13 +300,12 @@ class Invocation:
         self._name_model(attributes)
         reasons = operation.finish_reasons(answer)
         if finished:
-            known = [reason for reason in reasons if reason]
-            if known:
-                attributes[semconv.RESPONSE_FINISH_REASONS] = known
+            reasons = [reason for reason in reasons if reason]
         else:
             # The conventions: a generation that ended without its reason reports `error`, one
             # entry a choice.
             reasons += [None] * (self._choices - len(reasons))
+        if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = [reason or "error" for reason in reasons]
         if self._content is not None:
             self._capture(operation.output_content(answer))
@@ -300,10 +322,6 @@ class Invocation:
         """How many answers were asked for."""
         return min(self._attributes.get(semconv.REQUEST_CHOICE_COUNT, 1), _MOST_CHOICES)
 
-    def _lacks_choices(self, answer: Any) -> bool:
-        """Whether a choice never began."""
-        return 0 < len(self.operation.finish_reasons(answer)) < self._choices
-
     def _name_model(self, attributes: Attributes) -> None:
         """A request can name a stored prompt or a deployment; then the answer has the model."""
         # What fetches an answer asks no model.
@@ -317,16 +335,36 @@ class Invocation:
         if not self.operation.estimates_usage:
             return
         if semconv.USAGE_INPUT_TOKENS not in attributes:
-            attributes[semconv.USAGE_INPUT_TOKENS] = usage.input_tokens(self._request)
-        attributes[semconv.USAGE_OUTPUT_TOKENS] = usage.tokens(accumulator.received_characters())
+            attributes[semconv.USAGE_INPUT_TOKENS] = input_tokens(self._request)
+        attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(accumulator.received_characters())
         attributes[semconv.USAGE_ESTIMATED] = True
 
     def _end(
         self,
-        attributes: Attributes,
-        failure: str | None,
+        read: Callable[[Attributes], str | None],
         error: BaseException | None = None,
         end_time: int | None = None,
+    ) -> None:
+        """Ends the span, once, with what `read` adds to its attributes and the error it returns."""
+        try:
+            if self._open.pop() != os.getpid():
+                return
+        except IndexError:
+            return
+        attributes: Attributes = {}
+        failure = None
+        with _END:
+            try:
+                failure = read(attributes)
+            finally:
+                self._close(attributes, failure, error, end_time)
+
+    def _close(
+        self,
+        attributes: Attributes,
+        failure: str | None,
+        error: BaseException | None,
+        end_time: int | None,
     ) -> None:
         span, content = self.span, self._content
         # What is kept for a call ends with the call.
@@ -340,7 +378,7 @@ class Invocation:
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
                 description = self.policy.span_error_text(error) if error is not None else None
-                span.set_status(Status(StatusCode.ERROR, description))
+                span.set_status(StatusCode.ERROR, description)
             if attributes:
                 span.set_attributes(attributes)
         finally:
@@ -351,7 +389,7 @@ class Invocation:
                 end_call(
                     span,
                     {**self._attributes, **attributes},
-                    self._seconds(end_time),
+                    ((end_time or time_ns()) - self._started) / 1e9,
                     policy=self.policy,
                     metrics=self.recording.metrics,
                     logger=self._logger,
@@ -360,8 +398,3 @@ class Invocation:
                     at=end_time,
                     calls=self._calls,
                 )
-
-    def _seconds(self, end_time: int | None) -> float:
-        if self._start_time is None:
-            return perf_counter() - self._started
-        return ((time_ns() if end_time is None else end_time) - self._start_time) / _NANOSECONDS

@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from opentelemetry import context as context_api
@@ -35,37 +34,22 @@ _KEY = context_api.create_key("agentpulse-agent")
 class AgentCalls:
     """The calls of one run, failed ones included. Threads and signal handlers may add to it."""
 
-    __slots__ = ("_inference", "_tools")
+    __slots__ = ("inference", "tools")
 
     def __init__(self) -> None:
         # Taking the next number is one step, so there is no lock that a handler could wait for.
-        self._inference, self._tools = itertools.count(), itertools.count()
-
-    def count_inference(self) -> None:
-        """A model is called."""
-        next(self._inference)
-
-    def count_tool(self) -> None:
-        """A tool is called."""
-        next(self._tools)
+        self.inference, self.tools = itertools.count(), itertools.count()
 
     def totals(self) -> tuple[int, int]:
         """How many models and how many tools; to be asked once, when the run is over."""
-        return next(self._inference), next(self._tools)
+        return next(self.inference), next(self.tools)
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(NamedTuple):
     """The agent's run in whose code something happens, and whether a tool of it is running."""
 
     calls: AgentCalls
     is_in_tool: bool = False
-
-    def in_tool(self) -> Inside:
-        """A tool is called here: counts it, unless another one called it."""
-        if not self.is_in_tool:
-            self.calls.count_tool()
-        return replace(self, is_in_tool=True)
 
 
 def inside(context: Context) -> Inside | None:
@@ -93,9 +77,11 @@ def count(
         calls = AgentCalls()
         return Inside(calls), calls
     if around is not None and operation == "execute_tool":
-        return around.in_tool(), None
-    if around is not None and operation in INFERENCE:
-        around.calls.count_inference()
+        if not around.is_in_tool:
+            next(around.calls.tools)
+        around = Inside(around.calls, is_in_tool=True)
+    elif around is not None and operation in INFERENCE:
+        next(around.calls.inference)
     return around, None
 
 
@@ -118,7 +104,7 @@ class Layer:
     """
 
     __slots__ = (
-        *("_ambient", "_seen", "around", "facts", "model"),
+        *("_seen", "around", "context", "facts", "model"),
         *("open", "operation", "is_recorded", "spans"),
     )
 
@@ -132,7 +118,8 @@ class Layer:
         model: str | None = None,
     ) -> None:
         self._seen = get_current_span(ambient)
-        self._ambient = ambient if parent is None else set_span_in_context(parent, ambient)
+        self.context = ambient if parent is None else set_span_in_context(parent, ambient)
+        """The context of the layer's own span."""
         self.facts: Attributes = facts or {}
         self.operation = operation
         self.model = model
@@ -143,15 +130,10 @@ class Layer:
         self.spans: list[Span] = []
         """The spans of those calls, as far as they have one from their start on."""
 
-    @property
-    def context(self) -> Context:
-        """The context of the layer's own span."""
-        return self._ambient
-
     def context_in(self, ambient: Context) -> Context:
         """The context of a call that the layer makes while `ambient` is the current one."""
         # A span that was started since is nearer to the call than the layer's parent.
-        return self._ambient if get_current_span(ambient) is self._seen else ambient
+        return self.context if get_current_span(ambient) is self._seen else ambient
 
 
 _current: ContextVar[Layer | None] = ContextVar("agentpulse_layer", default=None)
@@ -183,11 +165,7 @@ class Begun(NamedTuple):
 
     context: Context
     layers: Sequence[Layer] = ()
-
-    def by(self, span: Span) -> None:
-        """Hands the call's span to these layers."""
-        for layer in self.layers:
-            layer.spans.append(span)
+    """They are handed the call's span."""
 
 
 def begin_call(operation: str, context: Context, attributes: Attributes) -> Begun:
@@ -208,13 +186,6 @@ def begin_call(operation: str, context: Context, attributes: Attributes) -> Begu
     if layer.model is not None:
         layer.open = False
     return Begun(layer.context_in(context), layers)
-
-
-def begun_in(
-    parent: Context | None, operation: str, context: Context, attributes: Attributes
-) -> Begun:
-    """The parent of an operation: a context that is given, or that of the layers above."""
-    return begin_call(operation, context, attributes) if parent is None else Begun(parent)
 
 
 def recorded_layers(layer: Layer | None, operation: str) -> list[Layer]:

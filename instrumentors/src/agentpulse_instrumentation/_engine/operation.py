@@ -266,26 +266,6 @@ class Accumulator(Protocol):
         ...
 
 
-def _nothing(_body: Mapping[str, Any], _into: Attributes) -> None:
-    return None
-
-
-def _no_more(_answer: Any, _into: Attributes) -> None:
-    return None
-
-
-def _no_choices(_answer: Any) -> list[str | None]:
-    return []
-
-
-def _no_input(_body: Mapping[str, Any]) -> InputContent:
-    return InputContent()
-
-
-def _no_output(_answer: Any) -> list[Message]:
-    return []
-
-
 _EMPTY = Table({})
 
 
@@ -297,11 +277,11 @@ class Operation:
     """`gen_ai.operation.name`."""
     request: Table = _EMPTY
     """Attributes from the JSON body."""
-    more_from_request: Callable[[Mapping[str, Any], Attributes], None] = _nothing
+    more_from_request: Callable[[Mapping[str, Any], Attributes], None] = lambda _body, _into: None
     answer: Table = _EMPTY
     """Attributes from the answer."""
-    more_from_answer: Callable[[Any, Attributes], None] = _no_more
-    finish_reasons: Callable[[Any], list[str | None]] = _no_choices
+    more_from_answer: Callable[[Any, Attributes], None] = lambda _answer, _into: None
+    finish_reasons: Callable[[Any], list[str | None]] = lambda _answer: []
     """One per choice, in order; None for a choice that was never finished."""
     failure: Callable[[Any], str | None] = reported_error
     """The `error.type` of an answer with HTTP status 200 that reports that the call failed."""
@@ -309,8 +289,8 @@ class Operation:
     """Attributes that every call of this operation has."""
     accumulator: type[Accumulator] | None = None
     """For operations that stream; a stream without one is timed and nothing more."""
-    input_content: Callable[[Mapping[str, Any]], InputContent] = _no_input
-    output_content: Callable[[Any], list[Message]] = _no_output
+    input_content: Callable[[Mapping[str, Any]], InputContent] = lambda _body: InputContent()
+    output_content: Callable[[Any], list[Message]] = lambda _answer: []
     usage_on_request: bool = False
     """Streams report their usage only when asked by `stream_options.include_usage`."""
     resource_attribute: str | None = None
@@ -349,3 +329,36 @@ class Routes:
             if wanted == method and (match := pattern.match(path)):
                 return operation, match[1] if match.lastindex else None
         return None
+
+
+# Token counts for streams whose usage was never reported.
+#
+# They were closed early, cut, or came from a host that doesn't report any. An estimate from the
+# length of the text, always labelled as one (`agentpulse.usage.estimated`). Providers' guides give
+# four characters a token for English text (https://help.openai.com/en/articles/4936856); structure
+# adds a few tokens a message.
+
+_CHARACTERS_PER_TOKEN = 4
+_TOKENS_PER_MESSAGE = 4
+_BODY = re.compile(r"(?i:data:)[\w+-]+/|[A-Za-z0-9+/_\r\n-]{256}")
+"""Pictures, sound and documents travel as long text, which isn't billed by its length."""
+_CONTENT_FIELDS = ("messages", "input", "prompt", "system", "instructions", "tools")
+
+
+def tokens(characters: int) -> int:
+    """Tokens of that much text."""
+    return -(-characters // _CHARACTERS_PER_TOKEN)
+
+
+def input_tokens(body: Mapping[str, Any]) -> int:
+    """Tokens of a request's text: messages, instructions and tool definitions."""
+    characters = sum(_characters(body.get(name)) for name in _CONTENT_FIELDS)
+    return tokens(characters) + _TOKENS_PER_MESSAGE * len(items(body, "messages"))
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, str):
+        return 0 if _BODY.match(value) else len(value)
+    nodes = cast("dict[str, Any]", value).values() if isinstance(value, dict) else value
+    is_list = isinstance(value, dict | list | tuple)
+    return sum(map(_characters, cast("Iterable[Any]", nodes))) if is_list else 0

@@ -7,41 +7,18 @@ clients rewrite them further down.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from agentpulse_instrumentation._engine.client import ClientInstrumentor, Family
-from agentpulse_instrumentation._engine.hosts import Host, class_provider
+from opentelemetry.trace import TracerProvider
+
+from agentpulse_instrumentation._engine.client import ClientInstrumentor
 from agentpulse_instrumentation._engine.operation import Routes
 from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.anthropic import _native as native
-from agentpulse_instrumentation.anthropic._messages import COMPLETION, CREATE_BATCH, MESSAGE
-
-ROUTES = Routes(
-    (
-        ("post", "/v1/messages", MESSAGE),
-        ("post", "/v1/messages?beta=true", MESSAGE),
-        ("post", "/v1/complete", COMPLETION),
-        ("post", "/v1/messages/batches", CREATE_BATCH),
-        ("post", "/v1/messages/batches?beta=true", CREATE_BATCH),
-    )
-)
-
-# The clients' own word for it (`_gen_ai_provider_name`) came with anthropic 1.14; their names are
-# older.
-_CLASSES = {
-    "AnthropicBedrock": "aws.bedrock",
-    "AsyncAnthropicBedrock": "aws.bedrock",
-    "AnthropicBedrockMantle": "aws.bedrock",
-    "AsyncAnthropicBedrockMantle": "aws.bedrock",
-    "AnthropicVertex": "gcp.vertex_ai",
-    "AsyncAnthropicVertex": "gcp.vertex_ai",
-}
-
-
-def _provider(client: Any, host: Host) -> str:
-    provider = class_provider(client, _CLASSES, "anthropic")
-    return provider if provider != "anthropic" else host.provider or provider
+from agentpulse_instrumentation.anthropic._messages import CREATE_BATCH, MESSAGE
 
 
 class AnthropicInstrumentor(ClientInstrumentor):
@@ -50,8 +27,27 @@ class AnthropicInstrumentor(ClientInstrumentor):
     library = "anthropic"
     defining = "anthropic._base_client"
     supported = "anthropic >= 0.49.0, < 3"
-    family: Family = Family(ROUTES, _provider, native.without_native_span)
+    clouds: Mapping[str, str] = {
+        "AnthropicBedrock": "aws.bedrock",
+        "AnthropicBedrockMantle": "aws.bedrock",
+        "AnthropicVertex": "gcp.vertex_ai",
+    }
+    routes: Routes = Routes(
+        (
+            ("post", "/v1/messages", MESSAGE),
+            ("post", "/v1/messages?beta=true", MESSAGE),
+            ("post", "/v1/messages/batches", CREATE_BATCH),
+            ("post", "/v1/messages/batches?beta=true", CREATE_BATCH),
+        )
+    )
 
-    def patch_more(self, module: ModuleType, patches: Patches) -> None:
-        """Notes which clients trace themselves by their user's wish."""
+    def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
+        """Patches `request`, and notes which clients trace themselves by their user's wish."""
+        super().patch(module, patches, recording)
         native.watch_options(module, patches)
+
+    def changes(
+        self, client: Any, options: Any, provider: TracerProvider | None
+    ) -> Mapping[str, Any] | None:
+        """Leaves out the client's own span; None for a client that traces itself."""
+        return native.without_native_span(client, options, provider)

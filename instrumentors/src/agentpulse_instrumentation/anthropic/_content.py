@@ -1,4 +1,4 @@
-"""How requests and answers of Anthropic's APIs read as messages of the GenAI conventions.
+"""How requests and answers of Anthropic's API read as messages of the GenAI conventions.
 
 Runs only where content is captured. Requests may hold dicts or the models of earlier answers;
 one-shot iterators are left alone, because reading them would take them from the request.
@@ -16,11 +16,13 @@ from agentpulse_instrumentation._engine.content import (
     tool_call_part,
     tool_definition,
     tool_response_part,
+    with_id,
 )
 from agentpulse_instrumentation._engine.operation import (
     InputContent,
     Message,
     Part,
+    fields,
     get,
     items,
     listed,
@@ -53,24 +55,6 @@ def messages_output(answer: Any) -> list[Message]:
     return [{"role": "assistant", "parts": parts}] if parts else []
 
 
-def completion_input(body: Mapping[str, Any]) -> InputContent:
-    """The prompt of a legacy completion."""
-    prompt = body.get("prompt")
-    return InputContent(
-        [{"role": "user", "parts": [text_part(prompt)]}] if isinstance(prompt, str) else []
-    )
-
-
-def completion_output(answer: Any) -> list[Message]:
-    """The text of a legacy completion."""
-    completion = get(answer, "completion")
-    return (
-        [{"role": "assistant", "parts": [text_part(completion)]}]
-        if isinstance(completion, str)
-        else []
-    )
-
-
 def _message(message: Any) -> Message:
     content = get(message, "content")
     parts = [text_part(content) if block is content else _block(block) for block in listed(content)]
@@ -93,15 +77,8 @@ def _block(block: Any) -> Part:
         return read(block)
     if isinstance(kind, str) and kind.endswith("_tool_result"):
         # The answer of a tool that the provider ran: web search, code execution, …
-        part: Part = {
-            "type": "server_tool_call_response",
-            "server_tool_call_response": {"type": kind},
-        }
-        return (
-            {**part, "id": get(block, "tool_use_id")}
-            if isinstance(get(block, "tool_use_id"), str)
-            else part
-        )
+        name = "server_tool_call_response"
+        return with_id({"type": name, name: {"type": kind}}, get(block, "tool_use_id"))
     return media_part(block) or {"type": str(kind or "unknown")}
 
 
@@ -114,7 +91,7 @@ def _thinking(block: Any) -> Part:
 
 
 def _tool_use(block: Any) -> Part:
-    return tool_call_part(str(get(block, "name") or ""), get(block, "id"), get(block, "input"))
+    return tool_call_part(get(block, "name"), get(block, "id"), get(block, "input"))
 
 
 def _tool_result(block: Any) -> Part:
@@ -130,7 +107,7 @@ def _server_tool_use(block: Any) -> Part:
     name = str(get(block, "name") or "")
     call = {"type": name, "input": parsed(get(block, "input"))}
     part: Part = {"type": "server_tool_call", "name": name, "server_tool_call": call}
-    return {**part, "id": get(block, "id")} if isinstance(get(block, "id"), str) else part
+    return with_id(part, get(block, "id"))
 
 
 def _document(block: Any) -> Part:
@@ -165,27 +142,19 @@ class BlockBuilder:
 
     def start(self, index: Any, block: Any) -> None:
         """A block begins."""
-        known = {
-            name: get(block, name)
-            for name in ("type", "id", "name", "text", "thinking", "input", "tool_use_id")
-        }
-        self._blocks[index] = {name: value for name, value in known.items() if value is not None}
+        self._blocks[index] = {**fields(block)}
 
     def grow(self, index: Any, delta: Any) -> None:
         """A delta of a block; the input of tools comes as pieces of JSON text."""
         block = self._blocks.setdefault(index, {})
-        for source, target in (
-            ("text", "text"),
-            ("thinking", "thinking"),
-            ("partial_json", "json"),
-        ):
-            piece = get(delta, source)
-            if isinstance(piece, str):
-                block[target] = block.get(target, "") + piece
+        for name in _DELTA_TEXT:
+            if isinstance(piece := get(delta, name), str):
+                block[name] = (block.get(name) or "") + piece
 
     def blocks(self) -> list[dict[str, Any]]:
         """The blocks in order."""
+        blocks = [block for _, block in sorted(self._blocks.items())]
         return [
-            {**block, "input": parsed(block["json"])} if block.get("json") else block
-            for _, block in sorted(self._blocks.items())
+            {**block, "input": parsed(text)} if (text := block.get("partial_json")) else block
+            for block in blocks
         ]

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, its batches, and the legacy completions.
+"""Anthropic's Messages API and its batches.
 
 Fields: https://docs.anthropic.com/en/api/messages.
 """
@@ -26,7 +26,6 @@ _REQUEST = Table(
     {
         "model": (semconv.REQUEST_MODEL, text),
         "max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "max_tokens_to_sample": (semconv.REQUEST_MAX_TOKENS, integer),
         "temperature": (semconv.REQUEST_TEMPERATURE, double),
         "top_p": (semconv.REQUEST_TOP_P, double),
         "top_k": (semconv.REQUEST_TOP_K, integer),
@@ -34,6 +33,7 @@ _REQUEST = Table(
         "output_config.effort": (semconv.REQUEST_REASONING_LEVEL, text),
     }
 )
+_CREATED, _OUT = "usage.cache_creation", "usage.output_tokens_details"
 _ANSWER = Table(
     {
         "id": (semconv.RESPONSE_ID, text),
@@ -42,18 +42,9 @@ _ANSWER = Table(
         "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
         "usage.cache_read_input_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
         "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
-        "usage.cache_creation.ephemeral_5m_input_tokens": (
-            semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS,
-            count,
-        ),
-        "usage.cache_creation.ephemeral_1h_input_tokens": (
-            semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS,
-            count,
-        ),
-        "usage.output_tokens_details.thinking_tokens": (
-            semconv.USAGE_REASONING_OUTPUT_TOKENS,
-            integer,
-        ),
+        f"{_CREATED}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
+        f"{_CREATED}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
+        f"{_OUT}.thinking_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, integer),
         "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, text),
         "usage.speed": (semconv.SPEED, text),
         "usage.inference_geo": (semconv.INFERENCE_GEO, text),
@@ -142,42 +133,6 @@ class MessageAccumulator:
         return self._characters
 
 
-class CompletionAccumulator:
-    """Legacy text completions: each event carries a piece of the text."""
-
-    def __init__(self, keeps_content: bool) -> None:
-        self._last: Any = None
-        self._kept: list[str] | None = [] if keeps_content else None
-        self._characters = 0
-
-    def add(self, chunk: Any) -> None:
-        """Takes one event."""
-        self._last = chunk
-        piece = get(chunk, "completion") or ""
-        self._characters += len(piece)
-        if self._kept is not None:
-            self._kept.append(piece)
-
-    def answer(self) -> dict[str, Any] | None:
-        """The completion as far as it got."""
-        if self._last is None:
-            return None
-        known = {name: get(self._last, name) for name in ("id", "model", "stop_reason")}
-        return {**known, "completion": "".join(self._kept or ())}
-
-    def is_complete(self) -> bool:
-        """Whether the reason to stop came."""
-        return get(self._last, "stop_reason") is not None
-
-    def reported_usage(self) -> bool:
-        """This API never reports any."""
-        return False
-
-    def received_characters(self) -> int:
-        """The text."""
-        return self._characters
-
-
 MESSAGE = Operation(
     name="chat",
     request=_REQUEST,
@@ -187,16 +142,6 @@ MESSAGE = Operation(
     accumulator=MessageAccumulator,
     input_content=content.messages_input,
     output_content=content.messages_output,
-    estimates_usage=True,
-)
-COMPLETION = Operation(
-    name="text_completion",
-    request=_REQUEST,
-    answer=_ANSWER,
-    finish_reasons=_finish_reasons,
-    accumulator=CompletionAccumulator,
-    input_content=content.completion_input,
-    output_content=content.completion_output,
     estimates_usage=True,
 )
 CREATE_BATCH = Operation(name="create_batch")

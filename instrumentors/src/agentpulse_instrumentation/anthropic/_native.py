@@ -39,32 +39,29 @@ def watch_options(module: ModuleType, patches: Patches) -> None:
 
 def _noting(original: Any) -> Any:
     @functools.wraps(original)
-    def _set_open_telemetry(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def _set_open_telemetry(
+        self: Any, open_telemetry: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         with _NOTE:
-            given = _option(args, kwargs)
-            if given is not None and not isinstance(given, _Inherited):
-                _given.add(self)
-            else:
-                _given.discard(self)
-        return original(self, *args, **kwargs)
+            is_given = open_telemetry is not None and not isinstance(open_telemetry, _Inherited)
+            (_given.add if is_given else _given.discard)(self)
+        return original(self, open_telemetry, *args, **kwargs)
 
     return _set_open_telemetry
 
 
 def _marking(original: Any) -> Any:
     @functools.wraps(original)
-    def _copy_open_telemetry(self: Any, *args: Any, **kwargs: Any) -> Any:
-        option = original(self, *args, **kwargs)
+    def _copy_open_telemetry(
+        self: Any, open_telemetry: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        option = original(self, open_telemetry, *args, **kwargs)
         with _NOTE:
-            if _option(args, kwargs) is None and self not in _given:
+            if open_telemetry is None and self not in _given:
                 return _Inherited(option)
         return option
 
     return _copy_open_telemetry
-
-
-def _option(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[0] if args else kwargs.get("open_telemetry")
 
 
 def without_native_span(

@@ -7,22 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agentpulse_instrumentation._engine.client import ClientInstrumentor, Family
+from agentpulse_instrumentation._engine.client import ClientInstrumentor
 from agentpulse_instrumentation._engine.operation import Routes
 from agentpulse_instrumentation.openai import _chat as openai
 from agentpulse_instrumentation.openai._media import EMBEDDINGS, SPEECH, TRANSCRIPTION
 
 # Streams report their usage without being asked for it, in the last chunk (`x_groq.usage`).
 CHAT = replace(openai.CHAT, usage_on_request=False, constants={})
-ROUTES = Routes(
-    (
-        ("post", "/openai/v1/chat/completions", CHAT),
-        ("post", "/openai/v1/embeddings", EMBEDDINGS),
-        ("post", "/openai/v1/audio/transcriptions", TRANSCRIPTION),
-        ("post", "/openai/v1/audio/translations", TRANSCRIPTION),
-        ("post", "/openai/v1/audio/speech", SPEECH),
-    )
-)
 
 
 class GroqInstrumentor(ClientInstrumentor):
@@ -31,4 +22,12 @@ class GroqInstrumentor(ClientInstrumentor):
     library = "groq"
     defining = "groq._base_client"
     supported = "groq >= 0.18.0, < 2"
-    family: Family = Family(ROUTES, lambda _client, host: host.provider or "groq")
+    routes: Routes = Routes(
+        (
+            ("post", "/openai/v1/chat/completions", CHAT),
+            ("post", "/openai/v1/embeddings", EMBEDDINGS),
+            ("post", "/openai/v1/audio/transcriptions", TRANSCRIPTION),
+            ("post", "/openai/v1/audio/translations", TRANSCRIPTION),
+            ("post", "/openai/v1/audio/speech", SPEECH),
+        )
+    )

@@ -13,8 +13,9 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, Recording
+from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.patching import Library, Patches
+from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.langchain._handler import make_handler
 from agentpulse_instrumentation.langchain._models import continued, until_cancelled

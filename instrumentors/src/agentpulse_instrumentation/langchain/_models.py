@@ -22,9 +22,9 @@ from opentelemetry.trace import Span, get_current_span
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.begin import begin as begin_span
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
 from agentpulse_instrumentation._engine.hosts import provider_named
+from agentpulse_instrumentation._engine.invocation import begin as begin_span
 from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import (
     Attributes,

@@ -22,10 +22,9 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
-from agentpulse_instrumentation._engine.events import end_call
-from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside, Layer
 from agentpulse_instrumentation._engine.operation import Attributes, text, texts
+from agentpulse_instrumentation._engine.recording import Recording, end_call
 
 MOST_ORPHANS = 100
 MOST_RUNS = 10_000

@@ -11,18 +11,12 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
+from agentpulse_instrumentation._engine.body import EventDecoder, json_object, release, watch
 from agentpulse_instrumentation._engine.operation import (
     Accumulator,
     Attributes,
     Operation,
     reported_error,
-)
-from agentpulse_instrumentation._engine.stream import (
-    EventDecoder,
-    is_ping,
-    json_object,
-    release,
-    watch,
 )
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
@@ -118,8 +112,6 @@ class Body:
             if not self.has_begun and len(self._head) <= _LARGEST_ERROR:
                 self._head += chunk
             for event in self._events.feed(chunk):
-                if is_ping(event):
-                    continue
                 if not self.has_begun:
                     self._begin(event)
                 self._failure = self._failure or reported_error(event)

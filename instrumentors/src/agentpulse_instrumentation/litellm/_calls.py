@@ -25,10 +25,10 @@ from opentelemetry.trace import get_current_span
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.instrumentor import Unfinished
 from agentpulse_instrumentation._engine.invocation import STREAM_CUT
 from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import Attributes, Operation
+from agentpulse_instrumentation._engine.recording import Unfinished
 from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._requests import operation_of
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from opentelemetry.context import Context
 
-from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import Attributes, get, text
+from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._answers import chunk_characters, is_whole
 from agentpulse_instrumentation.litellm._bodies import Body

@@ -8,21 +8,23 @@ from datetime import datetime
 from time import time_ns
 from typing import Any
 
+from opentelemetry._logs import Logger
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting, usage
+from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.events import EventLogger, end_call
-from agentpulse_instrumentation._engine.instrumentor import Recording
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,
     Attributes,
     error_type,
     get,
     http_status,
+    input_tokens,
+    tokens,
 )
+from agentpulse_instrumentation._engine.recording import Recording, end_call
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._answers import answer_characters, parsed_body, read_answer
 from agentpulse_instrumentation.litellm._bodies import Body
@@ -47,7 +49,7 @@ class _Record:
     attempt: Attempt
     span: Span
     policy: ContentPolicy
-    logger: EventLogger | None
+    logger: Logger | None
     keeps_content: bool
     content: Content
     attributes: Attributes = field(default_factory=dict[str, Any])
@@ -237,13 +239,13 @@ def _cut_short(record: _Record, body: Body | None) -> None:
         return
     if attempt.operation.estimates_usage and attempt.is_billed:
         request = {"messages": attempt.messages}
-        attributes.setdefault(semconv.USAGE_INPUT_TOKENS, usage.input_tokens(request))
+        attributes.setdefault(semconv.USAGE_INPUT_TOKENS, input_tokens(request))
         attributes[semconv.USAGE_ESTIMATED] = True
         characters = attempt.characters or None
         if body is not None and body.operation is not None:
             characters = body.characters
         if characters is not None:
-            attributes[semconv.USAGE_OUTPUT_TOKENS] = usage.tokens(characters)
+            attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(characters)
 
 
 def _nanoseconds(moment: object) -> int | None:

@@ -11,10 +11,12 @@ from typing import Any, cast
 
 from agentpulse_instrumentation._engine.content import (
     media_part,
+    text_message,
     text_part,
     tool_call_part,
     tool_definition,
     tool_response_part,
+    with_id,
 )
 from agentpulse_instrumentation._engine.operation import (
     InputContent,
@@ -24,79 +26,8 @@ from agentpulse_instrumentation._engine.operation import (
     items,
     listed,
 )
-from agentpulse_instrumentation._media import size_of_base64
-
-# Puts the deltas of a chat stream together into the message they make up.
-#
-# Runs only where content is captured. Text grows, lists grow by their `index`, everything else is
-# replaced.
-
-_SOUND = "data"
-"""Pieces of the model's sound, which are counted and not kept."""
-_GROWING = frozenset(
-    {
-        *("content", "refusal", "reasoning_content", "reasoning", "arguments", "text"),
-        *("transcript", _SOUND),
-    }
-)
-
-
-def merge_delta(message: dict[str, Any], delta: Any) -> None:
-    """Adds one delta, a model or a dict, to the message."""
-    for name, value in _plain(delta).items():
-        if value is None:
-            continue
-        if name in _GROWING and isinstance(value, str):
-            _grow(message, name, value)
-        elif isinstance(value, list):
-            so_far = message.get(name)
-            if not isinstance(so_far, list):
-                # Mistral's thinking models go from text to a list of parts within one message.
-                message[name] = [{"type": "text", "text": so_far}] if so_far else []
-            _merge_list(message[name], cast("list[Any]", value))
-        elif isinstance(value, dict) or hasattr(value, "__pydantic_fields_set__"):
-            merge_delta(message.setdefault(name, {}), value)
-        else:
-            message[name] = value
-
-
-def _grow(message: dict[str, Any], name: str, piece: str) -> None:
-    so_far = message.get(name)
-    if name == _SOUND:
-        message["size"] = message.get("size", 0) + size_of_base64(piece)
-    elif isinstance(so_far, list):
-        cast("list[Any]", so_far).append({"type": "text", "text": piece})
-    else:
-        message[name] = (so_far or "") + piece
-
-
-def _merge_list(entries: list[dict[str, Any]], deltas: list[Any]) -> None:
-    for delta in deltas:
-        fields = _plain(delta)
-        index = fields.get("index")
-        at = index if isinstance(index, int) and 0 <= index <= len(entries) else len(entries)
-        if at == len(entries):
-            entries.append({})
-        merge_delta(entries[at], fields)
-
-
-def _plain(node: Any) -> dict[str, Any]:
-    if isinstance(node, dict):
-        return cast("dict[str, Any]", node)
-    return {**getattr(node, "__dict__", {}), **(getattr(node, "__pydantic_extra__", None) or {})}
-
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
-_DELTA_TEXT = ("text", "refusal", "reasoning_content", "reasoning")
-
-
-def delta_characters(delta: Any) -> int:
-    """How much text a delta of a chat stream carries beside its `content`."""
-    total = sum(len(value) for name in _DELTA_TEXT if isinstance(value := get(delta, name), str))
-    for call in items(delta, "tool_calls"):
-        function = get(call, "function")
-        total += len(get(function, "name") or "") + len(get(function, "arguments") or "")
-    return total
 
 
 def chat_input(body: Mapping[str, Any]) -> InputContent:
@@ -127,14 +58,12 @@ def _chat_message(message: Any) -> Message:
     parts += _beside(message)
     if isinstance(refusal := get(message, "refusal"), str) and refusal:
         parts.append(text_part(refusal))
-    for call in items(message, "tool_calls"):
+    # `function_call` is what `tool_calls` was before it had its name.
+    legacy = {"function": get(message, "function_call")}
+    for call in [*items(message, "tool_calls"), *([legacy] if legacy["function"] else [])]:
         function = get(call, "function") or get(call, "custom")
         arguments = get(function, "arguments") or get(function, "input")
-        parts.append(tool_call_part(str(get(function, "name") or ""), get(call, "id"), arguments))
-    if (function := get(message, "function_call")) is not None:
-        # What `tool_calls` was before it had its name.
-        name, arguments = str(get(function, "name") or ""), get(function, "arguments")
-        parts.append(tool_call_part(name, None, arguments))
+        parts.append(tool_call_part(get(function, "name"), get(call, "id"), arguments))
     described: Message = {"role": "system" if role == "developer" else role, "parts": parts}
     if isinstance(name := get(message, "name"), str):
         described["name"] = name
@@ -144,10 +73,10 @@ def _chat_message(message: Any) -> Message:
 def _beside(message: Any) -> list[Part]:
     """The parts beside the content: images that the model made, and its sound."""
     parts = [part for image in items(message, "images") if (part := media_part(image))]
-    # Of an earlier answer, requests have the id alone.
     audio = get(message, "audio")
     if audio is None:
         return parts
+    # Of an earlier answer, requests have the id alone.
     sound = media_part({"type": "audio", "audio": audio})
     if isinstance(size := get(audio, "size"), int):
         # Of a stream, the pieces were counted.
@@ -202,22 +131,20 @@ def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 def completion_input(body: Mapping[str, Any]) -> InputContent:
     """The prompts of a legacy completion."""
     prompts = [prompt for prompt in listed(body.get("prompt")) if isinstance(prompt, str)]
-    return InputContent([{"role": "user", "parts": [text_part(prompt)]} for prompt in prompts])
+    return InputContent([text_message("user", prompt) for prompt in prompts])
 
 
 def completion_output(answer: Any) -> list[Message]:
     """One message per choice of a legacy completion."""
-    return [
-        {"role": "assistant", "parts": [text_part(str(get(choice, "text") or ""))]}
-        for choice in items(answer, "choices")
-    ]
+    choices = items(answer, "choices")
+    return [text_message("assistant", str(get(choice, "text") or "")) for choice in choices]
 
 
 def responses_input(body: Mapping[str, Any]) -> InputContent:
     """The input items, instructions and tools of a response."""
     given, instructions = body.get("input"), body.get("instructions")
     messages = [
-        {"role": "user", "parts": [text_part(item)]} if item is given else _item_message(item)
+        text_message("user", item) if item is given else _item_message(item)
         for item in listed(given)
     ]
     system = [text_part(instructions)] if isinstance(instructions, str) else []
@@ -231,9 +158,8 @@ def responses_output(answer: Any) -> list[Message]:
 
 
 def _item_message(item: Any) -> Message:
-    kind = get(item, "type")
     role = get(item, "role")
-    if isinstance(kind, str) and kind.endswith("_call_output"):
+    if str(get(item, "type")).endswith("_call_output"):
         role = "tool"
     elif role == "developer":
         role = "system"
@@ -241,32 +167,24 @@ def _item_message(item: Any) -> Message:
 
 
 def _item_parts(item: Any) -> list[Part]:
-    kind = get(item, "type")
-    if kind in (None, "message"):
+    kind = str(get(item, "type") or "message")
+    if kind == "message":
         return _content_parts(get(item, "content"))
     if kind == "reasoning":
-        return [
-            {"type": "reasoning", "content": get(entry, "text") or ""}
-            for entry in items(item, "summary")
-        ]
+        thoughts = [get(entry, "text") or "" for entry in items(item, "summary")]
+        return [{"type": "reasoning", "content": thought} for thought in thoughts]
     if kind in ("function_call", "custom_tool_call"):
         arguments = get(item, "arguments") or get(item, "input")
-        return [tool_call_part(str(get(item, "name") or ""), get(item, "call_id"), arguments)]
-    if isinstance(kind, str) and kind.endswith("_call_output"):
+        return [tool_call_part(get(item, "name"), get(item, "call_id"), arguments)]
+    if kind.endswith("_call_output"):
         return [tool_response_part(get(item, "call_id"), get(item, "output"))]
-    if kind == "compaction":
-        return [{"type": "compaction"}]
-    if isinstance(kind, str) and kind.endswith("_call"):
-        # A tool that the provider runs by itself: web search, file search, code interpreter, …
-        call: Part = {
-            "type": "server_tool_call",
-            "name": kind.removesuffix("_call"),
-            "server_tool_call": {"type": kind},
-        }
-        parts = [{**call, "id": get(item, "id")} if isinstance(get(item, "id"), str) else call]
-        made = get(item, "result") if kind == "image_generation_call" else None
-        if isinstance(made, str):
-            image = {"type": "image", "data": made, "format": get(item, "output_format")}
-            parts += [part for part in [media_part(image)] if part is not None]
-        return parts
-    return [{"type": str(kind)}]
+    if not kind.endswith("_call"):
+        return [{"type": kind}]
+    # A tool that the provider runs by itself: web search, file search, code interpreter, …
+    call: Part = {"type": "server_tool_call", "name": kind.removesuffix("_call")}
+    call = with_id({**call, "server_tool_call": {"type": kind}}, get(item, "id"))
+    made = get(item, "result")
+    if kind != "image_generation_call" or not isinstance(made, str):
+        return [call]
+    image = media_part({"type": "image", "data": made, "format": get(item, "output_format")})
+    return [call] if image is None else [call, image]
