@@ -57,9 +57,9 @@ def _lines(model: str | None, provider: str | None, overrides: PriceOverrides | 
     identity = None if provider is None else _provider_id(table, provider)
     if model is None:
         return list(_listing(table, identity))
-    own = overrides and overrides.tariff(table.sellers(provider), model)
+    own = overrides and overrides.prices(table.sellers(provider), model)
     if own:
-        return [model, _fact("source", "override (AGENTPULSE_PRICES)"), *_facts(own.prices)]
+        return [model, _fact("source", "override (AGENTPULSE_PRICES)"), *_facts(own)]
     found = table.find(provider, model)
     if found is None:
         raise LookupError(_unknown(table, identity, model))
@@ -106,7 +106,7 @@ def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
         title = f"{provider.name} ({provider.id})"
         yield f"{title:{_WIDTH}}" + "".join(f"{name.replace('_', ' '):>12}" for name in _COLUMNS)
         for name in provider.models:
-            prices = table.model(provider.id, name).tariff(now, {}).prices
+            prices = table.model(provider.id, name).prices(now, {})
             yield f"  {name:{_WIDTH - 2}}{_row(prices)}"
     yield ""
     yield _source(table)
@@ -126,7 +126,7 @@ def _described(table: PriceTable, found: Found) -> Iterator[str]:
     yield _fact("provider", f"{seller.name} ({seller.id})")
     borrowed = "" if seller is owner else f", at the standard price of {owner.name}"
     yield _fact("model", f"{model.id}{borrowed}")
-    yield from _facts(model.tariff(time.time(), {}).prices)
+    yield from _facts(model.prices(time.time(), {}))
     if not borrowed:
         yield from _variants(model)
     yield from _history(model)
