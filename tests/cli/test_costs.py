@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentpulse_exporter._pricing import calculate_cost, table
+from agentpulse_exporter._pricing import calculate_cost
 from agentpulse_exporter._pricing.table import price_table
 from fakes import processes
 
@@ -44,9 +44,10 @@ def test_without_a_price_table_it_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(pkgutil, "get_data", lambda *_given: None)
-    monkeypatch.setattr(table, "_table", None)
+    price_table.cache_clear()
 
     assert main(["costs"]) == 1
+    price_table.cache_clear()
     said = capsys.readouterr()
     assert (said.out, said.err.splitlines()[-1]) == (
         "",

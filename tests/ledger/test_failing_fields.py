@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +15,8 @@ from agentpulse_exporter import _shield as shield
 from agentpulse_exporter._dialects import messages
 from agentpulse_exporter._ledger.ledger import Ledger
 from agentpulse_exporter._ledger.tree import Tree
-from agentpulse_exporter._pricing import PriceOverrides, cost, table
+from agentpulse_exporter._pricing import PriceOverrides, cost
+from agentpulse_exporter._pricing.table import price_table
 from agentpulse_exporter._wire import batches, events, redaction
 from agentpulse_exporter._wire.events import Mapper
 from agentpulse_exporter._wire.sessions import Sessions
@@ -54,7 +55,7 @@ def failures_end_at_the_shield(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def with_table(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+def with_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     """Has `prices.json` hold something else, or raise when it is read."""
 
     def replace(content: Any) -> None:
@@ -65,9 +66,10 @@ def with_table(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
             return content
 
         monkeypatch.setattr(pkgutil, "get_data", get_data)
-        monkeypatch.setattr(table, "_table", None)
+        price_table.cache_clear()
 
-    return replace
+    yield replace
+    price_table.cache_clear()
 
 
 def warnings(caplog: pytest.LogCaptureFixture, about: str) -> list[str]:

@@ -7,7 +7,8 @@ from math import isclose
 from typing import Any
 
 import pytest
-from agentpulse_exporter._pricing import Usage, price
+from agentpulse_exporter._pricing import price
+from agentpulse_exporter._pricing.cost import bill, counts_of
 from agentpulse_exporter._pricing.table import matches, price_table
 from genai_prices import Usage as ReferenceUsage
 from genai_prices import types
@@ -172,9 +173,10 @@ def test_random_usage_costs_what_the_reference_says(identity: str):
             name = next((n for n in names(model.match) if provider.find_model(n) is model), None)
             if name is None:
                 # Another model's rule comes first, so that no name leads to this one.
-                ours = known.tariff(at, context).cost(counts, "")
+                prices, least = known.prices(at, context), known.record.get("least")
+                ours = bill(prices, counts_of(counts), "", least)
             else:
-                ours = price(Usage(provider=identity, model=name, at=at, **context, counts=counts))
+                ours = price(counts, name, provider=identity, at=at, **context)
             if ours is None:
                 assert theirs == (0, 0, 0), (model.id, "sold by units that no call reports")
                 continue

@@ -50,9 +50,9 @@ def _lines(model: str | None, provider: str | None, overrides: PriceOverrides | 
     identity = None if provider is None else _provider_id(table, provider)
     if model is None:
         return list(_listing(table, identity))
-    own = overrides and overrides.tariff(table.sellers(provider), model)
+    own = overrides and overrides.prices(table.sellers(provider), model)
     if own:
-        return [model, _fact("source", "override (AGENTPULSE_PRICES)"), *_facts(own.prices)]
+        return [model, _fact("source", "override (AGENTPULSE_PRICES)"), *_facts(own)]
     found = table.find(provider, model)
     if found is None:
         raise LookupError(_unknown(table, identity, model))
@@ -87,7 +87,7 @@ def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
         columns = "".join(f"{name.replace('_', ' '):>12}" for name in _COLUMNS)
         yield f"\n{title:{_WIDTH}}{columns}"
         for name in provider.models:
-            prices = table.model(provider.id, name).tariff(now, {}).prices
+            prices = table.model(provider.id, name).prices(now, {})
             yield f"  {name:{_WIDTH - 2}}{_row(prices)}"
     yield f"\n{_source(table)}"
 
@@ -105,7 +105,7 @@ def _described(table: PriceTable, found: Found) -> Iterator[str]:
     yield _fact("provider", f"{seller.name} ({seller.id})")
     borrowed = "" if seller is owner else f", at the standard price of {owner.name}"
     yield _fact("model", f"{model.id}{borrowed}")
-    yield from _facts(model.tariff(time.time(), {}).prices)
+    yield from _facts(model.prices(time.time(), {}))
     for served, since, prices in () if borrowed else model.record.get("variants", ()):
         start = f" (since {since})" if since else ""
         units = (f"{unit.replace('_', ' ')} {_price(price)}" for unit, price in prices.items())

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._dialects.dialect import Fields, Quirk, set_default
-from agentpulse_exporter._semconv import decoded, is_model_call, items_of
+from agentpulse_exporter._dialects.names import ANSWERS, MESSAGES, REQUESTS
+from agentpulse_exporter._semconv import Attributes, decoded, is_model_call, items_of
 
 Message = dict[str, object]
 
@@ -20,46 +20,26 @@ _WRAPPERS = ("messages", "input", "choices", "message", "prompt")
 _MOST = 1000
 
 
-def values(request: str, answer: str) -> Quirk:
-    """Reads attributes that hold a request and its answer each, as text or JSON."""
-
-    def take(fields: Fields) -> None:
-        if is_model_call(fields):
-            for name, source, role in _sides(request, answer):
-                value = fields.get(source)
-                if name not in fields:
-                    _add(fields, name, _messages(decoded(value, value), role))
-        else:
-            set_default(fields, semconv.TOOL_CALL_ARGUMENTS, fields.get(request))
-            set_default(fields, semconv.TOOL_CALL_RESULT, fields.get(answer))
-
-    return take
-
-
-def indexed(request: str, answer: str) -> Quirk:
-    """Reads messages that are spread over attributes such as `{request}.0.content`."""
-
-    def take(fields: Fields) -> None:
-        for name, source, role in _sides(request, answer):
-            _add(fields, name, _messages(_nested(fields, f"{source}."), role))
-
-    return take
+def with_messages(attributes: Attributes) -> Attributes:
+    """The attributes, and their content by its current names."""
+    found: dict[str, object] = {}
+    if not is_model_call(attributes):
+        arguments = [attributes[name] for name in REQUESTS if name in attributes]
+        result = [attributes[name] for name in ANSWERS if name in attributes]
+        found |= {semconv.TOOL_CALL_ARGUMENTS: arguments[0]} if arguments else {}
+        found |= {semconv.TOOL_CALL_RESULT: result[0]} if result else {}
+        return {**found, **attributes}
+    for name, (role, starts, theirs) in MESSAGES.items():
+        if name not in attributes:
+            values = [_nested(attributes, start) for start in starts]
+            values += [decoded(attributes[n], attributes[n]) for n in theirs if n in attributes]
+            listed = ([*_messages(value, role)] for value in values)
+            messages = next((each for each in listed if each), None)
+            found |= {name: json.dumps(messages)} if messages else {}
+    return {**attributes, **found}
 
 
-def _sides(request: str, answer: str) -> tuple[tuple[str, str, str], ...]:
-    return (
-        (semconv.INPUT_MESSAGES, request, "user"),
-        (semconv.OUTPUT_MESSAGES, answer, "assistant"),
-    )
-
-
-def _add(fields: Fields, name: str, messages: Iterator[Message]) -> None:
-    listed = [*messages]
-    if listed:
-        fields.setdefault(name, json.dumps(listed))
-
-
-def _nested(fields: Fields, prefix: str) -> object:
+def _nested(fields: Attributes, prefix: str) -> object:
     """The value that was flattened into attributes whose names start so."""
     root: dict[str, Any] = {}
     for name, value in fields.items():

@@ -1,42 +1,265 @@
 """Anybody's span by the current GenAI conventions: which dialect it is of, and its attributes.
 
-A dialect recognises its own spans and translates their attributes to the current names. The rest
-of the exporter knows these names only, and the spans stay as they are. A span of no dialect is
-read as it is.
+A dialect is one family of instrumentations. Their names are a table (`names.py`); a function for
+each dialect (its quirk) does the rest. The exporter knows the current names only, and the spans
+stay as they are. A span of no dialect is read as it is.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._dialects.dialect import Dialect
-from agentpulse_exporter._dialects.genai import (
-    ANTHROPIC,
-    GENAI,
-    LOGFIRE,
-    OPENLIT,
-    PYDANTIC_AI,
-    is_of_a_package,
+from agentpulse_exporter._dialects.messages import with_messages
+from agentpulse_exporter._dialects.names import KINDS, NAMES, OBJECTS, OPERATIONS
+from agentpulse_exporter._semconv import (
+    Attributes,
+    count,
+    decoded,
+    fields_of,
+    provider_name,
+    text,
 )
-from agentpulse_exporter._dialects.openinference import OPENINFERENCE
-from agentpulse_exporter._dialects.platforms import LANGFUSE, MLFLOW
-from agentpulse_exporter._dialects.vercel import VERCEL
-from agentpulse_exporter._semconv import Attributes
 from agentpulse_exporter._shield import shielded
 from agentpulse_exporter._wire.privacy import without_free_text
 
-DIALECTS = (
-    *(ANTHROPIC, OPENINFERENCE, OPENLIT, LANGFUSE, PYDANTIC_AI, LOGFIRE, MLFLOW, VERCEL),
-    GENAI,
+Fields = dict[str, object]
+"""The attributes by their current names, while they are being put together."""
+
+_OURS = "agentpulse"
+_LOGFIRE_ERROR = 17
+_CACHED = (semconv.USAGE_CACHE_READ_INPUT_TOKENS, semconv.USAGE_CACHE_WRITE_INPUT_TOKENS)
+_ANSWER = re.compile(
+    r'"object"\s*:\s*"(?:chat\.completion|text_completion|response)"|"type"\s*:\s*"message"'
+)
+_ID = re.compile(r'\s*\{\s*"id"\s*:\s*"([A-Za-z0-9_.:-]{1,128})"')
+_MAKERS = {
+    ("chatgpt", "gpt", "o1", "o3", "o4", "text-embedding"): "openai",
+    ("claude",): "anthropic",
+    ("deepseek",): "deepseek",
+    ("gemini",): "gcp.gemini",
+    ("grok",): "x_ai",
+    ("mistral",): "mistral_ai",
+}
+"""The makers of models whose names start so; Langfuse records no provider."""
+_VERCEL = {
+    "doGenerate": "chat",
+    "doStream": "chat",
+    "doEmbed": "embeddings",
+    "toolCall": "execute_tool",
+}
+"""Operations by the last part of `ai.operationId`. Only the inner span of two is a model's call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The spans of one family of instrumentations.
+
+    Attributes:
+        scopes: How the names of its instrumentation scopes start.
+        marks: How names of attributes start that only its spans have.
+        quirk: Translates what the table of names doesn't.
+    """
+
+    scopes: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    quirk: Callable[[Fields], object] = len
+
+    def matches(self, scope: str, attributes: Attributes) -> bool:
+        """Whether a span is one of these."""
+        if self.scopes and scope.startswith(self.scopes):
+            return True
+        return bool(self.marks) and any(name.startswith(self.marks) for name in attributes)
+
+    def current(self, attributes: Attributes) -> Attributes:
+        """The attributes by their current names, without messages."""
+        fields, given = dict(attributes), {**attributes, **dict(_figures(attributes))}
+        for name, theirs in NAMES.items():
+            if name not in fields:
+                found = (given[each] for each in theirs if each in given)
+                _set_default(fields, name, next(found, None))
+        _read_operation(fields)
+        _read_finish_reasons(fields)
+        if provider := text(fields, semconv.PROVIDER_NAME):
+            fields[semconv.PROVIDER_NAME] = provider_name(provider)
+        self.quirk(fields)
+        # Some have the cached tokens beside the input, which then may be smaller.
+        cached, total = _cached(fields), count(fields, semconv.USAGE_INPUT_TOKENS)
+        if total is not None and cached > total:
+            fields[semconv.USAGE_INPUT_TOKENS] = total + cached
+        return fields
+
+
+def _figures(attributes: Attributes) -> Iterator[tuple[str, object]]:
+    """The fields of JSON objects, each named by its path."""
+    pending = [(name, attributes[name]) for name in OBJECTS if name in attributes]
+    for path, value in pending:
+        for name, each in fields_of(value).items():
+            field = f"{path}.{name}", each
+            if isinstance(each, dict):
+                pending.append(field)
+            else:
+                yield field
+
+
+def _set_default(fields: Fields, name: str, value: object) -> None:
+    """Sets a field that has no value yet; None is no value. All texts of MLflow are JSON."""
+    if isinstance(value, str) and value.startswith('"'):
+        value = decoded(value, value)
+    if value is not None:
+        fields.setdefault(name, value)
+
+
+def _read_operation(fields: Fields) -> None:
+    """Reads the kind of a span: an operation of the conventions, or else a span kind of ours."""
+    kinds = [str(decoded(kind, kind)) for name in KINDS if (kind := text(fields, name))]
+    if semconv.OPERATION_NAME in fields or not kinds:
+        return
+    known = [OPERATIONS[kind.upper()] for kind in kinds if kind.upper() in OPERATIONS]
+    if not known:
+        fields.setdefault(semconv.SPAN_KIND, kinds[-1].lower())
+        return
+    fields[semconv.OPERATION_NAME] = known[0]
+    named = {"invoke_agent": semconv.AGENT_NAME, "execute_tool": semconv.TOOL_NAME}
+    if known[0] in named:
+        _set_default(fields, named[known[0]], text(fields, "traceloop.entity.name"))
+
+
+def _read_finish_reasons(fields: Fields) -> None:
+    # Some write a text, and Logfire a list as JSON.
+    if reason := text(fields, semconv.RESPONSE_FINISH_REASONS):
+        listed = decoded(reason) if reason.startswith("[") else None
+        fields[semconv.RESPONSE_FINISH_REASONS] = (reason,) if listed is None else listed
+
+
+def _is_no_call(fields: Fields) -> None:
+    """Makes it a span that is not a model call, but stays in the tree."""
+    operation = fields.pop(semconv.OPERATION_NAME, None)
+    fields.setdefault(semconv.SPAN_KIND, operation if isinstance(operation, str) else "span")
+
+
+def _cached(fields: Fields, names: tuple[str, ...] = _CACHED) -> int:
+    return sum(count(fields, name) or 0 for name in names)
+
+
+def _add_cached(fields: Fields, names: tuple[str, ...] = _CACHED) -> None:
+    """Adds cached tokens to an input that excludes them."""
+    total = count(fields, semconv.USAGE_INPUT_TOKENS)
+    if total is not None:
+        fields[semconv.USAGE_INPUT_TOKENS] = total + _cached(fields, names)
+
+
+def _anthropic(fields: Fields) -> None:
+    # Compaction is billed on top of the call's own tokens.
+    for total, part in (
+        (semconv.USAGE_INPUT_TOKENS, semconv.ANTHROPIC_COMPACTION_INPUT_TOKENS),
+        (semconv.USAGE_OUTPUT_TOKENS, semconv.ANTHROPIC_COMPACTION_OUTPUT_TOKENS),
+    ):
+        whole, more = fields.get(total), fields.get(part)
+        if isinstance(whole, int) and isinstance(more, int):
+            fields[total] = whole + more
+
+
+def _openinference(fields: Fields) -> None:
+    """The answer's id is in the answer alone, which is JSON that may be long.
+
+    Other spans have a tool's result there, or the model's text: neither is read.
+    """
+    answer = text(fields, "output.value")
+    if answer is None or fields.get(semconv.OPERATION_NAME) not in ("chat", "text_completion"):
+        return
+    if answer == fields.get("llm.output_messages.0.message.content"):
+        return
+    found = _ID.match(answer)
+    if found is not None and _ANSWER.search(answer):
+        fields.setdefault(semconv.RESPONSE_ID, found[1])
+
+
+def _openlit(fields: Fields) -> None:
+    if fields.get(semconv.PROVIDER_NAME) == "anthropic":
+        _add_cached(fields)
+    # OpenLIT writes its own default, 0, where none was set.
+    first = fields.get("gen_ai.server.time_to_first_token")
+    if fields.get(semconv.REQUEST_STREAM) is True and first:
+        fields.setdefault(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, first)
+
+
+def _langfuse(fields: Fields) -> None:
+    model = (text(fields, semconv.RESPONSE_MODEL) or "").rpartition("/")[2]
+    makers = (maker for starts, maker in _MAKERS.items() if model.startswith(starts))
+    _set_default(fields, semconv.PROVIDER_NAME, next(makers, None))
+    usage = fields_of(fields.get("langfuse.observation.usage_details"))
+    if not {"prompt_tokens", "prompt_tokens_details", "input_tokens_details"} & usage.keys():
+        # Langfuse's own form, and Anthropic's: each kind of input stands by itself.
+        _add_cached(fields)
+    if "langfuse.observation.completion_start_time" in fields:
+        fields.setdefault(semconv.REQUEST_STREAM, True)
+
+
+def _pydantic_ai(fields: Fields) -> None:
+    # Versions before the conventions had a name for it. An agent's usage sums up its calls'.
+    name = text(fields, "agent_name")
+    if semconv.OPERATION_NAME not in fields and name is not None:
+        fields[semconv.OPERATION_NAME] = "invoke_agent"
+        fields.setdefault(semconv.AGENT_NAME, name)
+    if fields.get("logfire.span_type") == "pending_span":
+        _is_no_call(fields)
+
+
+def _logfire(fields: Fields) -> None:
+    # A span that is still open is sent too, and the span of a stream ends before its answer, which
+    # a later record holds.
+    kind = text(fields, "logfire.span_type")
+    failed = fields.get("logfire.level_num", 0) == _LOGFIRE_ERROR
+    unanswered = semconv.USAGE_INPUT_TOKENS not in fields and semconv.RESPONSE_ID not in fields
+    if kind == "log" and (text(fields, "logfire.msg_template") or "").startswith("streaming resp"):
+        fields.setdefault(semconv.REQUEST_STREAM, True)
+    if kind == "pending_span" or (kind == "span" and unanswered and not failed):
+        _is_no_call(fields)
+
+
+def _vercel(fields: Fields) -> None:
+    # `openai.chat`, `anthropic.messages`: the API behind the provider's name is no part of it.
+    given = text(fields, "ai.model.provider")
+    if given is not None and fields.get(semconv.PROVIDER_NAME) == provider_name(given):
+        fields[semconv.PROVIDER_NAME] = provider_name(given.partition(".")[0])
+    # Newer versions give the input with its cached part, and the rest beside it.
+    is_new = "ai.usage.inputTokenDetails.noCacheTokens" in fields
+    if not is_new and fields.get(semconv.PROVIDER_NAME) == "anthropic":
+        _add_cached(fields, (semconv.USAGE_CACHE_READ_INPUT_TOKENS,))
+    called = text(fields, "ai.operationId")
+    operation = _VERCEL.get((called or "").rpartition(".")[2])
+    _set_default(fields, semconv.OPERATION_NAME, operation)
+    if called is not None and operation is None:
+        _is_no_call(fields)
+
+
+# Official packages of openai-v2's time, OpenLLMetry (`opentelemetry.instrumentation.openai.v1`, …),
+# AgentOps and others share scope names, so the attributes decide.
+_GENAI = Dialect(
+    scopes=("opentelemetry.instrumentation.genai", "opentelemetry.util.genai"),
+    marks=("gen_ai.", "traceloop.", "llm.request.type", "llm.usage."),
+)
+_LOGFIRE = Dialect(("logfire",), ("logfire.",), _logfire)
+_DIALECTS = (
+    Dialect(("com.anthropic.sdk.python",), (), _anthropic),
+    Dialect(("openinference.",), ("openinference.span.kind", "llm.token_count."), _openinference),
+    Dialect(("openlit.",), ("openlit.",), _openlit),
+    Dialect(("langfuse-sdk",), ("langfuse.",), _langfuse),
+    Dialect(("pydantic-ai", "pydantic_ai"), (), _pydantic_ai),
+    _LOGFIRE,
+    Dialect((), ("mlflow.",)),
+    Dialect((), ("ai.operationId", "ai.model.", "ai.usage."), _vercel),
+    _GENAI,
 )
 """The first that a span matches reads it. The last one is common to most others."""
-
-_SCOPES = tuple(scope for each in DIALECTS for scope in each.scopes)
-_MARKS = tuple(mark for each in DIALECTS for mark in each.marks)
-_OURS = "agentpulse"
+_SCOPES = tuple(scope for each in _DIALECTS for scope in each.scopes)
+_MARKS = tuple(mark for each in _DIALECTS for mark in each.marks)
 
 
 def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Attributes:
@@ -49,12 +272,11 @@ def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Att
     dialect = _dialect_of(span, attributes)
     if dialect is None:
         return attributes
-    if with_content:
-        read = partial(dialect.current, attributes, with_content=True)
-        current = shielded("read the content of a foreign span", read, None)
-        if current is not None:
-            return current
-    return shielded("read a foreign span", partial(dialect.current, attributes), attributes)
+    current = shielded("read a foreign span", partial(dialect.current, attributes), attributes)
+    if not with_content:
+        return current
+    read = partial(with_messages, current)
+    return shielded("read the content of a foreign span", read, current)
 
 
 def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
@@ -63,7 +285,7 @@ def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
     Empty where that can't be decided.
     """
     dialect = _dialect_of(span, span.attributes or {})
-    if dialect is None or (dialect is GENAI and not is_of_a_package(span)):
+    if dialect is None or (dialect is _GENAI and not _is_of_a_package(span)):
         # A program's own span: its author put these attributes on it.
         return attributes
     return shielded("separate content", lambda: without_free_text(attributes), {})
@@ -82,12 +304,19 @@ def concerns_agents(span: ReadableSpan) -> bool:
         return span.dropped_attributes > 0
     dialect = _dialect_of(span, attributes)
     # Logfire's marks are on spans of everything else too.
-    return dialect is not None and dialect is not LOGFIRE
+    return dialect is not None and dialect is not _LOGFIRE
 
 
 def is_ours(span: ReadableSpan) -> bool:
     """Whether AgentPulse, or one of its instrumentors, made the span."""
     return _scope_of(span).startswith(_OURS)
+
+
+def _is_of_a_package(span: ReadableSpan) -> bool:
+    """Whether an instrumentation made the span, and not a program's author."""
+    return _scope_of(span).startswith("opentelemetry.") or any(
+        name.startswith(("traceloop.", "llm.")) for name in span.attributes or {}
+    )
 
 
 def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
@@ -98,7 +327,7 @@ def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
     # Most spans are of none, and their names decide that.
     if not scope.startswith(_SCOPES) and not any(each.startswith(_MARKS) for each in attributes):
         return None
-    return next((each for each in DIALECTS if each.matches(scope, attributes)), None)
+    return next((each for each in _DIALECTS if each.matches(scope, attributes)), None)
 
 
 def _scope_of(span: ReadableSpan) -> str:

@@ -10,46 +10,55 @@ count or a missing total raises nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Context as DecimalContext
 from decimal import Decimal
+from functools import partial
 from math import isfinite
 from operator import index
-from types import UnionType
 from typing import Any
 
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._pricing.overrides import PriceOverrides, own_prices
 from agentpulse_exporter._pricing.table import price_table
-from agentpulse_exporter._pricing.tariff import Context, Cost, Counts
+from agentpulse_exporter._pricing.tariff import (
+    UNITS,
+    Context,
+    Counts,
+    Number,
+    Price,
+    Prices,
+)
 from agentpulse_exporter._semconv import count, is_model_call, number, text
 from agentpulse_exporter._shield import shielded
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """The usage of one call.
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of a call in USD.
 
-    Attributes:
-        provider: By the GenAI conventions (`openai`, `aws.bedrock`, …); without one the model's
-            name decides.
-        model: The model that answered.
-        request_model: The model asked for, tried where `model` is unknown.
-        at: When the call was made, in seconds since 1970; now, if `None`. It chooses among dated
-            prices.
-        service_tier: The tier that served the call (`default`, `flex`, `priority`, `batch`, …).
-        speed: The speed mode that served it (Anthropic's `fast`).
-        counts: By the `counts` of `UNITS`; a count that wasn't reported is `None` or absent. Input
-            has its cached part, output its reasoning, `cache_write_tokens` those for an hour.
+    `total` may be more than `input` and `output` together: requests and searches are neither.
+    Input and output are None where only the total is known. `source` is `provider` (its own
+    figure), `override` (the user's prices), `genai-prices <version>` or `instrumentation`.
     """
 
-    provider: str | None = None
-    model: str | None = None
-    request_model: str | None = None
-    at: float | None = None
-    service_tier: str | None = None
-    speed: str | None = None
-    counts: Mapping[str, float | None]
+    total: float
+    input: float | None
+    output: float | None
+    source: str | None
+    estimated: bool = False
+
+    def attributes(self) -> dict[str, str | float | bool]:
+        """The cost as span attributes."""
+        found = {
+            semconv.COST_TOTAL: self.total,
+            semconv.COST_INPUT: self.input,
+            semconv.COST_OUTPUT: self.output,
+            semconv.COST_SOURCE: self.source,
+            semconv.COST_ESTIMATED: self.estimated or None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 _ATTRIBUTES = {
@@ -71,6 +80,8 @@ _TIERS = (
     semconv.ANTHROPIC_RESPONSE_SERVICE_TIER,
     semconv.OPENAI_REQUEST_SERVICE_TIER,
 )
+_PARTS_FIRST = tuple(reversed(UNITS.items()))
+_EXACT = DecimalContext(prec=40, traps=[])
 _AS_ASKED: Context = {}
 # Wholes and their parts, in the order in which they are made consistent.
 _CACHES = (
@@ -104,69 +115,129 @@ def cost_of(
     reported = number(attributes, semconv.COST_REPORTED)
     if reported is not None:
         return Cost(reported, None, None, "provider")
-    usage = _usage_of(attributes, at)
-    cost = price(usage, overrides, estimated=estimated) if usage is not None else None
+    cost = _by_prices(attributes, at, overrides)
     fallback = number(attributes, semconv.COST_FALLBACK)
-    if cost is None and fallback:
-        return Cost(fallback, None, None, "instrumentation", estimated)
-    return cost
+    if cost is None and fallback is not None and fallback > 0:
+        cost = Cost(fallback, None, None, "instrumentation")
+    return replace(cost, estimated=True) if cost is not None and estimated else cost
 
 
-def _usage_of(attributes: Mapping[str, object], at: float | None) -> Usage | None:
+def _by_prices(
+    attributes: Mapping[str, object], at: float | None, overrides: PriceOverrides | None
+) -> Cost | None:
     counts = {field: count(attributes, name) for field, name in _ATTRIBUTES.items()}
     if all(value is None for value in counts.values()):
         return None
-    asked = text(attributes, semconv.REQUEST_MODEL)
-    return Usage(
+    return price(
+        counts,
+        text(attributes, semconv.RESPONSE_MODEL),
+        text(attributes, semconv.REQUEST_MODEL),
         provider=text(attributes, semconv.PROVIDER_NAME),
-        model=text(attributes, semconv.RESPONSE_MODEL) or asked,
-        request_model=asked,
         at=at,
         service_tier=next((tier for name in _TIERS if (tier := text(attributes, name))), None),
         speed=text(attributes, semconv.SPEED),
-        counts=counts,
+        overrides=overrides,
     )
 
 
 def price(
-    usage: Usage, overrides: PriceOverrides | None = None, *, estimated: bool = False
+    counts: Mapping[str, float | None],
+    *models: str | None,
+    provider: str | None = None,
+    at: float | None = None,
+    service_tier: str | None = None,
+    speed: str | None = None,
+    overrides: PriceOverrides | None = None,
 ) -> Cost | None:
     """The cost of a call by the prices; `None` for an unknown model, or where no usage is known.
 
     A tier or mode without a price of its own costs as much as the standard one.
+
+    Args:
+        counts: By the `counts` of `UNITS`; a count that wasn't reported is `None` or absent. Input
+            has its cached part, output its reasoning, `cache_write_tokens` those for an hour.
+        models: The model that answered, then the one asked for, tried where that is unknown.
+        provider: By the GenAI conventions; without one the model's name decides.
+        at: When the call was made, in seconds since 1970; now, if `None`.
+        service_tier: The tier that served the call (`default`, `flex`, `priority`, `batch`, …).
+        speed: The speed mode that served it (Anthropic's `fast`).
+        overrides: The user's own prices.
     """
-    counts, table = counts_of(usage), price_table()
-    names = [name for name in (usage.model, usage.request_model) if name]
-    if overrides is not None:
-        sellers = table.sellers(usage.provider)
-        for name in names:
-            own = overrides.tariff(sellers, name)
-            if own is not None:
-                return own.cost(counts, "override", estimated=estimated)
+    known, table = counts_of(counts), price_table()
+    names = [name for name in models if name]
+    for name in names if overrides is not None else ():
+        own = overrides and overrides.prices(table.sellers(provider), name)
+        if own is not None:
+            return bill(own, known, "override")
     for name in names:
-        found = table.find(usage.provider, name)
+        found = table.find(provider, name)
         if found is not None:
+            model = found.model
             # Tiers are the maker's own; where another sells the model, only the standard price is
             # known.
-            context = _context(usage) if found.provider == found.model.provider else _AS_ASKED
-            at = time.time() if usage.at is None else usage.at
-            tariff = found.model.tariff(at, context)
-            return tariff.cost(counts, table.source, estimated=estimated)
+            is_maker = found.provider == model.provider
+            context = _context(service_tier, speed) if is_maker else _AS_ASKED
+            prices = model.prices(time.time() if at is None else at, context)
+            return bill(prices, known, table.source, model.record.get("least"))
     return None
 
 
-def _context(usage: Usage) -> Context:
-    if not usage.service_tier and not usage.speed:
+def _context(service_tier: str | None, speed: str | None) -> Context:
+    if not service_tier and not speed:
         return _AS_ASKED
-    tier = (usage.service_tier or "").lower()
-    context = {"service_tier": tier, "speed": (usage.speed or "").lower()}
+    tier = (service_tier or "").lower()
+    context = {"service_tier": tier, "speed": (speed or "").lower()}
     return {**context, "processing": "batch"} if tier == "batch" else context
 
 
-def counts_of(usage: Usage) -> Counts:
-    """The counts reported in `usage`, made consistent with each other; and one request."""
+def bill(
+    prices: Prices, counts: Counts, source: str, least: Mapping[str, Number] | None = None
+) -> Cost | None:
+    """The cost of these counts; `None` if nothing was counted that this model is sold by.
+
+    Sums are exact: prices and sums are decimals of 40 digits, in a context of our own, because a
+    program may have set the decimal module to round or to raise. Floats appear in the result alone.
+    """
+    if not prices:
+        # A free model; the table writes no price for it.
+        return Cost(0.0, 0.0, 0.0, source)
+    size = counts.get("input_tokens", 0)
+    sums: dict[str | None, Decimal] = {"input": Decimal(0), "output": Decimal(0), None: Decimal(0)}
+    billed: dict[str, Number] = {}
+    """Counts that parts have taken out of each unit, and 0 of those that none has."""
+    for name, unit in _PARTS_FIRST:
+        count = counts.get(unit.counts) if name in prices else None
+        if count is None:
+            continue
+        if count and least:
+            count = max(count, least.get(unit.counts, 0))
+        # Parts that overlap can add up to more than their whole; the rest is nothing then.
+        rest = max(count - billed.setdefault(name, 0), 0)
+        if rest:
+            amount = _EXACT.multiply(_at_size(prices[name], size), rest)
+            amount = _EXACT.divide(amount, unit.per)
+            sums[unit.direction] = _EXACT.add(sums[unit.direction], amount)
+            for whole in unit.within:
+                billed[whole] = billed.get(whole, 0) + rest
+    total = float(_EXACT.add(_EXACT.add(sums["input"], sums["output"]), sums[None]))
+    # Of absurd counts or prices it may be more than a number can hold.
+    if not billed or not isfinite(total):
+        return None
+    return Cost(total, float(sums["input"]), float(sums["output"]), source)
+
+
+def _at_size(price: Price, size: Number) -> Number:
+    if not isinstance(price, Sequence):
+        return price
+    base, *steps = price
+    # The highest tier that is reached decides.
+    return max(((start, above) for start, above in steps if size > start), default=(0, base))[1]
+
+
+def counts_of(reported: Mapping[str, float | None]) -> Counts:
+    """The counts that were reported, made consistent with each other; and one request."""
     counts: Counts = {"requests": 1}
-    for name, value in usage.counts.items():
+    for name, value in reported.items():
         if isinstance(value, int):
             counts[name] = max(value, 0)
         elif isinstance(value, float) and isfinite(value):
@@ -238,26 +309,26 @@ def calculate_cost(
     Raises:
         TypeError: An argument is of another type. Nothing else raises.
     """
-    _check(str, "the name of a model", model=model)
-    _check(str | None, "a text or None", provider=provider, service_tier=service_tier)
-    _check(int | float | None, "seconds since 1970 or None", at=at)
-    _check(PriceOverrides | None, "PriceOverrides or None", overrides=overrides)
-    usage = Usage(
-        provider=provider,
-        model=model,
-        at=at,
-        service_tier=service_tier,
-        counts={
-            "input_tokens": _tokens("input_tokens", input_tokens),
-            "output_tokens": _tokens("output_tokens", output_tokens),
-            # Where no tokens are known, none from a cache are no figure either.
-            "cache_read_tokens": _tokens("cache_read_tokens", cache_read_tokens) or None,
-            "cache_write_tokens": _tokens("cache_write_tokens", cache_write_tokens) or None,
-            "cache_write_1h_tokens": _tokens("cache_write_1h_tokens", cache_write_1h_tokens)
-            or None,
-        },
-    )
-    cost = shielded("price a call", lambda: price(usage, overrides or own_prices()), None)
+    for name, given, kind, expected in (
+        ("model", model, str, "the name of a model"),
+        ("provider", provider, str | None, "a text or None"),
+        ("service_tier", service_tier, str | None, "a text or None"),
+        ("at", at, int | float | None, "seconds since 1970 or None"),
+        ("overrides", overrides, PriceOverrides | None, "PriceOverrides or None"),
+    ):
+        if not isinstance(given, kind):
+            raise _wrong_type(name, given, expected)
+    counts = {
+        "input_tokens": _tokens("input_tokens", input_tokens),
+        "output_tokens": _tokens("output_tokens", output_tokens),
+        # Where no tokens are known, none from a cache are no figure either.
+        "cache_read_tokens": _tokens("cache_read_tokens", cache_read_tokens) or None,
+        "cache_write_tokens": _tokens("cache_write_tokens", cache_write_tokens) or None,
+        "cache_write_1h_tokens": _tokens("cache_write_1h_tokens", cache_write_1h_tokens) or None,
+    }
+    own = overrides or own_prices()
+    made = partial(price, counts, model, provider=provider, at=at, service_tier=service_tier)
+    cost = shielded("price a call", partial(made, overrides=own), None)
     return None if cost is None else cost.total
 
 
@@ -270,12 +341,6 @@ def _tokens(name: str, given: Any) -> Any:
         return index(given)
     except TypeError:
         raise _wrong_type(name, given, "a number of tokens") from None
-
-
-def _check(kind: type | UnionType, expected: str, **given: object) -> None:
-    for name, value in given.items():
-        if not isinstance(value, kind):
-            raise _wrong_type(name, value, expected)
 
 
 def _wrong_type(name: str, given: object, expected: str) -> TypeError:

@@ -5,33 +5,49 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 from weakref import WeakKeyDictionary
 
-from agentpulse_exporter._pricing.tariff import UNITS, Tariff
+from agentpulse_exporter._pricing.tariff import UNITS, Prices
 from agentpulse_exporter._semconv import provider_name
 from agentpulse_exporter._shield import shielded
 
 _EXAMPLE = '{"my-model": {"input": 2.5, "output": 10}}'
+_MOST_LOOKUPS = 2048
 
 
-@dataclass(frozen=True, slots=True)
+def _refuse(problem: str, expected: str = f"something like {_EXAMPLE}") -> NoReturn:
+    message = f"{problem}; expected {expected}."
+    raise ValueError(message)
+
+
 class PriceOverrides:
     """Prices by model, in USD and in the units of the price table.
 
     That is: per million tokens or characters, per hour of audio, per 1,000 searches or `requests`,
     and per single `request`. A key is `model` or `provider/model`, in any case, and may end in `*`.
-    An exact key wins over a pattern, a longer pattern over a shorter one. A price that isn't given
+    An exact key wins over a pattern, a longer one over a shorter one. A price that isn't given
     is that of the tokens it is a part of: `cache_read` of `input`, `cache_write_1h` of
     `cache_write`.
+
+    Attributes:
+        prices: The prices of a model whose provider goes by these names, or `None`.
     """
 
-    _exact: Mapping[str, Tariff]
-    _patterns: tuple[tuple[str, Tariff], ...]
+    def __init__(self, entries: Mapping[str, object], origin: str) -> None:
+        """Prices as `origin` has them, which is named where they can't be used."""
+        self._prices: dict[str, Prices] = {}
+        for key, prices in entries.items():
+            name, found = _name(key, origin), _prices(key, prices, origin)
+            seller, slash, model = name.partition("/")
+            # The provider of a key may be spelt in any way, too.
+            known = provider_name(seller) + slash + model if slash else name
+            self._prices.setdefault(known, found)
+            self._prices[name] = found
+        self.prices = lru_cache(_MOST_LOOKUPS)(self._find)
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, object] | None) -> PriceOverrides | None:
@@ -44,40 +60,21 @@ class PriceOverrides:
         if source is None or source == "":
             return None
         if isinstance(source, Mapping):
-            return cls._of(source, "prices")
+            return cls(source, "prices")
         if isinstance(source, (str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all callers check types
-            return cls._of(_read(Path(source)), f"the price file {source}")
-        message = f"prices is {source!r}; expected a mapping like {_EXAMPLE} or a file of it."
-        raise ValueError(message)
+            return cls(_read(Path(source)), f"the price file {source}")
+        _refuse(f"prices is {source!r}", f"a mapping like {_EXAMPLE} or a file of it")
 
-    @classmethod
-    def _of(cls, entries: Mapping[str, object], origin: str) -> PriceOverrides:
-        exact: dict[str, Tariff] = {}
-        patterns: list[tuple[str, Tariff]] = []
-        for key, prices in entries.items():
-            name = _name(key, origin)
-            tariff = Tariff(_prices(key, prices, origin))
-            seller, slash, model = name.partition("/")
-            # The provider of a key may be spelt in any way, too.
-            known = provider_name(seller) + slash + model if slash else name
-            if name.endswith("*"):
-                patterns += [(name[:-1], tariff), (known[:-1], tariff)]
-            else:
-                exact = {known: tariff, **exact, name: tariff}
-        patterns.sort(key=lambda pattern: -len(pattern[0]))
-        return cls(exact, tuple(patterns))
-
-    def tariff(self, sellers: tuple[str, ...], model: str) -> Tariff | None:
-        """The user's prices of a model whose provider goes by these names, or `None`."""
+    def _find(self, sellers: tuple[str, ...], model: str) -> Prices | None:
         model = model.lower()
-        names = (*(f"{seller.lower()}/{model}" for seller in sellers), model)
-        exact = (self._exact[name] for name in names if name in self._exact)
-        by_start = (tariff for start, tariff in self._patterns if _any_starts(names, start))
-        return next(exact, None) or next(by_start, None)
+        names = {*(f"{seller.lower()}/{model}" for seller in sellers), model}
+        fitting = [key for key in self._prices if any(_fits(key, name) for name in names)]
+        best = max(fitting, key=lambda key: (not key.endswith("*"), len(key)), default="")
+        return self._prices.get(best)
 
 
-def _any_starts(names: tuple[str, ...], start: str) -> bool:
-    return any(name.startswith(start) for name in names)
+def _fits(key: str, name: str) -> bool:
+    return name.startswith(key[:-1]) if key.endswith("*") else name == key
 
 
 _in_use: WeakKeyDictionary[object, PriceOverrides] = WeakKeyDictionary()
@@ -107,41 +104,31 @@ def _read(path: Path) -> Mapping[str, object]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
-        reason = error.strerror
-        message = f"The price file {path} can't be read ({reason}); expected JSON like {_EXAMPLE}."
-        raise ValueError(message) from error
+        _refuse(f"The price file {path} can't be read ({error.strerror})")
     except (ValueError, RecursionError) as error:
-        message = f"The price file {path} isn't JSON ({error}); expected something like {_EXAMPLE}."
-        raise ValueError(message) from error
+        _refuse(f"The price file {path} isn't JSON ({error})")
     if not isinstance(content, dict):
-        message = f"The price file {path} holds no object; expected something like {_EXAMPLE}."
-        raise ValueError(message)
+        _refuse(f"The price file {path} holds no object")
     return cast("dict[str, object]", content)
 
 
 def _name(key: object, origin: str) -> str:
     if not isinstance(key, str) or not key.strip():
-        message = f"{key!r} in {origin} is no model name; expected, for example, {_EXAMPLE}."
-        raise ValueError(message)
+        _refuse(f"{key!r} in {origin} is no model name")
     if "*" in key.rstrip()[:-1]:
-        message = f"The name {key!r} in {origin} has a * inside; expected at most one, at its end."
-        raise ValueError(message)
+        _refuse(f"The name {key!r} in {origin} has a * inside", "at most one, at its end")
     return key.strip().lower()
 
 
 def _prices(key: str, prices: object, origin: str) -> dict[str, Decimal]:
     if not isinstance(prices, Mapping) or not prices:
-        message = (
-            f"The prices of {key!r} in {origin} are {prices!r}; expected, for example, {_EXAMPLE}."
-        )
-        raise ValueError(message)
+        _refuse(f"The prices of {key!r} in {origin} are {prices!r}")
     found: dict[str, Decimal] = {}
-    for name, price in cast("Mapping[object, object]", prices).items():
+    for name, price in cast("Mapping[str, object]", prices).items():
         if name not in UNITS:
             known = ", ".join(UNITS)
-            message = f"{key!r} in {origin} has a price for {name!r}; expected one of {known}."
-            raise ValueError(message)
-        found[cast("str", name)] = _price(price, f"The price {name!r} of {key!r} in {origin}")
+            _refuse(f"{key!r} in {origin} has a price for {name!r}", f"one of {known}")
+        found[name] = _price(price, f"The price {name!r} of {key!r} in {origin}")
     return found
 
 
@@ -150,5 +137,4 @@ def _price(price: object, subject: str) -> Decimal:
         exact = Decimal(repr(price)) if isinstance(price, float) else Decimal(price)
         if exact.is_finite() and exact >= 0:
             return exact
-    message = f"{subject} is {price!r}; expected USD as a number from 0 up, for example 2.5."
-    raise ValueError(message)
+    _refuse(f"{subject} is {price!r}", "USD as a number from 0 up, for example 2.5")

@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
-from itertools import chain
-from typing import NamedTuple
+from functools import cache, lru_cache
+from itertools import product
+from typing import Any, NamedTuple
 
 from agentpulse_exporter._pricing.tariff import Clause, Model, Record
 from agentpulse_exporter._semconv import provider_name
@@ -96,7 +96,7 @@ class PriceTable:
             for identity, record in content["providers"].items()
         }
         self.find = lru_cache(_MOST_LOOKUPS)(self._find)
-        self.model = lru_cache(None)(self._model)
+        self.model = cache(self._model)
 
     def provider_id(self, name: str) -> str | None:
         """The id of the provider meant by a name in telemetry."""
@@ -120,43 +120,37 @@ class PriceTable:
 
     def _find(self, provider: str | None, model: str) -> Found | None:
         seller, model = (provider or "").strip().lower(), model.strip().lower()
-        if not model:
-            return None
-        if not seller or seller in _GATEWAYS:
-            return self._by_name(model)
-        identity = self.provider_id(seller)
-        if identity is None:
-            # A local runtime, or somebody whose prices we don't know: another's price would be a
-            # guess.
-            return None
-        found = self._sold_by(identity, model)
-        return self._by_name(model) if found is None and identity in _OPEN else found
+        tried = self._candidates(seller, [*spellings(model)] if model else [])
+        return next((found for each in tried if (found := self._exactly(*each))), None)
+
+    def _candidates(self, seller: str, names: list[str]) -> Iterator[tuple[str, str]]:
+        """The ids of providers, each with a name that a model of it may have."""
+        if seller and seller not in _GATEWAYS:
+            identity = self.provider_id(seller)
+            if identity is None:
+                # A local runtime, or somebody whose prices we don't know: another's price would be
+                # a guess.
+                return
+            yield from product((identity,), names)
+            if identity not in _OPEN:
+                return
+        yield from product(self._sellers_named_in(names[:1]), names)
+        for name in names:
+            yield from product(self._likely_sellers(name), (name,))
 
     def _model(self, provider: str, name: str) -> Model:
         return Model(provider, name, self.providers[provider].models[name])
 
-    def _by_name(self, model: str) -> Found | None:
-        by_seller = (self._sold_by(seller, model) for seller in self._sellers_named_in(model))
-        by_maker = (
-            self._exactly(seller, spelling)
-            for spelling in spellings(model)
-            for seller in self._likely_sellers(spelling)
-        )
-        return next((found for found in chain(by_seller, by_maker) if found), None)
-
-    def _sold_by(self, provider: str, model: str) -> Found | None:
-        found = (self._exactly(provider, spelling) for spelling in spellings(model))
-        return next((each for each in found if each), None)
-
-    def _sellers_named_in(self, model: str) -> Iterator[str]:
-        if model.startswith("arn:aws") or _BEDROCK.match(model):
-            yield "aws"
-        elif model.startswith(("publishers/", "projects/")):
-            yield "google"
-        prefix, slash, _ = model.partition("/")
-        seller = self.provider_id(prefix) if slash else None
-        if seller is not None:
-            yield seller
+    def _sellers_named_in(self, names: list[str]) -> Iterator[str]:
+        for model in names:
+            if model.startswith("arn:aws") or _BEDROCK.match(model):
+                yield "aws"
+            elif model.startswith(("publishers/", "projects/")):
+                yield "google"
+            prefix, slash, _ = model.partition("/")
+            seller = self.provider_id(prefix) if slash else None
+            if seller is not None:
+                yield seller
 
     def _likely_sellers(self, spelling: str) -> Iterator[str]:
         for provider in self.providers.values():
@@ -178,22 +172,17 @@ def matches(clause: Clause, name: str) -> bool:
     if isinstance(clause, str):
         return name == clause
     if isinstance(clause, Mapping):
-        return all(_holds(kind, value, name) for kind, value in clause.items())
+        return all(_TESTS[kind](name, value) for kind, value in clause.items())
     return any(matches(part, name) for part in clause)
 
 
-_TESTS: Mapping[str, Callable[[str, str], object]] = {
+_TESTS: Mapping[str, Callable[[str, Any], object]] = {
     "starts_with": str.startswith,
     "ends_with": str.endswith,
     "contains": str.__contains__,
     "regex": lambda name, pattern: re.search(pattern, name),
+    "and": lambda name, parts: all(matches(part, name) for part in parts),
 }
-
-
-def _holds(kind: str, value: str | Sequence[Clause], name: str) -> bool:
-    if not isinstance(value, str):
-        return all(matches(part, name) for part in value)
-    return bool(_TESTS[kind](name, value))
 
 
 def spellings(name: str) -> Iterator[str]:
@@ -239,22 +228,17 @@ def _bare(name: str) -> Iterator[str]:
         yield unversioned
 
 
-_table: PriceTable | None = None
-
-
+@cache
 def price_table() -> PriceTable:
     """The table, read at the first call. One that can't be read is empty, which is logged once."""
-    global _table  # noqa: PLW0603  # it is read once for the life of the process
-    if _table is None:
-        try:
-            # By the package's loader, which also reads from a zip file or a packaged program.
-            _table = PriceTable(pkgutil.get_data(__package__ or "", "prices.json") or b"")
-        except Exception as error:  # noqa: BLE001  # a file that is missing or damaged in any way
-            _logger.warning(
-                "The price table can't be read (%s), so costs are unknown but for your own prices"
-                " (AGENTPULSE_PRICES). Reinstall agentpulse-exporter; a packaged program needs its"
-                " file agentpulse_exporter/_pricing/prices.json.",
-                type(error).__name__,
-            )
-            _table = PriceTable(_NO_PRICES)
-    return _table
+    try:
+        # By the package's loader, which also reads from a zip file or a packaged program.
+        return PriceTable(pkgutil.get_data(__package__ or "", "prices.json") or b"")
+    except Exception as error:  # noqa: BLE001  # a file that is missing or damaged in any way
+        _logger.warning(
+            "The price table can't be read (%s), so costs are unknown but for your own prices"
+            " (AGENTPULSE_PRICES). Reinstall agentpulse-exporter; a packaged program needs its"
+            " file agentpulse_exporter/_pricing/prices.json.",
+            type(error).__name__,
+        )
+        return PriceTable(_NO_PRICES)
