@@ -5,6 +5,7 @@ It asks for versions of the client libraries that the lock file doesn't hold.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import warnings
@@ -35,6 +36,17 @@ def imported() -> Any:
 def is_older_than(release: str) -> bool:
     parts = [tuple(map(int, text.split(".")[:3])) for text in (version("litellm"), release)]
     return parts[0] < parts[1]
+
+
+def finish_logging() -> None:
+    """Has LiteLLM log what the last event loop left to it, as it does in a program's next loop.
+
+    Its worker holds the coroutine that logs a stream of Anthropic's API, and with it the call. A
+    loop that ends at once never starts it.
+    """
+    if not is_older_than("1.106.0"):
+        worker = importlib.import_module("litellm.litellm_core_utils.logging_worker")
+        asyncio.run(worker.GLOBAL_LOGGING_WORKER.flush())
 
 
 def told(span: Any) -> dict[str, Any]:

@@ -175,6 +175,8 @@ def the_span(
         return bool(found) or path is not MESSAGES or when_dropped
 
     _, raised = read(path, provider, asynchronous, told=is_told, first=first)
+    if path is MESSAGES:
+        lite.finish_logging()
     found += spans.finished(least=0 if found else 1)
     (span,) = found
     return span, raised
