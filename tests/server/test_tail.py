@@ -415,3 +415,31 @@ loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"starlette", "uvicorn", "jinja2", "rich", "cronsim"}
 """
     processes.run([sys.executable, "-c", code], check=True)
+
+
+@posix
+def test_only_a_terminal_gets_colours(server: LocalServer):
+    import pty
+
+    for no_color, expected in (
+        ("", "\x1b[33malert     \x1b[0m Budget"),
+        ("1", " alert      Budget"),
+    ):
+        ours, theirs = pty.openpty()
+        with (
+            os.fdopen(ours, "rb", buffering=0) as screen,
+            processes.running(
+                [sys.executable, "-m", "agentpulse", "tail", "--endpoint", server.url],
+                stdout=theirs,
+                env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
+            ) as program,
+        ):
+            os.close(theirs)
+            assert program.stderr is not None
+            assert "Following" in program.stderr.readline()
+            send(server, event("alert", time.time(), data={"title": "Budget"}))
+            shown = b""
+            while b"\n" not in shown:
+                shown += screen.read(4096)
+            assert expected in shown.decode()
+            assert ("\x1b" in shown.decode()) == (not no_color)

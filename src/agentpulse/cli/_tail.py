@@ -43,6 +43,9 @@ _LATEST = 1e11
 """Seconds since 1970; later times, after the year 5138, are no times of events."""
 _LONGEST = 240
 _KIND_WIDTH = 10
+_COLORS = {"alert": "\x1b[33m", "error": "\x1b[31m"}
+"""Of kinds that stand out on a terminal."""
+_USUAL_COLOR = "\x1b[36m"
 _FIELDS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("severity", "action", "span_kind", "type", "label", "job"), str),
     **dict.fromkeys(("name", "title", "model", "file"), str),
@@ -87,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         {name: value for name, value in filters.items() if value is not None},
     )
     try:
-        return _follow(following, settings, json.dumps if arguments.json else line)
+        return _follow(following, settings, json.dumps if arguments.json else _shown)
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:
@@ -211,13 +214,22 @@ def _is_event(value: object) -> bool:
             return False
 
 
-def line(event: Event) -> str:
-    """The line of an event, without an end or characters that can steer a terminal."""
+def _shown(event: Event) -> str:
+    """The line of an event, with its kind in color on a terminal."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if is_plain or not sys.stdout.isatty():
+        return line(event)
+    return line(event, _COLORS.get(event["kind"], _USUAL_COLOR))
+
+
+def line(event: Event, color: str = "") -> str:
+    """The line of an event, without an end or characters of its own that can steer a terminal."""
     kind = printable(event["kind"])
     moment = time.strftime("%H:%M:%S", time.localtime(event["ts"]))
     who = " ".join(printable(str(event[name])) for name in ("agent", "session") if event.get(name))
     text = summary(kind, event["data"])
-    return encodable(f"{moment} {kind:{_KIND_WIDTH}} {text}  [{who}]")
+    end = "\x1b[0m" if color else ""
+    return encodable(f"{moment} {color}{kind:{_KIND_WIDTH}}{end} {text}  [{who}]")
 
 
 def summary(kind: str, data: Event) -> str:
