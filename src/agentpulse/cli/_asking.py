@@ -93,7 +93,7 @@ def ask(settings: Settings, path: str) -> object:
         RefusedError: There is an answer, but another one.
         NoAnswerError: There is none.
     """
-    answer = _asked(settings, "GET", path, is_whole=True)
+    answer = _asked(settings, path)
     if answer.status == _OK and not is_page(answer):
         try:
             return json.loads(answer.body)
@@ -104,7 +104,7 @@ def ask(settings: Settings, path: str) -> object:
 
 def get(settings: Settings, path: str) -> Outcome:
     """Asks for a path below the endpoint, with the key."""
-    return _outcome(settings, "GET", path)
+    return _outcome(settings, path)
 
 
 def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
@@ -116,9 +116,9 @@ def post(settings: Settings, event: Event) -> tuple[Outcome, bool]:
     plain = Batch((event,)).body(settings.agent_name, __version__)
     kind = {"Content-Type": "application/json"}
     zipped = {**kind, "Content-Encoding": "gzip"}
-    outcome = _outcome(settings, "POST", INGEST, zipped, gzipped(plain))
+    outcome = _outcome(settings, INGEST, zipped, gzipped(plain))
     if is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up:
-        return _outcome(settings, "POST", INGEST, kind, plain), False
+        return _outcome(settings, INGEST, kind, plain), False
     return outcome, True
 
 
@@ -131,19 +131,14 @@ def _outcome(settings: Settings, *request: Any) -> Outcome:
 
 def _asked(
     settings: Settings,
-    method: str,
     path: str,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-    *,
-    is_whole: bool = False,
 ) -> Answer:
     """The answer to a request, made with each key that there is until one is accepted."""
     keys = known_keys(settings.address, settings.api_key)
     with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
-        return transport.request(
-            method, path, headers or {}, body, seconds=_SECONDS, is_whole=is_whole
-        )
+        return transport.request(path, headers or {}, body, seconds=_SECONDS)
 
 
 def has_local_key(settings: Settings) -> bool:

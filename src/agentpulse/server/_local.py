@@ -299,7 +299,7 @@ def _get(port: int, path: str, seconds: float, key: str | None = None) -> Mappin
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
         with closing(Transport(Endpoint("http", ADDRESS, port, ""))) as transport:
-            answer = transport.request("GET", path, headers, seconds=seconds, is_whole=True)
+            answer = transport.request(path, headers, seconds=seconds)
         found: object = json.loads(answer.body)
     except (NoAnswerError, ValueError):
         return {}
