@@ -74,7 +74,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Queues a span that is sampled and concerns agents. No I/O, no waiting, no logging."""
         if self._is_queued(span) and self._is_taken(span):
-            self.enqueue(span)
+            super().enqueue(span)
 
     def take_ownership(self, span: ReadableSpan) -> None:
         """Makes a span, when it starts or ends, this processor's if it will be queued here.

@@ -187,5 +187,6 @@ def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
 def _program() -> str:
     """The base name of the program that Python was started with; `-c` and the empty name too."""
     # Where Python is embedded, there may be no arguments, and programs change them as they like.
-    first: object = next(iter(getattr(sys, "argv", None) or ()), "")
+    arguments: list[object] = getattr(sys, "argv", None) or [""]
+    first = arguments[0]
     return clean(Path(first).name, MAX_LABEL) if isinstance(first, str) else ""

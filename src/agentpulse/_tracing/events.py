@@ -70,15 +70,8 @@ def memory_report(file: str | os.PathLike[str], size_bytes: int, lines: int | No
         size_bytes: Its size.
         lines: How many lines it has.
     """
-    _record(
-        "memory_report",
-        "memory_report",
-        lambda: {
-            "file": os.fsdecode(file) if isinstance(file, (bytes, os.PathLike)) else str(file),
-            "size_bytes": size_bytes,
-            "lines": lines,
-        },
-    )
+    data = {"size_bytes": size_bytes, "lines": lines}
+    _record("memory_report", "memory_report", lambda: {"file": str(file), **data})
 
 
 def set_metadata(**values: object) -> None:

@@ -68,18 +68,15 @@ class Stamp:
 
         None is left out. So is a value that there is no room for, and `…` is in its place.
         """
-        added: dict[str, Any] = {}
-        room = MOST_METADATA - sum(map(_is_metadata, self.attributes))
-        for given, value in values.items():
-            if value is None:
-                continue
-            name = semconv.METADATA_PREFIX + label(given)
-            if name not in self.attributes and name not in added:
-                if room <= 0:
-                    added[_LEFT_OUT] = "…"
-                    continue
-                room -= 1
-            added[name] = attribute(value)
+        added = {
+            semconv.METADATA_PREFIX + label(name): attribute(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        room = max(MOST_METADATA - sum(map(_is_metadata, self.attributes)), 0)
+        for name in [name for name in added if name not in self.attributes][room:]:
+            del added[name]
+            added[_LEFT_OUT] = "…"
         self.attributes = {**self.attributes, **added}
         return added
 

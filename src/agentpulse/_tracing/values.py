@@ -12,7 +12,7 @@ import enum
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, takewhile
 from types import MemberDescriptorType
 from typing import Any, cast
 
@@ -130,6 +130,7 @@ class _Copy:
         self._longest = longest
         self._values = values
         self._characters = 2 * MAX_JSON
+        self._is_cut = False
 
     def of(self, value: object, depth: int) -> object:
         """A copy of that part, made of plain objects only."""
@@ -145,30 +146,21 @@ class _Copy:
         for base in (bytes, bytearray):
             if issubclass(kind, base):
                 return f"<{base.__len__(cast('Any', value))} bytes>"
-        fields = _fields(value, kind)
-        items = _items(value, kind) if fields is None else None
-        if (fields is not None or items is not None) and not (depth and self._has_room):
+        fields, items = _fields(value, kind), _items(value, kind)
+        if fields is None and items is None:
+            return f"<{kind.__name__}>"
+        if not depth or not self._has_room():
             return _CUT
         if fields is not None:
-            pairs = ((label(name), item) for name, item in fields)
-            return dict(self._each(pairs, depth, (_CUT, _CUT)))
-        if items is not None:
-            numbered = (("", item) for item in items)
-            return [item for _, item in self._each(numbered, depth, ("", _CUT))]
-        return f"<{kind.__name__}>"
+            named = takewhile(self._has_room, fields)
+            shown = {label(name): self.of(item, depth - 1) for name, item in named}
+            return {**shown, _CUT: _CUT} if self._is_cut else shown
+        listed = [self.of(item, depth - 1) for item in takewhile(self._has_room, items or ())]
+        return [*listed, _CUT] if self._is_cut else listed
 
-    @property
-    def _has_room(self) -> bool:
-        return self._values > 0 and self._characters > 0
-
-    def _each(
-        self, pairs: Iterable[tuple[str, object]], depth: int, rest: tuple[str, str]
-    ) -> Iterator[tuple[str, object]]:
-        for name, item in pairs:
-            if not self._has_room:
-                yield rest
-                return
-            yield name, self.of(item, depth - 1)
+    def _has_room(self, _next: object = None) -> bool:
+        self._is_cut = self._values <= 0 or self._characters <= 0
+        return not self._is_cut
 
 
 def _items(value: Any, kind: type) -> Iterator[object] | None:

@@ -100,7 +100,7 @@ def ask(settings: Settings, path: str) -> object:
 
 def get(settings: Settings, path: str) -> Outcome:
     """Asks for a path below the endpoint, with the key."""
-    return _asked(settings, "GET", path, is_whole=True)
+    return _asked(settings, path)
 
 
 def post(settings: Settings, event: Event) -> bool:
@@ -115,9 +115,9 @@ def post(settings: Settings, event: Event) -> bool:
     plain = Batch((event,)).body(settings.agent_name, __version__)
     kind = {"Content-Type": "application/json"}
     zipped = {**kind, "Content-Encoding": "gzip"}
-    outcome = _asked(settings, "POST", INGEST, zipped, gzipped(plain))
+    outcome = _asked(settings, INGEST, zipped, gzipped(plain))
     is_refused = is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up
-    answer = _success(_asked(settings, "POST", INGEST, kind, plain) if is_refused else outcome)
+    answer = _success(_asked(settings, INGEST, kind, plain) if is_refused else outcome)
     if refused_events(answer):
         problem = "it answered well, but refused it"
         raise AskError(problem, answer)
@@ -132,20 +132,15 @@ def _success(outcome: Outcome) -> Answer:
 
 def _asked(
     settings: Settings,
-    method: str,
     path: str,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-    *,
-    is_whole: bool = False,
 ) -> Outcome:
     """How a request ended, made with each key that there is until one is accepted."""
     keys = known_keys(settings.address, settings.api_key)
     with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
         try:
-            return transport.request(
-                method, path, headers or {}, body, seconds=_SECONDS, is_whole=is_whole
-            )
+            return transport.request(path, headers or {}, body, seconds=_SECONDS)
         except NoAnswerError as error:
             return error
 

@@ -116,7 +116,7 @@ def _get(port: int, path: str, key: str = "", seconds: float = 10.0) -> Mapping[
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with closing(Transport(Endpoint("http", ADDRESS, port, ""))) as transport:
-            answer = transport.request("GET", path, headers, seconds=seconds, is_whole=True)
+            answer = transport.request(path, headers, seconds=seconds)
         found: object = json.loads(answer.body)
     except (NoAnswerError, ValueError):
         return {}

@@ -13,14 +13,13 @@ from __future__ import annotations
 import codecs
 import http.client
 import io
-import math
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from agentpulse_exporter import __version__
 from agentpulse_exporter._delivery.endpoint import ApiKey, Endpoint, KnownKeys, Proxy
@@ -41,6 +40,7 @@ _MAX_ANSWER = 64 * 1024
 _CHUNK = 64 * 1024
 _SECONDS_FOR_BODY = 1.0
 _SECONDS_KEPT = 30.0
+_SECONDS_TO_CONNECT = 5.0
 
 
 # Names of hosts are encoded by it, and a child that is forked while it is loaded never gets it.
@@ -49,7 +49,7 @@ codecs.lookup("idna")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer; its body is the beginning only, or nothing where it took too long."""
+    """An answer; that to a post has the beginning of its body, or none where that took too long."""
 
     status: int
     content_type: str = ""
@@ -57,14 +57,6 @@ class Answer:
     body: bytes = b""
     requests: int = 1
     """How many it took, each with another key."""
-
-
-class _Request(NamedTuple):
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes | None
-    is_whole: bool
 
 
 class NoAnswerError(Exception):
@@ -96,29 +88,18 @@ class Transport:
         self._take_functions()
 
     def request(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        *,
-        seconds: float,
-        to_connect: float = math.inf,
-        is_whole: bool = False,
+        self, path: str, headers: Mapping[str, str], body: bytes | None = None, *, seconds: float
     ) -> Answer:
-        """Asks for a path below the endpoint. A redirect is an answer like others.
+        """Asks for a path below the endpoint, or posts to it. A redirect is an answer like others.
 
         Where the key is refused, the request is made again with the next one: an event must not be
         lost because a local server was started anew, or because a stopped one left its key behind.
 
         Args:
-            method: GET, or POST with a body.
             path: Where, below the path of the endpoint.
             headers: Those beside the ones that every request has.
-            body: What is posted.
+            body: What is posted; without one, a success is read as a whole.
             seconds: For sending, and for the head of the answer, at most.
-            to_connect: So many of these may a new connection take.
-            is_whole: Whether all of the body of a success is read, within the `seconds`.
 
         Raises:
             NoAnswerError: There was no answer in time.
@@ -129,14 +110,15 @@ class Transport:
         while True:
             tried.append(key := untried[0])
             authorization = {} if key is None else {"Authorization": key.authorization()}
-            request = _Request(method, path, {**headers, **authorization}, body, is_whole)
-            answer = self._ask(request, deadline, to_connect)
+            answer = self._ask(path, {**headers, **authorization}, body, deadline)
             # Read anew after each refusal: the server may have started only just now.
             untried = [key for key in self._keys() if key not in tried]
             if answer.status not in _UNKNOWN_KEY or not untried:
                 return replace(answer, requests=len(tried))
 
-    def _ask(self, request: _Request, deadline: float, to_connect: float) -> Answer:
+    def _ask(
+        self, path: str, headers: Mapping[str, str], body: bytes | None, deadline: float
+    ) -> Answer:
         """The answer to one request; a kept connection that turns out to be closed is replaced."""
         if not self._has_own_thread and self.sleep is not time.sleep:
             self._renew()
@@ -146,13 +128,13 @@ class Transport:
         try:
             if kept is not None:
                 try:
-                    return self._exchange(kept, request, deadline)
+                    return self._exchange(kept, path, headers, body, deadline)
                 except (ConnectionError, ssl.SSLError):
                     # The receiver closed it while it was idle, or as we wrote. It drops repeats.
                     self.close()
-            opened = self._open(min(deadline, time.monotonic() + to_connect))
+            opened = self._open(min(deadline, time.monotonic() + _SECONDS_TO_CONNECT))
             is_connected = True
-            return self._exchange(opened, request, deadline)
+            return self._exchange(opened, path, headers, body, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             reason = TLS if isinstance(error, ssl.SSLError) and not is_connected else UNREACHABLE
@@ -263,23 +245,29 @@ class Transport:
             message = f"the proxy answered {answer.status}"
             raise ConnectionRefusedError(message)
 
-    def _exchange(self, connection: socket.socket, request: _Request, deadline: float) -> Answer:
-        endpoint, body = self._endpoint, request.body or b""
-        target = f"{endpoint.path}{request.path}"
-        more = {"Host": endpoint.authority, **_HEADERS}
-        if request.body is not None:
+    def _exchange(
+        self,
+        connection: socket.socket,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline: float,
+    ) -> Answer:
+        method, target = "GET" if body is None else "POST", f"{self._endpoint.path}{path}"
+        more = {"Host": self._endpoint.authority, **_HEADERS}
+        if body is not None:
             more["Content-Length"] = str(len(body))
-        if self._proxy is not None and endpoint.scheme == "http":
-            target = f"http://{endpoint.authority}{target}"
+        if self._proxy is not None and self._endpoint.scheme == "http":
+            target = f"http://{self._endpoint.authority}{target}"
             more |= self._proxy.headers
         channel = _Channel(connection, deadline)
-        channel.sendall(_head(request.method, target, {**more, **request.headers}) + body)
-        response = _answer(channel, request.method)
+        channel.sendall(_head(method, target, {**more, **headers}) + (body or b""))
+        response = _answer(channel, method)
         answer = Answer(
             response.status,
             response.headers.get_content_type(),
             response.getheader("Retry-After"),
-            _body(response, channel, is_whole=request.is_whole),
+            _body(response, channel, is_whole=body is None),
         )
         if response.will_close or not response.isclosed() or answer.status < http.client.OK:
             self.close()

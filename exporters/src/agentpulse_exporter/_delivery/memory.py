@@ -97,15 +97,19 @@ def _of_attributes(attributes: Mapping[str, object] | None) -> int:
     if not attributes:
         return 0
     size = _BYTES_OF_AN_ATTRIBUTE * max(len(attributes) - _ORDINARY_ATTRIBUTES, 0)
-    return size + sum(len(name) + _of_value(value) for name, value in attributes.items())
+    for name, value in attributes.items():
+        size += len(name)
+        if isinstance(value, str) and value.isascii():
+            size += len(value)
+        elif not isinstance(value, int | float):
+            size += _of_value(value)
+    return size
 
 
 def _of_value(value: object) -> int:
     if isinstance(value, str):
         # Beyond ASCII, Python keeps up to four bytes a character.
         return len(value) if value.isascii() else getsizeof(value)
-    if value is None or isinstance(value, int | float):
-        return 0
     if isinstance(value, bytes | bytearray):
         return len(value)
     if isinstance(value, Mapping):

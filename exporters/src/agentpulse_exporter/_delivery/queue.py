@@ -140,7 +140,7 @@ class QueueProcessor(SpanProcessor):
         """Queues a span. No waiting, no logging, from any thread, signal handler or finalizer."""
         counters = self._counters
         counters.ended.add()
-        if self.is_stopped:
+        if self._stopping.locked():
             counters.dropped(AFTER_SHUTDOWN)
             return
         is_batch = self._waiting.add(span) >= self._max_batch_size

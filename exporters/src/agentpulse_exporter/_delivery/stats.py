@@ -110,7 +110,7 @@ class Counters:
     def dropped(self, reason: str, spans: int = 1) -> None:
         """So many spans are lost."""
         if not self._is_final or reason == AFTER_SHUTDOWN:
-            self._dropped.setdefault(reason, Tally()).add(spans)
+            (self._dropped.get(reason) or self._dropped.setdefault(reason, Tally())).add(spans)
 
     def requested(self, *, again: bool = False) -> None:
         """A request is made, or made again."""

@@ -31,8 +31,6 @@ FIRST_WAIT = 0.5
 FIRST_LOOK = 1.0
 """Seconds before the second try of a receiver that is away; twice that before each next one."""
 LAST_LOOK = 60.0
-TO_CONNECT = 5.0
-"""Seconds that a new connection takes, at most."""
 ATTEMPT = 30.0
 """Seconds that one try takes, at most. Long, for a receiver that stored a batch and was slow to
 answer may count it again when it comes again."""
@@ -285,17 +283,14 @@ class Delivery:
         body = batch.body(self._agent_name, __version__)
         judgement = Judgement(Verdict.RETRY)
         for wait in (0.0, FIRST_WAIT, 2 * FIRST_WAIT):
-            if wait and self._ends_within(self._jittered(wait)):
+            until = time.monotonic() + self._jittered(wait)
+            if wait and wait_until(lambda: self.is_ending, until, self._transport.sleep):
                 break
             judgement = self._send(batch, body, again=wait > 0)
             if judgement.verdict is not Verdict.RETRY:
                 return judgement
         self._gave_up = self.is_ending
         return judgement
-
-    def _ends_within(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        return wait_until(lambda: self.is_ending, deadline, self._transport.sleep)
 
     def _send(self, batch: Batch, body: bytes, *, again: bool) -> Judgement:
         """One try: a request, or two where the receiver may not read gzip.
@@ -334,9 +329,7 @@ class Delivery:
             seconds = min(ATTEMPT_AT_EXIT, self._deadline - time.monotonic())
         self._counters.requested(again=again)
         try:
-            answer = self._transport.request(
-                "POST", INGEST, headers, body, seconds=seconds, to_connect=TO_CONNECT
-            )
+            answer = self._transport.request(INGEST, headers, body, seconds=seconds)
         except NoAnswerError as error:
             _logger.debug("AgentPulse gave no answer: %s", error)
             return Judgement(Verdict.AWAY, error.reason, hung_up=error.hung_up)
