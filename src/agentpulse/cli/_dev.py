@@ -30,12 +30,10 @@ from agentpulse.server._requests import opening_path
 from agentpulse.server._storage import MEMORY
 
 PORT = 4319
+_FROM_KEYBOARD = ("SIGINT", "SIGQUIT")
 _FORWARDED = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-    if hasattr(signal, name)
+    each for each in signal.Signals if each.name in (*_FROM_KEYBOARD, "SIGTERM", "SIGHUP")
 ]
-_FROM_KEYBOARD = [getattr(signal, name, None) for name in ("SIGINT", "SIGQUIT")]
 _NOT_FOUND, _NOT_RUNNABLE, _KILLED = 127, 126, 128
 """Exit statuses of shells; that of a killed command is 128 and the number of the signal."""
 _CHECK = "/v1/sessions?since=1e11"
@@ -199,7 +197,7 @@ def _record(command: list[str], port: int, key: str) -> _Ending:
     def forward(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         # Ctrl-C reaches every program of the terminal's foreground, the command too.
-        if number not in _FROM_KEYBOARD or not _has_keyboard():
+        if signal.Signals(number).name not in _FROM_KEYBOARD or not _has_keyboard():
             process.send_signal(number)
 
     before = {
