@@ -63,7 +63,9 @@ _REQUEST = Table(
         "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, text),
         "reasoning.effort": (semconv.REQUEST_REASONING_LEVEL, text),
         "output_config.effort": (semconv.REQUEST_REASONING_LEVEL, text),
-        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, text),
+        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, chat.tier),
+        "n": (semconv.REQUEST_CHOICE_COUNT, chat.choices),
+        "response_format.type": (semconv.OUTPUT_TYPE, chat.output_type),
         "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, text),
         "encoding_format": (semconv.REQUEST_ENCODING_FORMATS, texts),
         "dimensions": (semconv.EMBEDDINGS_DIMENSION_COUNT, integer),
@@ -83,7 +85,6 @@ def _response_input(body: Mapping[str, Any]) -> InputContent:
 _CHAT = Operation(
     name="chat",
     request=_REQUEST,
-    more_from_request=chat.more_from_request,
     input_content=content.chat_input,
     estimates_usage=True,
 )

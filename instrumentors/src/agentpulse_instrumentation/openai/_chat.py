@@ -58,6 +58,24 @@ def dollars_of_ticks(value: Any) -> float | None:
     return value / _XAI_TICKS_PER_USD if isinstance(value, int) and value > 0 else None
 
 
+_OUTPUT_TYPES = {"text": "text", "json_object": "json", "json_schema": "json"}
+
+
+def output_type(value: Any) -> str | None:
+    """`gen_ai.output.type` of the type of a response format."""
+    return _OUTPUT_TYPES.get(value) if isinstance(value, str) else None
+
+
+def choices(value: Any) -> int | None:
+    """The number of choices, where it is another than one."""
+    return value if isinstance(value, int) and value != 1 else None
+
+
+def tier(value: Any) -> str | None:
+    """A service tier, where it is more than the default."""
+    return None if value == "auto" else text(value)
+
+
 REQUEST = Table(
     {
         "model": (semconv.REQUEST_MODEL, text),
@@ -70,9 +88,12 @@ REQUEST = Table(
         "seed": (semconv.REQUEST_SEED, integer),
         "stop": (semconv.REQUEST_STOP_SEQUENCES, texts),
         "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, text),
-        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, text),
+        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, tier),
+        "n": (semconv.REQUEST_CHOICE_COUNT, choices),
+        "response_format.type": (semconv.OUTPUT_TYPE, output_type),
     }
 )
+_IN, _OUT = "usage.prompt_tokens_details", "usage.completion_tokens_details"
 ANSWER = Table(
     {
         "id": (semconv.RESPONSE_ID, text),
@@ -83,21 +104,12 @@ ANSWER = Table(
         "usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
         # DeepSeek's own name, which its older answers have alone.
         "usage.prompt_cache_hit_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
-        "usage.prompt_tokens_details.cached_tokens": (
-            semconv.USAGE_CACHE_READ_INPUT_TOKENS,
-            integer,
-        ),
-        "usage.prompt_tokens_details.cache_write_tokens": (
-            semconv.USAGE_CACHE_WRITE_INPUT_TOKENS,
-            integer,
-        ),
-        "usage.prompt_tokens_details.audio_tokens": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
-        "usage.prompt_tokens_details.image_tokens": (semconv.USAGE_IMAGE_INPUT_TOKENS, count),
-        "usage.completion_tokens_details.reasoning_tokens": (
-            semconv.USAGE_REASONING_OUTPUT_TOKENS,
-            integer,
-        ),
-        "usage.completion_tokens_details.audio_tokens": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
+        f"{_IN}.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
+        f"{_IN}.cache_write_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
+        f"{_IN}.audio_tokens": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
+        f"{_IN}.image_tokens": (semconv.USAGE_IMAGE_INPUT_TOKENS, count),
+        f"{_OUT}.reasoning_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, integer),
+        f"{_OUT}.audio_tokens": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
         # Hugging Face and Together put it beside the counts.
         "usage.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
         "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, dollars_of_ticks),
@@ -106,24 +118,6 @@ ANSWER = Table(
     }
 )
 _HEAD = ("id", "model", "service_tier", "system_fingerprint")
-_OUTPUT_TYPES = {"text": "text", "json_object": "json", "json_schema": "json"}
-
-
-def more_from_request(body: Mapping[str, Any], into: Attributes) -> None:
-    """The choice count, the output type, and a tier only if it is more than the default."""
-    choices = body.get("n")
-    if isinstance(choices, int) and choices != 1:
-        into[semconv.REQUEST_CHOICE_COUNT] = choices
-    output_type = output_type_of(body.get("response_format"))
-    if output_type is not None:
-        into[semconv.OUTPUT_TYPE] = output_type
-    if into.get(semconv.OPENAI_REQUEST_SERVICE_TIER) == "auto":
-        del into[semconv.OPENAI_REQUEST_SERVICE_TIER]
-
-
-def output_type_of(output_format: Any) -> str | None:
-    """`gen_ai.output.type` of a response format object."""
-    return _OUTPUT_TYPES.get(get(output_format, "type")) if output_format is not None else None
 
 
 def finish_reasons(answer: Any) -> list[str | None]:
@@ -148,7 +142,7 @@ _GROWING = frozenset(
 
 def merge_delta(message: dict[str, Any], delta: Any) -> None:
     """Adds one delta, a model or a dict, to the message."""
-    for name, value in _plain(delta).items():
+    for name, value in fields(delta).items():
         if value is None:
             continue
         if name in _GROWING and isinstance(value, str):
@@ -177,18 +171,12 @@ def _grow(message: dict[str, Any], name: str, piece: str) -> None:
 
 def _merge_list(entries: list[dict[str, Any]], deltas: list[Any]) -> None:
     for delta in deltas:
-        fields = _plain(delta)
-        index = fields.get("index")
+        known = fields(delta)
+        index = known.get("index")
         at = index if isinstance(index, int) and 0 <= index <= len(entries) else len(entries)
         if at == len(entries):
             entries.append({})
-        merge_delta(entries[at], fields)
-
-
-def _plain(node: Any) -> dict[str, Any]:
-    if isinstance(node, dict):
-        return cast("dict[str, Any]", node)
-    return {**getattr(node, "__dict__", {}), **(getattr(node, "__pydantic_extra__", None) or {})}
+        merge_delta(entries[at], known)
 
 
 _DELTA_TEXT = ("text", "refusal", "reasoning_content", "reasoning")
@@ -280,7 +268,6 @@ class ChatAccumulator:
 CHAT = Operation(
     name="chat",
     request=REQUEST,
-    more_from_request=more_from_request,
     answer=ANSWER,
     more_from_answer=within_totals,
     finish_reasons=finish_reasons,

@@ -6,12 +6,11 @@ output's type, moderations an operation of our own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.operation import (
-    Attributes,
     Operation,
     Table,
     count,
@@ -20,6 +19,7 @@ from agentpulse_instrumentation._engine.operation import (
     text,
     texts,
 )
+from agentpulse_instrumentation.openai._chat import choices
 
 _MODEL = {"model": (semconv.REQUEST_MODEL, text)}
 
@@ -53,12 +53,6 @@ _MEDIA_ANSWER = Table(
         "usage.output_tokens_details.image_tokens": (semconv.USAGE_IMAGE_OUTPUT_TOKENS, count),
     }
 )
-
-
-def _choices(body: Mapping[str, Any], into: Attributes) -> None:
-    number = body.get("n")
-    if isinstance(number, int) and number != 1:
-        into[semconv.REQUEST_CHOICE_COUNT] = number
 
 
 class MediaAccumulator:
@@ -95,20 +89,15 @@ class MediaAccumulator:
         return 0
 
 
-def _media(output_type: str) -> Operation:
-    return Operation(
-        name="generate_content",
-        request=Table(_MODEL),
-        more_from_request=_choices,
-        answer=_MEDIA_ANSWER,
-        constants={semconv.OUTPUT_TYPE: output_type},
-        accumulator=MediaAccumulator,
-    )
-
-
-IMAGE = _media("image")
-TRANSCRIPTION = _media("text")
-SPEECH = _media("speech")
+IMAGE = Operation(
+    name="generate_content",
+    request=Table({**_MODEL, "n": (semconv.REQUEST_CHOICE_COUNT, choices)}),
+    answer=_MEDIA_ANSWER,
+    constants={semconv.OUTPUT_TYPE: "image"},
+    accumulator=MediaAccumulator,
+)
+TRANSCRIPTION = replace(IMAGE, constants={semconv.OUTPUT_TYPE: "text"})
+SPEECH = replace(IMAGE, constants={semconv.OUTPUT_TYPE: "speech"})
 MODERATION = Operation(
     name="moderation",
     request=Table(_MODEL),

@@ -5,13 +5,11 @@ Fields: https://platform.openai.com/docs/api-reference/responses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.operation import (
     UNKNOWN,
-    Attributes,
     Operation,
     Table,
     double,
@@ -22,7 +20,17 @@ from agentpulse_instrumentation._engine.operation import (
     text,
 )
 from agentpulse_instrumentation.openai import _content as content
-from agentpulse_instrumentation.openai._chat import dollars_of_ticks, output_type_of, within_totals
+from agentpulse_instrumentation.openai._chat import (
+    dollars_of_ticks,
+    output_type,
+    tier,
+    within_totals,
+)
+
+
+def _conversation(value: Any) -> str | None:
+    return text(value) or text(get(value, "id"))
+
 
 _REQUEST = Table(
     {
@@ -31,25 +39,21 @@ _REQUEST = Table(
         "top_p": (semconv.REQUEST_TOP_P, double),
         "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
         "reasoning.effort": (semconv.REQUEST_REASONING_LEVEL, text),
-        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, text),
+        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, tier),
+        "text.format.type": (semconv.OUTPUT_TYPE, output_type),
         "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, text),
-        "conversation": (semconv.CONVERSATION_ID, text),
+        "conversation": (semconv.CONVERSATION_ID, _conversation),
         "prompt.id": (semconv.PROMPT_NAME, text),
         "prompt.version": (semconv.PROMPT_VERSION, text),
     }
 )
+_IN, _OUT = "usage.input_tokens_details", "usage.output_tokens_details"
 _USAGE = {
     "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
     "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-    "usage.input_tokens_details.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
-    "usage.input_tokens_details.cache_write_tokens": (
-        semconv.USAGE_CACHE_WRITE_INPUT_TOKENS,
-        integer,
-    ),
-    "usage.output_tokens_details.reasoning_tokens": (
-        semconv.USAGE_REASONING_OUTPUT_TOKENS,
-        integer,
-    ),
+    f"{_IN}.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
+    f"{_IN}.cache_write_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
+    f"{_OUT}.reasoning_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, integer),
     "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, dollars_of_ticks),
     "usage.cost": (semconv.COST_REPORTED, double),
 }
@@ -60,17 +64,6 @@ _IDENTITY = {
 }
 _CONVERSATION = {"conversation.id": (semconv.CONVERSATION_ID, text)}
 _UNFINISHED = ("queued", "in_progress")
-
-
-def _more_from_request(body: Mapping[str, Any], into: Attributes) -> None:
-    conversation = body.get("conversation")
-    if conversation is not None and (conversation_id := text(get(conversation, "id"))):
-        into[semconv.CONVERSATION_ID] = conversation_id
-    output_type = output_type_of(get(body.get("text"), "format"))
-    if output_type is not None:
-        into[semconv.OUTPUT_TYPE] = output_type
-    if into.get(semconv.OPENAI_REQUEST_SERVICE_TIER) == "auto":
-        del into[semconv.OPENAI_REQUEST_SERVICE_TIER]
 
 
 def _finish_reasons(answer: Any) -> list[str | None]:
@@ -147,7 +140,6 @@ _ENDS = frozenset(
 RESPONSE = Operation(
     name="chat",
     request=_REQUEST,
-    more_from_request=_more_from_request,
     answer=Table({**_IDENTITY, **_CONVERSATION, **_USAGE}),
     more_from_answer=within_totals,
     finish_reasons=_finish_reasons,
