@@ -65,29 +65,16 @@ _PARTS = frozenset(
         *("image", "audio", "video", "file", "document", "media", "binary", "blob", "base64"),
         *("image_url", "audio_url", "video_url", "document_url", "uri", "resource_link"),
         *("input_image", "input_audio", "input_video", "input_file", "computer_screenshot"),
-        *("image_generation_call", "Buffer"),
+        *("image_generation_call", "Buffer", "source", "resource"),
+        *("inline_data", "inlineData", "file_data", "fileData"),
     }
 )
-"""The kinds that parts name."""
-_HOLDERS = frozenset(
-    {
-        *("image", "audio", "video", "document", "file", "source", "resource", "input_audio"),
-        *("image_url", "audio_url", "video_url", "document_url", "inline_data", "inlineData"),
-        *("file_data", "fileData"),
-    }
-)
-"""Names of fields whose objects are parts, or the inside of one."""
+"""The kinds that parts name, and names of fields whose objects are parts, or the inside of one."""
 _BODIES = frozenset({"b64_json", "base64", "file_data", "partial_image_b64"})
 """Names of fields that hold bodies wherever they are."""
 _BODIES_OF_PARTS = frozenset(
     {"data", "bytes", "blob", "image", "audio", "video", "document", "input_audio"}
 )
-_PICTURES = "images"
-"""Where Ollama's messages hold them."""
-_GENERATED = "result"
-"""Where a call of `image_generation` holds what came of it."""
-_CONTENT = "content"
-"""Where blobs, and files of GitHub's API, hold their body."""
 _ADDRESSES = frozenset(
     {
         *("url", "uri", "image_url", "audio_url", "video_url", "document_url"),
@@ -96,7 +83,7 @@ _ADDRESSES = frozenset(
 )
 _LEFT_OUT = "…"
 """The last item of a list that was cut."""
-_HINTS = sorted({*_BODIES, *_BODIES_OF_PARTS, *_ADDRESSES, _PICTURES, _GENERATED, _CONTENT})
+_HINTS = sorted({*_BODIES, *_BODIES_OF_PARTS, *_ADDRESSES, "images", "result", "content"})
 
 
 def without_bodies(value: Any, *, beyond: int = 0) -> Any:
@@ -238,34 +225,28 @@ def _without_bodies_in_json(text: str) -> str:
 def _object(fields: dict[Any, Any], holder: str) -> dict[Any, Any]:
     kinds = {kind for name in _KINDS if isinstance(kind := fields.get(name), str)}
     media_type = next((fields[n] for n in _MEDIA_TYPES if isinstance(fields.get(n), str)), None)
-    is_part = media_type is not None or holder in _HOLDERS or not _PARTS.isdisjoint(kinds)
+    is_part = media_type is not None or holder in _PARTS or not _PARTS.isdisjoint(kinds)
     shown: dict[Any, Any] = {}
     for name, value in fields.items():
         if (
             name in _BODIES
             or (is_part and name in _BODIES_OF_PARTS)
-            or (name == _PICTURES and isinstance(value, list))
-            or (name == _GENERATED and "image_generation_call" in kinds)
-            or (name == _CONTENT and "base64" in kinds)
+            # Ollama's messages; a picture that was made; blobs, and files of GitHub's API.
+            or (name == "images" and isinstance(value, list))
+            or (name == "result" and "image_generation_call" in kinds)
+            or (name == "content" and "base64" in kinds)
         ):
             shown[name] = _body(value, media_type, cast("str", name))
         elif is_part and name in _ADDRESSES and isinstance(value, str):
             shown[name] = _address(value)
         else:
             shown[name] = _without(value, name if isinstance(name, str) else "")
-    content = fields.get(_CONTENT)
+    content = fields.get("content")
     if "blob" in kinds and content and isinstance(content, (str, bytes)):
         # By the conventions, the content of a blob is base64: here, that of no bytes.
-        shown |= {_CONTENT: "", "size": _size_of(content)}
+        size = isinstance(content, str) and _is_base64(content) and size_of_base64(content)
+        shown |= {"content": "", "size": size or len(content)}
     return shown
-
-
-def _size_of(content: str | bytes) -> int:
-    return (
-        size_of_base64(content)
-        if isinstance(content, str) and _is_base64(content)
-        else len(content)
-    )
 
 
 def _body(value: Any, media_type: str | None, name: str) -> Any:

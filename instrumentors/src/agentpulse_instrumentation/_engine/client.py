@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, cast, get_args
 from weakref import ref
@@ -43,10 +43,9 @@ _OBSERVE = shield("observe an answer")
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call under way: its arguments and its invocation."""
+    """A call under way: the options with which it is made, and its invocation."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    options: Any
     invocation: Invocation
     hidden: UsageChunk | None
     streams: bool
@@ -94,46 +93,40 @@ Changes = Callable[[Any, Any, TracerProvider | None], Mapping[str, Any] | None]
 _UNCHANGED: Mapping[str, Any] = {}
 
 
+@dataclass(slots=True, eq=False)
 class Seam:
-    """Begins a call for the requests of one client family."""
+    """Begins a call for the requests of one client family; the functions are its instrumentor's."""
 
-    __slots__ = ("_changes", "_provider", "_recording", "_routes", "_servers")
+    recording: Recording
+    routes: Routes
+    provider: Callable[[Any, Host], str]
+    changes: Changes = lambda _client, _options, _provider: _UNCHANGED
+    # By identity: a client of somebody's own class may have no hash.
+    servers: dict[int, tuple[ref[object], object, Host, Attributes]] = field(
+        default_factory=dict[int, Any]
+    )
 
-    def __init__(
-        self,
-        recording: Recording,
-        routes: Routes,
-        provider: Callable[[Any, Host], str],
-        changes: Changes = lambda _client, _options, _provider: _UNCHANGED,
-    ) -> None:
-        """The functions are those of `ClientInstrumentor`."""
-        self._recording = recording
-        self._routes = routes
-        self._provider = provider
-        self._changes = changes
-        # By identity: a client of somebody's own class may have no hash.
-        self._servers: dict[int, tuple[ref[object], object, Host, Attributes]] = {}
-
-    def begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    def begin(
+        self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]
+    ) -> Call | None:
         """The call, begun; None for a request that isn't ours to see. Never raises."""
-        if not self._recording.active:
+        if not self.recording.active:
             return None
         with _BEGIN:
-            options = kwargs["options"] if "options" in kwargs else args[1]
-            found = self._routes.find(options.method, options.url)
+            found = self.routes.find(options.method, options.url)
             if found is None:
                 return None
-            changes = self._changes(client, options, self._recording.provider)
+            changes = self.changes(client, options, self.recording.provider)
             if changes is not None:
-                return self._begin(client, args, kwargs, options, found, changes)
+                return self._begin(client, cast_to, options, kwargs, found, changes)
         return None
 
     def _begin(
         self,
         client: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        cast_to: Any,
         options: Any,
+        kwargs: Mapping[str, Any],
         found: tuple[Operation, str | None],
         changes: Mapping[str, Any],
     ) -> Call:
@@ -143,17 +136,20 @@ class Seam:
         streams = kwargs.get("stream") is True
         if resource is not None and operation.resource_attribute is not None:
             attributes = {**attributes, operation.resource_attribute: resource}
-        invocation = begin(self._recording, operation, body, attributes, stream=streams)
+        invocation = begin(self.recording, operation, body, attributes, stream=streams)
         hidden = None
         if invocation.is_open:
             asks = operation.usage_on_request and host.reports_usage_on_request
             if streams and asks and body.get("stream") is True:
-                cast_to = kwargs["cast_to"] if "cast_to" in kwargs else args[0]
-                if asking := _asking(client, options, cast_to, kwargs.get("stream_cls")):
-                    changes, hidden = {**changes, **asking}, UsageChunk()
+                asking = _asking(client, options, cast_to, kwargs.get("stream_cls"))
+                hidden = UsageChunk() if asking else None
+                changes = {**changes, **asking}
             if changes:
-                args, kwargs = _with_options(args, kwargs, _copied(options, changes))
-        return Call(args, kwargs, invocation, hidden, streams)
+                # The caller's options may be used again, so they stay as they are. `copy` is the
+                # name before pydantic 2.
+                copy = getattr(options, "model_copy", None) or options.copy
+                options = copy(update=changes)
+        return Call(options, invocation, hidden, streams)
 
     def _server(self, client: Any, url: str) -> tuple[Host, Attributes]:
         """The server that a request of `client` to `url` goes to, and its attributes."""
@@ -161,16 +157,16 @@ class Seam:
             return self._read(client, url)
         base_url = client._base_url  # noqa: SLF001  # the property computes it anew in some
         key = id(client)
-        known = self._servers.get(key)
+        known = self.servers.get(key)
         # A client's base URL can be set anew; then the object is another one.
         if known is None or known[0]() is not client or known[1] is not base_url:
-            alive = ref(client, lambda _: self._servers.pop(key, None))
-            known = self._servers[key] = (alive, base_url, *self._read(client, str(base_url)))
+            alive = ref(client, lambda _: self.servers.pop(key, None))
+            known = self.servers[key] = (alive, base_url, *self._read(client, str(base_url)))
         return known[2], known[3]
 
     def _read(self, client: Any, url: str) -> tuple[Host, Attributes]:
         host = host_at(url)
-        return host, {semconv.PROVIDER_NAME: self._provider(client, host), **host.attributes}
+        return host, {semconv.PROVIDER_NAME: self.provider(client, host), **host.attributes}
 
 
 def _body(options: Any) -> Mapping[str, Any]:
@@ -179,21 +175,6 @@ def _body(options: Any) -> Mapping[str, Any]:
         return {}
     extra = getattr(options, "extra_json", None)
     return {**body, **extra} if extra else cast("dict[str, Any]", body)
-
-
-def _copied(options: Any, changes: Mapping[str, Any]) -> Any:
-    # The caller's options may be used again, so they stay as they are. `copy` is the name before
-    # pydantic 2.
-    copy = getattr(options, "model_copy", None) or options.copy
-    return copy(update=changes)
-
-
-def _with_options(
-    args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if "options" in kwargs:
-        return args, {**kwargs, "options": options}
-    return (args[0], options, *args[2:]), kwargs
 
 
 # The usage report that an OpenAI-style stream is asked for, for a caller who didn't decide about it
@@ -256,12 +237,12 @@ def wrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
     """`request` of a sync client, observed."""
 
     @functools.wraps(original)
-    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = seam.begin(self, args, kwargs)
+    def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        call = seam.begin(self, cast_to, options, kwargs)
         if call is None:
-            return original(self, *args, **kwargs)
+            return original(self, cast_to, options, *args, **kwargs)
         with call.invocation:
-            result = original(self, *call.args, **call.kwargs)
+            result = original(self, cast_to, call.options, *args, **kwargs)
         call.returned(result)
         return result
 
@@ -272,12 +253,12 @@ def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
     """`request` of an async client, observed: the same with one `await`."""
 
     @functools.wraps(original)
-    async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = seam.begin(self, args, kwargs)
+    async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        call = seam.begin(self, cast_to, options, kwargs)
         if call is None:
-            return await original(self, *args, **kwargs)
+            return await original(self, cast_to, options, *args, **kwargs)
         with call.invocation:
-            result = await original(self, *call.args, **call.kwargs)
+            result = await original(self, cast_to, call.options, *args, **kwargs)
         call.returned(result)
         return result
 

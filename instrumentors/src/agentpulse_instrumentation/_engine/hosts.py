@@ -81,8 +81,11 @@ _PROVIDERS: Mapping[str, tuple[str, str]] = {
     "x_ai": ("api.x.ai", "xai"),
     "zai": ("api.z.ai", "z.ai z_ai"),
 }
-_HOSTS = {host: name for name, (hosts, _) in _PROVIDERS.items() for host in hosts.split()}
-_NAMES = {other: name for name, (_, others) in _PROVIDERS.items() for other in others.split()}
+_HOSTS: dict[str, str] = {}
+_NAMES: dict[str, str] = {}
+for _name, (_hosts, _others) in _PROVIDERS.items():
+    _HOSTS.update(dict.fromkeys(_hosts.split(), _name))
+    _NAMES.update(dict.fromkeys(_others.split(), _name))
 # Whose chat streams report their usage when asked by `stream_options.include_usage`: only where the
 # provider's API reference documents it, as an unknown parameter could be refused, and never where
 # the usage comes by itself (OpenRouter, Together): that is the caller's to see.

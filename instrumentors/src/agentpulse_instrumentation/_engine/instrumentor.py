@@ -15,6 +15,7 @@ import logging
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
+from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any, cast
 
@@ -193,26 +194,19 @@ class LibraryInstrumentor(BaseInstrumentor):
                 self._fail(library, f"{name} is missing")
             # Once per process: a later instrument() finds the hook still waiting.
             elif name not in self._hooked or is_imported(name):
-                self._hook(library, name)
+                self._hooked |= {name}
+                when_imported(name, partial(self._imported, library))
 
-    def _hook(self, library: Library, name: str) -> None:
-        self._hooked |= {name}
-
-        def imported(module: ModuleType) -> None:
-            self._hooked -= {name}
-            with _PATCH:
-                self._patch(library, module)
-
-        when_imported(name, imported)
-
-    def _patch(self, library: Library, module: ModuleType) -> None:
+    def _imported(self, library: Library, module: ModuleType) -> None:
+        self._hooked -= {module.__name__}
         recording = self.recording
         if recording is None or not recording.active or library.name in self._problems:
             return
-        patches = recording.patches[library.name]
-        problem = patches.put_on(module, lambda: self.patch(module, patches, recording))
-        if problem is not None:
-            self._fail(library, problem)
+        with _PATCH:
+            patches = recording.patches[library.name]
+            problem = patches.put_on(module, lambda: self.patch(module, patches, recording))
+            if problem is not None:
+                self._fail(library, problem)
 
     def _is_unsupported(self, library: Library) -> bool:
         installed = library.installed()

@@ -15,14 +15,7 @@ from typing import Any, Self
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Span,
-    SpanKind,
-    Status,
-    StatusCode,
-    set_span_in_context,
-)
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, set_span_in_context
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
@@ -100,7 +93,7 @@ def begin(
                 known[semconv.REQUEST_STREAM] = True
             if not captures:
                 invocation.policy = recording.policy.silenced()
-            invocation.start(request, known, name, kind, around, parent, start_time, content)
+            invocation.start(request, known, name, kind, parent, start_time, content)
     return invocation
 
 
@@ -111,11 +104,13 @@ class Invocation:
     that code raises. The methods that end it never raise, and do nothing from the second time on.
     """
 
-    __slots__ = (
-        *("_attributes", "_calls", "_content", "_entered", "_first_chunk", "_logger", "_open"),
-        *("_previous", "_request", "_started"),
-        *("inside", "operation", "policy", "recording", "span"),
-    )
+    span: Span = INVALID_SPAN
+    inside: Inside | None = None
+    """The agent for whose run the calls inside this operation count."""
+    _content: Content | None = None
+    _calls: AgentCalls | None = None
+    _first_chunk: float | None = None
+    _started = 0
 
     def __init__(self, recording: Recording, operation: Operation) -> None:
         self.recording = recording
@@ -123,13 +118,6 @@ class Invocation:
         """What is being done."""
         self.policy: ContentPolicy = recording.policy
         """What of the content is captured."""
-        self.span: Span = INVALID_SPAN
-        self.inside: Inside | None = None
-        """The agent for whose run the calls inside this operation count."""
-        self._content: Content | None = None
-        self._calls: AgentCalls | None = None
-        self._first_chunk: float | None = None
-        self._started = 0
         # A list that is emptied once: popping is atomic, so two threads can't both end the span. It
         # holds the process that does: a forked child leaves the calls of its parent to that.
         self._open: list[int] = []
@@ -140,7 +128,6 @@ class Invocation:
         attributes: Attributes,
         name: str | None,
         kind: SpanKind,
-        around: Context,
         parent: Context | None,
         start_time: int | None,
         content: Content | None,
@@ -158,6 +145,7 @@ class Invocation:
                     self._content = policy.input_attributes(operation.input_content(request))
         layers: Sequence[nesting.Layer] = ()
         if parent is None:
+            around = context_api.get_current()
             parent, layers = nesting.begin_call(operation.name, around, attributes)
         model = attributes.get(semconv.REQUEST_MODEL)
         captured = policy.span_attributes(self._content) if self._content else NO_CONTENT
@@ -390,7 +378,7 @@ class Invocation:
             if failure is not None:
                 attributes[semconv.ERROR_TYPE] = failure
                 description = self.policy.span_error_text(error) if error is not None else None
-                span.set_status(Status(StatusCode.ERROR, description))
+                span.set_status(StatusCode.ERROR, description)
             if attributes:
                 span.set_attributes(attributes)
         finally:

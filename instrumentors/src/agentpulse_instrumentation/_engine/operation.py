@@ -340,26 +340,27 @@ class Routes:
 # four characters a token for English text (https://help.openai.com/en/articles/4936856); structure
 # adds a few tokens a message.
 
-CHARACTERS_PER_TOKEN = 4.0
+_CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
+_SHORTEST_BODY = 64
+"""Characters of text in which there may be the body of a file, which isn't billed by its length."""
 _CONTENT_FIELDS = ("messages", "input", "prompt", "system", "instructions", "tools")
 
 
 def tokens(characters: int) -> int:
     """Tokens of that much text."""
-    return -(-characters // int(CHARACTERS_PER_TOKEN))
+    return -(-characters // _CHARACTERS_PER_TOKEN)
 
 
 def input_tokens(body: Mapping[str, Any]) -> int:
     """Tokens of a request's text: messages, instructions and tool definitions."""
-    # Pictures, sound and documents travel as long text, which isn't billed by its length.
-    characters = sum(_characters(without_bodies(body.get(name))) for name in _CONTENT_FIELDS)
+    characters = sum(_characters(body.get(name)) for name in _CONTENT_FIELDS)
     return tokens(characters) + _TOKENS_PER_MESSAGE * len(items(body, "messages"))
 
 
 def _characters(value: Any) -> int:
     if isinstance(value, str):
-        return len(value)
+        return len(value if len(value) < _SHORTEST_BODY else without_bodies(value))
     nodes = cast("dict[str, Any]", value).values() if isinstance(value, dict) else value
     is_list = isinstance(value, dict | list | tuple)
     return sum(map(_characters, cast("Iterable[Any]", nodes))) if is_list else 0

@@ -108,9 +108,9 @@ class Patches:
             if not isinstance(cast("object", listed), list):
                 message = f"{module.__name__}.{name} is no list"
                 raise _UnfitError(message)
-            before = [*listed]
+            before = {*map(id, listed)}
             register()
-            added = [item for item in listed if not _holds(before, item)]
+            added = [item for item in listed if id(item) not in before]
             self._on.append(functools.partial(_take_out, listed, added))
 
     def replace(
@@ -207,12 +207,8 @@ def _put_back(owner: Any, name: str, original: Any, replacement: Any) -> None:
 
 
 def _take_out(listed: list[object], added: list[object]) -> None:
-    listed[:] = [item for item in listed if not _holds(added, item)]
-
-
-def _holds(items: list[object], item: object) -> bool:
-    """Whether that very object is one of the items."""
-    return any(each is item for each in items)
+    ours = {*map(id, added)}
+    listed[:] = [item for item in listed if id(item) not in ours]
 
 
 def _method(original: Any) -> Callable[..., Any]:
