@@ -376,7 +376,7 @@ def test_what_goes_wrong_with_us_says_nothing_either(
         raise ValueError(*map(str, _given), str(_more))
 
     with Watched(caplog, capture_messages=True) as watched:
-        monkeypatch.setattr("agentpulse_instrumentation.openai._chat.output_type_of", broken)
+        monkeypatch.setattr("agentpulse_instrumentation.openai._content._chat_message", broken)
         monkeypatch.setattr("agentpulse_exporter._wire.events.conversation", broken)
         with openai_client(watched) as client:
             client.chat.completions.create(**chat(watched.canaries))

@@ -24,7 +24,6 @@ from agentpulse_instrumentation._engine.invocation import Invocation, begin
 from agentpulse_instrumentation._engine.operation import (
     Attributes,
     ErrorReader,
-    Operation,
     Routes,
     code_of,
     get,
@@ -114,42 +113,28 @@ class Seam:
             return None
         with _BEGIN:
             found = self.routes.find(options.method, options.url)
-            if found is None:
+            changes = found and self.changes(client, options, self.recording.provider)
+            if found is None or changes is None:
                 return None
-            changes = self.changes(client, options, self.recording.provider)
-            if changes is not None:
-                return self._begin(client, cast_to, options, kwargs, found, changes)
-        return None
-
-    def _begin(
-        self,
-        client: Any,
-        cast_to: Any,
-        options: Any,
-        kwargs: Mapping[str, Any],
-        found: tuple[Operation, str | None],
-        changes: Mapping[str, Any],
-    ) -> Call:
-        operation, resource = found
-        body = _body(options)
-        host, attributes = self._server(client, options.url)
-        streams = kwargs.get("stream") is True
-        if resource is not None and operation.resource_attribute is not None:
-            attributes = {**attributes, operation.resource_attribute: resource}
-        invocation = begin(self.recording, operation, body, attributes, stream=streams)
-        hidden = None
-        if invocation.is_open:
+            (operation, resource), body = found, _body(options)
+            host, attributes = self._server(client, options.url)
+            streams = kwargs.get("stream") is True
+            if resource is not None and operation.resource_attribute is not None:
+                attributes = {**attributes, operation.resource_attribute: resource}
+            invocation = begin(self.recording, operation, body, attributes, stream=streams)
+            hidden = None
             asks = operation.usage_on_request and host.reports_usage_on_request
-            if streams and asks and body.get("stream") is True:
-                asking = _asking(client, options, cast_to, kwargs.get("stream_cls"))
+            if streams and asks and invocation.is_open and body.get("stream") is True:
+                asking = _options_for_usage(client, options, cast_to, kwargs.get("stream_cls"))
                 hidden = UsageChunk() if asking else None
                 changes = {**changes, **asking}
-            if changes:
+            if changes and invocation.is_open:
                 # The caller's options may be used again, so they stay as they are. `copy` is the
                 # name before pydantic 2.
                 copy = getattr(options, "model_copy", None) or options.copy
                 options = copy(update=changes)
-        return Call(options, invocation, hidden, streams)
+            return Call(options, invocation, hidden, streams)
+        return None
 
     def _server(self, client: Any, url: str) -> tuple[Host, Attributes]:
         """The server that a request of `client` to `url` goes to, and its attributes."""
@@ -186,7 +171,9 @@ _HOOKS = ("_prepare_options", "_build_request", "_prepare_request", "_request")
 """Methods of a client through which a request goes after it was seen here."""
 
 
-def _asking(client: Any, options: Any, cast_to: Any, stream_class: Any) -> dict[str, Any]:
+def _options_for_usage(
+    client: Any, options: Any, cast_to: Any, stream_class: Any
+) -> dict[str, Any]:
     """Fields of a request's options that must be otherwise for its stream to report the usage.
 
     None where the caller decided about it, and where the chunk could not be distinguished from
@@ -203,7 +190,7 @@ def _asking(client: Any, options: Any, cast_to: Any, stream_class: Any) -> dict[
     if not isinstance(asked, Mapping) or _WANTED in asked:
         return {}
     if (
-        any(map(_asks_for_bytes, (options.headers, getattr(client, "_custom_headers", None))))
+        any(map(_is_raw, (options.headers, getattr(client, "_custom_headers", None))))
         or not all(_is_the_librarys(getattr(client, hook, None)) for hook in _HOOKS)
         or not _is_of_chunks(cast_to, stream_class)
     ):
@@ -211,7 +198,7 @@ def _asking(client: Any, options: Any, cast_to: Any, stream_class: Any) -> dict[
     return {name: {**given, _OPTION: {**cast("Mapping[str, Any]", asked), _WANTED: True}}}
 
 
-def _asks_for_bytes(headers: Any) -> bool:
+def _is_raw(headers: Any) -> bool:
     return isinstance(headers, Mapping) and any(
         str(name).lower() == _RAW_RESPONSE_HEADER for name in cast("Any", headers)
     )

@@ -150,14 +150,6 @@ _MODES = {
 }
 """By mode: whether spans carry content, and whether events do."""
 _SWITCH = {"TRUE": True, "FALSE": False}
-_CONTENT = frozenset(
-    {
-        semconv.INPUT_MESSAGES,
-        semconv.OUTPUT_MESSAGES,
-        semconv.SYSTEM_INSTRUCTIONS,
-        semconv.TOOL_DEFINITIONS,
-    }
-)
 _INTEGERS = range(-(2**63), 2**63)
 """What OTLP can send as a number."""
 
@@ -224,7 +216,7 @@ class ContentPolicy:
 
     def event_attributes(self, of_span: Mapping[str, Any], content: Content) -> dict[str, Any]:
         """The attributes of an event about the same call as a span; content in its structure."""
-        attributes = {name: value for name, value in of_span.items() if name not in _CONTENT}
+        attributes = dict(of_span)
         if not self.on_events:
             # The program's own words, though the conventions have them among the parameters.
             attributes.pop(semconv.REQUEST_STOP_SEQUENCES, None)

@@ -84,8 +84,8 @@ _PROVIDERS: Mapping[str, tuple[str, str]] = {
 _HOSTS: dict[str, str] = {}
 _NAMES: dict[str, str] = {}
 for _name, (_hosts, _others) in _PROVIDERS.items():
-    _HOSTS |= dict.fromkeys(_hosts.split(), _name)
-    _NAMES |= dict.fromkeys(_others.split(), _name)
+    _HOSTS.update(dict.fromkeys(_hosts.split(), _name))
+    _NAMES.update(dict.fromkeys(_others.split(), _name))
 # Whose chat streams report their usage when asked by `stream_options.include_usage`: only where the
 # provider's API reference documents it, as an unknown parameter could be refused, and never where
 # the usage comes by itself (OpenRouter, Together): that is the caller's to see.

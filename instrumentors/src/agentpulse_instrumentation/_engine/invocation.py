@@ -38,8 +38,7 @@ from agentpulse_instrumentation._shield import shield
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
 
-_MOST_CHOICES = 128
-"""As many as OpenAI takes."""
+_MOST_CHOICES = 128  # as many as OpenAI takes
 _NOTHING: Mapping[str, Any] = {}
 _BEGIN = shield("begin a span")
 _END = shield("read the answer")
@@ -86,9 +85,10 @@ def begin(
     invocation = Invocation(recording, operation)
     with _BEGIN:
         around = context_api.get_current()
-        is_late = start_time is not None
-        if recording.active and (not around or is_late or is_instrumentation_enabled()):
-            known = {semconv.OPERATION_NAME: operation.name, **attributes, **operation.constants}
+        if recording.active and (not around or start_time or is_instrumentation_enabled()):
+            # Some spans are no operation of the conventions.
+            named = {semconv.OPERATION_NAME: operation.name} if operation.name else {}
+            known = {**named, **attributes, **operation.constants}
             if stream:
                 known[semconv.REQUEST_STREAM] = True
             if not captures:

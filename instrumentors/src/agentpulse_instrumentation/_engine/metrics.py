@@ -6,6 +6,7 @@ Samplers thin out traces and not figures: a call is measured whether its span is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -90,21 +91,23 @@ USAGE = {
 _RECORD = shield("record metrics")
 
 
+@dataclass(slots=True, eq=False)
 class Metrics:
-    """Measures calls, on the meter provider given, or on the global one if there is one."""
+    """Measures calls, on the meter provider given, or on the global one if there is one.
 
-    def __init__(self, scope: str, provider: MeterProvider | None) -> None:
-        """`scope` is the instrumentation's name."""
-        self._scope = scope
-        self._provider = provider
-        self._instruments: dict[str, Any] = {}
+    `scope` is the instrumentation's name.
+    """
+
+    scope: str
+    provider: MeterProvider | None
+    _instruments: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
 
     @property
     def is_on(self) -> bool:
         """Whether there is a provider now."""
         # Where none was set, the API hands out a stand-in, whose class has no public name.
         return (
-            self._provider is not None
+            self.provider is not None
             or type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
         )
 
@@ -170,9 +173,8 @@ class Metrics:
         record(value, {**chosen, **more})
 
     def _instrument(self, measure: Measure) -> Any:
-        meter = metrics.get_meter(
-            self._scope, VERSION, self._provider, schema_url=semconv.SCHEMA_URL
-        )
+        url = semconv.SCHEMA_URL
+        meter = metrics.get_meter(self.scope, VERSION, self.provider, schema_url=url)
         if measure.buckets is None:
             return meter.create_counter(measure.name, measure.unit).add
         return meter.create_histogram(

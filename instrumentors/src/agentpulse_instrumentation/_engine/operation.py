@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from agentpulse_instrumentation._media import without_bodies
+
 # Reading requests and answers by tables of paths.
 #
 # A node is a JSON object: a dict, or the pydantic model a client library made of one. Paths are
@@ -340,8 +342,8 @@ class Routes:
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
-_BODY = re.compile(r"(?i:data:)[\w+-]+/|[A-Za-z0-9+/_\r\n-]{256}")
-"""Pictures, sound and documents travel as long text, which isn't billed by its length."""
+_SHORTEST_BODY = 64
+"""Characters of text in which there may be the body of a file, which isn't billed by its length."""
 _CONTENT_FIELDS = ("messages", "input", "prompt", "system", "instructions", "tools")
 
 
@@ -358,7 +360,7 @@ def input_tokens(body: Mapping[str, Any]) -> int:
 
 def _characters(value: Any) -> int:
     if isinstance(value, str):
-        return 0 if _BODY.match(value) else len(value)
+        return len(value if len(value) < _SHORTEST_BODY else without_bodies(value))
     nodes = cast("dict[str, Any]", value).values() if isinstance(value, dict) else value
     is_list = isinstance(value, dict | list | tuple)
     return sum(map(_characters, cast("Iterable[Any]", nodes))) if is_list else 0

@@ -65,7 +65,7 @@ class Library:
 
 
 class _UnfitError(Exception):
-    """Something of the library isn't what it was."""
+    """Something of the library, which has the name, isn't what it was."""
 
 
 class Patches:
@@ -103,11 +103,11 @@ class Patches:
 
     def add(self, module: ModuleType, name: str, register: Callable[[], object]) -> None:
         """Has the library itself put something into that list of its own."""
-        with self._attempt(f"{module.__name__}.{name}"):
-            listed = cast("list[object]", _attribute(module, name, module.__name__))
+        known = f"{module.__name__}.{name}"
+        with self._attempt(known):
+            listed = _attribute(module, name, known)
             if not isinstance(cast("object", listed), list):
-                message = f"{module.__name__}.{name} is no list"
-                raise _UnfitError(message)
+                raise _UnfitError(known, "is no list")
             before = {*map(id, listed)}
             register()
             added = [item for item in listed if id(item) not in before]
@@ -135,13 +135,13 @@ class Patches:
             for each in classes:
                 owner, known = getattr(owner, each, None), f"{known}.{each}"
                 if not isinstance(owner, type):
-                    message = f"{known} is {'missing' if owner is None else 'no class'}"
-                    raise _UnfitError(message)
+                    raise _UnfitError(known, "is missing" if owner is None else "is no class")
             if since is not None and name not in vars(owner) and not self._is_from(since):
                 return
+            known = f"{known}.{name}"
             original = _attribute(owner, name, known)
             replacement = make(_method(original) if isinstance(owner, type) else original)
-            _verify_kind(original, replacement, f"{known}.{name}")
+            _verify_kind(original, replacement, known)
             setattr(owner, name, replacement)
             self._on.append(functools.partial(_put_back, owner, name, original, replacement))
 
@@ -163,7 +163,7 @@ class Patches:
         try:
             yield
         except _UnfitError as error:
-            self._failures.append(str(error))
+            self._failures.append(" ".join(error.args))
         except Exception as error:  # noqa: BLE001  # whatever a library that changed raises
             self._failures.append(f"{name} can't be patched ({type(error).__name__}: {error})")
 
@@ -178,16 +178,14 @@ def _parsed(text: str) -> Version | None:
 def _attribute(owner: Any, name: str, known: str) -> Any:
     """What stands in the owner itself by that name, unbound."""
     if name not in vars(owner):
-        message = f"{known}.{name} is missing"
-        raise _UnfitError(message)
+        raise _UnfitError(known, "is missing")
     return cast("Any", vars(owner)[name])
 
 
 def _verify_kind(original: Any, replacement: Any, name: str) -> None:
     """Fails where the replacement would be called in another way than the original was."""
     if isinstance(original, staticmethod | classmethod | type) or not callable(original):
-        message = f"{name} is no function"
-        raise _UnfitError(message)
+        raise _UnfitError(name, "is no function")
     # Decorators of async functions are often sync, so only the innermost function counts. A
     # callable that is no function may be anything.
     innermost = inspect.unwrap(original)
@@ -197,8 +195,7 @@ def _verify_kind(original: Any, replacement: Any, name: str) -> None:
         and inspect.iscoroutinefunction(innermost) is not is_async
         and inspect.iscoroutinefunction(original) is not is_async
     ):
-        message = f"{name} is {'not async any more' if is_async else 'async now'}"
-        raise _UnfitError(message)
+        raise _UnfitError(name, "is not async any more" if is_async else "is async now")
 
 
 def _put_back(owner: Any, name: str, original: Any, replacement: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from time import time_ns
@@ -78,14 +79,13 @@ def _record_type(logger: Logger) -> Callable[..., LogRecord]:
     return LogRecord
 
 
+@dataclass(slots=True, eq=False)
 class Events:
-    """Finds where the events of one scope go."""
+    """Finds where the events of one scope, the instrumentation's name, go."""
 
-    def __init__(self, scope: str, provider: LoggerProvider | None) -> None:
-        """`scope` is the instrumentation's name."""
-        self._scope = scope
-        self._provider = provider
-        self._found: tuple[LoggerProvider | None, Logger | None] = None, None
+    scope: str
+    provider: LoggerProvider | None
+    _found: tuple[LoggerProvider | None, Logger | None] = field(default=(None, None), init=False)
 
     def logger(self) -> Logger | None:
         """Where the events of a call that begins now go; None where nobody takes them.
@@ -93,14 +93,14 @@ class Events:
         Never raises: a provider that fails costs the events, and not the span.
         """
         with _FIND:
-            provider = self._provider or get_logger_provider()
+            provider = self.provider or get_logger_provider()
             known, logger = self._found
             if provider is not known:
                 # Where none was set, the API hands out a stand-in, whose class has no public name.
                 is_one = type(provider).__name__ != "ProxyLoggerProvider"
                 url = semconv.SCHEMA_URL
                 logger = (
-                    provider.get_logger(self._scope, VERSION, schema_url=url) if is_one else None
+                    provider.get_logger(self.scope, VERSION, schema_url=url) if is_one else None
                 )
                 self._found = provider, logger
             # OpenTelemetry has this question since 1.45.
@@ -151,32 +151,25 @@ class Unfinished:
                     thing.left()
 
 
+@dataclass(eq=False)
 class Recording:
     """One `instrument()` in force: where it records to and what, until it is taken back."""
 
-    def __init__(
-        self,
-        tracer: Tracer,
-        provider: TracerProvider | None,
-        policy: ContentPolicy,
-        metrics: Metrics,
-        events: Events,
-    ) -> None:
-        self.tracer = tracer
-        self.provider = provider
-        """Where the spans go, as given; None for the global provider."""
-        self.policy = policy
-        self.metrics = metrics
-        self._events = events if policy.emits_events else None
-        self.patches: dict[str, Patches] = {}
-        """By the name of the library, in the order in which they are put on."""
-        self.unfinished: Unfinished = Unfinished()
-        self.active = True
-        """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
+    tracer: Tracer
+    provider: TracerProvider | None
+    """Where the spans go, as given; None for the global provider."""
+    policy: ContentPolicy
+    metrics: Metrics
+    events: Events
+    patches: dict[str, Patches] = field(default_factory=dict[str, Patches])
+    """By the name of the library, in the order in which they are put on."""
+    unfinished: Unfinished = field(default_factory=Unfinished)
+    active: bool = True
+    """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
 
     def event_logger(self) -> Logger | None:
         """Where the events of a call that begins now go; None where none are wanted or taken."""
-        return None if self._events is None else self._events.logger()
+        return self.events.logger() if self.policy.emits_events else None
 
     def keeps_content(self, logger: Logger | None) -> bool:
         """Whether there is a use for the content of a call whose events go to that logger."""

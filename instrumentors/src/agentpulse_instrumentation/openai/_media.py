@@ -7,19 +7,18 @@ output's type, moderations an operation of our own.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.operation import (
     Operation,
     Table,
     count,
-    get,
     integer,
     text,
     texts,
 )
 from agentpulse_instrumentation.openai._chat import choices
+from agentpulse_instrumentation.openai._responses import ResponseAccumulator
 
 _MODEL = {"model": (semconv.REQUEST_MODEL, text)}
 
@@ -54,47 +53,12 @@ _MEDIA_ANSWER = Table(
     }
 )
 
-
-class MediaAccumulator:
-    """Image and transcription streams: of their events, the last one carries the usage."""
-
-    def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # none is kept
-        self._usage: Any = None
-        self._ended = False
-        self._any = False
-
-    def add(self, chunk: Any) -> None:
-        """Takes one event."""
-        self._any = True
-        kind = get(chunk, "type")
-        # `image_generation.completed`, `image_edit.completed`, `transcript.text.done`.
-        if isinstance(kind, str) and kind.endswith((".completed", ".done")):
-            self._ended = True
-            self._usage = get(chunk, "usage")
-
-    def answer(self) -> dict[str, Any] | None:
-        """The usage, which is all that the conventions ask of the answer."""
-        return {"usage": self._usage} if self._any else None
-
-    def is_complete(self) -> bool:
-        """Whether the last event came."""
-        return self._ended
-
-    def reported_usage(self) -> bool:
-        """Whether it carried the usage."""
-        return self._usage is not None
-
-    def received_characters(self) -> int:
-        """Nothing of it is billed by its text."""
-        return 0
-
-
 IMAGE = Operation(
     name="generate_content",
     request=Table({**_MODEL, "n": (semconv.REQUEST_CHOICE_COUNT, choices)}),
     answer=_MEDIA_ANSWER,
     constants={semconv.OUTPUT_TYPE: "image"},
-    accumulator=MediaAccumulator,
+    accumulator=ResponseAccumulator,
 )
 TRANSCRIPTION = replace(IMAGE, constants={semconv.OUTPUT_TYPE: "text"})
 SPEECH = replace(IMAGE, constants={semconv.OUTPUT_TYPE: "speech"})

@@ -85,8 +85,18 @@ def _failure_to_fetch(answer: Any) -> str | None:
     return reported_error(answer) if get(answer, "id") is None else None
 
 
+_ENDS = (
+    *("response.completed", "response.incomplete", "response.failed", "response.cancelled"),
+    *("image_generation.completed", "image_edit.completed"),
+    *("transcript.text.done", "speech.audio.done"),
+)
+
+
 class ResponseAccumulator:
-    """Keeps the response of the last event that has one: the first and the last carry all of it."""
+    """Keeps the response of the last event that has one: the first and the last carry all of it.
+
+    Of streams of images and transcriptions, the last event is itself what carries the usage.
+    """
 
     def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # the end carries it all
         # The text needn't be put together: the event of the end carries the whole output.
@@ -98,6 +108,8 @@ class ResponseAccumulator:
     def add(self, chunk: Any) -> None:
         """Takes one event."""
         known = fields(chunk)
+        if self._response is None:
+            self._response = chunk
         delta = known.get("delta")
         if delta is not None:
             if isinstance(delta, str):
@@ -105,11 +117,11 @@ class ResponseAccumulator:
             return
         # An event that an old client doesn't know is a model of some other event, and its fields
         # are extras of that.
-        response = known.get("response")
-        if response is not None:
-            self._response = response
-            self._ended = known.get("type") in _ENDS
-        elif known.get("type") == "error":
+        response, kind = known.get("response"), known.get("type")
+        if response is not None or kind in _ENDS:
+            self._response = chunk if response is None else response
+            self._ended = kind in _ENDS
+        elif kind == "error":
             self._failure = reported_error(chunk)
             self._ended = True
 
@@ -132,10 +144,6 @@ class ResponseAccumulator:
         """Everything that came in deltas."""
         return self._characters
 
-
-_ENDS = frozenset(
-    {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
-)
 
 RESPONSE = Operation(
     name="chat",
