@@ -174,7 +174,7 @@ def condition(constraint: Any) -> str | None:
             return f"{utc(start)}-{utc(end)}"
         case _:
             message = (
-                f"genai-prices has a new constraint, {constraint!r}; extend `tariff._condition`."
+                f"genai-prices has a new constraint, {constraint!r}; extend `cost._holds`."
             )
             raise SystemExit(message)
 

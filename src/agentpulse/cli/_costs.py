@@ -10,8 +10,9 @@ from decimal import Decimal
 from difflib import get_close_matches
 
 from agentpulse_exporter._pricing import PriceOverrides
+from agentpulse_exporter._pricing.cost import periods_of, prices_at
 from agentpulse_exporter._pricing.table import Found, PriceTable, Provider, price_table
-from agentpulse_exporter._pricing.tariff import UNITS, Model, Price, Prices, periods_of
+from agentpulse_exporter._pricing.tariff import UNITS, Price, Prices, Record
 
 from agentpulse._output import discard_output, fail
 
@@ -105,9 +106,8 @@ def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
         yield ""
         title = f"{provider.name} ({provider.id})"
         yield f"{title:{_WIDTH}}" + "".join(f"{name.replace('_', ' '):>12}" for name in _COLUMNS)
-        for name in provider.models:
-            prices = table.model(provider.id, name).prices(now, {})
-            yield f"  {name:{_WIDTH - 2}}{_row(prices)}"
+        for name, record in provider.models.items():
+            yield f"  {name:{_WIDTH - 2}}{_row(prices_at(record, now, {}))}"
     yield ""
     yield _source(table)
 
@@ -121,15 +121,14 @@ def _row(prices: Prices) -> str:
 
 
 def _described(table: PriceTable, found: Found) -> Iterator[str]:
-    model = found.model
-    seller, owner = table.providers[found.provider], table.providers[model.provider]
+    seller, owner = table.providers[found.provider], table.providers[found.maker]
     yield _fact("provider", f"{seller.name} ({seller.id})")
     borrowed = "" if seller is owner else f", at the standard price of {owner.name}"
-    yield _fact("model", f"{model.id}{borrowed}")
-    yield from _facts(model.prices(time.time(), {}))
+    yield _fact("model", f"{found.name}{borrowed}")
+    yield from _facts(prices_at(found.record, time.time(), {}))
     if not borrowed:
-        yield from _variants(model)
-    yield from _history(model)
+        yield from _variants(found.record)
+    yield from _history(found.record)
     yield _fact("source", _source(table))
 
 
@@ -143,14 +142,14 @@ def _facts(prices: Prices) -> Iterator[str]:
             yield _fact("", f"{_price(above)} for calls of more than {start:,} input tokens")
 
 
-def _variants(model: Model) -> Iterator[str]:
-    for served, since, prices in model.record.get("variants", ()):
+def _variants(record: Record) -> Iterator[str]:
+    for served, since, prices in record.get("variants", ()):
         start = f" (since {since})" if since else ""
         yield _fact(" ".join(served.values()), f"{_summary(prices)}{start}")
 
 
-def _history(model: Model) -> Iterator[str]:
-    periods = periods_of(model.record)
+def _history(record: Record) -> Iterator[str]:
+    periods = periods_of(record)
     if len(periods) > 1:
         yield _fact("dated prices", "the last that holds is valid; daily windows are in UTC")
         for when, prices in periods:
