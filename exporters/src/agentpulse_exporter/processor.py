@@ -19,7 +19,7 @@ from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import BatchQueue, QueueProcessor
 from agentpulse_exporter._delivery.stats import Stats
 from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
+from agentpulse_exporter._ledger.ledger import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
 from agentpulse_exporter.settings import verify_one
 

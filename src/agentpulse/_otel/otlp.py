@@ -17,7 +17,7 @@ from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_exporter._delivery.stats import Counters
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import origins
-from agentpulse_exporter._wire.redaction import PrivateExporter
+from agentpulse_exporter._wire.copies import PrivateExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from agentpulse._otel.bounded import BoundedBatchProcessor

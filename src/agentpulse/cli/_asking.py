@@ -11,8 +11,7 @@ from agentpulse_exporter._delivery.answers import gzipped, is_refusal
 from agentpulse_exporter._delivery.endpoint import proxy_for
 from agentpulse_exporter._delivery.http import TLS, Answer, NoAnswerError, Transport
 from agentpulse_exporter._delivery.local_key import Keys
-from agentpulse_exporter._wire.batches import Batch
-from agentpulse_exporter._wire.event import Event
+from agentpulse_exporter._wire.event import Batch, Event
 
 from agentpulse import __version__
 from agentpulse.settings import Settings

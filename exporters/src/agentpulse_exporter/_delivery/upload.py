@@ -23,7 +23,7 @@ from agentpulse_exporter._delivery.http import Answer, NoAnswerError, Transport
 from agentpulse_exporter._delivery.local_key import Keys
 from agentpulse_exporter._delivery.stats import ADVICE, Counters, number_of_spans
 from agentpulse_exporter._delivery.waits import wait_until
-from agentpulse_exporter._wire.batches import Batch
+from agentpulse_exporter._wire.event import Batch
 from agentpulse_exporter.settings import Settings
 
 _logger = logging.getLogger("agentpulse.exporter")
