@@ -83,7 +83,8 @@ class Dialect:
 
     def current(self, attributes: Attributes) -> Attributes:
         """The attributes by their current names, without messages."""
-        fields, given = dict(attributes), {**attributes, **dict(_figures(attributes))}
+        fields, given = dict(attributes), dict(attributes)
+        given.update(_figures(attributes))
         for rank in sorted(rank for each in given for rank in _RANKS.get(each, ())):
             theirs, name = _BY_RANK[rank]
             _set_default(fields, name, given[theirs])
@@ -123,7 +124,7 @@ def _read_operation(fields: Fields) -> None:
     """Reads the kind of a span: an operation of the conventions, or else a span kind of ours."""
     if semconv.OPERATION_NAME in fields:
         return
-    kinds = [str(decoded(kind, kind)) for name in KINDS if (kind := text(fields, name))]
+    kinds = [kind.strip('"') for name in KINDS if (kind := text(fields, name))]
     known = [OPERATIONS[kind.upper()] for kind in kinds if kind.upper() in OPERATIONS]
     if known:
         fields[semconv.OPERATION_NAME] = known[0]
