@@ -173,9 +173,7 @@ def condition(constraint: Any) -> str | None:
         case types.TimeOfDateConstraint(start_time=start, end_time=end):
             return f"{utc(start)}-{utc(end)}"
         case _:
-            message = (
-                f"genai-prices has a new constraint, {constraint!r}; extend `tariff._condition`."
-            )
+            message = f"genai-prices has a new constraint, {constraint!r}; extend `cost._holds`."
             raise SystemExit(message)
 
 

@@ -1,4 +1,4 @@
-"""What happened inside a span that isn't told of is told of as inside the next one that is."""
+"""A span inside one that isn't sent is a child of the next one around it that is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter
-from agentpulse_exporter._ledger import tree
+from agentpulse_exporter._ledger import ledger
 from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -36,7 +36,7 @@ def nested(tracer: Any, *around: Any, inside: Any = None) -> list[Any]:
 
 
 def parents(receiver: Receiver) -> dict[str, str | None]:
-    """By span, the one around it, as told."""
+    """By span, the one around it, as sent."""
     return {
         event["span_id"]: event.get("parent_span_id")
         for event in receiver.events
@@ -49,7 +49,7 @@ def ids(spans: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("between", [[], [WEB], [WEB, WEB, WEB]])
-def test_the_parent_is_the_nearest_span_that_is_told_of(
+def test_the_parent_is_the_nearest_span_that_is_sent(
     between: list[Any], pipe: Callable[..., Pipe], receiver: Receiver
 ):
     sending = pipe()
@@ -59,9 +59,7 @@ def test_the_parent_is_the_nearest_span_that_is_told_of(
     assert parents(receiver) == {agent: None, call: agent}
 
 
-def test_inside_none_that_is_told_of_there_is_no_parent(
-    pipe: Callable[..., Pipe], receiver: Receiver
-):
+def test_inside_none_that_is_sent_there_is_no_parent(pipe: Callable[..., Pipe], receiver: Receiver):
     sending = pipe()
     *_, call = ids(nested(sending.tracer, WEB, WEB, CALL))
     assert sending.processor.flush()
@@ -94,7 +92,7 @@ def test_a_span_that_turns_out_to_be_of_an_agent_is_a_parent(
     assert parents(receiver) == {outer: None, inner: outer}
 
 
-def test_where_all_spans_are_told_of_each_parent_is_the_parent(
+def test_where_all_spans_are_sent_each_parent_is_the_parent(
     pipe: Callable[..., Pipe], receiver: Receiver
 ):
     sending = pipe(export_all_spans=True)
@@ -116,7 +114,7 @@ def test_behind_the_stock_processor_it_is_known_of_what_comes_in_one_batch(recei
 def test_the_memory_of_unsent_spans_is_bounded(
     pipe: Callable[..., Pipe], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tree, "MOST_UNSENT", 10)
+    monkeypatch.setattr(ledger, "MOST_UNSENT", 10)
     sending = pipe()
     for _ in range(1000):
         nested(sending.tracer, WEB, WEB)

@@ -27,24 +27,24 @@ SECOND = 1_000_000_000
 CALLED = 1_767_225_600 * SECOND
 
 
-def place(told: Mapping[str, Any], which: str) -> SpanContext:
-    return SpanContext(told["trace"], told[which], False, TraceFlags(1))
+def context_of(recorded: Mapping[str, Any], which: str) -> SpanContext:
+    return SpanContext(recorded["trace"], recorded[which], False, TraceFlags(1))
 
 
-def read(told: Mapping[str, Any], number: int = 0) -> ReadableSpan:
+def read(recorded: Mapping[str, Any], number: int = 0) -> ReadableSpan:
     """A span that was written down."""
     started = CALLED + number * SECOND
     return ReadableSpan(
-        name=told["name"],
-        context=place(told, "span"),
-        parent=place(told, "parent") if told["parent"] else None,
-        kind=SpanKind[told["kind"]],
-        status=Status(StatusCode[told["status"]], told["description"]),
+        name=recorded["name"],
+        context=context_of(recorded, "span"),
+        parent=context_of(recorded, "parent") if recorded["parent"] else None,
+        kind=SpanKind[recorded["kind"]],
+        status=Status(StatusCode[recorded["status"]], recorded["description"]),
         attributes={
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in told["attributes"].items()
+            for name, value in recorded["attributes"].items()
         },
-        instrumentation_scope=InstrumentationScope(told["scope"]),
+        instrumentation_scope=InstrumentationScope(recorded["scope"]),
         start_time=started,
         end_time=started + SECOND // 2,
     )
@@ -55,7 +55,7 @@ def fixture(dialect: str) -> Any:
 
 
 def spans(dialect: str) -> list[ReadableSpan]:
-    return [read(told, number) for number, told in enumerate(fixture(dialect)["spans"])]
+    return [read(recorded, number) for number, recorded in enumerate(fixture(dialect)["spans"])]
 
 
 def events(ended: list[ReadableSpan], **options: Any) -> list[Any]:
@@ -80,34 +80,34 @@ def charged(charge: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 OWN = {"langfuse": [("anthropic", 40, 5, 30, 0)]}
-"""Calls that a program told of by hand."""
+"""Calls that a program records by hand."""
 WRONG = {
     # It counts a token too many where an Anthropic answer is streamed.
     "openllmetry": (("anthropic", 102, 32, 66, 21), ("anthropic", 102, 33, 66, 21)),
     # It loses the cached tokens of the same.
     "openlit": (("anthropic", 102, 32, 66, 21), ("anthropic", 15, 32, 0, 0)),
 }
-"""What an instrumentation itself has wrong: what was billed, and what it says instead."""
+"""What an instrumentation itself has wrong: what was billed, and what it records instead."""
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_each_call_is_told_of_once_with_what_was_billed(dialect: str):
-    told = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
-    succeeded = Counter(figures(data) for data in told if data["status"] == "success")
+def test_each_call_is_sent_once_with_the_billed_usage(dialect: str):
+    sent = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
+    succeeded = Counter(figures(data) for data in sent if data["status"] == "success")
 
     expected = Counter(map(charged, fixture(dialect)["bill"])) + Counter(OWN.get(dialect, []))
     if dialect in WRONG:
-        billed, said = WRONG[dialect]
-        expected += Counter([said])
+        billed, wrong = WRONG[dialect]
+        expected += Counter([wrong])
         expected -= Counter([billed])
     assert succeeded == expected
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_each_call_costs_what_it_costs(dialect: str):
-    told = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
+    sent = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
 
-    for data in told:
+    for data in sent:
         if data["status"] == "error":
             assert data["cost_usd"] is None
             continue
@@ -127,7 +127,7 @@ def test_each_call_costs_what_it_costs(dialect: str):
 KINDS = {
     "genai_old": {"agent": 1, "tool": 1, "workflow": 1, "task": 1},
     "langfuse": {"agent": 1, "tool": 1},
-    # The spans of streamed requests, whose answers are told of by records of their own.
+    # The spans of streamed requests, whose answers have records of their own.
     "logfire": {"chat": 2},
     "mlflow": {"agent": 1, "tool": 1},
     "pydantic_ai": {"agent": 1, "tool": 1},
@@ -138,10 +138,10 @@ KINDS = {
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_what_is_no_call_is_told_by_its_kind(dialect: str):
-    told = [event.data for event in events(spans(dialect)) if event.head.kind == "span_end"]
+def test_other_spans_are_sent_by_their_kind(dialect: str):
+    sent = [event.data for event in events(spans(dialect)) if event.head.kind == "span_end"]
 
-    assert Counter(data["span_kind"] for data in told) == KINDS.get(dialect, {})
+    assert Counter(data["span_kind"] for data in sent) == KINDS.get(dialect, {})
 
 
 WITHOUT_MODEL_ASKED_FOR = ("langfuse", "mlflow")
@@ -151,8 +151,8 @@ OF_STREAMS = {"logfire": "in the record of a stream's answer", "openinference": 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_models_and_answers_are_named(dialect: str):
-    told = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
-    chats = [each for each in told if each["operation"] == "chat" and each["status"] == "success"]
+    sent = [event.data for event in events(spans(dialect)) if event.head.kind == "llm_call"]
+    chats = [each for each in sent if each["operation"] == "chat" and each["status"] == "success"]
 
     for data in chats:
         assert data["model"].startswith(("gpt-4o", "claude-haiku-4-5"))
@@ -160,12 +160,12 @@ def test_models_and_answers_are_named(dialect: str):
             assert data["request_model"] in ("gpt-4o", "claude-haiku-4-5")
         if dialect not in WITHOUT_IDS and not (dialect in OF_STREAMS and data["streaming"]):
             assert data["response_id"].startswith(("chatcmpl-", "msg_"))
-    if any(told["name"] != "own" for told in chats) and dialect not in WITHOUT_IDS:
-        assert any(data["streaming"] for data in told) or dialect in ("pydantic_ai", "vercel")
+    if any(chat["name"] != "own" for chat in chats) and dialect not in WITHOUT_IDS:
+        assert any(data["streaming"] for data in sent) or dialect in ("pydantic_ai", "vercel")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_nothing_that_was_said_is_told(dialect: str):
+def test_no_content_is_sent(dialect: str):
     ended = spans(dialect)
     assert any("CANARY" in str(span.attributes) for span in ended) or dialect in (
         "genai",
@@ -177,40 +177,42 @@ def test_nothing_that_was_said_is_told(dialect: str):
 
 
 @pytest.mark.parametrize("dialect", sorted({*DIALECTS} - {"genai", "anthropic"}))
-def test_messages_are_told_where_they_are_captured(dialect: str):
+def test_messages_are_sent_where_they_are_captured(dialect: str):
     """The fixtures of the other two have no content on them."""
-    told = [
+    sent = [
         event.data
         for event in events(spans(dialect), capture_messages=True)
         if event.head.kind == "llm_call" and event.data["operation"] == "chat"
     ]
-    said = [
+    captured = [
         [(each["role"], each["content"]) for each in data["messages"]]
-        for data in told
+        for data in sent
         if "messages" in data
     ]
 
-    role, prompt = said[0][0]
+    role, prompt = captured[0][0]
     assert (role, prompt[:13]) == ("user", "CANARY-PROMPT")
-    assert said[0][1][0] == "assistant"
+    assert captured[0][1][0] == "assistant"
     if dialect not in BY_HAND:
-        assert any(("assistant", '[tool call search] {"query": "unread"}') in each for each in said)
+        assert any(
+            ("assistant", '[tool call search] {"query": "unread"}') in each for each in captured
+        )
     if dialect not in (*BY_HAND, "langfuse", "pydantic_ai"):
         # Only these record Anthropic's instructions.
-        assert any(each[0][0] == "system" and "CANARY-SYSTEM" in each[0][1] for each in said)
+        assert any(each[0][0] == "system" and "CANARY-SYSTEM" in each[0][1] for each in captured)
 
 
-def test_arguments_and_results_are_told_where_they_are_captured():
-    told = {}
+def test_arguments_and_results_are_sent_where_they_are_captured():
+    sent = {}
     for dialect in ("genai_old", "langfuse", "mlflow", "pydantic_ai", "vercel"):
         captured = events(spans(dialect), capture_messages=True)
-        told[dialect] = [
+        sent[dialect] = [
             (event.data["args"], event.data.get("result"))
             for event in captured
             if event.head.kind == "span_end" and "CANARY" in str(event.data.get("args", "x"))
         ]
 
-    assert told == {
+    assert sent == {
         "genai_old": [("CANARY-ARGS", "CANARY-RESULT")],
         "langfuse": [("CANARY-ARGS", None)],
         "mlflow": [({"q": "CANARY-PROMPT"}, None), ({"q": "CANARY-ARGS"}, "CANARY-RESULT")],
@@ -220,34 +222,34 @@ def test_arguments_and_results_are_told_where_they_are_captured():
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_what_is_told_of_what_was_said_is_what_the_user_makes_of_it(dialect: str):
-    told = events(spans(dialect), capture_messages=True, redact=lambda text: "hidden")
+def test_content_is_sent_as_the_user_redacts_it(dialect: str):
+    sent = events(spans(dialect), capture_messages=True, redact=lambda text: "hidden")
     plain = events(spans(dialect), capture_messages=True)
 
-    assert "CANARY" not in "".join(event.json for event in told)
+    assert "CANARY" not in "".join(event.json for event in sent)
     figures_of = [
         {**event.data, "messages": None, "attributes": None, "args": 0, "result": 0, "error": 0}
-        for event in (*told, *plain)
+        for event in (*sent, *plain)
     ]
-    assert figures_of[: len(told)] == figures_of[len(told) :]
-    assert [[message["role"] for message in event.data.get("messages", ())] for event in told] == [
+    assert figures_of[: len(sent)] == figures_of[len(sent) :]
+    assert [[message["role"] for message in event.data.get("messages", ())] for event in sent] == [
         [message["role"] for message in event.data.get("messages", ())] for event in plain
     ]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_no_text_of_an_unknown_name_is_told(dialect: str):
+def test_no_text_of_an_unknown_name_is_sent(dialect: str):
     """A new version may put content under any name."""
     unknown = {f"{word}.something.new": "CANARY" for word in ("llm", "gen_ai", "ai", "langfuse")}
     unknown |= {"url.full": "http://x/?q=CANARY", "http.request.header.x": "CANARY"}
     ended = [
-        read({**told, "attributes": {**told["attributes"], **unknown}})
-        for told in fixture(dialect)["spans"]
-        if told["scope"] and not told["scope"].startswith("agentpulse")
+        read({**recorded, "attributes": {**recorded["attributes"], **unknown}})
+        for recorded in fixture(dialect)["spans"]
+        if recorded["scope"] and not recorded["scope"].startswith("agentpulse")
     ]
-    told = "".join(event.json for event in events(ended))
+    sent = "".join(event.json for event in events(ended))
 
-    assert "CANARY" not in told or dialect == "genai_old"
+    assert "CANARY" not in sent or dialect == "genai_old"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -262,18 +264,18 @@ def test_the_spans_stay_as_they_are(dialect: str):
 @pytest.mark.parametrize("odd", [None, True, -1, 1e300, "x", "{", "[1]", '{"a": {}}', ("a", "b")])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_odd_values_harm_nothing(dialect: str, odd: Any):
-    for told in fixture(dialect)["spans"]:
-        for name in told["attributes"]:
-            strange = {**told, "attributes": {**told["attributes"], name: odd}}
+    for recorded in fixture(dialect)["spans"]:
+        for name in recorded["attributes"]:
+            strange = {**recorded, "attributes": {**recorded["attributes"], name: odd}}
             for event in events([read(strange)]):
                 assert json.loads(event.json)
 
 
 def by_hand(scope: str, **attributes: Any) -> ReadableSpan:
-    told = {"name": "x", "trace": 1, "span": 2, "parent": None, "kind": "CLIENT"}
+    recorded = {"name": "x", "trace": 1, "span": 2, "parent": None, "kind": "CLIENT"}
     named = {name.replace("__", "."): value for name, value in attributes.items()}
     rest = {"status": "UNSET", "description": None, "scope": scope, "attributes": named}
-    return read({**told, **rest})
+    return read({**recorded, **rest})
 
 
 def test_sessions_and_users_of_others_are_ours():
@@ -358,7 +360,7 @@ CONTENT = '{"id": "patient-4711", "diagnosis": "none"}'
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "said", "told"),
+    ("kind", "value", "content", "response_id"),
     [
         ("LLM", BODY, "yes", "chatcmpl-9"),
         ("LLM", CONTENT, CONTENT, None),
@@ -369,14 +371,14 @@ CONTENT = '{"id": "patient-4711", "diagnosis": "none"}'
     ],
 )
 def test_an_answers_id_is_taken_from_an_answer_alone(
-    kind: str, value: str, said: str, told: str | None
+    kind: str, value: str, content: str, response_id: str | None
 ):
     given = {
         "openinference.span.kind": kind,
         "output.value": value,
-        "llm.output_messages.0.message.content": said,
+        "llm.output_messages.0.message.content": content,
     }
     (event,) = events([by_hand("openinference.instrumentation.litellm", **given)])
-    assert event.data.get("response_id") == told
+    assert event.data.get("response_id") == response_id
     assert "patient-4711" not in event.json
-    assert ("chatcmpl-9" in event.json) is (told is not None)
+    assert ("chatcmpl-9" in event.json) is (response_id is not None)

@@ -131,7 +131,7 @@ def test_what_another_layer_thinks_counts_where_no_price_is_known() -> None:
     assert COST not in neither.attributes
 
 
-def test_a_cost_of_estimated_tokens_says_so() -> None:
+def test_a_cost_of_estimated_tokens_is_marked() -> None:
     spans = Priced()
     spans.call(**{"agentpulse.usage.estimated": True})
     assert spans.priced[0].attributes["agentpulse.cost.estimated"] is True
@@ -142,7 +142,7 @@ def test_prices_that_cannot_be_read_are_refused() -> None:
         CostEnrichingExporter(InMemorySpanExporter(), prices={"my-model": {"input": "much"}})
 
 
-def test_what_the_inner_exporter_says_is_passed_on() -> None:
+def test_the_results_of_the_inner_exporter_are_passed_on() -> None:
     class Inner(SpanExporter):
         asked: list[object]
 

@@ -14,12 +14,10 @@ from agentpulse_exporter import AgentPulseSpanExporter, CostEnrichingExporter, S
 from agentpulse_exporter import _shield as shield
 from agentpulse_exporter._dialects import messages
 from agentpulse_exporter._ledger.ledger import Ledger
-from agentpulse_exporter._ledger.tree import Tree
 from agentpulse_exporter._pricing import PriceOverrides, cost
 from agentpulse_exporter._pricing.table import price_table
-from agentpulse_exporter._wire import batches, events, redaction
+from agentpulse_exporter._wire import copies, event, events
 from agentpulse_exporter._wire.events import Mapper
-from agentpulse_exporter._wire.sessions import Sessions
 from fakes.pipe import CALL, KEY, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import ReadableSpan
@@ -91,8 +89,8 @@ def test_without_a_readable_price_table_calls_are_sent_and_it_is_logged_once(
     assert piped.processor.flush()
 
     calls = [event["data"] for event in receiver.of_kind("llm_call")]
-    told = [(each["input_tokens"], each["output_tokens"], each["cost_usd"]) for each in calls]
-    assert told == [(1000, 100, None)] * 3
+    sent = [(each["input_tokens"], each["output_tokens"], each["cost_usd"]) for each in calls]
+    assert sent == [(1000, 100, None)] * 3
     (rolled_up,) = [event["data"] for event in receiver.of_kind("cost")]
     assert (rolled_up["calls"], rolled_up["tokens"], rolled_up["cost_usd"]) == (3, 3300, None)
     stats = piped.processor.stats()
@@ -103,7 +101,7 @@ def test_without_a_readable_price_table_calls_are_sent_and_it_is_logged_once(
 
 
 def ended(**more: Any) -> ReadableSpan:
-    """A call in a session, which says all that a call may say."""
+    """A call in a session, with all attributes that a call may have."""
     now = time.time_ns()
     return ReadableSpan(
         "chat gpt-4o",
@@ -158,7 +156,7 @@ def test_a_damaged_entry_of_the_table_costs_the_price_of_that_model_alone(
 
 
 def fails(*_given: Any, **_more: Any) -> Any:
-    # The message of a KeyError is the key, which may be what somebody said.
+    # The message of a KeyError is the key, which may be content.
     raise KeyError(SAID)
 
 
@@ -167,16 +165,14 @@ STEPS: dict[str, tuple[Any, str, set[str]]] = {
     "price": (events, "cost_of", {"cost_usd"}),
     "usage": (cost, "counts_of", {"cost_usd"}),
     "messages": (events, "conversation", {"messages"}),
-    "session": (events, "carried", {"user", "metadata"}),
-    "sum of the session": (Sessions, "add", set()),
+    "sum of the session": (Mapper, "_add_up", set()),
     "repeats": (Ledger, "enter", set()),
-    "place": (Tree, "placed", set()),
-    "sum of the upload": (batches, "_roll_up", set()),
+    "sum of the upload": (event, "_roll_ups", set()),
 }
 
 
 @pytest.mark.parametrize(("owner", "name", "lost"), STEPS.values(), ids=STEPS)
-def test_a_step_that_fails_costs_its_field_and_is_logged_once_without_what_was_said(
+def test_a_step_that_fails_costs_its_field_and_is_logged_once_without_content(
     owner: Any,
     name: str,
     lost: set[str],
@@ -195,9 +191,9 @@ def test_a_step_that_fails_costs_its_field_and_is_logged_once_without_what_was_s
     known = {field: value for field, value in whole["data"].items() if field not in lost}
     for call in receiver.of_kind("llm_call"):
         assert call["id"] == whole["id"]
-        told = call["data"]
-        assert {f: v for f, v in told.items() if f not in lost} == known
-        assert [told.get(field) for field in lost] == [None] * len(lost)
+        sent = call["data"]
+        assert {f: v for f, v in sent.items() if f not in lost} == known
+        assert [sent.get(field) for field in lost] == [None] * len(lost)
     assert len(warnings(caplog, "AgentPulse could not")) == 1
     assert SAID not in caplog.text
 
@@ -248,7 +244,7 @@ def test_content_of_others_that_cannot_be_read_costs_the_messages_alone(
 def test_what_cannot_be_redacted_is_dropped_all_the_same(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redaction, "_redacted", fails)
+    monkeypatch.setattr(copies, "_redacted", fails)
     stats = exported(receiver, ended(), redact=str.upper)
 
     assert (stats.accepted, dict(stats.dropped)) == (0, {"redaction_failed": 1})

@@ -1,4 +1,4 @@
-"""One call is one cost, however many spans tell of it."""
+"""One call is one cost, however many spans record it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WRONG = {**CALL, "gen_ai.usage.output_tokens": 101}
 
 
 class Story:
-    """Spans that are ended and exported in the order of the telling."""
+    """Spans that are ended and exported in the order of the test."""
 
     def __init__(self, exporter: Any) -> None:
         self.provider = TracerProvider(shutdown_on_exit=False)
@@ -49,8 +49,8 @@ def story(receiver: Receiver) -> Iterator[Story]:
     made.provider.shutdown()
 
 
-def told(receiver: Receiver) -> tuple[int, int]:
-    """How many calls were told of, and how many other spans."""
+def counts(receiver: Receiver) -> tuple[int, int]:
+    """How many calls were sent, and how many other spans."""
     return len(receiver.of_kind("llm_call")), len(receiver.of_kind("span_end"))
 
 
@@ -75,7 +75,7 @@ def test_of_two_spans_one_inside_the_other_one_is_the_call(
     end(within, 2)
     end(around, 3)
 
-    assert told(receiver) == (1, 1)
+    assert counts(receiver) == (1, 1)
     (call,) = receiver.of_kind("llm_call")
     (cost,) = receiver.of_kind("cost")
     assert call["data"]["tokens"] == cost["data"]["tokens"] == 1100
@@ -90,25 +90,25 @@ def test_three_layers_are_one_call(story: Story, receiver: Receiver):
     for at, span in enumerate((inner, middle, outer), 3):
         end(span, at)
 
-    assert told(receiver) == (1, 2)
+    assert counts(receiver) == (1, 2)
 
 
-def test_two_instrumentations_with_a_trace_each_tell_of_one_call(story: Story, receiver: Receiver):
+def test_two_instrumentations_with_a_trace_each_record_one_call(story: Story, receiver: Receiver):
     theirs, ours = story.start(OTHER, NO_ID, at=0), story.start(OURS, CALL, at=1)
     end(ours, 2)
     end(theirs, 3)
 
-    assert told(receiver) == (1, 1)
+    assert counts(receiver) == (1, 1)
 
 
-def test_equal_calls_at_the_same_time_are_each_told_of_once(story: Story, receiver: Receiver):
+def test_equal_calls_at_the_same_time_are_each_sent_once(story: Story, receiver: Receiver):
     pairs = [(story.start(OTHER, NO_ID, at=0), story.start(OURS, NO_ID, at=1)) for _ in range(30)]
     for _, ours in pairs:
         end(ours, 2)
     for theirs, _ in pairs:
         end(theirs, 3)
 
-    assert told(receiver) == (30, 30)
+    assert counts(receiver) == (30, 30)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_other_calls_stay_calls_of_their_own(
     for scope, attributes, start, stop in (first, second):
         end(story.start(scope, attributes, at=start), stop)
 
-    assert told(receiver) == (2, 0)
+    assert counts(receiver) == (2, 0)
 
 
 def test_a_server_that_repeats_an_id_for_another_answer_is_believed(
@@ -148,7 +148,7 @@ def test_a_server_that_repeats_an_id_for_another_answer_is_believed(
         call = {**CALL, "gen_ai.usage.input_tokens": tokens}
         end(story.start(OURS, call, at=at * 2, inside=root), at * 2 + 1)
 
-    assert told(receiver)[0] == 2
+    assert counts(receiver)[0] == 2
 
 
 def test_of_spans_exported_together_ours_is_the_call(
@@ -229,7 +229,7 @@ def test_a_call_inside_another_one_is_its_own(
     within.end()
     assert sending.processor.flush()
 
-    assert told(receiver) == (2, 0)
+    assert counts(receiver) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_call_inside_another_one_is_its_own(
     ],
 )
 @pytest.mark.parametrize("one_trace", [True, False])
-def test_calls_at_the_same_time_that_ours_tell_of_are_as_many(
+def test_calls_at_the_same_time_that_ours_record_are_as_many(
     first: Any, second: Any, one_trace: bool, story: Story, receiver: Receiver
 ):
     root = story.start("user", {}) if one_trace else None
@@ -252,4 +252,4 @@ def test_calls_at_the_same_time_that_ours_tell_of_are_as_many(
     for at, span in enumerate(started, 2):
         end(span, at)
 
-    assert told(receiver)[0] == 2
+    assert counts(receiver)[0] == 2

@@ -1,4 +1,4 @@
-"""Several exporters with one destination on one provider: each span is told of once."""
+"""Several exporters with one destination on one provider: each span is sent once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def other(receiver: Receiver) -> Iterator[AgentPulseSpanExporter]:
 
 
 @pytest.mark.parametrize("behind", [by_stock, SimpleSpanProcessor, by_ours])
-def test_what_our_processor_takes_no_exporter_after_it_tells_again(
+def test_a_span_that_our_processor_takes_no_later_exporter_sends_again(
     behind: Any, receiver: Receiver, pipe: Callable[..., Pipe], other: AgentPulseSpanExporter
 ) -> None:
     first = pipe()
@@ -51,7 +51,7 @@ def test_what_our_processor_takes_no_exporter_after_it_tells_again(
     first.provider.shutdown()
 
 
-def test_a_processor_that_sends_elsewhere_or_with_another_key_sends_all_of_it(
+def test_a_processor_with_another_address_or_key_sends_every_span(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     first = pipe()
@@ -90,8 +90,8 @@ def test_what_our_processor_does_not_take_the_other_exporter_sends(
     assert first.provider.force_flush()
     first.provider.shutdown()
     assert len(receiver.of_kind("llm_call")) == 1
-    told = [event["data"]["name"] for event in receiver.of_kind("span_end")]
-    assert sorted(told) == ["GET /", "clerk"]
+    sent = [event["data"]["name"] for event in receiver.of_kind("span_end")]
+    assert sorted(sent) == ["GET /", "clerk"]
 
 
 def test_once_our_processor_has_stopped_the_other_exporter_goes_on(
@@ -104,12 +104,12 @@ def test_once_our_processor_has_stopped_the_other_exporter_goes_on(
     first.provider._active_span_processor._span_processors = (
         first.provider._active_span_processor._span_processors[1:]
     )
-    # What the stock processor still holds was told of.
+    # The spans that the stock processor still holds were sent.
     first.call("of the second")
     assert first.provider.force_flush()
     first.provider.shutdown()
-    told = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
-    assert told == ["of the first", "of the second"]
+    sent = [event["data"]["name"] for event in receiver.of_kind("llm_call")]
+    assert sent == ["of the first", "of the second"]
     assert other.stats().ended == 1
 
 
@@ -135,7 +135,7 @@ def test_spans_that_are_copied_on_their_way_are_known(
     assert len(receiver.of_kind("llm_call")) == 1
 
 
-def test_claims_take_bounded_memory_and_none_where_there_is_one_exporter(
+def test_owners_take_bounded_memory_and_none_where_there_is_one_exporter(
     pipe: Callable[..., Pipe], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership, "MOST_OWNED", 4)

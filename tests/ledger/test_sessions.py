@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
-from agentpulse_exporter._wire import sessions
+from agentpulse_exporter._wire import events
 from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -64,7 +64,7 @@ def test_the_sum_of_a_run_holds_the_calls_of_the_sessions_in_it(
     assert session["data"]["cost_usd"] == pytest.approx(sum(priced[:2]), abs=1e-12)
 
 
-def test_a_span_counts_once_whatever_number_of_events_tells_of_it(
+def test_a_span_counts_once_however_many_events_it_has(
     receiver: Receiver, pipe: Callable[..., Pipe]
 ) -> None:
     sending = pipe()
@@ -77,7 +77,7 @@ def test_a_span_counts_once_whatever_number_of_events_tells_of_it(
     assert len({event["id"] for event in receiver.events}) == 4
 
 
-def test_the_stock_processor_tells_of_ends_only(receiver: Receiver) -> None:
+def test_the_stock_processor_sends_ends_only(receiver: Receiver) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(AgentPulseSpanExporter(endpoint=receiver.url)))
     provider.get_tracer("any").start_span("c", attributes=CRON).end()
@@ -85,7 +85,7 @@ def test_the_stock_processor_tells_of_ends_only(receiver: Receiver) -> None:
     assert [event["kind"] for event in receiver.events] == ["cron", "session"]
 
 
-def test_what_is_not_sampled_is_not_told_at_its_start(receiver: Receiver) -> None:
+def test_an_unsampled_session_is_not_sent_at_its_start(receiver: Receiver) -> None:
     processor = AgentPulseSpanProcessor(AgentPulseSpanExporter(endpoint=receiver.url))
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     provider.add_span_processor(processor)
@@ -97,7 +97,7 @@ def test_what_is_not_sampled_is_not_told_at_its_start(receiver: Receiver) -> Non
 def test_sessions_that_never_end_are_forgotten_in_the_end(
     receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "MOST_SESSIONS", 3)
+    monkeypatch.setattr(events, "MOST_SESSIONS", 3)
     sending = pipe()
     for number in range(5):
         of_one = {**CALL, "session.id": f"s:{number}"}
@@ -120,11 +120,11 @@ def test_with_capture_a_sessions_latest_conversation_is_its_transcript(
     for attributes in (first, later, {**first, "session.id": "s:2"}, alone):
         sending.tracer.start_span("chat", attributes=attributes).end()
     assert sending.processor.flush()
-    told = {event["session"]: event["data"] for event in receiver.of_kind("transcript")}
+    sent = {event["session"]: event["data"] for event in receiver.of_kind("transcript")}
     assert len(receiver.of_kind("transcript")) == 2
     user = {"role": "user", "content": "hi"}
-    assert told["s:1"] == {"messages": [user]}
-    assert told["s:2"] == {"messages": [user, {"role": "assistant", "content": "hello"}]}
+    assert sent["s:1"] == {"messages": [user]}
+    assert sent["s:2"] == {"messages": [user, {"role": "assistant", "content": "hello"}]}
 
 
 def test_without_capture_there_is_no_transcript(

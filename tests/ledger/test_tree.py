@@ -224,8 +224,8 @@ def test_the_tree_is_the_same_however_it_is_written(
     run, session = started["cron"]["session"], started["session"]["session"]
     assert run.startswith("nightly:")
     assert session.startswith("daily-email:")
-    told = [e for e in events if e["kind"] not in ("sdk_init", "cron") and not is_of(e, run)]
-    assert {event["session"] for event in told} == {session}
+    sent = [e for e in events if e["kind"] not in ("sdk_init", "cron") and not is_of(e, run)]
+    assert {event["session"] for event in sent} == {session}
 
     (call,) = world.receiver.of_kind("llm_call")
     (cron,) = world.receiver.of_kind("cron")

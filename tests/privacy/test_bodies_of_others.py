@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from agentpulse_exporter._wire.copies import PrivateExporter
 from agentpulse_exporter._wire.events import Mapper
-from agentpulse_exporter._wire.redaction import PrivateExporter
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -94,7 +94,7 @@ def span_of(scope: str, attributes: dict[str, Any]) -> ReadableSpan:
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_an_event_has_the_size_of_a_body_in_its_place(other: str) -> None:
+def test_an_event_has_the_size_of_a_body_instead_of_it(other: str) -> None:
     span = span_of(*OTHERS[other])
     sent = "".join(event.json for event in Mapper(capture_messages=True).events(span))
     assert BODY not in sent
@@ -103,7 +103,7 @@ def test_an_event_has_the_size_of_a_body_in_its_place(other: str) -> None:
     assert BODY in span.to_json()
 
 
-def test_a_message_says_what_was_in_it() -> None:
+def test_a_message_has_the_type_and_size_of_its_image() -> None:
     (event,) = Mapper(capture_messages=True).events(span_of(*OTHERS["the conventions"]))
     assert event.data["messages"] == [{"role": "user", "content": "[image: image/png, 96 bytes]"}]
     at_an_address = json.dumps(
@@ -120,11 +120,11 @@ def test_a_message_says_what_was_in_it() -> None:
 
 
 @pytest.mark.parametrize("captures", [True, False])
-def test_what_a_program_wrote_on_its_span_has_no_body(captures: bool) -> None:
+def test_attributes_of_a_program_have_no_body(captures: bool) -> None:
     span = span_of(*OTHERS["a program"])
     (event,) = Mapper(capture_messages=captures).events(span)
-    told: Any = event.data["attributes"]
-    assert (told["picture"], told["all"]) == (MARK, [MARK, "x"])
+    sent: Any = event.data["attributes"]
+    assert (sent["picture"], sent["all"]) == (MARK, [MARK, "x"])
 
 
 def test_redaction_is_given_no_body() -> None:

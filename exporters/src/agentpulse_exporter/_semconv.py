@@ -121,7 +121,6 @@ COST_ESTIMATED = "agentpulse.cost.estimated"
 """True where the cost rests on estimated tokens."""
 SPEED = "agentpulse.request.speed"
 """The speed mode served, where it changes the price (Anthropic's `speed: fast`)."""
-"""Where the inference ran, where it changes the price (Anthropic's `inference_geo`)."""
 
 _PROVIDERS = {
     "ai21": ("ai21_chat",),
@@ -134,26 +133,23 @@ _PROVIDERS = {
     "fireworks": ("fireworks_ai",),
     "gcp.gemini": ("gemini", "google", "google_ai", "google_gemini", "google_genai", "google_gla"),
     "gcp.gen_ai": ("gcp", "palm"),
-    "gcp.vertex_ai": (
-        *("google_vertex", "google_vertex_ai", "google_vertexai"),
-        *("vertex", "vertex_ai", "vertex_ai_beta", "vertexai"),
-    ),
-    "huggingface": ("hugging_face",),
+    "gcp.vertex_ai": ("google_vertex", "google_vertex_ai", "vertex", "vertex_ai", "vertex_ai_beta"),
+    "huggingface": (),
     "ibm.watsonx.ai": ("ibm", "watsonx", "watsonx_ai", "watsonx_text"),
-    "mistral_ai": ("codestral", "mistral", "mistralai", "text_completion_codestral"),
-    "moonshot_ai": ("moonshot", "moonshotai"),
+    "mistral_ai": ("codestral", "mistral", "text_completion_codestral"),
+    "moonshot_ai": ("moonshot",),
     "nvidia": ("nvidia_nim",),
     "ollama": ("ollama_chat",),
     "perplexity": ("perplexity_ai",),
-    "together": ("together_ai", "togetherai"),
-    "voyageai": ("voyage", "voyage_ai"),
-    "x_ai": ("xai",),
-    "zai": ("z_ai",),
+    "together": ("together_ai",),
+    "voyageai": ("voyage",),
+    "x_ai": (),
+    "zai": (),
     "zhipuai": ("zhipu",),
 }
 """The names of providers in the conventions, or else in AgentPulse's instrumentors, and their other
-spellings: in lower case; dots, blanks and dashes as underscores."""
-_SEPARATORS = re.compile(r"[\s./-]+")
+names, each in any case, with any separators or none between its parts."""
+_SEPARATORS = re.compile(r"[\s._/-]+")
 
 MODEL_OPERATIONS = frozenset(
     {"chat", "text_completion", "generate_content", "embeddings", "moderation"}
@@ -166,7 +162,7 @@ _MAX_WHOLE = 2**63
 """Receivers read whole numbers as 64 bits."""
 
 _PROVIDER_NAMES = {
-    _SEPARATORS.sub("_", each): name
+    _SEPARATORS.sub("", each): name
     for name, others in _PROVIDERS.items()
     for each in (name, *others)
 }
@@ -186,7 +182,7 @@ def text(attributes: Attributes, name: str) -> str | None:
 def number(attributes: Attributes, name: str) -> float | None:
     """A finite number, or None."""
     value = attributes.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     if isinstance(value, int):
         return value if abs(value) < _MAX_WHOLE else None
@@ -233,4 +229,4 @@ def items_of(value: object) -> list[object]:
 def provider_name(spelling: str) -> str:
     """The one name of a provider; one that isn't in the table keeps its own, in lower case."""
     spelling = spelling.strip().lower()
-    return _PROVIDER_NAMES.get(_SEPARATORS.sub("_", spelling), spelling)
+    return _PROVIDER_NAMES.get(_SEPARATORS.sub("", spelling), spelling)

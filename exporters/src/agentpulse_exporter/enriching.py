@@ -16,7 +16,7 @@ from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.cost import cost_of
 from agentpulse_exporter._pricing.overrides import own_prices
 from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.span_copy import ForwardingExporter, SpanCopy
+from agentpulse_exporter._wire.copies import ForwardingExporter, SpanCopy
 from agentpulse_exporter.settings import is_on, resolve
 
 

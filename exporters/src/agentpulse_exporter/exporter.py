@@ -30,10 +30,9 @@ from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import Owner, origins
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.overrides import use
-from agentpulse_exporter._wire.batches import Batch, Packer, without_superseded
-from agentpulse_exporter._wire.event import Event
+from agentpulse_exporter._wire.copies import RedactionFailed
+from agentpulse_exporter._wire.event import Batch, Event, Packer, without_superseded
 from agentpulse_exporter._wire.events import Mapper, is_cut_short
-from agentpulse_exporter._wire.redaction import RedactionFailed
 from agentpulse_exporter.settings import ROWS, ApiKey, is_on, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import QueueProcessor
-from agentpulse_exporter._ledger.tree import as_started, is_sent_at_start
+from agentpulse_exporter._ledger.ledger import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
 from agentpulse_exporter.settings import (
     BATCH_SIZE,

@@ -17,7 +17,7 @@ from agentpulse_exporter._delivery.queue import QueueProcessor, Sender
 from agentpulse_exporter._delivery.stats import Counters
 from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ownership import origins
-from agentpulse_exporter._wire.redaction import PrivateExporter
+from agentpulse_exporter._wire.copies import PrivateExporter
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.environment_variables import (
     OTEL_BSP_MAX_EXPORT_BATCH_SIZE,

@@ -10,8 +10,7 @@ from contextlib import closing
 from agentpulse_exporter._delivery.endpoint import known_keys, proxy_for
 from agentpulse_exporter._delivery.http import INGEST, TLS, Answer, NoAnswerError, Transport
 from agentpulse_exporter._delivery.upload import gzipped, is_refusal, refused_events
-from agentpulse_exporter._wire.batches import Batch
-from agentpulse_exporter._wire.event import Event
+from agentpulse_exporter._wire.event import Batch, Event
 
 from agentpulse import __version__
 from agentpulse.settings import Settings

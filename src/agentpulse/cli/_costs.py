@@ -10,6 +10,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 
 from agentpulse_exporter._pricing import PriceOverrides
+from agentpulse_exporter._pricing.cost import prices_at
 from agentpulse_exporter._pricing.table import Found, PriceTable, price_table
 from agentpulse_exporter._pricing.tariff import UNITS, Price, Prices
 
@@ -86,9 +87,8 @@ def _listing(table: PriceTable, identity: str | None) -> Iterator[str]:
         title = f"{provider.name} ({provider.id})"
         columns = "".join(f"{name.replace('_', ' '):>12}" for name in _COLUMNS)
         yield f"\n{title:{_WIDTH}}{columns}"
-        for name in provider.models:
-            prices = table.model(provider.id, name).prices(now, {})
-            yield f"  {name:{_WIDTH - 2}}{_row(prices)}"
+        for name, record in provider.models.items():
+            yield f"  {name:{_WIDTH - 2}}{_row(prices_at(record, now, {}))}"
     yield f"\n{_source(table)}"
 
 
@@ -100,13 +100,12 @@ def _row(prices: Prices) -> str:
 
 
 def _described(table: PriceTable, found: Found) -> Iterator[str]:
-    model = found.model
-    seller, owner = table.providers[found.provider], table.providers[model.provider]
+    seller, owner = table.providers[found.provider], table.providers[found.maker]
     yield _fact("provider", f"{seller.name} ({seller.id})")
     borrowed = "" if seller is owner else f", at the standard price of {owner.name}"
-    yield _fact("model", f"{model.id}{borrowed}")
-    yield from _facts(model.prices(time.time(), {}))
-    for served, since, prices in () if borrowed else model.record.get("variants", ()):
+    yield _fact("model", f"{found.name}{borrowed}")
+    yield from _facts(prices_at(found.record, time.time(), {}))
+    for served, since, prices in () if borrowed else found.record.get("variants", ()):
         start = f" (since {since})" if since else ""
         units = (f"{unit.replace('_', ' ')} {_price(price)}" for unit, price in prices.items())
         yield _fact(" ".join(served.values()), f"{', '.join(units) or 'free'}{start}")

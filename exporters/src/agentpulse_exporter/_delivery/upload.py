@@ -17,7 +17,7 @@ from agentpulse_exporter import __version__
 from agentpulse_exporter._delivery.http import INGEST, Answer, NoAnswerError, Transport
 from agentpulse_exporter._delivery.process import wait_until
 from agentpulse_exporter._delivery.stats import ADVICE, Counters, number_of_spans
-from agentpulse_exporter._wire.batches import Batch
+from agentpulse_exporter._wire.event import Batch
 from agentpulse_exporter.settings import Settings
 
 _logger = logging.getLogger("agentpulse.exporter")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, cast
 
 from agentpulse_exporter import _semconv as semconv
@@ -31,20 +32,21 @@ def with_messages(attributes: Attributes) -> Attributes:
         return {**found, **attributes}
     for name, (role, starts, theirs) in MESSAGES.items():
         if name not in attributes:
-            values = [_nested(attributes, start) for start in starts]
-            values += [decoded(attributes[n], attributes[n]) for n in theirs if n in attributes]
+            whole = (decoded(attributes[n], attributes[n]) for n in theirs if n in attributes)
+            values = chain((_nested(attributes, starts),), whole)
             listed = ([*_messages(value, role)] for value in values)
             messages = next((each for each in listed if each), None)
             found |= {name: json.dumps(messages)} if messages else {}
     return {**attributes, **found}
 
 
-def _nested(fields: Attributes, prefix: str) -> object:
-    """The value that was flattened into attributes whose names start so."""
+def _nested(fields: Attributes, starts: tuple[str, ...]) -> object:
+    """The value that was flattened into attributes whose names start with one of these."""
     root: dict[str, Any] = {}
     for name, value in fields.items():
-        if name.startswith(prefix):
-            *path, last = name[len(prefix) :].split(".")
+        if name.startswith(starts):
+            start = next(each for each in starts if name.startswith(each))
+            *path, last = name.removeprefix(start).split(".")
             inner = root
             for step in path:
                 found = inner.setdefault(step, {})

@@ -31,8 +31,13 @@ from agentpulse_exporter._wire.privacy import without_free_text
 Fields = dict[str, object]
 """The attributes by their current names, while they are being put together."""
 
+_BY_RANK = [(theirs, name) for name, others in NAMES.items() for theirs in others]
+_RANKS: dict[str, list[int]] = {theirs: [] for theirs, _ in _BY_RANK}
+for _rank, (_theirs, _) in enumerate(_BY_RANK):
+    _RANKS[_theirs].append(_rank)
 _OURS = "agentpulse"
 _LOGFIRE_ERROR = 17
+_NAMED = {"invoke_agent": semconv.AGENT_NAME, "execute_tool": semconv.TOOL_NAME}
 _CACHED = (semconv.USAGE_CACHE_READ_INPUT_TOKENS, semconv.USAGE_CACHE_WRITE_INPUT_TOKENS)
 _ANSWER = re.compile(
     r'"object"\s*:\s*"(?:chat\.completion|text_completion|response)"|"type"\s*:\s*"message"'
@@ -78,11 +83,11 @@ class Dialect:
 
     def current(self, attributes: Attributes) -> Attributes:
         """The attributes by their current names, without messages."""
-        fields, given = dict(attributes), {**attributes, **dict(_figures(attributes))}
-        for name, theirs in NAMES.items():
-            if name not in fields:
-                found = (given[each] for each in theirs if each in given)
-                _set_default(fields, name, next(found, None))
+        fields, given = dict(attributes), dict(attributes)
+        given.update(_figures(attributes))
+        for rank in sorted(rank for each in given for rank in _RANKS.get(each, ())):
+            theirs, name = _BY_RANK[rank]
+            _set_default(fields, name, given[theirs])
         _read_operation(fields)
         _read_finish_reasons(fields)
         if provider := text(fields, semconv.PROVIDER_NAME):
@@ -117,17 +122,17 @@ def _set_default(fields: Fields, name: str, value: object) -> None:
 
 def _read_operation(fields: Fields) -> None:
     """Reads the kind of a span: an operation of the conventions, or else a span kind of ours."""
-    kinds = [str(decoded(kind, kind)) for name in KINDS if (kind := text(fields, name))]
-    if semconv.OPERATION_NAME in fields or not kinds:
+    if semconv.OPERATION_NAME in fields:
         return
+    kinds = [kind.strip('"') for name in KINDS if (kind := text(fields, name))]
     known = [OPERATIONS[kind.upper()] for kind in kinds if kind.upper() in OPERATIONS]
-    if not known:
+    if known:
+        fields[semconv.OPERATION_NAME] = known[0]
+    elif kinds:
         fields.setdefault(semconv.SPAN_KIND, kinds[-1].lower())
-        return
-    fields[semconv.OPERATION_NAME] = known[0]
-    named = {"invoke_agent": semconv.AGENT_NAME, "execute_tool": semconv.TOOL_NAME}
-    if known[0] in named:
-        _set_default(fields, named[known[0]], text(fields, "traceloop.entity.name"))
+    for operation, name in _NAMED.items():
+        if operation in known:
+            _set_default(fields, name, text(fields, "traceloop.entity.name"))
 
 
 def _read_finish_reasons(fields: Fields) -> None:
@@ -279,12 +284,13 @@ def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Att
     return shielded("read the content of a foreign span", read, current)
 
 
-def shown_attributes(span: ReadableSpan, attributes: Attributes) -> Attributes:
-    """Those of a span's current attributes that are free of content, judged by their names.
+def shown_attributes(span: ReadableSpan) -> Attributes:
+    """The attributes that are free of content, judged by their names, of a span by current names.
 
     Empty where that can't be decided.
     """
-    dialect = _dialect_of(span, span.attributes or {})
+    attributes: Attributes = span.attributes or {}
+    dialect = _dialect_of(span, attributes)
     if dialect is None or (dialect is _GENAI and not _is_of_a_package(span)):
         # A program's own span: its author put these attributes on it.
         return attributes

@@ -9,21 +9,35 @@ at the same time. Where one of them carries no id, they do so if nothing that bo
 tokens differs, and one is the other's parent, or they come from different instrumentations and most
 of one lies within the other. Each instrumentation records a call once, so of several equal calls at
 the same time each is matched with one.
+
+Also the tree of the spans that are sent. Web and database spans of the same provider aren't sent,
+so a span inside one of them is sent as a child of the nearest span around it that is. Sessions,
+cron runs and agents are sent when they start, too, so that a receiver sees what runs now.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
 
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.normalize import current_attributes
-from agentpulse_exporter._ledger.tree import Recent
 from agentpulse_exporter._semconv import Attributes, count, is_model_call, text
 
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+MOST_UNSENT = 16_384
+"""Spans that are known not to be sent, the last ones."""
+_MOST_STEPS = 256
+_STARTING = frozenset({"session", "cron", "agent"})
+"""The kinds of spans that are sent when they start, too."""
 MOST_CALLS = 5_000
 """Calls that are remembered, the last ones."""
 _MOST_ALIKE = 128
@@ -31,8 +45,28 @@ _MOST_ALIKE = 128
 _OURS = "agentpulse_instrumentation."
 _GENERATES = ("text_completion", "generate_content")
 _Key = tuple[object, ...]
+SpanKey = tuple[int | None, int]
 _Begun = tuple[str, frozenset[str]]
 """The operation and the models of a call, as its start has them."""
+
+
+class Recent(OrderedDict[_K, _V]):
+    """Holds at most so many entries, the last ones that were set.
+
+    Any thread may use it without a lock: each step on it is one of the interpreter's own.
+    """
+
+    def __init__(self, most: int, forget: Callable[[_V], Any] = id) -> None:
+        """Empty, for `most` entries; `forget` is given each value that had to go."""
+        super().__init__()
+        self._most = most
+        self._forget = forget
+
+    def __setitem__(self, key: _K, value: _V) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        while len(self) > self._most:
+            self._forget(self.popitem(last=False)[1])
 
 
 @dataclass(eq=False, slots=True)
@@ -43,8 +77,8 @@ class Call:
     which know most of a call.
     """
 
-    span: _Key
-    parent: _Key | None
+    span: SpanKey
+    parent: SpanKey | None
     response_id: str | None
     operation: str
     models: frozenset[str]
@@ -62,7 +96,7 @@ class Call:
         scope, parent = span.instrumentation_scope, span.parent
         name = "" if scope is None else scope.name
         return cls(
-            span=_span_key(span),
+            span=span_key(span),
             parent=None if parent is None else (parent.trace_id, parent.span_id),
             response_id=text(attributes, semconv.RESPONSE_ID),
             operation=_operation(attributes),
@@ -123,32 +157,23 @@ class Call:
 
     def kept(self) -> Iterator[_Key]:
         """The keys by which it is found."""
-        yield "span", self.span
-        if self.parent is not None:
-            yield "parent", self.parent
-        if self.response_id is not None:
-            yield "response", self.response_id
-        for scope in self.scopes:
-            yield from self._recorded_by(scope)
+        yield from (("span", self.span), ("parent", self.parent))
+        yield from self._recorded_by(self.scopes)
 
     def sought(self, scopes: Iterable[str]) -> Iterator[_Key]:
         """The keys of other spans that may record it; `scopes` are all instrumentations."""
-        yield "span", self.span
-        yield "parent", self.span
-        if self.parent is not None:
-            yield "span", self.parent
+        yield from (("span", self.span), ("parent", self.span), ("span", self.parent))
+        # Equal calls of one instrumentation are as many calls.
+        yield from self._recorded_by(scope for scope in scopes if scope not in self.scopes)
+
+    def _recorded_by(self, scopes: Iterable[str]) -> Iterator[_Key]:
         if self.response_id is not None:
             yield "response", self.response_id
         for scope in scopes:
-            # Equal calls of one instrumentation are as many calls.
-            if scope not in self.scopes:
-                yield from self._recorded_by(scope)
-
-    def _recorded_by(self, scope: str) -> Iterator[_Key]:
-        if self.tokens != (None, None):
-            for model in self.models:
-                yield "usage", model, self.tokens, scope
-        yield "trace", self.span[0], scope
+            if self.tokens != (None, None):
+                for model in self.models:
+                    yield "usage", model, self.tokens, scope
+            yield "trace", self.span[0], scope
 
 
 class Ledger:
@@ -191,7 +216,7 @@ class Ledger:
 
     def is_repeat(self, span: ReadableSpan) -> bool:
         """Whether the call of a span, which was entered, is that of another span."""
-        return _span_key(span) in self._repeats
+        return span_key(span) in self._repeats
 
     def _enter(self, call: Call) -> None:
         for key in call.sought(self._scopes):
@@ -223,7 +248,58 @@ class Ledger:
                 self._known.pop(key, None)
 
 
-def _span_key(span: ReadableSpan) -> _Key:
+class Tree:
+    """Which spans aren't sent, and the parent of each. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self.unsent = Recent[SpanKey, SpanContext | None](MOST_UNSENT)
+
+    def leave_out(self, span: ReadableSpan) -> None:
+        """Notes a span that isn't sent, as far as it is known by now."""
+        self.unsent[span_key(span)] = span.parent
+
+    def include(self, span: ReadableSpan) -> None:
+        """Notes that a span is sent after all."""
+        if self.unsent:
+            self.unsent.pop(span_key(span), None)
+
+    def parent_of(self, span: ReadableSpan) -> SpanContext | None:
+        """The nearest span around it that is sent."""
+        parent = span.parent
+        for _ in range(_MOST_STEPS):
+            if parent is None or (parent.trace_id, parent.span_id) not in self.unsent:
+                break
+            parent = self.unsent.get((parent.trace_id, parent.span_id))
+        return parent
+
+
+def is_sent_at_start(span: ReadableSpan) -> bool:
+    """Whether it is a sampled session, cron run or agent, ours or by the conventions."""
+    attributes: Attributes = span.attributes or {}
+    if not (
+        attributes.get(semconv.SPAN_KIND) in _STARTING
+        or attributes.get(semconv.OPERATION_NAME) == "invoke_agent"
+    ):
+        return False
+    return span.context is not None and span.context.trace_flags.sampled
+
+
+def as_started(span: ReadableSpan) -> ReadableSpan:
+    """The span as it is now, without an end."""
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=dict(span.attributes or {}),
+        kind=span.kind,
+        start_time=span.start_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def span_key(span: ReadableSpan) -> SpanKey:
+    """The key of a span among all. Only those made by hand have no context."""
     context = span.context
     return (None, id(span)) if context is None else (context.trace_id, context.span_id)
 

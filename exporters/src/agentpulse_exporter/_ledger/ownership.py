@@ -17,12 +17,11 @@ from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from agentpulse_exporter._ledger.tree import Recent
+from agentpulse_exporter._ledger.ledger import Recent, SpanKey, span_key
 
 MOST_OWNED = 16_384
 """Spans whose owner is remembered; a stock processor holds 2,048 spans by default."""
-_Key = tuple[int, int, bool]
-_Id = tuple[int, int]
+_Key = tuple[SpanKey, bool]
 
 _numbers = itertools.count()
 _by_destination: dict[tuple[object, object], Destination] = {}
@@ -59,27 +58,21 @@ class Owner:
         """
         if not self._is_on or origins.is_inherited(span):
             return False
-        key = _key(span)
-        if key is None or self.is_alone:
-            return True
-        return self.destination.owners.setdefault(key, self._number) == self._number
+        owners, number = self.destination.owners, self._number
+        return self.is_alone or owners.setdefault(_key(span), number) == number
 
     def is_of_another(self, span: ReadableSpan) -> bool:
         """Whether another one sends the span, or sent it, in this process or the one before it."""
-        if origins.is_inherited(span):
-            return True
-        key = _key(span)
-        owner = None if key is None else self.destination.owners.get(key)
-        return owner is not None and owner != self._number
+        owner = self.destination.owners.get(_key(span), self._number)
+        return origins.is_inherited(span) or owner != self._number
 
     def stop(self) -> None:
         """Owns no more spans; those it owns stay its own."""
         self.destination.exporters.discard(self)
 
 
-def _key(span: ReadableSpan) -> _Key | None:
-    context = span.context
-    return None if context is None else (context.trace_id, context.span_id, span.end_time is None)
+def _key(span: ReadableSpan) -> _Key:
+    return span_key(span), span.end_time is None
 
 
 class Origins:
@@ -89,25 +82,20 @@ class Origins:
     """
 
     def __init__(self) -> None:
-        self._begun: WeakValueDictionary[_Id, ReadableSpan] = WeakValueDictionary()
-        self._inherited: frozenset[_Id] = frozenset()
+        self._begun: WeakValueDictionary[SpanKey, ReadableSpan] = WeakValueDictionary()
+        self._inherited: frozenset[SpanKey] = frozenset()
 
     def begun(self, span: ReadableSpan) -> None:
         """Notes a span that starts. Never raises."""
-        context = span.context
-        if context is not None:
-            try:
-                self._begun[context.trace_id, context.span_id] = span
-            except TypeError:
-                # Somebody's own kind of span, which can't be held weakly.
-                pass
+        try:
+            self._begun[span_key(span)] = span
+        except TypeError:
+            # Somebody's own kind of span, which can't be held weakly.
+            pass
 
     def is_inherited(self, span: ReadableSpan) -> bool:
         """Whether it was noted before the fork that made this process, or an earlier one."""
-        context = span.context
-        if not self._inherited or context is None:
-            return False
-        return (context.trace_id, context.span_id) in self._inherited
+        return bool(self._inherited) and span_key(span) in self._inherited
 
     def in_child(self) -> None:
         """The process is a forked child from here on."""

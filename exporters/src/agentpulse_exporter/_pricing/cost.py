@@ -12,15 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Context as DecimalContext
 from decimal import Decimal
-from functools import partial
 from math import isfinite
-from operator import index
-from typing import Any
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._pricing.overrides import PriceOverrides, own_prices
+from agentpulse_exporter._pricing.overrides import PriceOverrides
 from agentpulse_exporter._pricing.table import price_table
 from agentpulse_exporter._pricing.tariff import (
     UNITS,
@@ -29,9 +27,9 @@ from agentpulse_exporter._pricing.tariff import (
     Number,
     Price,
     Prices,
+    Record,
 )
 from agentpulse_exporter._semconv import count, is_model_call, number, text
-from agentpulse_exporter._shield import shielded
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Cost:
         return {name: value for name, value in found.items() if value is not None}
 
 
-_ATTRIBUTES = {
+USAGE = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
     "output_tokens": semconv.USAGE_OUTPUT_TOKENS,
     "cache_read_tokens": semconv.USAGE_CACHE_READ_INPUT_TOKENS,
@@ -74,6 +72,7 @@ _ATTRIBUTES = {
     "output_image_tokens": semconv.USAGE_IMAGE_OUTPUT_TOKENS,
     "output_reasoning_tokens": semconv.USAGE_REASONING_OUTPUT_TOKENS,
 }
+"""The counts of a call, and the attributes that hold them."""
 # The tier that served the call decides its price, not the one that was asked for.
 _TIERS = (
     semconv.OPENAI_RESPONSE_SERVICE_TIER,
@@ -81,6 +80,7 @@ _TIERS = (
     semconv.OPENAI_REQUEST_SERVICE_TIER,
 )
 _PARTS_FIRST = tuple(reversed(UNITS.items()))
+_DAY = 86_400
 _EXACT = DecimalContext(prec=40, traps=[])
 _AS_ASKED: Context = {}
 # Wholes and their parts, in the order in which they are made consistent.
@@ -125,8 +125,12 @@ def cost_of(
 def _by_prices(
     attributes: Mapping[str, object], at: float | None, overrides: PriceOverrides | None
 ) -> Cost | None:
-    counts = {field: count(attributes, name) for field, name in _ATTRIBUTES.items()}
-    if all(value is None for value in counts.values()):
+    counts = {
+        field: counted
+        for field, name in USAGE.items()
+        if (counted := count(attributes, name)) is not None
+    }
+    if not counts:
         return None
     return price(
         counts,
@@ -172,13 +176,12 @@ def price(
     for name in names:
         found = table.find(provider, name)
         if found is not None:
-            model = found.model
             # Tiers are the maker's own; where another sells the model, only the standard price is
             # known.
-            is_maker = found.provider == model.provider
+            is_maker = found.provider == found.maker
             context = _context(service_tier, speed) if is_maker else _AS_ASKED
-            prices = model.prices(time.time() if at is None else at, context)
-            return bill(prices, known, table.source, model.record.get("least"))
+            prices = prices_at(found.record, time.time() if at is None else at, context)
+            return bill(prices, known, table.source, found.record.get("least"))
     return None
 
 
@@ -188,6 +191,36 @@ def _context(service_tier: str | None, speed: str | None) -> Context:
     tier = (service_tier or "").lower()
     context = {"service_tier": tier, "speed": (speed or "").lower()}
     return {**context, "processing": "batch"} if tier == "batch" else context
+
+
+def prices_at(record: Record, at: float, context: Context) -> Prices:
+    """The prices of a model at a time (seconds since 1970) for a call served in this way."""
+    periods, asked = periods_of(record), context.items()
+    holding = [prices for when, prices in periods if _holds(when, at)]
+    # The last period that holds counts; the first one where none does.
+    found = holding[-1] if holding else periods[0][1]
+    # The first variant that prices a unit wins, so the last is laid on first.
+    for served, when, prices in reversed(record.get("variants", ())):
+        if served.items() <= asked and _holds(when, at):
+            found = {**found, **prices}
+    return found
+
+
+def periods_of(record: Record) -> Sequence[tuple[str | None, Prices]]:
+    """The dated prices of a model; a single one has no condition."""
+    prices = record["prices"]
+    return [(None, prices)] if isinstance(prices, Mapping) else prices
+
+
+def _holds(when: str | None, at: float) -> bool:
+    """From a day on (`2026-03-13`), or daily between two times in UTC (`00:30-16:30`)."""
+    if when is None:
+        return True
+    if ":" not in when:
+        return at >= datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
+    first, last = (datetime.fromisoformat(f"1970-01-01T{each}Z") for each in when.split("-"))
+    start, end, second = first.timestamp(), last.timestamp(), at % _DAY
+    return start <= second < end if start <= end else second >= start or second < end
 
 
 def bill(
@@ -202,7 +235,8 @@ def bill(
         # A free model; the table writes no price for it.
         return Cost(0.0, 0.0, 0.0, source)
     size = counts.get("input_tokens", 0)
-    sums: dict[str | None, Decimal] = {"input": Decimal(0), "output": Decimal(0), None: Decimal(0)}
+    sums: dict[tuple[str | None, int], Decimal] = {}
+    """By direction, and by what the prices are per."""
     billed: dict[str, Number] = {}
     """Counts that parts have taken out of each unit, and 0 of those that none has."""
     for name, unit in _PARTS_FIRST:
@@ -214,20 +248,25 @@ def bill(
         # Parts that overlap can add up to more than their whole; the rest is nothing then.
         rest = max(count - billed.setdefault(name, 0), 0)
         if rest:
-            amount = _EXACT.multiply(_at_size(prices[name], size), rest)
-            amount = _EXACT.divide(amount, unit.per)
-            sums[unit.direction] = _EXACT.add(sums[unit.direction], amount)
+            key = unit.direction, unit.per
+            sums[key] = _EXACT.fma(_at_size(prices[name], size), rest, sums.get(key, 0))
             for whole in unit.within:
                 billed[whole] = billed.get(whole, 0) + rest
-    total = float(_EXACT.add(_EXACT.add(sums["input"], sums["output"]), sums[None]))
-    # Of absurd counts or prices it may be more than a number can hold.
-    if not billed or not isfinite(total):
-        return None
-    return Cost(total, float(sums["input"]), float(sums["output"]), source)
+    return _cost(sums, source) if billed else None
+
+
+def _cost(sums: Mapping[tuple[str | None, int], Decimal], source: str) -> Cost | None:
+    """The cost of the products of prices and counts; `None` if it is more than numbers hold."""
+    usd: dict[str | None, Decimal] = dict.fromkeys(("input", "output", None), Decimal(0))
+    for (direction, per), amount in sums.items():
+        usd[direction] = _EXACT.add(usd[direction], _EXACT.divide(amount, per))
+    total = float(_EXACT.add(_EXACT.add(usd["input"], usd["output"]), usd[None]))
+    read, written = float(usd["input"]), float(usd["output"])
+    return Cost(total, read, written, source) if isfinite(total) else None
 
 
 def _at_size(price: Price, size: Number) -> Number:
-    if not isinstance(price, Sequence):
+    if isinstance(price, (int, Decimal)):
         return price
     base, *steps = price
     # The highest tier that is reached decides.
@@ -273,75 +312,3 @@ def _fit(counts: Counts, whole: str, parts: tuple[str, ...]) -> None:
             rest = counts[whole] = sum(counts.get(each, 0) for each in parts)
         counts[part] = min(count, rest)
         rest -= counts[part]
-
-
-def calculate_cost(
-    model: str,
-    input_tokens: int,
-    output_tokens: int,
-    *,
-    provider: str | None = None,
-    cache_read_tokens: int = 0,
-    cache_write_tokens: int = 0,
-    cache_write_1h_tokens: int = 0,
-    service_tier: str | None = None,
-    at: float | None = None,
-    overrides: PriceOverrides | None = None,
-) -> float | None:
-    """The cost of a call in USD; `None` for an unknown model, or without a price table.
-
-    The user's own prices count first: those of the exporter that runs (`prices` of
-    `agentpulse.init`), else those of `AGENTPULSE_PRICES`.
-
-    Args:
-        model: Any usual spelling of the model's name.
-        input_tokens: All input tokens, the cached ones included.
-        output_tokens: All output tokens, reasoning included.
-        provider: By the GenAI conventions, such as `openai` or `aws.bedrock`; without one the
-            model's name decides.
-        cache_read_tokens: Input tokens read from a cache.
-        cache_write_tokens: Input tokens written to a cache.
-        cache_write_1h_tokens: Those of them written for an hour.
-        service_tier: The tier that served the call (`flex`, `priority`, `batch`, …).
-        at: When, in seconds since 1970, because prices change; now, if `None`.
-        overrides: Prices that count instead of the user's own.
-
-    Raises:
-        TypeError: An argument is of another type. Nothing else raises.
-    """
-    for name, given, kind, expected in (
-        ("model", model, str, "the name of a model"),
-        ("provider", provider, str | None, "a text or None"),
-        ("service_tier", service_tier, str | None, "a text or None"),
-        ("at", at, int | float | None, "seconds since 1970 or None"),
-        ("overrides", overrides, PriceOverrides | None, "PriceOverrides or None"),
-    ):
-        if not isinstance(given, kind):
-            raise _wrong_type(name, given, expected)
-    counts = {
-        "input_tokens": _tokens("input_tokens", input_tokens),
-        "output_tokens": _tokens("output_tokens", output_tokens),
-        # Where no tokens are known, none from a cache are no figure either.
-        "cache_read_tokens": _tokens("cache_read_tokens", cache_read_tokens) or None,
-        "cache_write_tokens": _tokens("cache_write_tokens", cache_write_tokens) or None,
-        "cache_write_1h_tokens": _tokens("cache_write_1h_tokens", cache_write_1h_tokens) or None,
-    }
-    own = overrides or own_prices()
-    made = partial(price, counts, model, provider=provider, at=at, service_tier=service_tier)
-    cost = shielded("price a call", partial(made, overrides=own), None)
-    return None if cost is None else cost.total
-
-
-def _tokens(name: str, given: Any) -> Any:
-    """A number of tokens. Answers of providers have None where they report none."""
-    if given is None or isinstance(given, float):
-        return given
-    try:
-        # Also of the whole numbers that numerical libraries have.
-        return index(given)
-    except TypeError:
-        raise _wrong_type(name, given, "a number of tokens") from None
-
-
-def _wrong_type(name: str, given: object, expected: str) -> TypeError:
-    return TypeError(f"The argument {name} is of type {type(given).__name__}; expected {expected}.")

@@ -19,7 +19,7 @@ from functools import cache, lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from agentpulse_exporter._pricing.tariff import Clause, Model, Record
+from agentpulse_exporter._pricing.tariff import Clause, Record
 from agentpulse_exporter._semconv import provider_name
 
 _logger = logging.getLogger("agentpulse.exporter")
@@ -58,10 +58,12 @@ _OPENAI_BASE = re.compile(r"^(?:gpt-|o\d|davinci|babbage)")
 
 
 class Found(NamedTuple):
-    """A resolved name: `provider` is who was paid, `model.provider` whose price it is."""
+    """A resolved name: `provider` is who was paid, `maker` whose price it is."""
 
     provider: str
-    model: Model
+    maker: str
+    name: str
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,6 @@ class PriceTable:
         date: The day of the data, as `2026-11-10`.
         providers: By id.
         find: The model meant by a provider's (or no) name and a model's name, or `None`.
-        model: A model by the ids of the table; raises `KeyError` for another.
     """
 
     def __init__(self, text: str | bytes) -> None:
@@ -96,7 +97,6 @@ class PriceTable:
             for identity, record in content["providers"].items()
         }
         self.find = lru_cache(_MOST_LOOKUPS)(self._find)
-        self.model = cache(self._model)
 
     def provider_id(self, name: str) -> str | None:
         """The id of the provider meant by a name in telemetry."""
@@ -120,11 +120,12 @@ class PriceTable:
 
     def _find(self, provider: str | None, model: str) -> Found | None:
         seller, model = (provider or "").strip().lower(), model.strip().lower()
-        tried = self._candidates(seller, [*spellings(model)] if model else [])
+        tried = self._candidates(seller, model) if model else ()
         return next((found for each in tried if (found := self._exactly(*each))), None)
 
-    def _candidates(self, seller: str, names: list[str]) -> Iterator[tuple[str, str]]:
+    def _candidates(self, seller: str, model: str) -> Iterator[tuple[str, str]]:
         """The ids of providers, each with a name that a model of it may have."""
+        names = tuple(dict.fromkeys(spellings(model)))
         if seller and seller not in _GATEWAYS:
             identity = self.provider_id(seller)
             if identity is None:
@@ -134,23 +135,19 @@ class PriceTable:
             yield from product((identity,), names)
             if identity not in _OPEN:
                 return
-        yield from product(self._sellers_named_in(names[:1]), names)
+        yield from product(self._sellers_named_in(model), names)
         for name in names:
             yield from product(self._likely_sellers(name), (name,))
 
-    def _model(self, provider: str, name: str) -> Model:
-        return Model(provider, name, self.providers[provider].models[name])
-
-    def _sellers_named_in(self, names: list[str]) -> Iterator[str]:
-        for model in names:
-            if model.startswith("arn:aws") or _BEDROCK.match(model):
-                yield "aws"
-            elif model.startswith(("publishers/", "projects/")):
-                yield "google"
-            prefix, slash, _ = model.partition("/")
-            seller = self.provider_id(prefix) if slash else None
-            if seller is not None:
-                yield seller
+    def _sellers_named_in(self, model: str) -> Iterator[str]:
+        if model.startswith("arn:aws") or _BEDROCK.match(model):
+            yield "aws"
+        elif model.startswith(("publishers/", "projects/")):
+            yield "google"
+        prefix, slash, _ = model.partition("/")
+        seller = self.provider_id(prefix) if slash else None
+        if seller is not None:
+            yield seller
 
     def _likely_sellers(self, spelling: str) -> Iterator[str]:
         for provider in self.providers.values():
@@ -163,7 +160,7 @@ class PriceTable:
         for seller in (provider, *self.providers[provider].fallback):
             for name, record in self.providers[seller].models.items():
                 if matches(record.get("match", name.lower()), spelling):
-                    return Found(provider, self.model(seller, name))
+                    return Found(provider, seller, name, record)
         return None
 
 
@@ -189,18 +186,10 @@ def spellings(name: str) -> Iterator[str]:
     """The name as it is, then ever barer: without path, without cloud, without date."""
     last = name
     for last in _bare(name):
-        yield last
-        dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", last)
-        if dashed != last:
-            yield dashed
-    if "@" in last:
-        yield last.replace("@", "-")
+        yield from (last, _COMPACT_DATE.sub(r"-\1-\2-\3", last))
     undated = _DATE.sub("", last)
-    if undated != last:
-        yield undated
-    if undated.startswith("gpt-35"):
-        # Azure spells it so, because its deployments can't have a dot in their names.
-        yield undated.replace("gpt-35", "gpt-3.5")
+    # Azure writes `gpt-35`, because its deployments can't have a dot in their names.
+    yield from (last.replace("@", "-"), undated, undated.replace("gpt-35", "gpt-3.5"))
 
 
 def _bare(name: str) -> Iterator[str]:
@@ -222,10 +211,7 @@ def _bare(name: str) -> Iterator[str]:
     if cloud["region"]:
         yield name[cloud.end("region") :]
     name = name[cloud.end() :]
-    yield name
-    unversioned = _BEDROCK_VERSION.sub("", name)
-    if unversioned != name:
-        yield unversioned
+    yield from (name, _BEDROCK_VERSION.sub("", name))
 
 
 @cache

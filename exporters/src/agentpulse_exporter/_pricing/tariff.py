@@ -1,4 +1,4 @@
-"""The units that calls are billed by, and the prices of a model: by day, and as it was served.
+"""The units that calls are billed by, and how the price table writes the prices of a model.
 
 A unit is a count that calls are billed by. A part that has a price of its own is taken out of its
 whole: cached input tokens are billed at the price of `cache_read`, and as plain `input` only where
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -71,7 +70,6 @@ object: `{"starts_with": …}`, `{"ends_with": …}`, `{"contains": …}`, `{"re
 """
 Context = Mapping[str, str]
 """How a call was served: `service_tier`, `processing` (`batch`), `speed`."""
-_DAY = 86_400
 
 
 class _Required(TypedDict):
@@ -84,61 +82,3 @@ class Record(_Required, total=False):
     match: Clause
     variants: Sequence[tuple[Context, str | None, Prices]]
     least: Counts
-
-
-class Model:
-    """The prices of one model through time, and in each way it is served.
-
-    Attributes:
-        provider: The id of the provider that sells it.
-        id: Its name in the table.
-        record: Its entry in the table.
-    """
-
-    def __init__(self, provider: str, name: str, record: Record) -> None:
-        self.provider = provider
-        self.id = name
-        self.record = record
-        self._prices: dict[tuple[int, ...], Prices] = {}
-
-    def prices(self, at: float, context: Context) -> Prices:
-        """The prices at a time (seconds since 1970) for a call served in this way."""
-        periods, variants = periods_of(self.record), self.record.get("variants", ())
-        asked = context.items()
-        holding = [number for number, (when, _) in enumerate(periods) if _holds(when, at)]
-        served = [
-            number
-            for number, (way, when, _) in enumerate(variants)
-            if way.items() <= asked and _holds(when, at)
-        ]
-        # The last period that holds counts; the first one where none does.
-        chosen = holding[-1] if holding else 0, *served
-        if chosen not in self._prices:
-            prices = dict(periods[chosen[0]][1])
-            # The first variant that prices a unit wins, so the last is laid on first.
-            for number in reversed(served):
-                prices |= variants[number][2]
-            self._prices[chosen] = prices
-        return self._prices[chosen]
-
-
-def periods_of(record: Record) -> Sequence[tuple[str | None, Prices]]:
-    """The dated prices of a model; a single one has no condition."""
-    prices = record["prices"]
-    return [(None, prices)] if isinstance(prices, Mapping) else prices
-
-
-def _holds(when: str | None, at: float) -> bool:
-    """From a day on (`2026-03-13`), or daily between two times in UTC (`00:30-16:30`)."""
-    if when is None:
-        return True
-    if ":" not in when:
-        return at >= datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
-    first, last = (_seconds(time.fromisoformat(part)) for part in when.split("-"))
-    if last < first:
-        return at % _DAY >= first or at % _DAY < last
-    return first <= at % _DAY < last
-
-
-def _seconds(moment: time) -> int:
-    return moment.hour * 3_600 + moment.minute * 60 + moment.second

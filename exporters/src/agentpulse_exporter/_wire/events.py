@@ -1,21 +1,20 @@
-"""A span as an event of the ingest protocol. Pure: a span and settings in, an event out."""
+"""Spans as events of the ingest protocol."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._dialects.normalize import current_attributes, is_ours, shown_attributes
-from agentpulse_exporter._ledger.ledger import Ledger
-from agentpulse_exporter._ledger.tree import Tree
+from agentpulse_exporter._dialects.normalize import is_ours, shown_attributes
+from agentpulse_exporter._ledger.ledger import Ledger, Recent, Tree
 from agentpulse_exporter._pricing import PriceOverrides
-from agentpulse_exporter._pricing.cost import cost_of
+from agentpulse_exporter._pricing.cost import USAGE, cost_of
 from agentpulse_exporter._semconv import (
     MODEL_OPERATIONS,
     Attributes,
@@ -27,31 +26,29 @@ from agentpulse_exporter._semconv import (
     texts,
 )
 from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._wire.copies import Redact, is_captured, private
 from agentpulse_exporter._wire.event import (
     Data,
     Event,
     Head,
-    carried,
+    SentSpan,
+    Totals,
     data_fields,
     event,
-    head,
     is_carried,
-    label,
-    length,
     milliseconds,
-    outcome,
     parsed,
-    times,
 )
 from agentpulse_exporter._wire.json import MAX_LABEL, clean, plain, timestamp, total
 from agentpulse_exporter._wire.messages import conversation
 from agentpulse_exporter._wire.privacy import is_content
-from agentpulse_exporter._wire.redaction import Redact, redacted
-from agentpulse_exporter._wire.sessions import SESSION_KINDS, Sessions, end_events, start_events
-from agentpulse_exporter._wire.span_copy import without_bodies_of
+from agentpulse_exporter._wire.sessions import SESSION_KINDS, end_events, start_events
 
 _logger = logging.getLogger("agentpulse.exporter")
 
+MOST_SESSIONS = 10_000
+"""Open sessions whose calls are summed up; of more, the one that was quiet longest is forgotten."""
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 _EVENTS = {
     **{kind: kind for kind in ("sdk_init", "event", "metric", "alert", "heartbeat", "error")},
     "memory_report": "memory",
@@ -83,19 +80,19 @@ class Mapper:
         capture_messages: Whether content may leave the process.
         overrides: The user's own prices.
         unpriced: Is given the model of each call that used tokens and has no known price.
-        sessions: The usage of each open session so far.
-        ledger: The calls that are priced already, so that each is priced once.
         redact: Replaces each captured text.
+        ledger: The calls that are priced already, so that each is priced once.
         tree: The spans that aren't sent.
+        sessions: The usage of each open session so far.
     """
 
     capture_messages: bool = False
     overrides: PriceOverrides | None = None
     unpriced: Callable[[str], object] = str
-    sessions: Sessions = field(default_factory=Sessions)
-    ledger: Ledger = field(default_factory=Ledger)
     redact: Redact | None = None
+    ledger: Ledger = field(default_factory=Ledger)
     tree: Tree = field(default_factory=Tree)
+    sessions: Recent[str, Totals] = field(default_factory=lambda: Recent(MOST_SESSIONS))
 
     def expect(self, spans: Iterable[ReadableSpan]) -> None:
         """Finds calls that several spans record, before the events of these are made."""
@@ -109,108 +106,107 @@ class Mapper:
         span that can't be read are not sent.
 
         Raises:
-            RedactionFailed: as `redacted` does.
+            RedactionFailed: as `private` does.
         """
-        span = shielded("find the parent of a span", partial(self.tree.placed, span), span)
-        span = without_bodies_of(span)
-        attributes = current_attributes(span, with_content=self.capture_messages)
-        if self.redact is not None and (self.capture_messages or _is_captured(span)):
-            span, attributes = redacted(span, attributes, self.redact)
-        parts = shielded("read all of a span", partial(self._parts, span, attributes), None)
-        parts = parts or [_outline(span, attributes)]
+        captures, parent = self.capture_messages, self.tree.parent_of(span)
+        moved = {} if parent is span.parent else {"parent": parent}
+        copy = private(span, capture_messages=captures, redact=self.redact, **moved)
+        sent = SentSpan(copy, copy.attributes or {}, captures)
+        parts = shielded("read all of a span", partial(self._parts, sent), None)
+        parts = parts or [_outline(replace(sent, captures=False))]
         made = [event(head, data, spans=0 if at else 1) for at, (head, data) in enumerate(parts)]
         return [each for each in made if each is not None] if made[0] else []
 
-    def _parts(self, span: ReadableSpan, attributes: Attributes) -> list[tuple[Head, Data]]:
-        span_kind = text(attributes, semconv.SPAN_KIND) or ""
-        if span.end_time is None:
-            return start_events(span, attributes)
+    def _parts(self, span: SentSpan) -> list[tuple[Head, Data]]:
+        attributes, span_kind = span.attributes, text(span.attributes, semconv.SPAN_KIND) or ""
+        if span.span.end_time is None:
+            return start_events(span)
         if span_kind in _EVENTS:
             data = {**data_fields(attributes), **_limits_mark(span)}
-            return [(head(_EVENTS[span_kind], span, attributes), data)]
+            return [(span.head(_EVENTS[span_kind]), data)]
         if span_kind in SESSION_KINDS:
-            totals = self.sessions.take(attributes)
-            return end_events(span, attributes, totals, capture_messages=self.capture_messages)
-        if not is_model_call(attributes) or self.ledger.is_repeat(span):
-            return [(head("span_end", span, attributes), self._span_end(span, attributes))]
-        data = self._llm_call(span, attributes)
-        made = [(head("llm_call", span, attributes), data)]
+            session = text(attributes, semconv.SESSION_ID) or ""
+            return end_events(span, self.sessions.pop(session, Totals()).data())
+        if not is_model_call(attributes) or self.ledger.is_repeat(span.span):
+            return [(span.head("span_end"), self._span_end(span))]
+        data = self._llm_call(span)
+        made = [(span.head("llm_call"), data)]
         if "messages" in data and semconv.SESSION_ID in attributes:
-            made.append((head("transcript", span, attributes), {"messages": data["messages"]}))
+            made.append((span.head("transcript"), {"messages": data["messages"]}))
         return made
 
-    def _llm_call(self, span: ReadableSpan, attributes: Attributes) -> Data:
-        started, ended = times(span)
+    def _llm_call(self, span: SentSpan) -> Data:
+        attributes, (started, ended) = span.attributes, span.times
         cost = shielded("price a call", lambda: cost_of(attributes, started, self.overrides), None)
-        usd = cost and cost.total
-        asked = label(attributes, semconv.REQUEST_MODEL)
-        model = label(attributes, semconv.RESPONSE_MODEL) or asked
-        provider = label(attributes, semconv.PROVIDER_NAME)
-        used_in = count(attributes, semconv.USAGE_INPUT_TOKENS)
-        used_out = count(attributes, semconv.USAGE_OUTPUT_TOKENS)
-        tokens = total([used_in, used_out])
-        if cost is None and tokens:
-            self.unpriced(model or "unknown")
-        add = partial(self.sessions.add, attributes, used_in, used_out, usd)
-        shielded("add a call to its session", add, None)
+        asked, provider = span.label(semconv.REQUEST_MODEL), span.label(semconv.PROVIDER_NAME)
+        counts = {each: count(attributes, USAGE[each]) for each in _COUNTS}
         first_chunk = number(attributes, semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
-        result = outcome(span, attributes, capture_messages=self.capture_messages)
-        if tokens is None and cost is None and result["status"] == "success":
-            _logger.debug("%r reported no usage: its tokens and cost are unknown", span.name)
         data: Data = {
-            "name": clean(span.name, MAX_LABEL),
-            "operation": label(attributes, semconv.OPERATION_NAME),
+            "name": span.name(),
+            "operation": span.label(semconv.OPERATION_NAME),
             # Two spellings of one provider are one row of a roll-up.
             "provider": provider and provider_name(provider),
-            "model": model,
+            "model": span.label(semconv.RESPONSE_MODEL) or asked,
             "request_model": asked,
-            "response_id": label(attributes, semconv.RESPONSE_ID),
-            "input_tokens": used_in,
-            "output_tokens": used_out,
-            "cache_read_tokens": count(attributes, semconv.USAGE_CACHE_READ_INPUT_TOKENS),
-            "cache_write_tokens": count(attributes, semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),
+            "response_id": span.label(semconv.RESPONSE_ID),
+            **counts,
             "reasoning_tokens": count(attributes, semconv.USAGE_REASONING_OUTPUT_TOKENS),
-            "tokens": tokens,
-            "cost_usd": usd,
+            "tokens": total([counts["input_tokens"], counts["output_tokens"]]),
+            "cost_usd": cost and cost.total,
             "latency_ms": milliseconds(ended - started),
             "ttft_ms": None if first_chunk is None else milliseconds(first_chunk),
             "streaming": attributes.get(semconv.REQUEST_STREAM) is True,
-            **result,
+            **span.outcome(),
             "finish_reasons": plain(texts(attributes, semconv.RESPONSE_FINISH_REASONS)),
             "started_at": timestamp(started),
+            **span.carried(),
         }
-        data |= shielded("read the session of a call", lambda: carried(attributes), {})
+        if cost is None and data["tokens"]:
+            self.unpriced(str(data["model"] or "unknown"))
+        elif cost is None and data["tokens"] is None and data["status"] == "success":
+            _logger.debug("%r reported no usage: its tokens and cost are unknown", span.span.name)
+        shielded("add a call to its session", partial(self._add_up, attributes, data), None)
         if semconv.RUN_NAME in attributes:
-            data["run_name"] = label(attributes, semconv.RUN_NAME)
+            data["run_name"] = span.label(semconv.RUN_NAME)
         if semconv.RUN_TAGS in attributes:
             data["tags"] = plain(texts(attributes, semconv.RUN_TAGS))
         if attributes.get(semconv.USAGE_ESTIMATED) is True:
             data["estimated"] = True
-        if self.capture_messages:
+        if span.captures:
             messages = shielded("read messages", lambda: conversation(attributes), None)
             data |= {"messages": messages} if messages else {}
         return data
 
-    def _span_end(self, span: ReadableSpan, attributes: Attributes) -> Data:
-        shown = attributes if self.capture_messages else shown_attributes(span, attributes)
+    def _add_up(self, attributes: Attributes, call: Data) -> None:
+        """Adds a call to the session it was made in, and to those around that one."""
+        innermost = text(attributes, semconv.SESSION_ID)
+        around = texts(attributes, semconv.SESSION_ANCESTORS) or []
+        for session in dict.fromkeys((innermost, *around)) if innermost is not None else ():
+            totals = self.sessions.get(session) or Totals()
+            totals.add(call)
+            self.sessions[session] = totals
+
+    def _span_end(self, span: SentSpan) -> Data:
+        attributes = span.attributes
+        shown = attributes if span.captures else shown_attributes(span.span)
         operation = text(attributes, semconv.OPERATION_NAME)
         kind = text(attributes, semconv.SPAN_KIND) or _SPAN_KINDS.get(operation or "", operation)
         data: Data = {
-            "name": clean(span.name, MAX_LABEL),
+            "name": span.name(),
             "span_kind": clean(kind or "span", MAX_LABEL),
-            **length(span),
-            **outcome(span, attributes, capture_messages=self.capture_messages),
-            **carried(attributes),
+            **span.length(),
+            **span.outcome(),
+            **span.carried(),
             "attributes": {
                 clean(name, MAX_LABEL): plain(value)
                 for name, value in shown.items()
                 if not is_carried(name)
                 and name not in _IN_OTHER_FIELDS
-                and (self.capture_messages or not is_content(name))
+                and (span.captures or not is_content(name))
             }
             | _limits_mark(span),
         }
-        if self.capture_messages or _is_captured(span):
+        if span.captures or is_captured(span.span):
             data.update(
                 (field, _unwrapped(name, parsed(attributes[name])))
                 for name, field in _CAPTURED.items()
@@ -219,14 +215,17 @@ class Mapper:
         return data
 
 
-def _outline(span: ReadableSpan, attributes: Attributes) -> tuple[Head, Data]:
+def _outline(span: SentSpan) -> tuple[Head, Data]:
     """The fields that any span has."""
-    data: Data = {"name": clean(span.name, MAX_LABEL), "span_kind": "span", **length(span)}
-    if span.end_time is None:
+    data: Data = {"name": span.name(), "span_kind": "span", **span.length()}
+    if span.span.end_time is None:
         del data["duration_ms"]
-        return head("span_start", span, attributes), data
-    data |= {**outcome(span, attributes, capture_messages=False), "attributes": {}}
-    return head("span_end", span, attributes), data
+        return span.head("span_start"), data
+    return span.head("span_end"), {
+        **data,
+        **span.outcome(),
+        "attributes": {},
+    }
 
 
 def _unwrapped(name: str, value: object) -> object:
@@ -237,14 +236,9 @@ def _unwrapped(name: str, value: object) -> object:
     return fields["result"] if [*fields] == ["result"] else cast("object", value)
 
 
-def _limits_mark(span: ReadableSpan) -> Data:
+def _limits_mark(span: SentSpan) -> Data:
     """The mark of a span of which the SDK's limits cut attributes."""
-    return {"…": "…"} if span.dropped_attributes else {}
-
-
-def _is_captured(span: ReadableSpan) -> bool:
-    """Whether its arguments and results are captured though messages are not."""
-    return (span.attributes or {}).get(semconv.CAPTURED) is True
+    return {"…": "…"} if span.span.dropped_attributes else {}
 
 
 def is_cut_short(span: ReadableSpan) -> bool:

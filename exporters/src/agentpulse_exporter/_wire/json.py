@@ -150,16 +150,7 @@ def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, ob
 
 
 def _with_texts_cut(data: Mapping[str, object], longest: int) -> tuple[dict[str, object], str]:
-    fitting = {name: _cut(value, longest) for name, value in data.items()}
+    # Each value was made with these bounds, and may be within a few more of ours.
+    budget = iter(range(_MAX_VALUES * len(data)))
+    fitting = {name: _plain(each, longest, 2 * _MAX_DEPTH, budget) for name, each in data.items()}
     return fitting, json.dumps(fitting)
-
-
-def _cut(value: object, longest: int) -> object:
-    if isinstance(value, str):
-        return clean(value, longest)
-    if isinstance(value, list):
-        return [_cut(item, longest) for item in cast("list[object]", value)]
-    if isinstance(value, dict):
-        fields = cast("dict[str, object]", value)
-        return {key: _cut(item, longest) for key, item in fields.items()}
-    return value

@@ -14,72 +14,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentpulse_exporter import _semconv as semconv
+from agentpulse_exporter._dialects.names import ANSWERS, REQUESTS
 
 _NAMES = frozenset(
     {
-        semconv.INPUT_MESSAGES,
-        semconv.OUTPUT_MESSAGES,
-        semconv.SYSTEM_INSTRUCTIONS,
-        semconv.TOOL_DEFINITIONS,
-        semconv.TOOL_CALL_ARGUMENTS,
-        semconv.TOOL_CALL_RESULT,
-        "gen_ai.request.stop_sequences",
-        "gen_ai.retrieval.query.text",
-        "gen_ai.retrieval.documents",
-        "gen_ai.memory.query.text",
-        "gen_ai.memory.records",
-        "gen_ai.evaluation.explanation",
-        "anthropic.tool_result.content",
+        *(semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS),
+        *(semconv.TOOL_DEFINITIONS, semconv.TOOL_CALL_ARGUMENTS, semconv.TOOL_CALL_RESULT),
+        *("gen_ai.request.stop_sequences", "gen_ai.evaluation.explanation"),
+        *("gen_ai.retrieval.query.text", "gen_ai.retrieval.documents"),
+        *("gen_ai.memory.query.text", "gen_ai.memory.records", "anthropic.tool_result.content"),
         # Addresses carry queries, and queries carry anything.
-        "url.full",
-        "url.query",
-        "http.url",
-        "http.target",
-        "db.statement",
-        "process.command",
-        "process.command_line",
-        "all_messages_events",
+        *("url.full", "url.query", "http.url", "http.target", "db.statement"),
+        *("process.command", "process.command_line", "all_messages_events"),
     }
 )
-
 _PREFIXES = (
-    "exception.",
-    "gen_ai.prompt",
-    "gen_ai.completion",
-    "input.",
-    "output.",
-    "llm.input_messages",
-    "llm.output_messages",
-    "llm.prompt",
-    "llm.completions",
-    "llm.tools",
-    "llm.invocation_parameters",
-    "embedding.embeddings",
-    "retrieval.documents",
-    "reranker.",
-    "traceloop.entity.input",
-    "traceloop.entity.output",
-    "tool.parameters",
-    "tool_call.",
-    "ai.prompt",
-    "ai.response.text",
-    "ai.response.object",
-    "ai.response.toolCalls",
-    "ai.toolCall.args",
-    "ai.toolCall.result",
-    "db.query.",
-    "http.request.header.",
-    "http.response.header.",
-    "http.request.body",
-    "http.response.body",
-    "process.command_args",
+    *(*REQUESTS, *ANSWERS),
+    *("exception.", "gen_ai.prompt", "gen_ai.completion", "input.", "output."),
+    *("llm.input_messages", "llm.output_messages", "llm.prompt", "llm.completions", "llm.tools"),
+    *("llm.invocation_parameters", "embedding.embeddings", "retrieval.documents", "reranker."),
+    *("tool.parameters", "tool_call.", "ai.prompt", "ai.response.object", "ai.response.toolCalls"),
+    *("langfuse.trace.input", "langfuse.trace.output", "db.query.", "process.command_args"),
+    *("http.request.header.", "http.response.header.", "http.request.body", "http.response.body"),
     "messaging.message.body",
-    "langfuse.observation.input",
-    "langfuse.observation.output",
-    "langfuse.trace.input",
-    "langfuse.trace.output",
-    "mlflow.spanInputs",
-    "mlflow.spanOutputs",
 )
 
 
@@ -93,31 +50,20 @@ def without_content(attributes: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in attributes.items() if not is_content(name)}
 
 
-_KNOWN = frozenset(
+_STARTS = ("server.", "service.", "telemetry.sdk.", "deployment.", "network.", "thread.")
+_OURS = {
     value
     for name, value in vars(semconv).items()
     if name.isupper() and isinstance(value, str) and not name.endswith("_PREFIX")
-) - {semconv.ARGUMENTS, semconv.RESULT, semconv.SESSION_RESULT, semconv.SESSION_LOG_MESSAGE}
-_STARTS = ("server.", "service.", "telemetry.sdk.", "deployment.", "network.", "thread.")
-_ALSO = frozenset(
+} - {semconv.ARGUMENTS, semconv.RESULT, semconv.SESSION_RESULT, semconv.SESSION_LOG_MESSAGE}
+_KNOWN = frozenset(
     {
-        "gen_ai.system",
-        "gen_ai.conversation.id",
-        "gen_ai.output.type",
-        "gen_ai.data_source.id",
-        "gen_ai.tool.call.id",
-        "gen_ai.tool.type",
-        "gen_ai.workflow.name",
-        "gen_ai.request.encoding_formats",
-        "llm.request.type",
-        "openinference.span.kind",
-        "traceloop.span.kind",
-        "langfuse.observation.type",
-        "langfuse.observation.level",
-        "logfire.span_type",
-        "mlflow.spanType",
-        "ai.operationId",
-        "openai.api.type",
+        *_OURS,
+        *("gen_ai.system", "gen_ai.conversation.id", "gen_ai.output.type", "gen_ai.data_source.id"),
+        *("gen_ai.tool.call.id", "gen_ai.tool.type", "gen_ai.workflow.name"),
+        *("gen_ai.request.encoding_formats", "llm.request.type", "openinference.span.kind"),
+        *("traceloop.span.kind", "langfuse.observation.type", "langfuse.observation.level"),
+        *("logfire.span_type", "mlflow.spanType", "ai.operationId", "openai.api.type"),
         "openai.response.system_fingerprint",
     }
 )
@@ -128,9 +74,6 @@ def without_free_text(attributes: Mapping[str, object]) -> dict[str, object]:
     return {
         name: value
         for name, value in attributes.items()
-        if (isinstance(value, bool | int | float) or _is_known(name)) and not is_content(name)
+        if (isinstance(value, bool | int | float) or name in _KNOWN or name.startswith(_STARTS))
+        and not is_content(name)
     }
-
-
-def _is_known(name: str) -> bool:
-    return name in _KNOWN or name in _ALSO or name.startswith(_STARTS)

@@ -1,0 +1,292 @@
+"""Copies of spans: what is sent differs from the spans that other processors get.
+
+They have no bodies of files and images, current names of attributes beside those of other
+instrumentations, and, where a program asks for that, each captured text as its function redacts it.
+`PrivateExporter` sends to other backends spans with no more content than AgentPulse itself gets.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, Status
+from opentelemetry.util.types import Attributes, AttributeValue
+
+from agentpulse_exporter import _semconv as semconv
+from agentpulse_exporter._dialects.normalize import current_attributes, shown_attributes
+from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._wire.json import CUT, clean
+from agentpulse_exporter._wire.media import without_bodies
+from agentpulse_exporter._wire.privacy import is_content, without_content
+
+_logger = logging.getLogger("agentpulse.exporter")
+
+Redact = Callable[[str], str]
+
+_CAPTURED = frozenset({semconv.ARGUMENTS, semconv.RESULT})
+_PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,63}")
+"""Names of fields as programs have them. Others may be content."""
+_NAMING = ("type", "role")
+_WORDS = (
+    *("user", "assistant", "system", "developer", "tool", "function"),
+    *("text", "reasoning", "tool_call", "tool_call_response", "tool_use", "tool_result"),
+    *("blob", "file", "uri", "server_tool_call", "server_tool_call_response", "object", "string"),
+)
+"""The words of message JSON itself: they are no content, and a receiver must be able to read it."""
+_ERROR_TEXT = f"{semconv.DATA_PREFIX}error"
+_COPIED = (
+    *("context", "parent", "resource", "attributes", "events", "links", "kind", "status"),
+    *("start_time", "end_time", "instrumentation_scope"),
+)
+
+
+class SpanCopy(ReadableSpan):
+    """A copy of a span with a few fields changed."""
+
+    def __init__(self, span: ReadableSpan, **changed: Any) -> None:
+        """`changed` are arguments of `ReadableSpan`."""
+        copied = {name: getattr(span, name) for name in _COPIED if name not in changed}
+        # Half a character, as models are called by mistake, would cost others the whole batch.
+        name = span.name.encode("utf-8", "replace").decode("utf-8")
+        super().__init__(name, **copied, **changed)
+        self._original = span
+
+    # The original's containers count the attributes, events and links that the SDK's limits cut.
+    @property
+    def dropped_attributes(self) -> int:
+        """How many attributes the SDK's limits cut."""
+        return self._original.dropped_attributes
+
+    @property
+    def dropped_events(self) -> int:
+        """How many events the SDK's limits cut."""
+        return self._original.dropped_events
+
+    @property
+    def dropped_links(self) -> int:
+        """How many links the SDK's limits cut."""
+        return self._original.dropped_links
+
+
+class ForwardingExporter(SpanExporter):
+    """Passes spans on to another exporter, changed on copies.
+
+    Args:
+        inner: The exporter that gets them, whose results and timeouts are those of this one.
+    """
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Asks the inner exporter."""
+        return self._inner.force_flush(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Shuts the inner exporter down."""
+        self._inner.shutdown()
+
+
+def private(
+    span: ReadableSpan, *, capture_messages: bool, redact: Redact | None, **changed: Any
+) -> ReadableSpan:
+    """The span without bodies, its attributes by their current names, captured texts redacted.
+
+    Captured are messages, instructions, tool definitions, arguments, results, the texts of errors,
+    and the texts of other instrumentations that may be any of these. JSON is taken apart, so that
+    `redact` gets the content without escapes. Attributes that a program set by hand stay.
+
+    Args:
+        span: The span, which stays as it is; a copy is made where anything changes.
+        capture_messages: Whether messages of other instrumentations are read.
+        redact: Is given each captured text, where any is sent.
+        changed: Arguments of `ReadableSpan`.
+
+    Raises:
+        RedactionFailed: `redact` raised, or returned no text, or a text can't be read.
+    """
+    changed |= _without_bodies_of(span)
+    bare = SpanCopy(span, **changed) if changed else span
+    current = current_attributes(bare, with_content=capture_messages)
+    if current != bare.attributes:
+        changed["attributes"] = current
+    if redact is not None and (capture_messages or is_captured(span)):
+        try:
+            changed |= _redacted_fields(SpanCopy(span, **changed), redact)
+        except RedactionFailed:
+            raise
+        except Exception as error:  # noqa: BLE001  # nothing is sent that wasn't redacted
+            raise RedactionFailed(type(error).__name__) from None
+    return SpanCopy(span, **changed) if changed else span
+
+
+def is_captured(span: ReadableSpan) -> bool:
+    """Whether its arguments and results are captured though messages are not."""
+    return (span.attributes or {}).get(semconv.CAPTURED) is True
+
+
+def _without_bodies_of(span: ReadableSpan) -> dict[str, Any]:
+    """The fields of the span with texts that had bodies of files and images."""
+    changed: dict[str, Any] = {}
+    attributes = _shown(span.attributes)
+    if attributes is not None:
+        changed["attributes"] = attributes
+    events = [(event, _shown(event.attributes)) for event in span.events]
+    if any(shown is not None for _, shown in events):
+        changed["events"] = [
+            event if shown is None else Event(event.name, shown, event.timestamp)
+            for event, shown in events
+        ]
+    description = span.status.description
+    shown = None if description is None else str(_without_bodies(description))
+    if shown != description:
+        changed["status"] = Status(span.status.status_code, shown)
+    return changed
+
+
+def _shown(attributes: Mapping[str, object] | None) -> Attributes:
+    """The attributes without bodies; None where there are none in them."""
+    shown = {name: _without_bodies(value) for name, value in (attributes or {}).items()}
+    return None if shown == (attributes or {}) else cast("Attributes", shown)
+
+
+def _without_bodies(value: object) -> object:
+    if isinstance(value, (bool, int, float)):
+        return value
+    # A text that can't be searched is not sent.
+    shown = shielded("look for files in a text", partial(without_bodies, value), CUT)
+    if isinstance(shown, list):
+        return tuple(_sendable(item) for item in cast("list[object]", shown))
+    return _sendable(shown)
+
+
+def _sendable(value: object) -> object:
+    # Half a character, as models write by mistake, would cost other exporters the whole attribute.
+    if isinstance(value, str) and not value.isascii():
+        return clean(value, len(value))
+    return value
+
+
+class RedactionFailed(Exception):  # noqa: N818  # an event of its own, not an error of ours
+    """The function raised, or returned no text, so that its argument must not be sent."""
+
+
+def _redacted_fields(span: SpanCopy, redact: Redact) -> dict[str, Any]:
+    attributes: Mapping[str, object] = span.attributes or {}
+    known, is_error = shown_attributes(span), attributes.get(semconv.SPAN_KIND) == "error"
+    changed = {
+        name: _redacted(value, redact, is_text=True)
+        if name not in known
+        or name in _CAPTURED
+        or is_content(name)
+        or (is_error and name == _ERROR_TEXT)
+        else value
+        for name, value in attributes.items()
+    }
+    status = span.status
+    if status.description:
+        status = Status(status.status_code, _text(status.description, redact))
+    return {"attributes": changed, "status": status}
+
+
+def _redacted(value: object, redact: Redact, *, is_text: bool = False) -> object:
+    """The value with its texts redacted. One that is an attribute's may be JSON."""
+    if isinstance(value, str):
+        if is_text and value.lstrip()[:1] in ("{", "["):
+            try:
+                return json.dumps(_redacted(json.loads(value), redact), ensure_ascii=False)
+            except (ValueError, RecursionError):
+                pass
+        return _text(value, redact)
+    if isinstance(value, (list, tuple)):
+        items = cast("Sequence[object]", value)
+        return [_redacted(item, redact, is_text=is_text) for item in items]
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {
+            name if _PLAIN.fullmatch(name) else _text(name, redact): item
+            if name in _NAMING and item in _WORDS
+            else _redacted(item, redact)
+            for name, item in fields.items()
+        }
+    return value
+
+
+def _text(text: str, redact: Redact) -> str:
+    try:
+        result = cast("object", redact(text))
+    except BaseException as error:  # noqa: BLE001  # none of it may end the thread that sends
+        raise RedactionFailed(type(error).__name__) from None
+    if not isinstance(result, str):
+        raise RedactionFailed(type(result).__name__)
+    return result
+
+
+class PrivateExporter(ForwardingExporter):
+    """Passes copies of spans on that hold no content, or redacted content where it is captured.
+
+    Bodies of files and images are never passed on. Spans of other instrumentations have the current
+    names of attributes beside their own.
+
+    Args:
+        inner: The exporter that gets them, whose results and timeouts are those of this one.
+        capture_messages: Whether messages, arguments, results and texts of errors are passed on.
+        redact: As that of `AgentPulseSpanExporter`; a span for which it fails is dropped.
+        on_drop: Is given the reason for which a span is dropped, as in `Stats.dropped`.
+    """
+
+    def __init__(
+        self,
+        inner: SpanExporter,
+        *,
+        capture_messages: bool = False,
+        redact: Redact | None = None,
+        on_drop: Callable[[str], object] = lambda _reason: None,
+    ) -> None:
+        super().__init__(inner)
+        self._capture_messages = capture_messages
+        self._redact = redact
+        self._on_drop = on_drop
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Exports the copies."""
+        copies = [copy for span in spans if (copy := self._copy_of(span)) is not None]
+        return self._inner.export(copies) if copies else SpanExportResult.SUCCESS
+
+    def _copy_of(self, span: ReadableSpan) -> ReadableSpan | None:
+        try:
+            return self._private(span)
+        except RedactionFailed as error:
+            _logger.debug("A text could not be redacted: %s", error)
+            self._on_drop("redaction_failed")
+        except Exception as error:  # noqa: BLE001  # a span that can't be read must not be shown
+            _logger.debug("A span could not be read: %s", type(error).__name__)
+            self._on_drop("unmappable")
+        return None
+
+    def _private(self, span: ReadableSpan) -> ReadableSpan:
+        captures = self._capture_messages
+        copy = SpanCopy(private(span, capture_messages=captures, redact=self._redact))
+        if captures and self._redact is None:
+            return copy
+        # Events of others may hold any content.
+        logs = [event for event in copy.events if event.name == semconv.SESSION_LOG]
+        if captures:
+            return SpanCopy(copy, events=logs)
+        resource = cast("dict[str, AttributeValue]", without_content(span.resource.attributes))
+        return SpanCopy(
+            copy,
+            attributes=without_content(shown_attributes(copy)),
+            events=logs,
+            status=Status(span.status.status_code),
+            links=[Link(link.context) for link in span.links],
+            resource=Resource(resource, span.resource.schema_url),
+        )
