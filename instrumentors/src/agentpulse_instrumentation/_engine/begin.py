@@ -75,11 +75,10 @@ def begin(
         if recording.active and (not around or is_late or is_instrumentation_enabled()):
             if not captures:
                 invocation.policy = recording.policy.silenced()
-            known: Attributes = {
-                semconv.OPERATION_NAME: operation.name,
-                **attributes,
-                **operation.constants,
-            }
+            known: Attributes = {**attributes, **operation.constants}
+            # Some spans are no operation of the conventions.
+            if operation.name:
+                known[semconv.OPERATION_NAME] = operation.name
             if stream:
                 known[semconv.REQUEST_STREAM] = True
             invocation.read(request, known, content, is_client=kind is SpanKind.CLIENT)
