@@ -1,6 +1,6 @@
 """Calls of models, as LangChain reports them.
 
-Most chat models run a client that is instrumented itself, and its span says more. Such a call has
+Most chat models run a client that is instrumented itself, and its span has more. Such a call has
 no span of LangChain's; one that nothing underneath recorded gets its span when it ends.
 
 `usage_metadata` is LangChain's own form of the usage, and its input tokens include the cached ones.

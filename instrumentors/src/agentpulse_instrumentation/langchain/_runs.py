@@ -6,6 +6,7 @@ threads don't keep.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections import OrderedDict, deque
@@ -40,6 +41,8 @@ MOST_RUNS = 10_000
 """Runs under way that are known; of more, the one in which nothing began longest is given up."""
 About = dict[str, Any]
 """The arguments of a callback beside its first ones."""
+_operation_named = functools.cache(Operation)
+"""The few that there are, made once."""
 _BODY = context_api.create_key("agentpulse-langchain-run")
 _INTERNAL_TAGS = ("seq:", "map:", "graph:", "langsmith:", "condition:", "branch:")
 
@@ -151,7 +154,7 @@ class Runs:
         parent = self.get(about.get("parent_run_id"))
         invocation = begin(
             self.recording,
-            Operation(operation),
+            _operation_named(operation),
             attributes=attributes,
             name=name,
             kind=kind,

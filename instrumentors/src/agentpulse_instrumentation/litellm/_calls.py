@@ -307,6 +307,6 @@ def _logging_of_sender() -> Any:
 
 def _calls_a_client() -> bool:
     """Whether what sends the request calls a provider's client for it."""
-    # The caller's module is all that tells.
+    # Only the caller's module shows that.
     module = next((name for name, _ in _litellm_frames()), "")
     return module.startswith(_CALL_CLIENTS) or not module.startswith(_OWN_HTTP)

@@ -240,7 +240,7 @@ def _first_chunk(logging: Any) -> int | None:
 
 
 def _cost(result: Any, logging: Any) -> float | None:
-    """What LiteLLM thinks the call cost, in USD; None where it has no idea (it says 0 then too)."""
+    """LiteLLM's figure for the call, in USD; None where it has none (it gives 0 then too)."""
     hidden = getattr(result, "_hidden_params", None)
     for cost in (get(hidden, "response_cost"), logging.model_call_details.get("response_cost")):
         if isinstance(cost, int | float) and cost > 0:
