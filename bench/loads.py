@@ -1,4 +1,4 @@
-"""What `sizing` measures with: calls of models as they are told of, in any number."""
+"""What `sizing` measures with: recorded calls of models, in any number."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Spans:
     """Spans of calls, with the attributes that our instrumentation gave one.
 
     Their ids and tokens differ as those of real calls do: calls that are alike in all are compared
-    with each other, to be told of once.
+    with each other, to be sent once.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """A receiver that takes everything at once and keeps nothing but counts, or the bodies if asked.
 
-    python bench/null_receiver.py     # prints its port; `GET /` tells what came, as JSON
+    python bench/null_receiver.py     # prints its port; `GET /` returns what came, as JSON
 
 It stands for a server that is never the bottleneck.
 """

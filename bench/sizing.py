@@ -40,7 +40,7 @@ from agentpulse.demo.provider import FakeProvider
 EVENTS = 90
 """In one request, so that what belongs to all of them is shared as it usually is."""
 SPANS = 5_000
-SAID = 500
+TEXT = 500
 """Characters of a tool's argument, and of its result."""
 SIZES = ("LLM call", "tool call", "agent run", "session")
 """What `bytes_of` measures: the last two are two and three events."""
@@ -54,7 +54,7 @@ RATES = (
     "events from one program to the local server",
     "events from many to the local server",
 )
-"""What is told of a second."""
+"""Each of them a second."""
 
 Figures = dict[str, float]
 
@@ -95,14 +95,16 @@ def bytes_of(*, content: bool) -> Figures:
             with agentpulse.session("day"):
                 sizes = [
                     measured(lambda: loads.call(client, provider), EVENTS),
-                    measured(lambda: search(loads.text(SAID)), EVENTS),
+                    measured(lambda: search(loads.text(TEXT)), EVENTS),
                     measured(run_agent, EVENTS // 2),
                 ]
             sizes.append(measured(hold_session, EVENTS // 3))
         agentpulse.shutdown()
-    said = ", content" if content else ""
-    plain = {f"{name}{said}": size for name, (size, _) in zip(SIZES, sizes, strict=True)}
-    return plain | {f"{name}{said}, gzip": z for name, (_, z) in zip(SIZES, sizes, strict=True)}
+    with_content = ", content" if content else ""
+    plain = {f"{name}{with_content}": size for name, (size, _) in zip(SIZES, sizes, strict=True)}
+    return plain | {
+        f"{name}{with_content}, gzip": z for name, (_, z) in zip(SIZES, sizes, strict=True)
+    }
 
 
 def spans_a_second(spans: loads.Spans, processor: Callable[[], SpanProcessor], runs: int) -> float:
@@ -160,7 +162,7 @@ def of_a_sender(spans: loads.Spans, runs: int) -> Figures:
             exporter = CostEnrichingExporter(to)
 
             def export(exporter: CostEnrichingExporter = exporter) -> float:
-                ended = spans.ended(SPANS)  # new ones, for a call that was told of before is cheap
+                ended = spans.ended(SPANS)  # new ones, for a call that was sent before is cheap
                 started = time.process_time()
                 for n in range(0, SPANS, 500):
                     exporter.export(ended[n : n + 500])

@@ -9,6 +9,8 @@ import json
 import subprocess
 import sys
 
+from agentpulse_instrumentation import INSTRUMENTORS
+
 PUBLIC = {
     "agentpulse": {
         *("agentpulse", "agentpulse.__main__", "agentpulse.cli", "agentpulse.client"),
@@ -21,8 +23,7 @@ PUBLIC = {
     },
     "agentpulse_instrumentation": {
         *("agentpulse_instrumentation", "agentpulse_instrumentation.registry"),
-        *(f"agentpulse_instrumentation.{library}" for library in ("anthropic", "groq", "openai")),
-        *(f"agentpulse_instrumentation.{framework}" for framework in ("langchain", "litellm")),
+        *(f"agentpulse_instrumentation.{library}" for library in INSTRUMENTORS),
     },
 }
 """The modules that a user may import, by package."""

@@ -1,4 +1,4 @@
-"""Records the spans that other instrumentations make, for tests/exporter/test_dialects.py.
+"""Records the spans that other instrumentations make, for tests/ledger/test_dialects.py.
 
 Each dialect is recorded in an environment of its own, made for it and thrown away, by the real
 packages, from calls to the fake provider: `python scripts/record_dialects.py [dialect …]`. The part
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-FIXTURES = ROOT / "tests" / "exporter" / "dialects"
+FIXTURES = ROOT / "tests" / "ledger" / "dialects"
 OURS = ["-e", "instrumentors", "-e", "exporters", "-e", ".[server]"]
 CURRENT = ["openai==3.54.0", "anthropic==2.12.0"]
 PACKAGES = {

@@ -99,7 +99,7 @@ def test_sessions_are_kept_whole_and_expensive_calls_are_found_by_our_words() ->
     assert re.search(sessions["values"][0], "daily-email:3f9a12cd")
     (condition,) = policies["expensive-calls"]["ottl_condition"]["span"]
     assert set(re.findall(r'attributes\["([^"]+)"\]', condition)) == {semconv.COST_TOTAL}
-    assert policies["told-by-name"]["string_attribute"]["key"] == semconv.SPAN_KIND
+    assert policies["events-of-the-program"]["string_attribute"]["key"] == semconv.SPAN_KIND
 
 
 def test_spans_are_balanced_by_trace_to_the_pipeline_that_samples() -> None:

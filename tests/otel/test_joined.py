@@ -10,6 +10,7 @@ import pytest
 from agentpulse_exporter import (
     CostEnrichingExporter,
 )
+from fakes.sdk import Receiver
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import (
@@ -25,7 +26,6 @@ from opentelemetry.sdk.trace.sampling import (
     Sampler,
     TraceIdRatioBased,
 )
-from sdk.conftest import Receiver
 
 import agentpulse
 from agentpulse._otel.provider import Joined, describe, sampling_in_words

@@ -12,12 +12,12 @@ from agentpulse_instrumentation import _shield as shield
 from fakes.pipe import becomes_true
 from fakes.program import Init
 from fakes.receiver import Receiver
+from fakes.sdk import Receiver as SdkReceiver
+from fakes.sdk import Run
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from sdk.conftest import Receiver as SdkReceiver
-from sdk.conftest import Run
 
 import agentpulse
 

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 from agentpulse_exporter._wire.json import CUT
+from fakes.sdk import KEY, Receiver
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from sdk.conftest import KEY, Receiver
 
 import agentpulse
 

@@ -12,8 +12,8 @@ import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
 from agentpulse_exporter._ledger.ownership import Origins, origins
 from fakes.collector import Collector
+from fakes.sdk import KEY, Receiver, Run
 from opentelemetry.sdk.trace import TracerProvider
-from sdk.conftest import KEY, Receiver, Run
 
 from agentpulse.demo.provider import FakeProvider
 

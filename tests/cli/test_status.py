@@ -14,8 +14,8 @@ import openai
 import pytest
 from agentpulse_instrumentation import INSTRUMENTORS
 from fakes import processes
+from fakes.sdk import KEY, Receiver, Run
 from openai._base_client import SyncAPIClient
-from sdk.conftest import KEY, Receiver, Run
 
 from agentpulse._otel import pipeline
 from agentpulse.cli import _status as status

@@ -7,8 +7,8 @@ import signal
 import subprocess
 
 import pytest
+from fakes.sdk import Receiver, Run
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
-from sdk.conftest import Receiver, Run
 
 CALL = """
 def make_call(provider=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sdk.conftest import Receiver, Run
+from fakes.sdk import Receiver, Run
 
 LOADED = """
 import json, sys, threading, agentpulse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes.receiver import Receiver as StrictReceiver
-from sdk.conftest import KEY, Receiver
+from fakes.sdk import KEY, Receiver
 
 from agentpulse.cli import main
 

@@ -14,9 +14,9 @@ import openai
 import pytest
 from agentpulse_instrumentation._engine import instrumentor
 from fakes.moved import Name, moved
+from fakes.sdk import Receiver
 from opentelemetry.sdk.trace import TracerProvider
-from sdk.conftest import Receiver
-from sdk.test_distro import CALL, INSTRUMENT, PLAIN, RUN, ran
+from otel.test_distro import CALL, INSTRUMENT, PLAIN, RUN, ran
 
 import agentpulse
 from agentpulse.cli import main

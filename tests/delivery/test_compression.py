@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter
 from agentpulse_exporter._delivery import answers, upload
-from exporter.conftest import ended
-from fakes.pipe import KEY, Pipe, becomes_true
+from fakes.pipe import KEY, Pipe, becomes_true, ended
 from fakes.receiver import HANG_UP, Receiver
 
 FAULTS: list[Any] = [413, (429, {"Retry-After": "0"}), 500, 503, HANG_UP]

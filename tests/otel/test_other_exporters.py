@@ -16,9 +16,9 @@ from fakes.collector import Collector
 from fakes.pipe import CALL
 from fakes.program import Init
 from fakes.receiver import Receiver
+from fakes.sdk import Run
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from sdk.conftest import Run
 
 import agentpulse
 from agentpulse._otel.bounded import BoundedBatchProcessor

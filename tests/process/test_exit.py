@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from sdk.conftest import Receiver, Run
-from sdk.test_programs import CALL
+from fakes.sdk import Receiver, Run
+from process.test_programs import CALL
 
 PROGRAM = """
 import os, signal, sys, threading, time

@@ -13,7 +13,7 @@ import pytest
 from fakes import processes
 from fakes.collector import Collector
 from fakes.pipe import becomes_true
-from sdk.conftest import Receiver
+from fakes.sdk import Receiver
 
 BIN = Path(sys.executable).parent
 PROGRAM = """

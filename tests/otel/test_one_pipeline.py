@@ -12,9 +12,9 @@ from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
 from fakes import processes
 from fakes.pipe import CALL
 from fakes.receiver import Receiver
+from fakes.sdk import KEY
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from sdk.conftest import KEY
 
 import agentpulse
 

@@ -13,8 +13,7 @@ import pytest
 from agentpulse_exporter import AgentPulseSpanExporter
 from agentpulse_exporter import exporter as exporters
 from agentpulse_exporter._delivery import upload
-from exporter.conftest import ended
-from fakes.pipe import KEY, Pipe, adds_up, becomes_true
+from fakes.pipe import KEY, Pipe, adds_up, becomes_true, ended
 from fakes.receiver import HANG_UP, Receiver
 from opentelemetry.sdk.trace.export import SpanExportResult
 

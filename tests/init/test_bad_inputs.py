@@ -11,8 +11,8 @@ from typing import Any
 
 import openai
 import pytest
+from fakes.sdk import KEY, Receiver
 from opentelemetry.sdk.trace import TracerProvider
-from sdk.conftest import KEY, Receiver
 
 import agentpulse
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fakes.collector import Collector
 from fakes.pipe import CALL
+from fakes.sdk import Receiver
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from sdk.conftest import Receiver
 
 import agentpulse
 
