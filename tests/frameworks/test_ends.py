@@ -59,7 +59,7 @@ def ask(provider: FakeProvider, model: str) -> None:
         client.chat.completions.create(model=model, messages=[{"role": "user", "content": "x"}])
 
 
-def test_a_call_whose_task_is_cancelled_is_told_of(recorded: Any):
+def test_a_call_whose_task_is_cancelled_is_recorded(recorded: Any):
     async def cancelled(steps: int) -> None:
         task = asyncio.create_task(Own(waits=True).ainvoke(QUESTION))
         for _ in range(steps):
@@ -122,7 +122,7 @@ def test_a_model_that_asks_another_one_first_is_a_call_of_its_own(
     assert named(recorded.finished()) == ["chat gpt-4.1", "chat gpt-4o-mini"]
 
 
-def test_a_model_whose_client_told_of_one_call_is_asked_for_the_next(
+def test_a_model_whose_client_recorded_one_call_is_asked_for_the_next(
     recorded: Any, provider: FakeProvider
 ):
     Own(guard=lambda: ask(provider, "gpt-4.1")).invoke(QUESTION)

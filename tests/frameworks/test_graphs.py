@@ -152,7 +152,7 @@ def test_a_graph_that_waits_for_somebody_has_not_failed(recorded: Any):
     assert [span.get("status") for span in recorded()] == [None, None]
 
 
-def test_nothing_of_what_is_said_is_told(recorded: Any, provider: FakeProvider):
+def test_nothing_of_the_content_is_recorded(recorded: Any, provider: FakeProvider):
     clerk(chat_openai(provider)).invoke(asked())
 
     told = str(recorded())
@@ -160,7 +160,7 @@ def test_nothing_of_what_is_said_is_told(recorded: Any, provider: FakeProvider):
     assert "unread" not in told
 
 
-def test_with_messages_captured_runs_tell_what_went_in_and_out(spans: Any, provider: FakeProvider):
+def test_with_messages_captured_runs_have_what_went_in_and_out(spans: Any, provider: FakeProvider):
     uninstrument()
     instrument(tracer_provider=spans.provider, capture_messages=True)
     clerk(chat_openai(provider)).invoke(asked())

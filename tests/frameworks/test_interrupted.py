@@ -77,7 +77,7 @@ def test_a_signal_handler_may_ask_a_model_while_another_run_begins_and_ends(reco
 
 @HAVE_FORK
 @IN_THREADS
-def test_a_child_forked_while_a_run_begins_in_another_thread_tells_its_own(recorded: Any):
+def test_a_child_forked_while_a_run_begins_in_another_thread_records_its_own(recorded: Any):
     is_looked_up, may_go_on = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -105,7 +105,7 @@ def test_a_child_forked_while_a_run_begins_in_another_thread_tells_its_own(recor
 
 @HAVE_FORK
 @IN_THREADS
-def test_a_forked_child_tells_what_it_began_and_not_its_parents_runs(recorded: Any):
+def test_a_forked_child_records_what_it_began_and_not_its_parents_runs(recorded: Any):
     children: list[int] = []
 
     class Forking(FakeListChatModel):

@@ -152,7 +152,7 @@ class Known(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
-def test_a_call_that_no_client_tells_of_is_a_span_by_itself(recorded: Any):
+def test_a_call_that_no_client_records_is_a_span_by_itself(recorded: Any):
     with recorded.provider.get_tracer("user").start_as_current_span("user") as user:
         Known().invoke(QUESTION)
 
@@ -201,7 +201,7 @@ class Broken(Known):
         raise ValueError(QUESTION)
 
 
-def test_a_failure_that_no_client_tells_of_has_its_type_alone(recorded: Any):
+def test_a_failure_that_no_client_records_has_its_type_alone(recorded: Any):
     with pytest.raises(ValueError, match=QUESTION):
         Broken().invoke(QUESTION)
 

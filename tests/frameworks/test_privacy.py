@@ -110,7 +110,7 @@ NEVER = {"metadata", "key of metadata", "configurable", "stop sequence"}
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_nothing_that_was_said_leaves_the_process(caplog: pytest.LogCaptureFixture):
+def test_no_content_leaves_the_process(caplog: pytest.LogCaptureFixture):
     with Watched(caplog) as watched:
         everything(watched)
 
@@ -122,7 +122,7 @@ def test_nothing_that_was_said_leaves_the_process(caplog: pytest.LogCaptureFixtu
         assert watched.canaries.within(watched.exported()) <= {"stop sequence"}
 
 
-def test_messages_are_told_where_they_are_captured(caplog: pytest.LogCaptureFixture):
+def test_messages_are_recorded_where_they_are_captured(caplog: pytest.LogCaptureFixture):
     with Watched(caplog, capture_messages=True) as watched:
         everything(watched)
 
@@ -131,7 +131,7 @@ def test_messages_are_told_where_they_are_captured(caplog: pytest.LogCaptureFixt
         assert not watched.canaries.within(watched.logged())
 
 
-def test_the_user_has_the_last_word_on_what_is_told(caplog: pytest.LogCaptureFixture):
+def test_the_user_has_the_last_word_on_what_is_recorded(caplog: pytest.LogCaptureFixture):
     def redact(text: str) -> str:
         return text.replace(MARK, "hidden")
 

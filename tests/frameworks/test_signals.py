@@ -29,7 +29,7 @@ def told(spans: Any, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_model_that_no_client_tells_of_is_an_event(mode: str, told: Logs, spans: Any):
+def test_a_model_that_no_client_records_is_an_event(mode: str, told: Logs, spans: Any):
     MODES[mode](FakeListChatModel(responses=["two mails"]), QUESTION)
     (event,) = told.taken()
     (span,) = spans.finished()
@@ -59,7 +59,7 @@ def test_a_call_of_a_graph_is_one_event_of_its_client_and_no_span_says_anything(
     assert not [span.name for span in ended if "mails" in json.dumps(dict(span.attributes))]
 
 
-def test_a_model_that_fails_is_told_by_both_events(told: Logs, spans: Any):
+def test_a_model_that_fails_has_both_events(told: Logs, spans: Any):
     model = FakeListLLM(responses=[])
     with pytest.raises(IndexError):
         model.invoke(QUESTION)
@@ -72,7 +72,7 @@ def test_a_model_that_fails_is_told_by_both_events(told: Logs, spans: Any):
 
 @pytest.mark.parametrize("is_dropped", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-def test_an_agent_is_told_by_its_own_calls(
+def test_an_agent_is_measured_by_its_own_calls(
     mode: str, is_dropped: bool, create_agent: Any, spans: Any, provider: FakeProvider
 ):
     measured = Measured()
@@ -101,7 +101,7 @@ def test_an_agent_is_told_by_its_own_calls(
     assert told["gen_ai.invoke_workflow.duration"][1].count == 1
 
 
-def test_models_that_no_client_tells_of_count_for_their_agent(create_agent: Any, spans: Any):
+def test_models_that_no_client_records_count_for_their_agent(create_agent: Any, spans: Any):
     measured = Measured()
     instrument(tracer_provider=spans.provider, meter_provider=measured.provider)
     agent = create_agent(FakeListChatModel(responses=["no"]), [], name="clerk")

@@ -58,19 +58,19 @@ def content_of(span: dict[str, Any]) -> set[str]:
     return content & span["attributes"].keys()
 
 
-def test_a_model_is_told_of_without_a_message_that_it_was_asked_with(captured: Any):
+def test_a_model_is_recorded_without_a_message_that_it_was_asked_with(captured: Any):
     FakeListChatModel(responses=["two mails"]).invoke([message()])
     (span,) = captured()
     assert (span["name"], content_of(span)) == ("chat", {OUTPUT})
 
 
-def test_a_model_is_told_of_without_a_message_that_it_answered(captured: Any):
+def test_a_model_is_recorded_without_a_message_that_it_answered(captured: Any):
     FakeMessagesListChatModel(responses=[message()]).invoke(QUESTION)
     (span,) = captured()
     assert (span["name"], content_of(span)) == ("chat", {INPUT})
 
 
-def test_a_model_is_told_of_without_figures_that_nobody_can_read(captured: Any):
+def test_a_model_is_recorded_without_figures_that_nobody_can_read(captured: Any):
     class Own(FakeListChatModel):
         def _generate(self, *_given: Any, **_more: Any) -> ChatResult:
             generation = ChatGeneration(message=AIMessage("two mails"))
@@ -81,7 +81,7 @@ def test_a_model_is_told_of_without_figures_that_nobody_can_read(captured: Any):
     assert (span["name"], content_of(span)) == ("chat", {INPUT, OUTPUT})
 
 
-def test_a_tool_is_told_of_without_its_argument(captured: Any):
+def test_a_tool_is_recorded_without_its_argument(captured: Any):
     @tool
     def search(query: Any) -> str:
         """Finds mails."""
@@ -92,7 +92,7 @@ def test_a_tool_is_told_of_without_its_argument(captured: Any):
     assert (span["name"], content_of(span)) == ("execute_tool search", {TOOL_RESULT})
 
 
-def test_a_tool_is_told_of_without_its_result(captured: Any):
+def test_a_tool_is_recorded_without_its_result(captured: Any):
     @tool
     def search(query: str) -> Any:
         """Finds mails."""
@@ -103,13 +103,13 @@ def test_a_tool_is_told_of_without_its_result(captured: Any):
     assert (span["name"], content_of(span)) == ("execute_tool search", {TOOL_ARGUMENTS})
 
 
-def test_a_chain_is_told_of_without_its_input(captured: Any):
+def test_a_chain_is_recorded_without_its_input(captured: Any):
     RunnableLambda(lambda _asked: "two mails").invoke(Unreadable())
     (span,) = captured()
     assert (span["name"], content_of(span)) == ("invoke_workflow", {RESULT})
 
 
-def test_a_chain_is_told_of_without_its_result(captured: Any):
+def test_a_chain_is_recorded_without_its_result(captured: Any):
     RunnableLambda(lambda _asked: Unreadable()).invoke(QUESTION)
     (span,) = captured()
     assert (span["name"], content_of(span)) == ("invoke_workflow", {ARGUMENTS})

@@ -33,7 +33,7 @@ def part(text: str) -> list[dict[str, str]]:
     return [{"type": "text", "content": text}]
 
 
-def test_a_chat_is_told_by_the_conventions(at: Any, recorded: Any) -> None:
+def test_a_chat_is_described_by_the_conventions(at: Any, recorded: Any) -> None:
     spans = recorded(capture_messages=True)
     litellm.completion(**at["anthropic"], messages=TALK)
     (span,) = spans()
@@ -46,7 +46,7 @@ def test_a_chat_is_told_by_the_conventions(at: Any, recorded: Any) -> None:
     }
 
 
-def test_calls_of_tools_are_told(at: Any, recorded: Any) -> None:
+def test_calls_of_tools_are_recorded(at: Any, recorded: Any) -> None:
     spans = recorded(capture_messages=True)
     asyncio.run(litellm.acompletion(**at["anthropic"], messages=TALK, tools=[TOOL]))
     (span,) = spans()
@@ -56,7 +56,7 @@ def test_calls_of_tools_are_told(at: Any, recorded: Any) -> None:
     assert [p["name"] for p in message["parts"] if p["type"] == "tool_call"] == ["search"]
 
 
-def test_a_response_and_a_text_completion_are_told(at: Any, recorded: Any) -> None:
+def test_a_response_and_a_text_completion_are_recorded(at: Any, recorded: Any) -> None:
     spans = recorded(capture_messages=True)
     litellm.responses(**at["openai"], input="What is new?", instructions="Be brief.")
     litellm.text_completion(**at["anthropic"], prompt="What is new?")
@@ -69,7 +69,7 @@ def test_a_response_and_a_text_completion_are_told(at: Any, recorded: Any) -> No
     assert text["output.messages"] == [{"role": "assistant", "parts": part(TEXT)}]
 
 
-def test_anthropics_own_messages_are_told(at: Any, recorded: Any) -> None:
+def test_anthropics_own_messages_are_recorded(at: Any, recorded: Any) -> None:
     spans = recorded(capture_messages=True)
     given = {**at["anthropic"], "messages": TALK[1:], "system": "Be brief.", "max_tokens": 9}
     asyncio.run(litellm.anthropic_messages(**given))
@@ -99,7 +99,7 @@ def test_the_text_of_an_exception_is_content(at: Any, provider: Any, recorded: A
         assert ("description" in span) is capture
 
 
-def test_without_message_capture_nothing_that_was_said_leaves(
+def test_without_message_capture_no_content_leaves(
     at: Any, provider: Any, recorded: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     spans = recorded(capture_messages=False)
@@ -129,7 +129,7 @@ def test_without_message_capture_nothing_that_was_said_leaves(
     ]
 
 
-def test_a_call_is_told_of_without_a_message_that_cannot_be_read(
+def test_a_call_is_recorded_without_a_message_that_cannot_be_read(
     recorded: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Unreadable:
@@ -147,5 +147,5 @@ def test_a_call_is_told_of_without_a_message_that_cannot_be_read(
     assert content_of(span) == {
         "output.messages": [{"role": "assistant", "parts": part("two mails")}]
     }
-    assert "AgentPulse could not read content: LookupError" in caplog.messages
+    assert "AgentPulse could not begin a span: LookupError" in caplog.messages
     assert not [message for message in caplog.messages if SECRET in message]

@@ -32,7 +32,7 @@ else:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("ending", ["read", "left"])
-def test_a_stream_that_is_open_at_a_fork_is_told_once(ending: str) -> None:
+def test_a_stream_that_is_open_at_a_fork_is_recorded_once(ending: str) -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         command = [sys.executable, "-c", PROGRAM, receiver.url, provider.anthropic_url, ending]
         processes.run(command, check=True)

@@ -122,9 +122,7 @@ def test_a_layer_above_gives_its_facts_and_makes_no_span(
     assert call.parent.span_id == parent.get_span_context().span_id
 
 
-def test_without_the_instrumentor_of_the_client_litellm_tells_itself(
-    at: Any, recorded: Any
-) -> None:
+def test_without_the_instrumentor_of_the_client_litellm_records_it(at: Any, recorded: Any) -> None:
     spans = recorded()
     INSTRUMENTORS["openai"]().uninstrument()
     litellm.completion(**at["openai"], messages=HELLO)

@@ -317,7 +317,7 @@ def test_the_messages_api_is_one_span(stream: bool, at: Any, recorded: Any) -> N
     assert attributes.get("gen_ai.request.stream", False) is stream
 
 
-def test_the_time_to_the_first_chunk_is_told(at: Any, recorded: Any) -> None:
+def test_the_time_to_the_first_chunk_is_recorded(at: Any, recorded: Any) -> None:
     spans = recorded()
     list(litellm.completion(**at["anthropic"], messages=HELLO, stream=True))
     (span,) = spans.finished()
@@ -349,7 +349,7 @@ def test_embeddings_over_its_own_http_are_one_span(provider: Any, recorded: Any)
     }
 
 
-def test_tokens_of_every_kind_are_told(at: Any, provider: Any, recorded: Any) -> None:
+def test_tokens_of_every_kind_are_recorded(at: Any, provider: Any, recorded: Any) -> None:
     from fakes.provider import answers
 
     spans = recorded()

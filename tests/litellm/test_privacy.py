@@ -61,13 +61,13 @@ def everything(watched: Watched) -> None:
             litellm.completion(**asked)
         calls += 7
 
-    def all_told() -> bool:
+    def all_recorded() -> bool:
         told = [event["data"].get("operation") for event in watched.events()]
         mocks = [event["data"].get("name") for event in watched.events()]
         return len([each for each in told if each]) + mocks.count("chat gpt-4o") >= calls
 
     # LiteLLM tells of sync calls by threads.
-    becomes_true(all_told, 3)
+    becomes_true(all_recorded, 3)
 
 
 NEVER = {"user", "metadata", "header"}
@@ -75,7 +75,7 @@ NEVER = {"user", "metadata", "header"}
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_nothing_that_was_said_leaves_the_process(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_content_leaves_the_process(caplog: pytest.LogCaptureFixture) -> None:
     with Watched(caplog) as watched:
         everything(watched)
 
@@ -87,7 +87,7 @@ def test_nothing_that_was_said_leaves_the_process(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize("redacts", [False, True])
-def test_messages_are_told_where_they_are_captured(
+def test_messages_are_recorded_where_they_are_captured(
     redacts: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def redact(text: str) -> str:

@@ -170,11 +170,11 @@ def the_span(
     """
     found: list[Any] = []
 
-    def is_told() -> bool:
+    def is_recorded() -> bool:
         found.extend(spans.spans.finished())
         return bool(found) or path is not MESSAGES or when_dropped
 
-    _, raised = read(path, provider, asynchronous, told=is_told, first=first)
+    _, raised = read(path, provider, asynchronous, told=is_recorded, first=first)
     if path is MESSAGES:
         lite.finish_logging()
     found += spans.finished(least=0 if found else 1)
@@ -315,6 +315,19 @@ def test_a_stream_that_the_caller_leaves_is_no_error(
     span, _ = the_span(path, provider, asynchronous, spans, first=1, when_dropped=True)
     assert "error.type" not in span.attributes
     assert span.status.status_code.name == "UNSET"
+
+
+def test_a_stream_that_litellm_logs_too_late_has_its_usage(provider: Any, recorded: Any) -> None:
+    spans = recorded()
+    # The loop ends with the stream, and the process may end with the loop.
+    read(MESSAGES, provider, asynchronous=True)
+    uninstrument()
+    (span,) = spans.spans.finished()
+    assert span.status.status_code.name == "UNSET"
+    assert span.attributes["gen_ai.usage.input_tokens"] == 11
+    assert span.attributes["gen_ai.usage.output_tokens"] == 32
+    assert "error" not in span.attributes["gen_ai.response.finish_reasons"]
+    assert "agentpulse.usage.estimated" not in span.attributes
 
 
 @pytest.mark.parametrize("asynchronous", BOTH, ids=["sync", "async"])

@@ -60,7 +60,7 @@ def told(recorded: Any, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Told:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("library", ["openai", "anthropic"])
-def test_a_call_is_one_event_whoever_tells_of_it(
+def test_a_call_is_one_event_whoever_records_it(
     library: str, way: str, at: Any, told: Told
 ) -> None:
     WAYS[way](at[library])
@@ -74,7 +74,7 @@ def test_a_call_is_one_event_whoever_tells_of_it(
 
 
 @pytest.mark.parametrize("library", ["openai", "anthropic"])
-def test_a_failed_call_is_told_by_both_events(
+def test_a_failed_call_has_both_events(
     library: str, at: Any, told: Told, provider: FakeProvider
 ) -> None:
     provider.script(fails(400, "invalid_request_error"))

@@ -81,7 +81,7 @@ def test_callbacks_of_the_user_are_called_as_ever_and_cost_us_nothing(
     assert sorted(seen) == ["after", "after", "before", "before"]
 
 
-def test_a_stream_under_way_at_the_end_is_told_of_until_then(at: Any, recorded: Any) -> None:
+def test_a_stream_under_way_at_the_end_is_recorded_until_then(at: Any, recorded: Any) -> None:
     spans = recorded()
     stream = litellm.completion(**at["anthropic"], messages=HELLO, stream=True)
     next(stream)

@@ -7,11 +7,13 @@ LangChain asks its handlers for the attributes of that.
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 from opentelemetry import context as context_api
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
@@ -20,118 +22,32 @@ from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import (
     Attributes,
     InputContent,
-    error_type,
     get,
     text,
 )
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.langchain import _content as content
 from agentpulse_instrumentation.langchain import _models as models
-from agentpulse_instrumentation.langchain._runs import Run, Runs, inherited_from, labels
+from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels
 
 _BEGIN = shield("begin a run")
 _READ = shield("read a token")
 _END = shield("end a run")
+_OPERATIONS = {"agent": "invoke_agent", "workflow": "invoke_workflow"}
+"""Those of the conventions, by the kind of a chain."""
 _HIDDEN = ("langsmith:hidden", "langgraph:hidden")
 _NODE = "graph:step:"
 _BUBBLING = "GraphBubbleUp"
 """The base of the exceptions by which LangGraph pauses a graph or ends a node, no failures."""
 
 
-class Handler:
-    """Turns callbacks into spans. Methods and arguments have the names that LangChain calls."""
-
-    # In the caller's thread or task, so that the current span is seen and can be changed.
-    run_inline = True
-    raise_error = False
-
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
-
-    # A handler that is copied would record every run twice.
-    def __copy__(self) -> Handler:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> Handler:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Configurations that hold it are sent to other processes, which have their own.
-        return sys.modules["langchain_core.callbacks.base"].BaseCallbackHandler, ()
-
-    def on_chat_model_start(self, _serialized: Any, messages: Any, **about: Any) -> None:
-        """A chat model is asked."""
-        with _BEGIN:
-            models.begin(self._runs, "chat", messages, about)
-
-    def on_llm_start(self, _serialized: Any, prompts: Any, **about: Any) -> None:
-        """A model that completes text is asked."""
-        with _BEGIN:
-            models.begin(self._runs, "text_completion", prompts, about)
-
-    def on_llm_new_token(self, *_token: Any, **about: Any) -> None:
-        """A chunk of an answer arrived, and is about to be given to the caller."""
-        with _READ:
-            models.chunk_arrived(self._runs, about)
-
-    on_stream_event = on_llm_new_token  # the newer protocol
-
-    def on_llm_end(self, response: Any, **about: Any) -> None:
-        """A model answered."""
-        with _END:
-            models.end(self._runs, response, about)
-
-    def on_llm_error(self, error: BaseException, **about: Any) -> None:
-        """A model failed."""
-        with _END:
-            models.end(self._runs, about.get("response"), about, error)
-
-    def on_chain_start(self, _serialized: Any, inputs: Any, **about: Any) -> None:
-        """A chain, an agent, a graph or one of its nodes begins."""
-        with _BEGIN:
-            if self._runs.is_recording:
-                _begin_chain(self._runs, inputs, about)
-
-    def on_tool_start(self, serialized: Any, input_str: Any, **about: Any) -> None:
-        """A tool begins."""
-        with _BEGIN:
-            if self._runs.is_recording:
-                _begin_tool(self._runs, serialized, input_str, about)
-
-    def on_retriever_start(self, serialized: Any, query: Any, **about: Any) -> None:
-        """A retriever begins."""
-        with _BEGIN:
-            if self._runs.is_recording:
-                _begin_retriever(self._runs, serialized, query, about)
-
-    def _returned(self, result: Any, **about: Any) -> None:
-        with _END:
-            _end(self._runs, about, result, None)
-
-    def _failed(self, error: BaseException, **about: Any) -> None:
-        with _END:
-            _end(self._runs, about, None, error)
-
-    on_chain_end = on_tool_end = on_retriever_end = _returned
-    on_chain_error = on_tool_error = on_retriever_error = _failed
-
-
-def make_handler(runs: Runs) -> Handler:
-    """A handler that LangChain takes for one of its own."""
-    base = sys.modules["langchain_core.callbacks.base"].BaseCallbackHandler
-    kind = cast("type[Handler]", type("AgentPulseCallbackHandler", (Handler, base), {}))
-    return kind(runs)
-
-
-def _begin_chain(runs: Runs, inputs: Any, about: dict[str, Any]) -> None:
+def _begin_chain(runs: Runs, _serialized: Any, inputs: Any, about: About) -> None:
     parent = runs.get(about.get("parent_run_id"))
     inherited = inherited_from(parent, about)
     tags: list[str] = about.get("tags") or []
     if any(tag in _HIDDEN for tag in tags):
-        around = parent.span if parent is not None else None
-        hidden = Run(about["run_id"], around, inherited, is_shown=False)
-        hidden.inside = None if parent is None else parent.inside
-        runs.open(hidden, parent)
+        around = None if parent is None else parent.invocation
+        runs.open(Run(about["run_id"], around, inherited, is_shown=False), parent)
         return
     name = text(about.get("name")) or "chain"
     attributes: Attributes = {**inherited, **labels(about)}
@@ -139,76 +55,64 @@ def _begin_chain(runs: Runs, inputs: Any, about: dict[str, Any]) -> None:
     kind, span_name = _kind_of(name, parent, tags, about)
     if kind == "agent":
         attributes.pop(semconv.CALLED_IN_AGENT, None)
-        attributes |= {semconv.OPERATION_NAME: "invoke_agent", semconv.AGENT_NAME: name}
+        attributes[semconv.AGENT_NAME] = name
         inherited[semconv.CALLED_IN_AGENT] = name
     elif kind == "workflow":
-        attributes[semconv.OPERATION_NAME] = "invoke_workflow"
         if not _is_type_name(name):
             attributes[semconv.WORKFLOW_NAME] = name
     else:
         # The conventions know conversations of their operations only, and a chain is none.
         attributes.pop(semconv.CONVERSATION_ID, None)
     attributes[semconv.SPAN_KIND] = kind
-    is_operation, policy = semconv.OPERATION_NAME in attributes, runs.recording.policy
-    given = content.read(lambda: _input(policy, inputs, is_operation), NO_CONTENT)
-    runs.start(about, span_name, attributes, inherited, content=given)
+    operation, policy = _OPERATIONS.get(kind, ""), runs.recording.policy
+    capture = functools.partial(_input, policy, inputs, bool(operation))
+    runs.start(about, operation, span_name, attributes, inherited, capture)
 
 
-def _begin_tool(runs: Runs, serialized: Any, input_str: Any, about: dict[str, Any]) -> None:
+def _begin_tool(runs: Runs, serialized: Any, input_str: Any, about: About) -> None:
     inherited = inherited_from(runs.get(about.get("parent_run_id")), about)
     name = text(get(serialized, "name")) or text(about.get("name")) or "tool"
     attributes: Attributes = {
         **inherited,
-        semconv.OPERATION_NAME: "execute_tool",
         semconv.TOOL_NAME: name,
         semconv.TOOL_TYPE: "function",
         semconv.SPAN_KIND: "tool",
     }
     if (call_id := text(about.get("tool_call_id"))) is not None:
         attributes[semconv.TOOL_CALL_ID] = call_id
-    inputs, policy = about.get("inputs"), runs.recording.policy
-    given = content.read(
-        lambda: _json(policy, semconv.TOOL_CALL_ARGUMENTS, input_str if inputs is None else inputs),
-        NO_CONTENT,
-    )
-    runs.start(about, f"execute_tool {name}", attributes, inherited, content=given)
+    given = input_str if about.get("inputs") is None else about["inputs"]
+    capture = functools.partial(_json, runs.recording.policy, semconv.TOOL_CALL_ARGUMENTS, given)
+    runs.start(about, "execute_tool", f"execute_tool {name}", attributes, inherited, capture)
 
 
-def _begin_retriever(runs: Runs, serialized: Any, query: Any, about: dict[str, Any]) -> None:
+def _begin_retriever(runs: Runs, serialized: Any, query: Any, about: About) -> None:
     """Its body has no context of its own, so calls inside find it as the layer above them."""
     inherited = inherited_from(runs.get(about.get("parent_run_id")), about)
     name = text(about.get("name")) or text(get(serialized, "name"))
-    attributes: Attributes = {**inherited, semconv.OPERATION_NAME: "retrieval"}
+    attributes: Attributes = {**inherited}
     if name is not None:
         attributes[semconv.RUN_NAME] = name
-    given = NO_CONTENT
-    if isinstance(query, str):
-        given = runs.recording.policy.span_text(semconv.RETRIEVAL_QUERY, query)
-    ambient = context_api.get_current()
-    run = runs.start(about, "retrieval", attributes, inherited, SpanKind.CLIENT, given)
-    run.layer = Layer(ambient, run.span, inherited)
+    capture = functools.partial(runs.recording.policy.span_text, semconv.RETRIEVAL_QUERY, query)
+    ambient, kind = context_api.get_current(), SpanKind.CLIENT
+    run = runs.start(about, "retrieval", "retrieval", attributes, inherited, capture, kind)
+    run.layer = Layer(ambient, run.invocation and run.invocation.span, inherited)
     nesting.enter(run.layer)
 
 
-def _end(runs: Runs, about: dict[str, Any], result: Any, error: BaseException | None) -> None:
+def _end(runs: Runs, result: Any, about: About) -> None:
     run = runs.close(about.get("run_id"))
-    if run is None or run.span is None or not run.is_shown:
-        return
-    policy = runs.recording.policy
-    try:
-        if error is None:
-            run.span.set_attributes(content.read(lambda: _output(run, policy, result), NO_CONTENT))
-        elif not _is_control_flow(error):
-            run.attributes[semconv.ERROR_TYPE] = kind = error_type(error)
-            run.span.set_attribute(semconv.ERROR_TYPE, kind)
-            run.span.set_status(Status(StatusCode.ERROR, policy.span_error_text(error)))
-    finally:
-        runs.finish(run, error)
+    if run is not None and run.invocation is not None and run.is_shown:
+        operation, policy = run.invocation.operation.name, runs.recording.policy
+        run.end(content.read(lambda: _output(operation, policy, result), NO_CONTENT))
 
 
-def _kind_of(
-    name: str, parent: Run | None, tags: list[str], about: dict[str, Any]
-) -> tuple[str, str]:
+def _failed(runs: Runs, error: BaseException, about: About) -> None:
+    run = runs.close(about.get("run_id"))
+    if run is not None:
+        run.end(error=None if _is_control_flow(error) else error)
+
+
+def _kind_of(name: str, parent: Run | None, tags: list[str], about: About) -> tuple[str, str]:
     metadata = cast("dict[str, Any]", about.get("metadata") or {})
     node = any(tag.startswith(_NODE) for tag in tags)
     # `create_agent` names the agent in the metadata of its graph, which everything inside inherits.
@@ -244,10 +148,9 @@ def _input(policy: ContentPolicy, inputs: Any, is_operation: bool) -> Content:
     return policy.input_attributes(InputContent(messages))
 
 
-def _output(run: Run, policy: ContentPolicy, result: Any) -> Content:
+def _output(operation: str, policy: ContentPolicy, result: Any) -> Content:
     if not policy.on_spans:
         return NO_CONTENT
-    operation = run.attributes.get(semconv.OPERATION_NAME)
     if operation == "execute_tool":
         value = get(result, "content")
         given = content.plain(result if value is None else value)
@@ -256,7 +159,59 @@ def _output(run: Run, policy: ContentPolicy, result: Any) -> Content:
         return policy.span_attribute(semconv.TOOL_CALL_RESULT, answer)
     if operation == "retrieval":
         return _json(policy, semconv.RETRIEVAL_DOCUMENTS, result)
-    messages = content.messages(result) if operation is not None else None
+    messages = content.messages(result) if operation else None
     if messages is None:
         return _json(policy, semconv.RESULT, result)
     return policy.output_attributes(messages)
+
+
+def _callback(step: shield, do: Callable[..., None]) -> Callable[..., None]:
+    """A callback; that of a begin does nothing where nothing is recorded now."""
+
+    def callback(handler: Any, *given: Any, **about: Any) -> None:
+        with step:
+            if step is not _BEGIN or handler.runs.is_recording:
+                do(handler.runs, *given, about)
+
+    return callback
+
+
+class Handler:
+    """Turns callbacks into spans. Methods and arguments have the names that LangChain calls."""
+
+    # In the caller's thread or task, so that the current span is seen and can be changed.
+    run_inline = True
+    raise_error = False
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+
+    # A handler that is copied would record every run twice.
+    def __copy__(self) -> Handler:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Handler:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Configurations that hold it are sent to other processes, which have their own.
+        return sys.modules["langchain_core.callbacks.base"].BaseCallbackHandler, ()
+
+    on_chat_model_start = _callback(_BEGIN, functools.partial(models.begin, "chat"))
+    on_llm_start = _callback(_BEGIN, functools.partial(models.begin, "text_completion"))
+    on_chain_start = _callback(_BEGIN, _begin_chain)
+    on_tool_start = _callback(_BEGIN, _begin_tool)
+    on_retriever_start = _callback(_BEGIN, _begin_retriever)
+    # The latter is that of the newer protocol.
+    on_llm_new_token = on_stream_event = _callback(_READ, models.chunk_arrived)
+    on_llm_end = _callback(_END, models.end)
+    on_llm_error = _callback(_END, models.failed)
+    on_chain_end = on_tool_end = on_retriever_end = _callback(_END, _end)
+    on_chain_error = on_tool_error = on_retriever_error = _callback(_END, _failed)
+
+
+def make_handler(runs: Runs) -> Handler:
+    """A handler that LangChain takes for one of its own."""
+    base = sys.modules["langchain_core.callbacks.base"].BaseCallbackHandler
+    kind = cast("type[Handler]", type("AgentPulseCallbackHandler", (Handler, base), {}))
+    return kind(runs)

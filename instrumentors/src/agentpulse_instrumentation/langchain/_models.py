@@ -1,6 +1,6 @@
 """Calls of models, as LangChain reports them.
 
-Most chat models run a client that is instrumented itself, and its span says more. Such a call has
+Most chat models run a client that is instrumented itself, and its span has more. Such a call has
 no span of LangChain's; one that nothing underneath recorded gets its span when it ends.
 
 `usage_metadata` is LangChain's own form of the usage, and its input tokens include the cached ones.
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, cast
 
 from opentelemetry import context as context_api
@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, get_current_span
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
+from agentpulse_instrumentation._engine.content import NO_CONTENT
 from agentpulse_instrumentation._engine.hosts import provider_named
 from agentpulse_instrumentation._engine.invocation import begin as begin_span
 from agentpulse_instrumentation._engine.nesting import Layer
@@ -40,8 +40,10 @@ from agentpulse_instrumentation._engine.operation import (
     texts,
 )
 from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.langchain import _content as content
-from agentpulse_instrumentation.langchain._runs import Run, Runs, inherited_from, labels
+from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels
+from agentpulse_instrumentation.openai._chat import CHAT
 
 _READ = shield("read the answer")
 _CONTINUE = shield("continue a run")
@@ -81,51 +83,41 @@ _MESSAGE = Table(
 )
 _REASONS = ("finish_reason", "stop_reason", "done_reason")
 _LIFETIMES = (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS)
-_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_REQUEST = {
-    semconv.REQUEST_MODEL: (text, "ls_model_name", ("model", "model_name", "model_id")),
-    semconv.REQUEST_TEMPERATURE: (double, "ls_temperature", ("temperature",)),
-    semconv.REQUEST_MAX_TOKENS: (count, "ls_max_tokens", _MAX_TOKENS),
-    semconv.REQUEST_STOP_SEQUENCES: (texts, "ls_stop", ("stop", "stop_sequences")),
-    semconv.REQUEST_TOP_P: (double, "", ("top_p",)),
-    semconv.REQUEST_TOP_K: (integer, "", ("top_k",)),
-    semconv.REQUEST_SEED: (integer, "", ("seed",)),
-    semconv.REQUEST_FREQUENCY_PENALTY: (double, "", ("frequency_penalty",)),
-    semconv.REQUEST_PRESENCE_PENALTY: (double, "", ("presence_penalty",)),
-}
-"""The type of an attribute, its name in the run's metadata, and those in the model's parameters."""
+# The parameters of a model, by the names of the providers' APIs and of some integrations; what
+# LangChain itself has put into the run's metadata is better.
+_PARAMETERS = Table(
+    {
+        "model_id": (semconv.REQUEST_MODEL, text),
+        "model_name": (semconv.REQUEST_MODEL, text),
+        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+    }
+)
+_METADATA = Table(
+    {
+        "ls_model_name": (semconv.REQUEST_MODEL, text),
+        "ls_temperature": (semconv.REQUEST_TEMPERATURE, double),
+        "ls_max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+        "ls_stop": (semconv.REQUEST_STOP_SEQUENCES, texts),
+    }
+)
 
 _begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_begun", default=None)
 """The runs that begin inside the `agenerate` around, which ends them where it is cancelled."""
 
 
-@dataclass(slots=True)
-class ModelCall:
-    """The request of one call. `first_chunk` in seconds after it began."""
-
-    operation: str
-    about: dict[str, Any]
-    content: Content
-    first_chunk: float | None = None
-
-
-def begin(runs: Runs, operation: str, messages: Any, about: dict[str, Any]) -> None:
+def begin(operation: str, runs: Runs, _serialized: Any, messages: Any, about: About) -> None:
     """A model is asked: the clients underneath record that with the facts of the run."""
-    if not runs.is_recording:
-        return
     parent, recording = runs.get(about.get("parent_run_id")), runs.recording
     facts = {**inherited_from(parent, about), **labels(about)}
     context = runs.context_for(parent)
     ambient = nesting.within(nesting.inside(context), context_api.get_current())
-    run = Run(about["run_id"], inherited=facts)
+    run = Run(about["run_id"], inherited=facts, about=about)
     run.layer = Layer(ambient, get_current_span(context), facts, operation=operation)
-    given = NO_CONTENT
     if recording.keeps_content(recording.event_logger()):
-        given = content.read(
+        run.content = content.read(
             lambda: recording.policy.input_attributes(content.model_input(messages, about)),
             NO_CONTENT,
         )
-    run.call = ModelCall(operation, about, given)
     nesting.enter(run.layer)
     runs.open(run, parent)
     begun = _begun_here.get()
@@ -133,57 +125,58 @@ def begin(runs: Runs, operation: str, messages: Any, about: dict[str, Any]) -> N
         begun.append(run.id)
 
 
-def chunk_arrived(runs: Runs, about: dict[str, Any]) -> None:
+def chunk_arrived(runs: Runs, _chunk: Any, about: About) -> None:
     """A chunk is about to reach the caller, whose own calls are not made inside the model."""
     run = runs.get(about.get("run_id"))
-    if run is not None and run.call is not None and run.call.first_chunk is None:
-        run.call.first_chunk = (time.time_ns() - run.started) / 1e9
-        if run.layer is not None:
-            nesting.leave(run.layer)
+    if run is not None and run.layer is not None and run.first_chunk is None:
+        run.first_chunk = (time.time_ns() - run.started) / 1e9
+        nesting.leave(run.layer)
 
 
-def end(
-    runs: Runs, response: Any, about: dict[str, Any], error: BaseException | None = None
-) -> None:
+def failed(runs: Runs, error: BaseException, about: About) -> None:
+    """The model failed, maybe after a part of its answer."""
+    end(runs, about.get("response"), about, error)
+
+
+def end(runs: Runs, response: Any, about: About, error: BaseException | None = None) -> None:
     """The model answered or failed: makes the span, if nothing underneath recorded the call."""
     run = runs.close(about.get("run_id"))
-    if run is None or run.layer is None or run.call is None:
+    if run is None or run.layer is None or run.about is None:
         return
     answer: Attributes = {}
     with _READ:
         answer = _answer_attributes(response)
-    if run.layer.is_recorded and not _is_another(run.layer.spans, run.call.about, answer):
+    known = {**run.layer.facts, **_request_attributes(run.about)}
+    if run.layer.is_recorded and not _is_another(run.layer.spans, known, answer):
         return
     if runs.recording.active:
-        nesting.recorded_layers(run.layer, run.call.operation)
-        _record(runs, run, run.layer, response, answer, error)
+        nesting.recorded_layers(run.layer, run.layer.operation or "")
+        _record(runs, run, run.layer, known, answer, response, error)
 
 
 def _record(
     runs: Runs,
     run: Run,
     layer: Layer,
-    response: Any,
+    known: Attributes,
     answer: Attributes,
+    response: Any,
     error: BaseException | None,
 ) -> None:
-    call: ModelCall = run.call
-    attributes: Attributes = {**layer.facts, **_request_attributes(call.about)}
-    if semconv.REQUEST_MODEL not in attributes and semconv.RESPONSE_MODEL in answer:
-        attributes[semconv.REQUEST_MODEL] = answer[semconv.RESPONSE_MODEL]
-    if error is None and semconv.ANSWERED_BY in answer:
-        answer = {name: value for name, value in answer.items() if ".usage." not in name}
-        attributes[semconv.ANSWERED_BY] = answer.pop(semconv.ANSWERED_BY)
-    if call.first_chunk is not None:
-        answer[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = call.first_chunk
+    if semconv.RESPONSE_MODEL in answer:
+        known.setdefault(semconv.REQUEST_MODEL, answer[semconv.RESPONSE_MODEL])
+    if semconv.ANSWERED_BY in answer:
+        known[semconv.ANSWERED_BY] = answer.pop(semconv.ANSWERED_BY)
+    if run.first_chunk is not None:
+        answer[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = run.first_chunk
     invocation = begin_span(
         runs.recording,
-        Operation(call.operation),
-        attributes=attributes,
-        stream=call.first_chunk is not None,
+        Operation(layer.operation or ""),
+        attributes=known,
+        stream=run.first_chunk is not None,
         parent=layer.context,
         start_time=run.started,
-        content=call.content,
+        content=run.content,
     )
     messages: list[Message] = []
     if invocation.keeps_content:
@@ -194,14 +187,14 @@ def _record(
     invocation.ended(answer, messages=messages, failure=reported, error=failure)
 
 
-def _is_another(recorded: list[Span], about: dict[str, Any], answer: Attributes) -> bool:
+def _is_another(recorded: list[Span], request: Attributes, answer: Attributes) -> bool:
     """Whether every call that was recorded underneath is another one than this.
 
     A model may ask a second one before it answers: to judge the question, for example. Such a call
     has another model, other tokens and another id; a call that differs in less is this one, in the
     words of another layer.
     """
-    ours, tokens = _models({**_request_attributes(about), **answer}), _tokens(answer)
+    ours, tokens = _models({**request, **answer}), _tokens(answer)
     if not recorded or not ours or None in tokens:
         return False
     for span in recorded:
@@ -223,21 +216,15 @@ def _tokens(attributes: Mapping[str, Any]) -> list[Any]:
     return [attributes.get(name) for name in names]
 
 
-def _request_attributes(about: Mapping[str, Any]) -> Attributes:
-    metadata, parameters = _dict(about.get("metadata")), _dict(about.get("invocation_params"))
+def _request_attributes(about: About) -> Attributes:
+    metadata, parameters = about.get("metadata"), about.get("invocation_params")
     # The conventions ask for a provider, which a model of the user's own may not name.
-    provider = text(metadata.get("ls_provider")) or "langchain"
+    provider = text(get(metadata, "ls_provider")) or "langchain"
     found: Attributes = {semconv.PROVIDER_NAME: provider_named(provider)}
-    for name, (read, hinted, others) in _REQUEST.items():
-        given = (metadata.get(hinted), *(parameters.get(other) for other in others))
-        value = next((value for each in given if (value := read(each)) is not None), None)
-        if value is not None:
-            found[name] = value
+    for table in (_PARAMETERS, CHAT.request, MESSAGE.request):
+        table.read(parameters, found)
+    _METADATA.read(metadata, found)
     return found
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _answer_attributes(response: Any) -> Attributes:
@@ -251,28 +238,23 @@ def _answer_attributes(response: Any) -> Attributes:
         # The choices of one answer repeat its usage.
         if message is not None:
             _MESSAGE.read(message, found)
-        reasons += next(_reasons(nodes), ())
+        named = (text(get(node, name)) for node in nodes for name in _REASONS)
+        reasons += itertools.islice(filter(None, named), 1)
         costs.add(get(get(message, _USAGE), "total_cost"))
         for node in nodes:
             if (failure := reported_error({"choices": [node]})) is not None:
                 found[semconv.ERROR_TYPE] = failure
     if reasons:
         found[semconv.RESPONSE_FINISH_REASONS] = reasons
-    if costs == {0}:
-        # So LangChain marks the answers of its cache.
-        found[semconv.ANSWERED_BY] = "cache"
     # Beside the lifetimes, ChatAnthropic reports 0 as their total.
     lifetimes = sum(cast("int", found.get(name, 0)) for name in _LIFETIMES)
     if lifetimes > cast("int", found.get(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, 0)):
         found[semconv.USAGE_CACHE_WRITE_INPUT_TOKENS] = lifetimes
+    if costs == {0}:
+        # So LangChain marks the answers of its cache, which use nothing.
+        found = {name: value for name, value in found.items() if ".usage." not in name}
+        found[semconv.ANSWERED_BY] = "cache"
     return found
-
-
-def _reasons(nodes: tuple[Any, ...]) -> Iterator[list[str]]:
-    for node in nodes:
-        for name in _REASONS:
-            if (reason := text(get(node, name))) is not None:
-                yield [reason]
 
 
 def until_cancelled(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
@@ -290,7 +272,7 @@ def until_cancelled(original: Callable[..., Any], runs: Runs) -> Callable[..., A
         except asyncio.CancelledError as error:
             with _END:
                 for run_id in begun:
-                    end(runs, None, {"run_id": run_id}, error)
+                    failed(runs, error, {"run_id": run_id})
             raise
         finally:
             _begun_here.reset(token)

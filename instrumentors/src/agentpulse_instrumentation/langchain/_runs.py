@@ -6,10 +6,11 @@ threads don't keep.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,18 +18,30 @@ from typing import Any, cast
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import Span, SpanKind, set_span_in_context
+from opentelemetry.trace import SpanKind, set_span_in_context
 
 from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
-from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside, Layer
-from agentpulse_instrumentation._engine.operation import Attributes, text, texts
-from agentpulse_instrumentation._engine.recording import Recording, end_call
+from agentpulse_instrumentation._engine.invocation import Invocation, begin
+from agentpulse_instrumentation._engine.nesting import Layer
+from agentpulse_instrumentation._engine.operation import (
+    Attributes,
+    Operation,
+    error_type,
+    text,
+    texts,
+)
+from agentpulse_instrumentation._engine.recording import Recording
+from agentpulse_instrumentation.langchain._content import read
 
 MOST_ORPHANS = 100
 MOST_RUNS = 10_000
 """Runs under way that are known; of more, the one in which nothing began longest is given up."""
+About = dict[str, Any]
+"""The arguments of a callback beside its first ones."""
+_operation_named = functools.cache(Operation)
+"""The few that there are, made once."""
 _BODY = context_api.create_key("agentpulse-langchain-run")
 _INTERNAL_TAGS = ("seq:", "map:", "graph:", "langsmith:", "condition:", "branch:")
 
@@ -38,34 +51,46 @@ class Run:
     """A run under way.
 
     Attributes:
-        span: Its span, or that of the run around it, where it is shown as a part of that; None for
-            a call of a model, whose span is made at its end if no client records the call.
+        invocation: Owns its span, or that of the run around it, where it is shown as a part of
+            that; None for a call of a model, whose span is made at its end if no client records the
+            call.
         inherited: The attributes that the runs inside it take over.
         is_shown: Whether the span is its own.
-        attributes: Those of the span, but for content.
-        started: When it began, in nanoseconds since 1970.
-        inside: The agent whose run it is, or is a part of.
-        calls: Those of its own, where it is an agent.
         layer: The layer that a model or a retriever is, for the calls of clients underneath.
-        call: The request of a model.
+        about: The request of a model, as LangChain gives it, but for its content.
+        content: The captured content of that request.
+        first_chunk: When a model's first chunk came, in seconds after the run began.
+        started: When it began, in nanoseconds since 1970.
         parent: The run around it.
         children: The ids of the runs inside it that are under way.
         process: The id of the process in which it began.
     """
 
     id: Any
-    span: Span | None = None
+    invocation: Invocation | None = None
     inherited: Attributes = field(default_factory=dict[str, Any])
     is_shown: bool = True
-    attributes: Attributes = field(default_factory=dict[str, Any])
-    started: int = field(default_factory=time.time_ns)
-    inside: Inside | None = None
-    calls: AgentCalls | None = None
     layer: Layer | None = None
-    call: Any = None
+    about: dict[str, Any] | None = None
+    content: Content = field(default_factory=dict[str, str])
+    first_chunk: float | None = None
+    started: int = field(default_factory=time.time_ns)
     parent: Run | None = None
     children: set[Any] = field(default_factory=set[Any])
     process: int = field(default_factory=os.getpid)
+
+    def context_in(self, ambient: Context) -> Context:
+        """The context of its body."""
+        if self.invocation is None:
+            return ambient if self.layer is None else self.layer.context_in(ambient)
+        within = set_span_in_context(self.invocation.span, ambient)
+        return nesting.within(self.invocation.inside, within)
+
+    def end(self, attributes: Content = NO_CONTENT, error: BaseException | None = None) -> None:
+        """Ends its span, where it has one of its own."""
+        if self.invocation is not None and self.is_shown:
+            failure = None if error is None else error_type(error)
+            self.invocation.ended(attributes, failure=failure, error=error)
 
 
 class Runs:
@@ -98,9 +123,7 @@ class Runs:
         if parent is None or ambient.get(_BODY) is parent:
             # In the body of the parent, the current span is the parent's or one inside it.
             return ambient
-        if parent.span is not None:
-            return nesting.within(parent.inside, set_span_in_context(parent.span, ambient))
-        return ambient if parent.layer is None else parent.layer.context_in(ambient)
+        return parent.context_in(ambient)
 
     def open(self, run: Run, parent: Run | None) -> None:
         """Keeps a run until it ends."""
@@ -112,42 +135,47 @@ class Runs:
             with suppress(KeyError):
                 self._open.move_to_end(parent.id)
         while len(self._open) > MOST_RUNS:
-            self._give_up(self._open.popitem(last=False)[1])
+            _, oldest = self._open.popitem(last=False)
+            self._close(oldest)
+            oldest.end()
 
     def start(
         self,
-        about: dict[str, Any],
+        about: About,
+        operation: str,
         name: str,
         attributes: Attributes,
         inherited: Attributes,
+        capture: Callable[[], Content],
         kind: SpanKind = SpanKind.INTERNAL,
-        content: Content = NO_CONTENT,
     ) -> Run:
-        """Starts the span of a run inside the one that `about` names."""
-        parent, recording = self.get(about.get("parent_run_id")), self.recording
-        context = self.context_for(parent)
-        span = recording.tracer.start_span(name, context, kind, {**attributes, **content})
-        run = Run(about["run_id"], span, inherited, attributes=attributes)
-        run.inside, run.calls = nesting.count(
-            attributes.get(semconv.OPERATION_NAME, ""), context, is_measured=recording.metrics.is_on
+        """Starts the span of a run inside the one that `about` names, with the captured content."""
+        parent = self.get(about.get("parent_run_id"))
+        invocation = begin(
+            self.recording,
+            _operation_named(operation),
+            attributes=attributes,
+            name=name,
+            kind=kind,
+            parent=self.context_for(parent),
+            content=read(capture, NO_CONTENT),
         )
+        run = Run(about["run_id"], invocation, inherited)
         self.open(run, parent)
         return run
 
     def close(self, run_id: Any) -> Run | None:
         """Removes a run that ended; None if it isn't known, or belongs to the parent process."""
         run = self._open.pop(run_id, None)
-        if run is None:
-            return None
-        self._close(run)
-        return run if run.process == os.getpid() else None
+        if run is not None:
+            self._close(run)
+        return run if run is not None and run.process == os.getpid() else None
 
     def enter_body(self, run_id: Any) -> None:
         """Makes a run's span current in a context that was made for its body."""
         run = self.get(run_id)
-        if run is not None and run.span is not None:
-            context = set_span_in_context(run.span, context_api.get_current())
-            context = nesting.within(run.inside, context)
+        if run is not None and run.invocation is not None:
+            context = run.context_in(context_api.get_current())
             context_api.attach(context_api.set_value(_BODY, run, context))
 
     def _close(self, run: Run) -> None:
@@ -165,35 +193,13 @@ class Runs:
         come, with the answer so far: where no client records that, a few are kept.
         """
         run = self._open.get(run_id)
-        if run is not None and run.call is not None and run.layer and not run.layer.is_recorded:
+        if run is not None and run.about is not None and run.layer and not run.layer.is_recorded:
             nesting.leave(run.layer)
             self._orphans.append(run_id)
             run_id = self._orphans.popleft() if len(self._orphans) > MOST_ORPHANS else None
-        given_up = None if run_id is None else self._open.pop(run_id, None)
+        given_up = self.close(run_id)
         if given_up is not None:
-            self._give_up(given_up)
-
-    def _give_up(self, run: Run) -> None:
-        self._close(run)
-        if run.process == os.getpid():
-            self.finish(run)
-
-    def finish(self, run: Run, error: BaseException | None = None) -> None:
-        """Ends the span of a run that has one of its own, and measures the run."""
-        if run.span is None or not run.is_shown:
-            return
-        # Of runs that have a span, these are calls of a client.
-        is_call = run.attributes.get(semconv.OPERATION_NAME) == "retrieval"
-        end_call(
-            run.span,
-            run.attributes,
-            (time.time_ns() - run.started) / 1e9,
-            policy=self.recording.policy,
-            metrics=self.recording.metrics,
-            logger=self.recording.event_logger() if is_call else None,
-            error=error,
-            calls=run.calls,
-        )
+            given_up.end()
 
 
 def inherited_from(parent: Run | None, about: Mapping[str, Any]) -> Attributes:

@@ -1,12 +1,12 @@
 """LiteLLM: one span a call, whichever provider it goes to.
 
-LiteLLM calls OpenAI and what is like it with the openai client, whose instrumentor tells of these
-calls; it calls all others with its own HTTP client, and those calls are recorded here.
+LiteLLM calls OpenAI and the hosts that are like it with the openai client, whose instrumentor
+records these calls; it calls all others with its own HTTP client, and those are recorded here.
 
-What is patched are the methods of `Logging`, the object through which LiteLLM tells its callbacks
-of a call. A callback in `litellm.callbacks` would see the same, but later (what is logged when
-`asyncio.run` ends is lost), it would be gone when a program sets the list anew, and it would stay
-behind in the lists that LiteLLM copies it to.
+The methods of `Logging` are patched, the object through which LiteLLM calls its callbacks. A
+callback in `litellm.callbacks` would see the same, but later (those of the end of `asyncio.run` are
+lost), it would be gone when a program sets the list anew, and it would remain in the lists that
+LiteLLM copies it to.
 
 Its HTTP client and the end of its streams are patched too, for LiteLLM passes over errors that come
 with status 200, and ends a stream that was cut as if it were whole.
@@ -14,6 +14,7 @@ with status 200, and ends a stream that was cut as if it were whole.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -26,42 +27,51 @@ from agentpulse_instrumentation._engine.operation import ErrorReader
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation.litellm._observer import Observer
+from agentpulse_instrumentation.litellm._calls import Given, Observer
 
 _OBSERVE = shield("observe a call of LiteLLM")
-Step = Callable[[Observer, Any, tuple[Any, ...], dict[str, Any]], None]
-After = Callable[[Observer, Any, dict[str, Any], Any], None]
+Args = tuple[Any, ...]
+Step = Callable[[Observer, Any, Args, Given], None]
+After = Callable[[Observer, Any, Args, Given, Any], None]
 
+_LOGGING = "litellm.litellm_core_utils.litellm_logging"
 _STREAMS = "litellm.litellm_core_utils.streaming_handler"
 _HTTP = "litellm.llms.custom_httpx.http_handler"
 
 # `litellm/litellm_core_utils/litellm_logging.py` of 1.80 to 1.110.
-# Most of them tell of the same end; the first to be called is the one in the caller's own task.
-_STEPS: Mapping[str, Step] = {
-    "pre_call": Observer.sending,
-    "post_call": Observer.got,
-    "handle_sync_success_callbacks_for_async_calls": Observer.answered,
-    "dispatch_success_handlers": Observer.answered,
-    "async_success_handler": Observer.answered,
-    "success_handler": Observer.answered,
-    "dispatch_attempt_failure_handlers": Observer.failed,
-    "dispatch_failure_handlers": Observer.failed,
-    "async_failure_handler": Observer.failed,
-    "failure_handler": Observer.failed,
+# Most of them report the same end; the first to be called is the one in the caller's own task.
+_BEFORE: Mapping[str, Mapping[str, Step]] = {
+    _LOGGING: {
+        "Logging.pre_call": Observer.sending,
+        "Logging.post_call": Observer.got,
+        "Logging.handle_sync_success_callbacks_for_async_calls": Observer.answered,
+        "Logging.dispatch_success_handlers": Observer.answered,
+        "Logging.async_success_handler": Observer.answered,
+        "Logging.success_handler": Observer.answered,
+        "Logging.dispatch_attempt_failure_handlers": Observer.failed,
+        "Logging.dispatch_failure_handlers": Observer.failed,
+        "Logging.async_failure_handler": Observer.failed,
+        "Logging.failure_handler": Observer.failed,
+    },
+    _STREAMS: {"CustomStreamWrapper.finish_reason_handler": Observer.finishing},
+}
+_AFTER: Mapping[str, Mapping[str, After]] = {
+    _LOGGING: {"Logging.__init__": Observer.begun},
+    _HTTP: {"HTTPHandler.post": Observer.received, "AsyncHTTPHandler.post": Observer.received},
 }
 _SINCE = {
-    "dispatch_success_handlers": "1.88.0",
-    "dispatch_failure_handlers": "1.95.0",
-    "dispatch_attempt_failure_handlers": "1.109.0",
+    "Logging.dispatch_success_handlers": "1.88.0",
+    "Logging.dispatch_failure_handlers": "1.95.0",
+    "Logging.dispatch_attempt_failure_handlers": "1.109.0",
 }
-"""The versions in which the steps came that are younger than what is supported."""
+"""The versions in which the steps came that are younger than the oldest supported version."""
 
 
 class LiteLLMInstrumentor(LibraryInstrumentor):
     """Records every call of LiteLLM that no instrumented client underneath records."""
 
     library = "litellm"
-    defining = "litellm.litellm_core_utils.litellm_logging"
+    defining = _LOGGING
     supported = "litellm >= 1.80.5, < 2"
     read_error: ErrorReader | None = staticmethod(api_error)
 
@@ -73,47 +83,23 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
         if self._observer is None or self._observer.recording is not recording:
             self._observer = Observer(recording)
         observer = self._observer
-        if module.__name__ == _STREAMS:
+        for path, after in _AFTER.get(module.__name__, {}).items():
             patches.replace(
-                module,
-                "CustomStreamWrapper.finish_reason_handler",
-                lambda original: _observed(original, Observer.finishing, observer),
+                module, path, lambda original, step=after: _observed_after(original, step, observer)
             )
-        elif module.__name__ == _HTTP:
+        for path, step in _BEFORE.get(module.__name__, {}).items():
             patches.replace(
                 module,
-                "HTTPHandler.post",
-                lambda original: _observed_after(original, Observer.received, observer),
-            )
-            patches.replace(
-                module,
-                "AsyncHTTPHandler.post",
-                lambda original: _aobserved_after(original, Observer.received, observer),
-            )
-        else:
-            self._patch_logging(module, patches, observer)
-
-    def _patch_logging(self, module: ModuleType, patches: Patches, observer: Observer) -> None:
-        patches.replace(
-            module,
-            "Logging.__init__",
-            lambda original: _observed_after(original, Observer.begun, observer),
-        )
-        for name, step in _STEPS.items():
-            patches.replace(
-                module,
-                f"Logging.{name}",
+                path,
                 lambda original, step=step: _observed(original, step, observer),
-                since=_SINCE.get(name),
+                since=_SINCE.get(path),
             )
 
 
 def _observed(original: Any, step: Step, observer: Observer) -> Any:
     """The method, observed before it runs: a coroutine function when its coroutine is made."""
 
-    def call(
-        method: Callable[..., Any], instance: Any, args: tuple[Any, ...], given: dict[str, Any]
-    ) -> Any:
+    def call(method: Any, instance: Any, args: Args, given: Given) -> Any:
         if observer.recording.active:
             with _OBSERVE:
                 step(observer, instance, args, given)
@@ -125,28 +111,17 @@ def _observed(original: Any, step: Step, observer: Observer) -> Any:
 def _observed_after(original: Any, step: After, observer: Observer) -> Any:
     """The method, observed after it ran."""
 
-    def call(
-        method: Callable[..., Any], instance: Any, args: tuple[Any, ...], given: dict[str, Any]
-    ) -> Any:
-        result = method(*args, **given)
+    def observed(result: Any, instance: Any, args: Args, given: Given) -> Any:
         if observer.recording.active:
             with _OBSERVE:
-                step(observer, instance, given, result)
+                step(observer, instance, args, given, result)
         return result
 
-    return wrapt.FunctionWrapper(original, call)
+    def call(method: Any, instance: Any, args: Args, given: Given) -> Any:
+        return observed(method(*args, **given), instance, args, given)
 
+    async def acall(method: Any, instance: Any, args: Args, given: Given) -> Any:
+        return observed(await method(*args, **given), instance, args, given)
 
-def _aobserved_after(original: Any, step: After, observer: Observer) -> Any:
-    """The async twin."""
-
-    async def call(
-        method: Callable[..., Any], instance: Any, args: tuple[Any, ...], given: dict[str, Any]
-    ) -> Any:
-        result = await method(*args, **given)
-        if observer.recording.active:
-            with _OBSERVE:
-                step(observer, instance, given, result)
-        return result
-
-    return wrapt.FunctionWrapper(original, call)
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(original))
+    return wrapt.FunctionWrapper(original, acall if is_async else call)

@@ -1,26 +1,33 @@
 """The bodies that LiteLLM's own HTTP client receives, read beside LiteLLM.
 
 LiteLLM passes over errors that come with HTTP status 200, and ends a stream that was cut as if it
-were whole. So what a provider sent is judged here, by the same accumulators that judge the streams
-of the clients.
+were whole. So the bytes that a provider sent are judged here, by the same accumulators that judge
+the streams of the clients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 from weakref import ref
 
+from agentpulse_instrumentation import _semconv as semconv
 from agentpulse_instrumentation._engine.body import EventDecoder, json_object, release, watch
+from agentpulse_instrumentation._engine.invocation import STREAM_CUT
 from agentpulse_instrumentation._engine.operation import (
     Accumulator,
     Attributes,
     Operation,
+    Table,
+    count,
+    get,
+    integer,
+    items,
     reported_error,
+    text,
 )
 from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
-from agentpulse_instrumentation.litellm._gemini import CONTENT
 from agentpulse_instrumentation.openai._chat import CHAT
 from agentpulse_instrumentation.openai._responses import RESPONSE
 
@@ -29,77 +36,70 @@ _LARGEST_ERROR = 2**16
 """Bytes of what may be an error in place of an answer."""
 
 
-def _gone() -> None:
-    return None
-
-
 class Body:
     """What one HTTP response brought so far.
 
     Attributes:
         has_begun: Whether an event of a stream came.
-        is_over: Whether no more will come: the server ended it, or the connection broke.
+        has_no_reason: Whether LiteLLM made up the reason why the stream ended.
         operation: What its events are, where that is known: these say themselves when all came.
+        stream: What these brought.
     """
 
     __slots__ = (
-        *("_accumulator", "_events", "_failure", "_head", "_is_event_stream", "_response"),
-        *("has_begun", "is_over", "operation"),
+        *("_error", "_events", "_head", "_is_event_stream", "_is_over", "_response"),
+        *("has_begun", "has_no_reason", "operation", "stream"),
     )
 
     def __init__(self, response: Any) -> None:
         """Reads what is in memory already, or watches what is read from now on."""
         self.operation: Operation | None = None
-        self.has_begun = False
-        self.is_over = False
-        self._response: Callable[[], Any] = _gone
-        self._accumulator: Accumulator | None = None
+        self.has_begun = self.has_no_reason = False
+        # Whether no more will come: the server ended it, or the connection broke.
+        self._is_over = False
+        self._response = ref(response)
+        self.stream: Accumulator | None = None
         self._events = EventDecoder()
-        self._failure: str | None = None
-        self._head = b""
+        self._error: str | None = None
         kind = str(response.headers.get("content-type", ""))
         self._is_event_stream = "event-stream" in kind
-        content = response.__dict__.get("_content")
-        if content is not None:
-            self._head = content[: _LARGEST_ERROR + 1]
+        content: bytes | None = response.__dict__.get("_content")
+        self._head = (content or b"")[: _LARGEST_ERROR + 1]
         # Bedrock's events are binary, and LiteLLM raises the errors among them.
-        elif "amazon" not in kind:
-            self._response = ref(response)
+        if content is None and "amazon" not in kind:
             watch(response, self, self._closed)
 
     @property
-    def failure(self) -> str | None:
+    def error(self) -> str | None:
         """The `error.type` of an error that the body reports, in place of an answer or in it."""
         if b'"error"' in self._head and len(self._head) <= _LARGEST_ERROR:
             return reported_error(json_object(self._head))
-        return self._failure
+        return self._error
+
+    @property
+    def failure(self) -> str | None:
+        """The `error.type` of such an error, or of a stream that was cut."""
+        is_cut = self._is_over and self.is_partial
+        # Of events of an unknown kind, LiteLLM alone knows the meaning.
+        is_cut = is_cut or (self.operation is None and self.has_no_reason)
+        return self.error or (STREAM_CUT if is_cut else None)
 
     @property
     def is_partial(self) -> bool:
         """Whether a part of a stream is missing; False where its events don't say."""
-        if self._accumulator is not None:
-            return not (self._events.is_done or self._accumulator.is_complete())
+        if self.stream is not None:
+            return not (self._events.is_done or self.stream.is_complete())
         return self._is_event_stream and not self.has_begun
 
     @property
     def has_answer(self) -> bool:
         """Whether any part of an answer came, and not an error in its place, or nothing at all."""
-        return self.has_begun or (self.failure is None and not self._is_event_stream)
-
-    @property
-    def reported_usage(self) -> bool:
-        """Whether the provider reported the tokens of the stream."""
-        return self._accumulator is not None and self._accumulator.reported_usage()
-
-    @property
-    def characters(self) -> int:
-        """How much text came, as far as that is known."""
-        return 0 if self._accumulator is None else self._accumulator.received_characters()
+        return self.has_begun or (self.error is None and not self._is_event_stream)
 
     def read(self, into: Attributes) -> list[str | None]:
         """Reads what came of an answer; returns why it ended, one per choice."""
         operation = self.operation
-        answer = None if self._accumulator is None else self._accumulator.answer()
+        answer = None if self.stream is None else self.stream.answer()
         if operation is None or answer is None:
             return []
         operation.answer.read(answer, into)
@@ -114,19 +114,19 @@ class Body:
             for event in self._events.feed(chunk):
                 if not self.has_begun:
                     self._begin(event)
-                self._failure = self._failure or reported_error(event)
-                if self._accumulator is not None:
-                    self._accumulator.add(event)
+                self._error = self._error or reported_error(event)
+                if self.stream is not None:
+                    self.stream.add(event)
         return True
 
     def exhausted(self) -> None:
         """The server ended the body."""
-        self.is_over = True
-        release(self._response())
+        self._is_over = True
+        self._closed()
 
     def broken(self, error: BaseException) -> None:
         """The connection broke, or the task that reads was cancelled."""
-        self.is_over = isinstance(error, Exception)
+        self._is_over = isinstance(error, Exception)
 
     def left(self) -> None:
         """The caller closed or dropped the body, of which more may have come."""
@@ -138,7 +138,7 @@ class Body:
         self.has_begun, self._head = True, b""
         self.operation = _operation_of(event)
         if self.operation is not None and self.operation.accumulator is not None:
-            self._accumulator = self.operation.accumulator(False)
+            self.stream = self.operation.accumulator(False)
 
 
 def _operation_of(event: dict[str, Any]) -> Operation | None:
@@ -149,5 +149,73 @@ def _operation_of(event: dict[str, Any]) -> Operation | None:
     if isinstance(kind, str) and kind.startswith("response."):
         return RESPONSE
     if "candidates" in event or "promptFeedback" in event:
-        return CONTENT
+        return _CONTENT
     return CHAT if isinstance(event.get("choices"), list) else None
+
+
+# Streams of Gemini's API: LiteLLM gives each of their chunks a reason to end that it thinks up.
+
+
+class _ContentAccumulator:
+    """Keeps the last chunk, whose usage is that of all so far, and the reasons to end."""
+
+    def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # LiteLLM's answer has it
+        self._last: dict[str, Any] = {}
+        self._reasons: dict[int, str | None] = {}
+        self._is_blocked = False
+        self._characters = 0
+
+    def add(self, chunk: Any) -> None:
+        """Takes one chunk."""
+        self._last = {**self._last, **chunk}
+        self._is_blocked = self._is_blocked or bool(
+            get(get(chunk, "promptFeedback"), "blockReason")
+        )
+        for candidate in items(chunk, "candidates"):
+            index, reason = get(candidate, "index") or 0, text(get(candidate, "finishReason"))
+            self._reasons[index] = reason or self._reasons.get(index)
+            texts = (get(part, "text") for part in items(get(candidate, "content"), "parts"))
+            self._characters += sum(len(piece) for piece in texts if isinstance(piece, str))
+
+    def answer(self) -> Mapping[str, Any]:
+        """What the chunks say of the whole."""
+        return {**self._last, "reasons": [self._reasons[index] for index in sorted(self._reasons)]}
+
+    def is_complete(self) -> bool:
+        """Whether every candidate was given its reason, or the prompt was refused."""
+        return self._is_blocked or (bool(self._reasons) and all(self._reasons.values()))
+
+    def reported_usage(self) -> bool:
+        """Whether a chunk carried it."""
+        return get(get(self._last, "usageMetadata"), "candidatesTokenCount") is not None
+
+    def received_characters(self) -> int:
+        """The text."""
+        return self._characters
+
+
+def _output_tokens(answer: Any, into: Attributes) -> None:
+    used = get(answer, "usageMetadata")
+    visible, thought = (get(used, f"{name}TokenCount") for name in ("candidates", "thoughts"))
+    if isinstance(visible, int):
+        into[semconv.USAGE_OUTPUT_TOKENS] = visible + (thought if isinstance(thought, int) else 0)
+
+
+_CONTENT = Operation(
+    name="chat",
+    answer=Table(
+        {
+            "responseId": (semconv.RESPONSE_ID, text),
+            "modelVersion": (semconv.RESPONSE_MODEL, text),
+            "usageMetadata.promptTokenCount": (semconv.USAGE_INPUT_TOKENS, integer),
+            "usageMetadata.cachedContentTokenCount": (
+                semconv.USAGE_CACHE_READ_INPUT_TOKENS,
+                count,
+            ),
+            "usageMetadata.thoughtsTokenCount": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
+        }
+    ),
+    more_from_answer=_output_tokens,
+    finish_reasons=lambda answer: items(answer, "reasons"),
+    accumulator=_ContentAccumulator,
+)
