@@ -12,7 +12,7 @@ closed layer is passed over, and forgotten with the next that is entered.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -38,7 +38,8 @@ class AgentCalls:
 
     def __init__(self) -> None:
         # Taking the next number is one step, so there is no lock that a handler could wait for.
-        self.inference, self.tools = itertools.count(), itertools.count()
+        self.inference: Iterator[int] = itertools.count()
+        self.tools: Iterator[int] = itertools.count()
 
     def totals(self) -> tuple[int, int]:
         """How many models and how many tools; to be asked once, when the run is over."""
