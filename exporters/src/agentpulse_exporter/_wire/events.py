@@ -111,7 +111,8 @@ class Mapper:
         captures, parent = self.capture_messages, self.tree.parent_of(span)
         moved = {} if parent is span.parent else {"parent": parent}
         copy = private(span, capture_messages=captures, redact=self.redact, **moved)
-        sent = SentSpan(copy, copy.attributes or {}, captures)
+        # A dict, for the attributes of a span are looked up in slowly, and looked up often.
+        sent = SentSpan(copy, dict(copy.attributes or {}), captures)
         parts = shielded("read all of a span", partial(self._parts, sent), None)
         parts = parts or [_outline(replace(sent, captures=False))]
         made = [event(head, data, spans=0 if at else 1) for at, (head, data) in enumerate(parts)]
