@@ -12,9 +12,8 @@ from agentpulse_instrumentation import _shield as shield
 from agentpulse_instrumentation._engine.body import LONGEST_EVENT, EventDecoder
 from agentpulse_instrumentation._engine.client import Seam, awrapped, wrapped
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import Routes, Table, integer, text
-from agentpulse_instrumentation._engine.recording import Events
+from agentpulse_instrumentation._engine.recording import Events, Metrics
 
 
 @dataclass

@@ -16,7 +16,7 @@ from weakref import ref
 
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.body import json_object
 from agentpulse_instrumentation._engine.hosts import Host, host_at
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor

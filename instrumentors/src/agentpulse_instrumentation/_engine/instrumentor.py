@@ -25,9 +25,8 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
 from agentpulse_instrumentation._engine.patching import (
     Library,
@@ -36,9 +35,8 @@ from agentpulse_instrumentation._engine.patching import (
     is_missing,
     when_imported,
 )
-from agentpulse_instrumentation._engine.recording import Events, Recording
+from agentpulse_instrumentation._engine.recording import VERSION, Events, Metrics, Recording
 from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation._version import VERSION
 
 # The kill switch: AGENTPULSE_ENABLED, and OTEL_SDK_DISABLED, which is OpenTelemetry's own.
 

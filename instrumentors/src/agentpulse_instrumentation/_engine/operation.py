@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from agentpulse_instrumentation._media import without_bodies
+from agentpulse_instrumentation._engine.media import without_bodies
 
 # Reading requests and answers by tables of paths.
 #

@@ -20,8 +20,7 @@ from typing import Any, cast
 from opentelemetry import context as context_api
 from opentelemetry.trace import Span, get_current_span
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.content import NO_CONTENT
 from agentpulse_instrumentation._engine.hosts import provider_named
 from agentpulse_instrumentation._engine.invocation import begin as begin_span

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import ref
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.body import EventDecoder, json_object, release, watch
 from agentpulse_instrumentation._engine.invocation import STREAM_CUT
 from agentpulse_instrumentation._engine.operation import (

@@ -26,8 +26,7 @@ from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import get_current_span
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import Attributes, Operation, get, text
 from agentpulse_instrumentation._engine.recording import Recording
@@ -140,7 +139,7 @@ class Observer:
             return
         ambient = get_current()
         facts: Attributes = {semconv.REQUEST_MODEL: logging.model}
-        context = nesting.begin_call(operation.name, ambient, facts).context
+        context = nesting.begin_call(operation.name, ambient, facts)[0]
         del facts[semconv.REQUEST_MODEL]
         layer = Layer(ambient, get_current_span(context), facts, operation=operation.name)
         # It is opened when a client is about to be called.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.body import json_object
 from agentpulse_instrumentation._engine.hosts import Host, host_at, provider_named
 from agentpulse_instrumentation._engine.operation import (

@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.invocation import begin
 from agentpulse_instrumentation._engine.operation import (
     UNKNOWN,
