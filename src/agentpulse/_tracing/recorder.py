@@ -14,8 +14,8 @@ from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_instrumentation._engine import nesting
 from agentpulse_instrumentation._engine.operation import error_type
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Metrics
-from agentpulse_instrumentation._shield import shield
 from opentelemetry import context as context_api
 from opentelemetry import metrics
 from opentelemetry.context import Context

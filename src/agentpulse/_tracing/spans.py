@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_instrumentation._engine.nesting import Inside
 from agentpulse_instrumentation._engine.operation import error_type
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context import Context

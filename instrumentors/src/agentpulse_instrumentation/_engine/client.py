@@ -31,10 +31,9 @@ from agentpulse_instrumentation._engine.operation import (
     own,
     status_of,
 )
-from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation._engine.patching import Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._engine.stream import UsageChunk, observe_body, observe_stream
-from agentpulse_instrumentation._shield import shield
 
 _BEGIN = shield("begin a span")
 _OBSERVE = shield("observe an answer")

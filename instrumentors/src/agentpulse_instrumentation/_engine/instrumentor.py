@@ -33,10 +33,10 @@ from agentpulse_instrumentation._engine.patching import (
     Patches,
     is_imported,
     is_missing,
+    shield,
     when_imported,
 )
 from agentpulse_instrumentation._engine.recording import VERSION, Events, Metrics, Recording
-from agentpulse_instrumentation._shield import shield
 
 # The kill switch: AGENTPULSE_ENABLED, and OTEL_SDK_DISABLED, which is OpenTelemetry's own.
 

@@ -31,8 +31,8 @@ from agentpulse_instrumentation._engine.operation import (
     input_tokens,
     tokens,
 )
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording, emit_call
-from agentpulse_instrumentation._shield import shield
 
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""

@@ -32,8 +32,7 @@ from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.content import Content, ContentPolicy
 from agentpulse_instrumentation._engine.nesting import Inside
 from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
-from agentpulse_instrumentation._engine.patching import Patches
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import Patches, shield
 
 VERSION = "2.0.0"
 """Of this distribution, also where its metadata is not installed with it."""

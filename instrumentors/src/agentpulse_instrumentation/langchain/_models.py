@@ -38,7 +38,7 @@ from agentpulse_instrumentation._engine.operation import (
     text,
     texts,
 )
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.langchain import _content as content
 from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels

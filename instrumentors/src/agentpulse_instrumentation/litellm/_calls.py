@@ -29,8 +29,8 @@ from opentelemetry.trace import get_current_span
 from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import Attributes, Operation, get, text
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording
-from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm import _spans as spans
 from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._content import (
