@@ -152,7 +152,7 @@ class BrokenToys(Toys):
 
 
 BROKEN = {
-    "begin": (replace(TOY, more_from_request=broken), []),
+    "begin": (replace(TOY, request=Table({"model": ("gen_ai.request.model", broken)})), []),
     "read the answer": (replace(TOY, more_from_answer=broken), ["toy bear"]),
     "look for a failure": (replace(TOY, failure=broken), ["toy bear"]),
     "count the choices": (replace(TOY, finish_reasons=broken), ["toy bear"]),

@@ -214,7 +214,7 @@ def test_what_fails_while_one_is_taken_back_keeps_no_other_patched(
     wanted = OpenAIInstrumentor().recording
     assert wanted is not None
     for each in breaking:
-        wanted.unfinished.add(each)
+        wanted.opened(each)
     uninstrument()
     assert len(left) == 2
 

@@ -32,7 +32,7 @@ from agentpulse_instrumentation._engine.operation import (
     tokens,
 )
 from agentpulse_instrumentation._engine.patching import shield
-from agentpulse_instrumentation._engine.recording import Recording, emit_call
+from agentpulse_instrumentation._engine.recording import Recording, emit_call, is_captured
 
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
@@ -133,10 +133,9 @@ class Invocation:
         """Reads the request and starts the span, where the layers above have it: for `begin`."""
         operation, policy = self.operation, self.policy
         operation.request.read(request, attributes)
-        operation.more_from_request(request, attributes)
         self._request, self._attributes = request, attributes
         self._logger = self.recording.event_logger() if kind is SpanKind.CLIENT else None
-        if policy.on_spans or (policy.on_events and self._logger is not None):
+        if is_captured(policy, self._logger):
             self._content = content or NO_CONTENT
             if content is None:
                 with _BEGIN:

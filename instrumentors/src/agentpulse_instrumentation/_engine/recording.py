@@ -326,34 +326,9 @@ class Leavable(Protocol):
         """Nobody will go on with it."""
 
 
-class Unfinished:
-    """The answers of one `instrument()` that nobody has read to their end or closed, held weakly.
-
-    Their spans end when recording stops, with what came until then, so that no call is lost with
-    the process. Any thread may add and discard.
-    """
-
-    __slots__ = ("_things",)
-
-    def __init__(self) -> None:
-        self._things: dict[int, ReferenceType[Leavable]] = {}
-
-    def add(self, thing: Leavable) -> None:
-        """Notes a thing that is open from now on, until it is discarded."""
-        self._things[id(thing)] = ref(thing)
-
-    def discard(self, thing: Leavable) -> None:
-        """Forgets it, as whoever adds must do no later than when it is finalized."""
-        self._things.pop(id(thing), None)
-
-    def leave(self) -> None:
-        """Leaves all of them. In a forked child, those of its parent end nothing by that."""
-        for reference in list(self._things.values()):
-            thing = reference()
-            if thing is not None:
-                # One that can't be ended keeps no other open.
-                with _LEAVE:
-                    thing.left()
+def is_captured(policy: ContentPolicy, logger: Logger | None) -> bool:
+    """Whether the content of a call is, whose events go to that logger."""
+    return policy.on_spans or (policy.on_events and logger is not None)
 
 
 @dataclass(eq=False)
@@ -368,14 +343,33 @@ class Recording:
     events: Events
     patches: dict[str, Patches] = field(default_factory=dict[str, Patches])
     """By the name of the library, in the order in which they are put on."""
-    unfinished: Unfinished = field(default_factory=Unfinished)
     active: bool = True
     """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
+    _open: dict[int, ReferenceType[Leavable]] = field(
+        default_factory=dict[int, "ReferenceType[Leavable]"], init=False
+    )
+    """The answers that nobody has read to their end or closed, held weakly, from any thread."""
+
+    def opened(self, answer: Leavable) -> None:
+        """Notes an answer that is open from now on."""
+        self._open[id(answer)] = ref(answer)
+
+    def closed(self, answer: Leavable) -> None:
+        """Forgets it, as whoever noted it must do no later than when it is finalized."""
+        self._open.pop(id(answer), None)
+
+    def leave(self) -> None:
+        """Leaves what is open, where recording stops, so that no call is lost with the process.
+
+        In a forked child, what its parent opened ends nothing by that.
+        """
+        for reference in list(self._open.values()):
+            answer = reference()
+            if answer is not None:
+                # One that can't be ended keeps no other open.
+                with _LEAVE:
+                    answer.left()
 
     def event_logger(self) -> Logger | None:
         """Where the events of a call that begins now go; None where none are wanted or taken."""
         return self.events.logger() if self.policy.emits_events else None
-
-    def keeps_content(self, logger: Logger | None) -> bool:
-        """Whether there is a use for the content of a call whose events go to that logger."""
-        return self.policy.on_spans or (self.policy.on_events and logger is not None)

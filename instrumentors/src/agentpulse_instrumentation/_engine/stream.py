@@ -238,7 +238,7 @@ class Observer:
         self._accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
         self._pending: list[Any] = []
         self._arrivals: list[float] | None = [] if invocation.times_chunks else None
-        invocation.recording.unfinished.add(self)
+        invocation.recording.opened(self)
 
     def add(self, chunk: Any, /) -> bool:
         """Takes each chunk, and returns whether the caller sees it. Never raises."""
@@ -300,7 +300,7 @@ class Observer:
                         self._accumulator.add(chunk)
 
     def __del__(self) -> None:
-        self._invocation.recording.unfinished.discard(self)
+        self._invocation.recording.closed(self)
         self.left()
 
 
@@ -359,7 +359,7 @@ class _Body:
         self._is_json = "json" in response.headers.get("content-type", "")
         self._kept: list[bytes] = []
         self._size = 0
-        invocation.recording.unfinished.add(self)
+        invocation.recording.opened(self)
 
     def add(self, chunk: bytes, /) -> bool:
         with _READ_BODY:
@@ -383,5 +383,5 @@ class _Body:
         self._invocation.ended()
 
     def __del__(self) -> None:
-        self._invocation.recording.unfinished.discard(self)
+        self._invocation.recording.closed(self)
         self.left()

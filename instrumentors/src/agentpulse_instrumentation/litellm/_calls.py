@@ -82,7 +82,7 @@ class Call:
 
     def __post_init__(self) -> None:
         self.open.append(Attempt(self.operation, self.layer.context))
-        self.recording.unfinished.add(self)
+        self.recording.opened(self)
 
     def take(self) -> Attempt | None:
         """The attempt that is under way, which is over with that. None for one of the parent's."""
@@ -103,7 +103,7 @@ class Call:
             outer = outer.outer and outer.outer()
 
     def __del__(self) -> None:
-        self.recording.unfinished.discard(self)
+        self.recording.closed(self)
         self.left()
 
     def left(self) -> None:
