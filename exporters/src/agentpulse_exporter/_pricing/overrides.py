@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -47,7 +47,8 @@ class PriceOverrides:
             known = provider_name(seller) + slash + model if slash else name
             self._prices.setdefault(known, found)
             self._prices[name] = found
-        self.prices = lru_cache(_MOST_LOOKUPS)(self._find)
+        cached = lru_cache(_MOST_LOOKUPS)(self._find)
+        self.prices: Callable[[tuple[str, ...], str], Prices | None] = cached
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, object] | None) -> PriceOverrides | None:

@@ -12,7 +12,7 @@ closed layer is passed over, and forgotten with the next that is entered.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
 from opentelemetry import context as context_api
@@ -40,10 +40,10 @@ class Inside:
 
     def __init__(self, run: Inside | None = None) -> None:
         """Of a run that begins, or of a tool that `run` calls."""
-        self.is_in_tool = run is not None
+        self.is_in_tool: bool = run is not None
         # Taking the next number is one step, so there is no lock that a handler could wait for.
-        self.inference = itertools.count() if run is None else run.inference
-        self.tools = itertools.count() if run is None else run.tools
+        self.inference: Iterator[int] = itertools.count() if run is None else run.inference
+        self.tools: Iterator[int] = itertools.count() if run is None else run.tools
 
     def totals(self) -> tuple[int, int]:
         """How many models and how many tools; to be asked once, when the run is over."""
