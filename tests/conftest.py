@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import _shield as exporter_shield
-from agentpulse_instrumentation import _shield as shield
 from agentpulse_instrumentation import instrument, uninstrument
-from agentpulse_instrumentation._engine import instrumentor
+from agentpulse_instrumentation._engine import instrumentor, patching
 from fakes import ports
 from fakes.logs import Logs
 from opentelemetry import trace
@@ -45,7 +44,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def failures_of_ours_fail_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shield, "strict", True)
+    monkeypatch.setattr(patching, "strict", True)
     monkeypatch.setattr(exporter_shield, "strict", True)
 
 

@@ -10,9 +10,9 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import agentpulse_exporter._semconv
-import agentpulse_instrumentation._semconv
+import agentpulse_instrumentation._engine.semconv
 import pytest
-from agentpulse_instrumentation._version import VERSION
+from agentpulse_instrumentation._engine.recording import VERSION
 from packaging.requirements import Requirement
 
 import agentpulse
@@ -99,7 +99,7 @@ def constants(module: object) -> dict[str, str]:
 
 def test_the_two_modules_of_names_agree_on_what_both_name():
     reading = constants(agentpulse_exporter._semconv)
-    writing = constants(agentpulse_instrumentation._semconv)
+    writing = constants(agentpulse_instrumentation._engine.semconv)
 
     both = reading.keys() & writing.keys()
     assert len(both) > 30

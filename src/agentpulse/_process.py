@@ -24,8 +24,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from agentpulse_exporter._delivery.process import end_child
-from agentpulse_instrumentation._engine.patching import when_imported
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield, when_imported
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 

@@ -229,10 +229,11 @@ def test_taking_it_back_leaves_everything_as_it_was(recorded: Any):
 
 PROGRAM = """
 import sys
-from agentpulse_instrumentation import _shield as shield, instrument
+from agentpulse_instrumentation import instrument
+from agentpulse_instrumentation._engine import patching
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
-shield.strict = True
+patching.strict = True
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=lambda s: s.name)))
 if sys.argv[1] == "before":

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import _shield as shield
 from agentpulse_instrumentation import instrument
+from agentpulse_instrumentation._engine import patching
 from fakes.stacks import QUESTION, open_runs
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
@@ -34,7 +34,7 @@ class Unreadable:
 
 @pytest.fixture
 def captured(spans: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     caplog.set_level("DEBUG", logger="agentpulse")
     instrument(tracer_provider=spans.provider, capture_messages=True)
     return spans

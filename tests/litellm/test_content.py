@@ -8,7 +8,7 @@ import logging
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation._engine import patching
 from fakes import lite
 from fakes.provider import TEXT, fails
 
@@ -138,7 +138,7 @@ def test_a_call_is_recorded_without_a_message_that_cannot_be_read(
                 raise LookupError(SECRET)
             return super().__getattribute__(name)
 
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     caplog.set_level("DEBUG", logger="agentpulse")
     spans = recorded(capture_messages=True)
     asked: Any = {"role": "user", "content": [{"type": "text", "text": "news"}, Unreadable()]}

@@ -147,7 +147,7 @@ def test_a_sampler_that_fails_to_describe_itself_stops_nothing(
         def get_description(self) -> str:
             raise LookupError
 
-    monkeypatch.setattr("agentpulse_instrumentation._shield.strict", False)
+    monkeypatch.setattr("agentpulse_instrumentation._engine.patching.strict", False)
     client = init(tracer_provider=TracerProvider(sampler=Broken(), shutdown_on_exit=False))
     assert client.is_on
     assert client.joined is None

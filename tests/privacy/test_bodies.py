@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 import agentpulse_exporter._wire.media
-import agentpulse_instrumentation._media
+import agentpulse_instrumentation._engine.media
 import pytest
-from agentpulse_instrumentation._media import bare_address, without_bodies
+from agentpulse_instrumentation._engine.media import bare_address, without_bodies
 
 BYTES = b"the pixels of a passport" * 4
 BODY = base64.b64encode(BYTES).decode()
@@ -282,5 +282,5 @@ def test_no_text_takes_longer_than_its_length_asks_for(text: str) -> None:
 
 
 def test_both_distributions_have_one_rule() -> None:
-    ours, theirs = agentpulse_instrumentation._media, agentpulse_exporter._wire.media
+    ours, theirs = agentpulse_instrumentation._engine.media, agentpulse_exporter._wire.media
     assert inspect.getsource(ours) == inspect.getsource(theirs)

@@ -14,7 +14,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation._engine import patching
 from fakes.canaries import MARK, Canaries, Watched
 from fakes.provider import Reply
 
@@ -370,7 +370,7 @@ def test_content_is_where_the_standard_variable_wants_it_and_nowhere_else(
 def test_what_goes_wrong_with_us_says_nothing_either(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
 
     def broken(*_given: object, **_more: object) -> None:
         raise ValueError(*map(str, _given), str(_more))

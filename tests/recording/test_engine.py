@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import Operation, Recording
-from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation._engine import patching
 from agentpulse_instrumentation._engine.body import LONGEST_EVENT, EventDecoder
 from agentpulse_instrumentation._engine.client import Seam, awrapped, wrapped
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import Routes, Table, integer, text
-from agentpulse_instrumentation._engine.recording import Events
+from agentpulse_instrumentation._engine.recording import Events, Metrics
 
 
 @dataclass
@@ -153,7 +152,7 @@ class BrokenToys(Toys):
 
 
 BROKEN = {
-    "begin": (replace(TOY, more_from_request=broken), []),
+    "begin": (replace(TOY, request=Table({"model": ("gen_ai.request.model", broken)})), []),
     "read the answer": (replace(TOY, more_from_answer=broken), ["toy bear"]),
     "look for a failure": (replace(TOY, failure=broken), ["toy bear"]),
     "count the choices": (replace(TOY, finish_reasons=broken), ["toy bear"]),
@@ -164,7 +163,7 @@ BROKEN = {
 def test_a_mistake_of_ours_leaves_the_call_alone(
     step: str, spans: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     caplog.set_level("DEBUG", logger="agentpulse")
     operation, names = BROKEN[step]
     answer = {"toys": 3}
@@ -177,7 +176,7 @@ def test_a_mistake_of_ours_leaves_the_call_alone(
 def test_a_mistake_of_ours_leaves_a_stream_alone(
     spans: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     operation = replace(TOY, accumulator=BrokenToys)
     chunks = [{"toys": number} for number in range(100)]
     stream = instrumented(Client(Stream(chunks)), spans, operation)(ASKED, stream=True)

@@ -8,8 +8,8 @@ import logging
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import _shield as shield
 from agentpulse_instrumentation import instrument
+from agentpulse_instrumentation._engine import patching
 from fakes.logs import Logs
 from fakes.provider import FakeProvider, answers, cut, fails
 from modes import EVERY, PLAIN, Mode, has_helper
@@ -265,7 +265,7 @@ def test_content_is_told_as_it_was_when_the_call_was_made(
 def test_a_logger_that_fails_costs_the_event_and_no_more(
     clients: Any, spans: Any, recorded: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     caplog.set_level(logging.DEBUG, "agentpulse")
     logs = recorded(emit="true")
 
@@ -281,7 +281,7 @@ def test_a_logger_that_fails_costs_the_event_and_no_more(
 def test_a_provider_that_fails_costs_the_events_and_no_span(
     clients: Any, spans: Any, recorded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     logs = recorded("SPAN_AND_EVENT")
 
     def broken(*_given: object, **_more: object) -> None:

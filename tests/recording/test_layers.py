@@ -35,7 +35,7 @@ def enter(entered: list[Layer]) -> Any:
 
 def begun(operation: str = "chat", **more: Any) -> tuple[Any, dict[str, Any]]:
     attributes = {**CHAT, **more}
-    return nesting.begin_call(operation, get_current(), attributes).context, attributes
+    return nesting.begin_call(operation, get_current(), attributes)[0], attributes
 
 
 def test_a_call_takes_the_facts_and_the_parent_of_the_layer_above(enter: Any) -> None:

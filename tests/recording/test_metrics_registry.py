@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from agentpulse_instrumentation import instrument
-from agentpulse_instrumentation._engine import metrics
-from agentpulse_instrumentation._engine.metrics import Measure
+from agentpulse_instrumentation._engine import recording
+from agentpulse_instrumentation._engine.recording import Measure
 from fakes.measured import Measured
 from fakes.provider import FakeProvider, fails
 from fakes.recordings import REGISTRY
@@ -35,7 +35,7 @@ def registry() -> dict[str, Any]:
 
 def ours() -> dict[str, Measure]:
     found: list[Measure] = []
-    for value in vars(metrics).values():
+    for value in vars(recording).values():
         entries = value.values() if isinstance(value, dict) else [value]
         found += [each for each in entries if isinstance(each, Measure)]
     return {measure.name: measure for measure in found}
@@ -49,7 +49,7 @@ def test_every_metric_of_the_registry_is_measured_as_it_says(registry: dict[str,
         assert (measure.buckets is None) is (entry["instrument"] == "counter"), name
         assert list(measure.buckets or ()) == entry.get("buckets", []), name
         # The modality is no attribute of a span, so it is added when tokens are counted.
-        added = {"gen_ai.token.modality"} if measure in metrics.USAGE.values() else set()
+        added = {"gen_ai.token.modality"} if measure in recording.USAGE.values() else set()
         left_out = {attribute for metric, attribute in NOT_KNOWN if metric == name}
         assert {*measure.attributes} | added | left_out == entry["attributes"].keys(), name
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation._engine import patching
 from fakes.pipe import becomes_true
 from fakes.program import Init
 from fakes.receiver import Receiver
@@ -181,7 +181,7 @@ def test_the_client_has_the_same_methods(started: Init) -> None:
 
 
 def test_odd_arguments_raise_nothing(started: Init, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     events = started()
     odd: Any = 5
     agentpulse.event("sent", odd)

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import _shield as shield
+from agentpulse_instrumentation._engine import patching
 from fakes.program import Init
 from fakes.receiver import Receiver
 from opentelemetry import trace
@@ -529,7 +529,7 @@ def test_callables_that_are_no_functions_can_be_decorated(started: Init) -> None
 def test_an_error_that_can_not_be_recorded_leaves_as_it_came(
     started: Init, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     events = started(capture_messages=True)
 
     class EvilError(Exception):

@@ -23,7 +23,6 @@ from agentpulse_instrumentation import (
     not_recorded,
     uninstrument,
 )
-from agentpulse_instrumentation import _shield as shield
 from agentpulse_instrumentation._engine import patching
 from agentpulse_instrumentation._engine.patching import Library, Patches, is_missing, when_imported
 from fakes import moved, processes
@@ -200,7 +199,7 @@ def test_by_itself_an_instrumentor_raises_nothing_either(spans: Any, warnings: l
 def test_what_fails_while_one_is_taken_back_keeps_no_other_patched(
     clients: Any, spans: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shield, "strict", False)
+    monkeypatch.setattr(patching, "strict", False)
     before = {library: moved.held(library) for library in ("openai", "anthropic")}
     instrument(tracer_provider=spans.provider)
 
@@ -215,7 +214,7 @@ def test_what_fails_while_one_is_taken_back_keeps_no_other_patched(
     wanted = OpenAIInstrumentor().recording
     assert wanted is not None
     for each in breaking:
-        wanted.unfinished.add(each)
+        wanted.opened(each)
     uninstrument()
     assert len(left) == 2
 

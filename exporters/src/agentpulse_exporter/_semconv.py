@@ -2,7 +2,7 @@
 
 The packaged constants of the GenAI conventions are marked deprecated since the conventions moved
 (https://github.com/open-telemetry/semantic-conventions-genai), so the names are spelt out here,
-once. `agentpulse_instrumentation._semconv` spells the same names for the writing side; a test
+once. `agentpulse_instrumentation._engine.semconv` spells them for the writing side; a test
 compares the two.
 
 Spans come from anybody: a token count may be a text and a model a number. A value that is not of

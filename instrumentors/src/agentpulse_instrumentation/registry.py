@@ -10,7 +10,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor, is_enabled
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.groq import GroqInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor

@@ -18,7 +18,7 @@ from agentpulse_exporter._wire.json import MAX_LABEL, clean
 from agentpulse_exporter.settings import DEFAULT, ROWS
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from agentpulse import __version__, _tracing

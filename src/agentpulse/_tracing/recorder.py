@@ -13,9 +13,9 @@ from weakref import WeakSet
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import after_fork
 from agentpulse_instrumentation._engine import nesting
-from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import error_type
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
+from agentpulse_instrumentation._engine.recording import Metrics
 from opentelemetry import context as context_api
 from opentelemetry import metrics
 from opentelemetry.context import Context
@@ -112,8 +112,8 @@ class Recorder:
                 attributes[semconv.CALLED_IN_AGENT] = agent
             calls = None
             if operation is not None:
-                counted, calls = nesting.count(operation, context, is_measured=self.metrics.is_on)
-                context = nesting.within(counted, context)
+                calls = nesting.count(operation, context)
+                context = nesting.within(calls, context)
             step = Step(self, description, outer, run, agent, span, context, attributes, calls)
             if description.is_session:
                 self.under_way.add(step)

@@ -13,9 +13,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_instrumentation._engine.nesting import AgentCalls
+from agentpulse_instrumentation._engine.nesting import Inside
 from agentpulse_instrumentation._engine.operation import error_type
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -120,8 +120,8 @@ class Step:
     inside: Context
     """The context that it begins in, then that of its code."""
     attributes: dict[str, Any]
-    calls: AgentCalls | None
-    """Counts the calls of an agent."""
+    calls: Inside | None
+    """The agent for whose run the calls inside count."""
     started: float = field(default_factory=perf_counter)
     outside: Context | None = None
     """The context to put back; None while its code rests."""

@@ -16,7 +16,7 @@ from weakref import ref
 
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.body import json_object
 from agentpulse_instrumentation._engine.hosts import Host, host_at
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
@@ -31,10 +31,9 @@ from agentpulse_instrumentation._engine.operation import (
     own,
     status_of,
 )
-from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation._engine.patching import Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._engine.stream import UsageChunk, observe_body, observe_stream
-from agentpulse_instrumentation._shield import shield
 
 _BEGIN = shield("begin a span")
 _OBSERVE = shield("observe an answer")

@@ -1,7 +1,7 @@
 """The one policy of content: whether it is captured, on spans and on log events.
 
 Content is messages, system instructions, tool definitions, arguments, results, and the texts of
-exceptions; bodies of files and images in them are recorded nowhere (`_media`).
+exceptions; bodies of files and images in them are recorded nowhere (`media`).
 
 *Content* is captured as JSON by the name of its attribute, so that it stays as it was when it was
 read. Spans carry that JSON, events the structure that it stands for.
@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.media import without_bodies
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get
-from agentpulse_instrumentation._media import without_bodies
 
 
 def text_part(content: str) -> Part:
@@ -70,7 +70,7 @@ _IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:data):")
 def media_part(block: Any) -> Part | None:
     """An image, sound, video or document: its data, its address, or a file of the provider's.
 
-    None for a part of another type. The data leaves before anything is recorded (`_media`).
+    None for a part of another type. The data leaves before anything is recorded (`media`).
     """
     kind = get(block, "type")
     if kind is None:

@@ -25,20 +25,18 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._engine.metrics import Metrics
 from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
 from agentpulse_instrumentation._engine.patching import (
     Library,
     Patches,
     is_imported,
     is_missing,
+    shield,
     when_imported,
 )
-from agentpulse_instrumentation._engine.recording import Events, Recording
-from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation._version import VERSION
+from agentpulse_instrumentation._engine.recording import VERSION, Events, Metrics, Recording
 
 # The kill switch: AGENTPULSE_ENABLED, and OTEL_SDK_DISABLED, which is OpenTelemetry's own.
 
@@ -153,10 +151,10 @@ class LibraryInstrumentor(BaseInstrumentor):
         Another version than those supported is warned of, once, and is in `not_recorded`.
         """
         itself = self.libraries()[0]
-        if self.is_instrumented_by_opentelemetry or itself.installed() is None:
+        if self.is_instrumented_by_opentelemetry or (installed := itself.installed()) is None:
             return
         self._problems = {}
-        if not self._is_unsupported(itself):
+        if not self._is_unsupported(itself, installed):
             self.instrument(skip_dep_check=True, **kwargs)
 
     def instrument(self, **kwargs: Any) -> None:
@@ -180,11 +178,12 @@ class LibraryInstrumentor(BaseInstrumentor):
         events = Events(scope, cast("LoggerProvider | None", kwargs.get("logger_provider")))
         recording = self.recording = Recording(tracer, provider, policy, metrics, events)
         self._problems = {}
-        atexit.register(recording.unfinished.leave)
+        atexit.register(recording.leave)
         for library in self.libraries():
             with _PATCH:
                 # The version of the library itself was checked, or is wanted whatever it is.
-                if library.name == self.library or not self._is_unsupported(library):
+                is_itself = library.name == self.library
+                if is_itself or not self._is_unsupported(library, library.installed()):
                     self._patch_when_imported(library, recording)
 
     def _patch_when_imported(self, library: Library, recording: Recording) -> None:
@@ -208,8 +207,7 @@ class LibraryInstrumentor(BaseInstrumentor):
             if problem is not None:
                 self._fail(library, problem)
 
-    def _is_unsupported(self, library: Library) -> bool:
-        installed = library.installed()
+    def _is_unsupported(self, library: Library, installed: str | None) -> bool:
         if installed is None or library.supports(installed):
             return False
         self._fail(library, f"{library.specifier} is supported")
@@ -244,10 +242,10 @@ class LibraryInstrumentor(BaseInstrumentor):
     def _end(self, recording: Recording) -> None:
         for patches in recording.patches.values():
             patches.undo()
-        recording.unfinished.leave()
+        recording.leave()
         # Whoever still holds a wrapper passes through it.
         recording.active = False
-        atexit.unregister(recording.unfinished.leave)
+        atexit.unregister(recording.leave)
 
 
 def _not_recorded(library: Library, problem: str) -> str:

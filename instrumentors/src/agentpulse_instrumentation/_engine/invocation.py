@@ -17,10 +17,9 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, set_span_in_context
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.nesting import AgentCalls, Inside
+from agentpulse_instrumentation._engine.nesting import Inside
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,
     Accumulator,
@@ -32,8 +31,8 @@ from agentpulse_instrumentation._engine.operation import (
     input_tokens,
     tokens,
 )
-from agentpulse_instrumentation._engine.recording import Recording, end_call
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
+from agentpulse_instrumentation._engine.recording import Recording, emit_call, is_captured
 
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
@@ -108,7 +107,6 @@ class Invocation:
     inside: Inside | None = None
     """The agent for whose run the calls inside this operation count."""
     _content: Content | None = None
-    _calls: AgentCalls | None = None
     _first_chunk: float | None = None
     _started = 0
 
@@ -135,10 +133,9 @@ class Invocation:
         """Reads the request and starts the span, where the layers above have it: for `begin`."""
         operation, policy = self.operation, self.policy
         operation.request.read(request, attributes)
-        operation.more_from_request(request, attributes)
         self._request, self._attributes = request, attributes
         self._logger = self.recording.event_logger() if kind is SpanKind.CLIENT else None
-        if policy.on_spans or (policy.on_events and self._logger is not None):
+        if is_captured(policy, self._logger):
             self._content = content or NO_CONTENT
             if content is None:
                 with _BEGIN:
@@ -162,8 +159,7 @@ class Invocation:
         is_measured = self.recording.metrics.is_on
         # An answer of a cache is no call.
         if semconv.ANSWERED_BY not in attributes:
-            counted = nesting.count(operation.name, parent, is_measured=is_measured)
-            self.inside, self._calls = counted
+            self.inside = nesting.count(operation.name, parent)
         # Samplers thin out traces, and neither metrics nor events.
         if self.span.is_recording() or self._logger is not None or is_measured:
             self._open.append(os.getpid())
@@ -174,7 +170,7 @@ class Invocation:
         if self.span is not INVALID_SPAN:
             self._previous = context_api.get_current()
             entered = set_span_in_context(self.span, self._previous)
-            self._entered = nesting.within(self.inside, entered) if self.inside else entered
+            self._entered = nesting.within(self.inside, entered)
             context_api.attach(self._entered)
         return self
 
@@ -366,7 +362,7 @@ class Invocation:
         error: BaseException | None,
         end_time: int | None,
     ) -> None:
-        span, content = self.span, self._content
+        span, content = self.span, self._content or NO_CONTENT
         # What is kept for a call ends with the call.
         self._request, self._content = _NOTHING, None
         try:
@@ -383,18 +379,13 @@ class Invocation:
                 span.set_attributes(attributes)
         finally:
             # Runs the processors of other people, so this is inside a shield too.
-            if self._logger is None and not self.recording.metrics.is_on:
+            known, logger = {**self._attributes, **attributes}, self._logger
+            try:
+                if logger is not None:
+                    # What takes the events may take its time, which is none of the call's.
+                    end_time = end_time or time_ns()
+                    emit_call(logger, span, known, content, self.policy, error, end_time)
+            finally:
                 span.end(end_time)
-            else:
-                end_call(
-                    span,
-                    {**self._attributes, **attributes},
-                    ((end_time or time_ns()) - self._started) / 1e9,
-                    policy=self.policy,
-                    metrics=self.recording.metrics,
-                    logger=self._logger,
-                    content=content or NO_CONTENT,
-                    error=error,
-                    at=end_time,
-                    calls=self._calls,
-                )
+                seconds = ((end_time or time_ns()) - self._started) / 1e9
+                self.recording.metrics.record(span, known, seconds, self.inside)

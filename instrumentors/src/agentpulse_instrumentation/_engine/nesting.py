@@ -14,13 +14,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import NamedTuple
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, get_current_span, set_span_in_context
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
 
 # How many models and tools a run of an agent calls: itself, and not by another agent inside it.
@@ -31,26 +30,24 @@ from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
 _KEY = context_api.create_key("agentpulse-agent")
 
 
-class AgentCalls:
-    """The calls of one run, failed ones included. Threads and signal handlers may add to it."""
+class Inside:
+    """The agent's run in whose code something happens, and the calls of that run so far.
 
-    __slots__ = ("inference", "tools")
+    Failed ones are included. Threads and signal handlers may add to them.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("inference", "is_in_tool", "tools")
+
+    def __init__(self, run: Inside | None = None) -> None:
+        """Of a run that begins, or of a tool that `run` calls."""
+        self.is_in_tool: bool = run is not None
         # Taking the next number is one step, so there is no lock that a handler could wait for.
-        self.inference: Iterator[int] = itertools.count()
-        self.tools: Iterator[int] = itertools.count()
+        self.inference: Iterator[int] = itertools.count() if run is None else run.inference
+        self.tools: Iterator[int] = itertools.count() if run is None else run.tools
 
     def totals(self) -> tuple[int, int]:
         """How many models and how many tools; to be asked once, when the run is over."""
         return next(self.inference), next(self.tools)
-
-
-class Inside(NamedTuple):
-    """The agent's run in whose code something happens, and whether a tool of it is running."""
-
-    calls: AgentCalls
-    is_in_tool: bool = False
 
 
 def inside(context: Context) -> Inside | None:
@@ -64,31 +61,18 @@ def within(layer: Inside | None, context: Context) -> Context:
     return context if layer is None else context_api.set_value(_KEY, layer, context)
 
 
-def count(
-    operation: str, context: Context, *, is_measured: bool
-) -> tuple[Inside | None, AgentCalls | None]:
-    """Counts an operation for the agent around it, and begins to count the calls of an agent's run.
-
-    Returns:
-        The agent for which calls inside the operation count, and the calls of the run that begins,
-        where agents' runs are measured.
-    """
+def count(operation: str, context: Context) -> Inside | None:
+    """Counts an operation for the agent around it; returns that for which calls inside it count."""
+    if operation == "invoke_agent":
+        return Inside()
     around = inside(context)
-    if operation == "invoke_agent" and is_measured:
-        calls = AgentCalls()
-        return Inside(calls), calls
     if around is not None and operation == "execute_tool":
         if not around.is_in_tool:
-            next(around.calls.tools)
-        around = Inside(around.calls, is_in_tool=True)
-    elif around is not None and operation in INFERENCE:
-        next(around.calls.inference)
-    return around, None
-
-
-def count_inference(context: Context) -> None:
-    """A model is called in a context."""
-    count("chat", context, is_measured=False)
+            next(around.tools)
+        return Inside(around)
+    if around is not None and operation in INFERENCE:
+        next(around.inference)
+    return around
 
 
 class Layer:
@@ -161,32 +145,29 @@ def leave(layer: Layer) -> None:
         _current.set(layer.around)
 
 
-class Begun(NamedTuple):
-    """The parent context of a recorded call, and the layers whose call it is."""
-
-    context: Context
-    layers: Sequence[Layer] = ()
-    """They are handed the call's span."""
-
-
-def begin_call(operation: str, context: Context, attributes: Attributes) -> Begun:
+def begin_call(
+    operation: str, context: Context, attributes: Attributes
+) -> tuple[Context, Sequence[Layer]]:
     """A recorded call begins now, in the current `context`.
 
     Adds what outer layers know of the call to its attributes. The layers whose call this is will
-    make no span of it.
+    make no span of it, and are handed the call's.
+
+    Returns:
+        The parent context of the call, and those layers.
     """
     layer = innermost()
     model = attributes.get(semconv.REQUEST_MODEL)
     while layer is not None and not (layer.open and layer.model in (None, model)):
         layer = layer.around
     if layer is None:
-        return Begun(context)
+        return context, ()
     for name, value in layer.facts.items():
         attributes.setdefault(name, value)
     layers = recorded_layers(layer, operation)
     if layer.model is not None:
         layer.open = False
-    return Begun(layer.context_in(context), layers)
+    return layer.context_in(context), layers
 
 
 def recorded_layers(layer: Layer | None, operation: str) -> list[Layer]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from agentpulse_instrumentation._media import without_bodies
+from agentpulse_instrumentation._engine.media import without_bodies
 
 # Reading requests and answers by tables of paths.
 #
@@ -85,6 +85,12 @@ class Table:
             else (name, row[0], _AS_IT_IS.get(row[1]), row[1])
             for name, row in own.items()
         )
+
+    def __or__(self, other: Table) -> Table:
+        """The rows of both; where they have one attribute, `other` wins."""
+        both = Table({})
+        both._rows = (*self._rows, *other._rows)
+        return both
 
     def read(self, node: Any, into: dict[str, Any]) -> None:
         """Adds the attributes that `node` gives to `into`.
@@ -279,7 +285,6 @@ class Operation:
     """`gen_ai.operation.name`."""
     request: Table = _EMPTY
     """Attributes from the JSON body."""
-    more_from_request: Callable[[Mapping[str, Any], Attributes], None] = lambda _body, _into: None
     answer: Table = _EMPTY
     """Attributes from the answer."""
     more_from_answer: Callable[[Any, Attributes], None] = lambda _answer, _into: None

@@ -1,4 +1,4 @@
-"""The patches of a library: all of them are on, or none.
+"""The patches of a library: all of them are on, or none; and the shield around our code in them.
 
 A name that moved costs the one library that it was in. What was patched of that library until then
 is put back, and `Patches.problem` has the name.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,14 +16,49 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, all_suffixes
 from importlib.metadata import PackageNotFoundError, version
 from os.path import exists, isdir, join
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any, cast
 
 import wrapt
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from agentpulse_instrumentation._shield import shield
+# Everything that we do around a user's call runs inside `with shield(step)`: the call, its answer
+# and its exceptions pass by.
+
+_logger = logging.getLogger("agentpulse.instrumentation")
+strict = False
+"""For tests: a failure that a user would never see fails the test that caused it."""
+
+
+class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
+    """Stops what our own code raises, and logs at debug level which step that broke.
+
+    Only `Exception`: Ctrl-C and exits are not ours. An instance holds no state of a call, so those
+    on a hot path are made once, at import.
+    """
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if kind is None or strict or not issubclass(kind, Exception):
+            return False
+        # The message may hold content (a KeyError's key, a ValueError's text), so only the type is
+        # logged.
+        _logger.debug("AgentPulse could not %s: %s", self._step, kind.__name__)
+        return True
+
 
 _UNDO = shield("take a patch back")
 _UNKNOWN = "an unknown version"

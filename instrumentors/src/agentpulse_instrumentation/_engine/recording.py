@@ -1,20 +1,22 @@
 """Where calls are recorded: the tracer, log events and metrics of one `instrument()` in force.
 
-The end of a call: its log events by the conventions, its span and its metrics say the same. Events
-go to the logger provider given, or to the global one if there is one, also one set later.
+Events and metrics are those of the conventions; they go to the providers given, or to the global
+ones if there are any, also those set later. Samplers thin out traces and not figures: a call is
+measured whether its span is recorded or not.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from time import time_ns
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
+from opentelemetry import metrics
 from opentelemetry._logs import (
     Logger,
     LoggerProvider,
@@ -23,20 +25,200 @@ from opentelemetry._logs import (
     get_logger_provider,
 )
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, Tracer, TracerProvider, set_span_in_context
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.metrics import Metrics
-from agentpulse_instrumentation._engine.nesting import AgentCalls
+from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.content import Content, ContentPolicy
+from agentpulse_instrumentation._engine.nesting import Inside
 from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
-from agentpulse_instrumentation._engine.patching import Patches
-from agentpulse_instrumentation._shield import shield
-from agentpulse_instrumentation._version import VERSION
+from agentpulse_instrumentation._engine.patching import Patches, shield
+
+VERSION = "2.0.0"
+"""Of this distribution, also where its metadata is not installed with it."""
 
 _FIND = shield("find a logger")
 _EMIT = shield("emit an event")
 _LEAVE = shield("end what is unfinished")
+_RECORD = shield("record metrics")
+
+
+class Measure(NamedTuple):
+    """One metric: a histogram, or (without buckets) a counter.
+
+    Attributes:
+        attributes: Those of the span that it has too.
+    """
+
+    name: str
+    unit: str
+    attributes: tuple[str, ...]
+    buckets: tuple[float, ...] | None = None
+
+
+_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_SECONDS_OF_AGENTS = tuple(round(0.1 * 2**power, 1) for power in range(13))
+_SECONDS_OF_WORKFLOWS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+_TOKENS = tuple(4**power for power in range(14))
+_CALLS = tuple(2**power for power in range(8))
+_OF_CHUNKS = (
+    *(semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.SERVER_ADDRESS, semconv.SERVER_PORT),
+    *(semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL),
+)
+_OF_OPENAI = (semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.OPENAI_SYSTEM_FINGERPRINT)
+_OF_TOKENS = (*_OF_CHUNKS, *_OF_OPENAI)
+_OF_CALLS = (*_OF_TOKENS, semconv.ERROR_TYPE)
+_OF_AGENTS = (semconv.AGENT_NAME, semconv.ERROR_TYPE)
+_OF_TOOLS = (semconv.TOOL_NAME, semconv.TOOL_TYPE, *_OF_AGENTS)
+_OF_WORKFLOWS = (semconv.WORKFLOW_NAME, semconv.ERROR_TYPE)
+_INFERENCE = "gen_ai.client.inference"
+
+DURATIONS = {
+    **dict.fromkeys(INFERENCE, Measure(f"{_INFERENCE}.duration", "s", _OF_CALLS, _SECONDS)),
+    "invoke_agent": Measure("gen_ai.invoke_agent.duration", "s", _OF_AGENTS, _SECONDS_OF_AGENTS),
+    "invoke_workflow": Measure(
+        "gen_ai.invoke_workflow.duration", "s", _OF_WORKFLOWS, _SECONDS_OF_WORKFLOWS
+    ),
+    "execute_tool": Measure("gen_ai.execute_tool.duration", "s", _OF_TOOLS, _SECONDS),
+}
+"""By operation."""
+OTHER_DURATION = Measure("gen_ai.client.operation.duration", "s", _OF_CALLS, _SECONDS)
+LATER_CHUNKS = Measure(f"{_INFERENCE}.time_per_output_chunk", "s", _OF_CHUNKS, _SECONDS)
+CALLS = {
+    kind: Measure(f"gen_ai.invoke_agent.{kind}s", f"{{{kind}}}", (semconv.AGENT_NAME,), _CALLS)
+    for kind in ("inference_call", "tool_call")
+}
+"""The calls of one run of an agent."""
+FIGURES = {
+    semconv.RESPONSE_TIME_TO_FIRST_CHUNK: Measure(
+        f"{_INFERENCE}.time_to_first_chunk", "s", _OF_CHUNKS, _SECONDS
+    ),
+    **{
+        f"gen_ai.usage.{kind}": Measure(
+            f"{_INFERENCE}.operation.{kind}", "{token}", _OF_TOKENS, _TOKENS
+        )
+        for kind in ("input_tokens", "output_tokens")
+    },
+}
+"""The figures of one inference, by the attribute that each is."""
+USAGE = {
+    kind: Measure(f"{_INFERENCE}.usage.{kind}", "{token}", _OF_TOKENS)
+    for kind in (
+        *("input_tokens", "output_tokens", "reasoning.output_tokens"),
+        *("cache_read.input_tokens", "cache_write.input_tokens"),
+    )
+}
+"""The tokens of all inferences, by their kind, which is the end of an attribute's name."""
+
+
+@dataclass(slots=True, eq=False)
+class Metrics:
+    """Measures calls, on the meter provider given, or on the global one if there is one.
+
+    `scope` is the instrumentation's name.
+    """
+
+    scope: str
+    provider: MeterProvider | None
+    _instruments: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a provider now."""
+        # Where none was set, the API hands out a stand-in, whose class has no public name.
+        return (
+            self.provider is not None
+            or type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
+        )
+
+    def record(
+        self,
+        span: Span,
+        attributes: Mapping[str, Any],
+        seconds: float,
+        inside: Inside | None = None,
+    ) -> None:
+        """Measures what is over. Never raises.
+
+        Args:
+            span: Its span, which has ended; if it was recorded, its own length counts.
+            attributes: What the span was given.
+            seconds: How long it took by our own clock.
+            inside: The agent for whose run the calls inside counted.
+        """
+        operation = attributes.get(semconv.OPERATION_NAME)
+        # An answer of a cache is no call.
+        if operation is None or semconv.ANSWERED_BY in attributes or not self.is_on:
+            return
+        with _RECORD:
+            if semconv.CALLED_IN_AGENT in attributes:
+                # On spans, the name of an agent means that they are its.
+                around = attributes[semconv.CALLED_IN_AGENT]
+                attributes = {semconv.AGENT_NAME: around, **attributes}
+            measure = DURATIONS.get(operation, OTHER_DURATION)
+            self._record(measure, _length(span, seconds), attributes)
+            if operation in INFERENCE:
+                self._inference(attributes)
+            if operation == "invoke_agent" and inside is not None:
+                for each, total in zip(CALLS.values(), inside.totals(), strict=True):
+                    self._record(each, total, attributes)
+
+    def record_chunks(self, arrivals: Sequence[float], attributes: Mapping[str, Any]) -> None:
+        """Measures how long each chunk of a stream took after the one before, in seconds."""
+        with _RECORD:
+            for earlier, later in pairwise(arrivals):
+                self._record(LATER_CHUNKS, later - earlier, attributes)
+
+    def _inference(self, attributes: Mapping[str, Any]) -> None:
+        if attributes.get(semconv.USAGE_ESTIMATED) is True:
+            attributes = {name: each for name, each in attributes.items() if "_tokens" not in name}
+        for name, measure in FIGURES.items():
+            if (figure := attributes.get(name)) is not None:
+                self._record(measure, figure, attributes)
+        for kind, measure in USAGE.items():
+            for modality, tokens in _by_modality(kind, attributes):
+                self._record(measure, tokens, attributes, {semconv.MODALITY: modality})
+
+    def _record(
+        self,
+        measure: Measure,
+        value: float,
+        attributes: Mapping[str, Any],
+        more: Mapping[str, str] = {},
+    ) -> None:
+        chosen = {name: attributes[name] for name in measure.attributes if name in attributes}
+        record = self._instruments.get(measure.name)
+        if record is None:
+            record = self._instruments[measure.name] = self._instrument(measure)
+        record(value, {**chosen, **more})
+
+    def _instrument(self, measure: Measure) -> Any:
+        url = semconv.SCHEMA_URL
+        meter = metrics.get_meter(self.scope, VERSION, self.provider, schema_url=url)
+        if measure.buckets is None:
+            return meter.create_counter(measure.name, measure.unit).add
+        return meter.create_histogram(
+            measure.name, measure.unit, explicit_bucket_boundaries_advisory=measure.buckets
+        ).record
+
+
+def _length(span: Span, seconds: float) -> float:
+    started, ended = getattr(span, "start_time", None), getattr(span, "end_time", None)
+    return seconds if started is None or ended is None else (ended - started) / 1e9
+
+
+def _by_modality(kind: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The parts of a figure by their modality, and the rest."""
+    rest = attributes.get(f"gen_ai.usage.{kind}") or 0
+    for modality in ("text", "image", "audio"):
+        tokens = min(attributes.get(f"gen_ai.usage.{modality}.{kind}") or 0, rest)
+        if tokens:
+            rest -= tokens
+            yield modality, tokens
+    if rest:
+        yield "unknown", rest
+
+
 _SESSION = (
     *("session.id", "user.id", "agentpulse.session.", "agentpulse.metadata."),
     semconv.CALLED_IN_AGENT,
@@ -110,6 +292,29 @@ class Events:
         return None
 
 
+def emit_call(
+    logger: Logger,
+    span: Span,
+    attributes: Attributes,
+    content: Content,
+    policy: ContentPolicy,
+    error: BaseException | None,
+    timestamp: int,
+) -> None:
+    """Emits the events of a call whose span, still open for them, was given the attributes."""
+    # What takes them may ask a model itself, which would be events again.
+    with _EMIT, suppress_instrumentation():
+        if error is not None:
+            of_error = policy.exception_attributes(error)
+            emit(logger, EXCEPTION, SeverityNumber.WARN, span, of_error, timestamp)
+        if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
+            # Of what others put onto the span, the events have the session.
+            found: Any = getattr(span, "attributes", None) or {}
+            session = {n: value for n, value in found.items() if n.startswith(_SESSION)}
+            of_span = policy.event_attributes({**session, **attributes}, content)
+            emit(logger, DETAILS, SeverityNumber.DEBUG, span, of_span, timestamp)
+
+
 def _always(**_event: object) -> bool:
     return True
 
@@ -121,34 +326,9 @@ class Leavable(Protocol):
         """Nobody will go on with it."""
 
 
-class Unfinished:
-    """The answers of one `instrument()` that nobody has read to their end or closed, held weakly.
-
-    Their spans end when recording stops, with what came until then, so that no call is lost with
-    the process. Any thread may add and discard.
-    """
-
-    __slots__ = ("_things",)
-
-    def __init__(self) -> None:
-        self._things: dict[int, ReferenceType[Leavable]] = {}
-
-    def add(self, thing: Leavable) -> None:
-        """Notes a thing that is open from now on, until it is discarded."""
-        self._things[id(thing)] = ref(thing)
-
-    def discard(self, thing: Leavable) -> None:
-        """Forgets it, as whoever adds must do no later than when it is finalized."""
-        self._things.pop(id(thing), None)
-
-    def leave(self) -> None:
-        """Leaves all of them. In a forked child, those of its parent end nothing by that."""
-        for reference in list(self._things.values()):
-            thing = reference()
-            if thing is not None:
-                # One that can't be ended keeps no other open.
-                with _LEAVE:
-                    thing.left()
+def is_captured(policy: ContentPolicy, logger: Logger | None) -> bool:
+    """Whether the content of a call is, whose events go to that logger."""
+    return policy.on_spans or (policy.on_events and logger is not None)
 
 
 @dataclass(eq=False)
@@ -163,64 +343,33 @@ class Recording:
     events: Events
     patches: dict[str, Patches] = field(default_factory=dict[str, Patches])
     """By the name of the library, in the order in which they are put on."""
-    unfinished: Unfinished = field(default_factory=Unfinished)
     active: bool = True
     """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
+    _open: dict[int, ReferenceType[Leavable]] = field(
+        default_factory=dict[int, "ReferenceType[Leavable]"], init=False
+    )
+    """The answers that nobody has read to their end or closed, held weakly, from any thread."""
+
+    def opened(self, answer: Leavable) -> None:
+        """Notes an answer that is open from now on."""
+        self._open[id(answer)] = ref(answer)
+
+    def closed(self, answer: Leavable) -> None:
+        """Forgets it, as whoever noted it must do no later than when it is finalized."""
+        self._open.pop(id(answer), None)
+
+    def leave(self) -> None:
+        """Leaves what is open, where recording stops, so that no call is lost with the process.
+
+        In a forked child, what its parent opened ends nothing by that.
+        """
+        for reference in list(self._open.values()):
+            answer = reference()
+            if answer is not None:
+                # One that can't be ended keeps no other open.
+                with _LEAVE:
+                    answer.left()
 
     def event_logger(self) -> Logger | None:
         """Where the events of a call that begins now go; None where none are wanted or taken."""
         return self.events.logger() if self.policy.emits_events else None
-
-    def keeps_content(self, logger: Logger | None) -> bool:
-        """Whether there is a use for the content of a call whose events go to that logger."""
-        return self.policy.on_spans or (self.policy.on_events and logger is not None)
-
-
-def end_call(
-    span: Span,
-    attributes: Attributes,
-    seconds: float,
-    *,
-    policy: ContentPolicy,
-    metrics: Metrics,
-    logger: Logger | None = None,
-    content: Content = NO_CONTENT,
-    error: BaseException | None = None,
-    at: int | None = None,
-    calls: AgentCalls | None = None,
-) -> None:
-    """Emits the events of a call, ends its span, and measures it.
-
-    That runs the processors of other people, so whoever calls this is inside a shield.
-
-    Args:
-        span: The span, which has all its attributes.
-        attributes: What the span was given, but for content.
-        seconds: How long the call took, where the span has no times of its own.
-        policy: The policy of content.
-        metrics: What measures the call.
-        logger: Takes the events; None for none.
-        content: The content.
-        error: What the call raised.
-        at: When it ended, in nanoseconds since 1970; None for now.
-        calls: Those that it made, where it is an agent's run.
-    """
-    try:
-        if logger is not None:
-            # What takes the events may take its time, which is none of the call's.
-            at = time_ns() if at is None else at
-            # What takes them may ask a model itself, which would be events again. The span is
-            # still open, for whoever puts events onto it.
-            with _EMIT, suppress_instrumentation():
-                if error is not None:
-                    of_error = policy.exception_attributes(error)
-                    emit(logger, EXCEPTION, SeverityNumber.WARN, span, of_error, at)
-                if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
-                    # Of what others put onto the span, the events have the session.
-                    found: Any = getattr(span, "attributes", None) or {}
-                    session = {n: value for n, value in found.items() if n.startswith(_SESSION)}
-                    of_span = policy.event_attributes({**session, **attributes}, content)
-                    emit(logger, DETAILS, SeverityNumber.DEBUG, span, of_span, at)
-    finally:
-        span.end(at)
-        metrics.record(span, attributes, seconds, calls)

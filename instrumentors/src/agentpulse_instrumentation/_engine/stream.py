@@ -11,25 +11,17 @@ bytes are watched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, nullcontext
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol, cast
 from weakref import ref
 
-from agentpulse_instrumentation._engine.body import (
-    Ending,
-    EventDecoder,
-    aobserved,
-    is_running,
-    json_object,
-    observed,
-    watch,
-)
+from agentpulse_instrumentation._engine.body import EventDecoder, json_object
 from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.operation import Accumulator, reported_error
-from agentpulse_instrumentation._shield import shield
-
-__all__ = ["Observer", "UsageChunk", "aobserved", "observe_body", "observe_stream", "observed"]
+from agentpulse_instrumentation._engine.patching import shield
 
 CHUNKS_AT_ONCE = 32
 LARGEST_BODY = 16 * 2**20
@@ -37,6 +29,153 @@ LARGEST_BODY = 16 * 2**20
 
 _READ_CHUNKS = shield("read chunks")
 _READ_BODY = shield("read a body")
+
+
+class Watcher(Protocol):
+    """Sees what an iterator gives, and how that ends. Its methods raise nothing."""
+
+    def add(self, chunk: Any, /) -> bool:
+        """Takes each item, and returns whether the caller sees it. Microseconds count here."""
+        ...
+
+    def exhausted(self) -> None:
+        """The iterator came to its end."""
+
+    def left(self) -> None:
+        """The caller closed or dropped it."""
+
+    def broken(self, error: BaseException, /) -> None:
+        """It raised."""
+
+
+def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
+    """An iterator, watched."""
+    add = watcher.add
+    try:
+        for chunk in iterator:
+            if add(chunk):
+                yield chunk
+    except GeneratorExit:
+        watcher.left()
+        raise
+    except BaseException as error:
+        watcher.broken(error)
+        raise
+    watcher.exhausted()
+
+
+async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
+    """The async twin. A generator is closed with it, in the task that closes it."""
+    add = watcher.add
+    try:
+        async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
+            async for chunk in iterator:
+                if add(chunk):
+                    yield chunk
+    except GeneratorExit:
+        watcher.left()
+        raise
+    except BaseException as error:
+        watcher.broken(error)
+        raise
+    watcher.exhausted()
+
+
+def is_running(iterator: Any) -> bool:
+    """Whether a generator is in the middle of a step right now."""
+    return bool(getattr(iterator, "gi_running", False) or getattr(iterator, "ag_running", False))
+
+
+_REPLACED = ("close", "aclose", "iter_bytes", "aiter_bytes")
+
+
+def watch(response: Any, watcher: Watcher, closed: Callable[[], None] | None = None) -> None:
+    """Watches the bytes of an HTTP response as they are read; `left`, or `closed`, when it closes.
+
+    All ways to read it (`read`, `json`, `iter_lines`, `parse`) pass by its byte iterators. Methods
+    are replaced on the one object. They hold it weakly: a cycle would leave the connection of a
+    dropped response to the garbage collector.
+    """
+    weak = ref(response)
+    kind = cast("Any", type(response))
+    reading: list[Any] = []
+
+    def noted(iterator: Any) -> Any:
+        reading[:] = [ref(iterator)]
+        return iterator
+
+    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+        return noted(observed(kind.iter_bytes(weak(), chunk_size), watcher))
+
+    def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        return noted(aobserved(kind.aiter_bytes(weak(), chunk_size), watcher))
+
+    def ended() -> None:
+        # The HTTP client closes a response from inside the read that reaches its end, and that read
+        # reports.
+        if not any(is_running(each()) for each in reading):
+            (closed or watcher.left)()
+        _release(weak())
+
+    response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+    _watch_close(response, ended)
+
+
+def _watch_close(response: Any, closed: Callable[[], None]) -> None:
+    weak = ref(response)
+    kind = cast("Any", type(response))
+
+    def close() -> None:
+        target = weak()
+        try:
+            if target is not None:
+                kind.close(target)
+        finally:
+            closed()
+
+    async def aclose() -> None:
+        target = weak()
+        try:
+            if target is not None:
+                await kind.aclose(target)
+        finally:
+            closed()
+
+    response.close, response.aclose = close, aclose
+
+
+def _release(response: Any | None) -> None:
+    """Makes the response what it was: pickling it must not meet attributes of ours."""
+    for name in _REPLACED:
+        getattr(response, "__dict__", {}).pop(name, None)
+
+
+_DONE_LINE = re.compile(rb"\ndata: ?\[DONE\]")
+_KEPT = 64
+"""Bytes of what came before, for a line that comes in pieces, or before the last empty ones."""
+
+
+class Ending(Watcher):
+    """The first and the last bytes of a body whose events the client decodes, and reports.
+
+    Attributes:
+        first: As that of `EventDecoder`.
+    """
+
+    def __init__(self) -> None:
+        self.first = b""
+        self._last = b"\n"
+
+    def add(self, chunk: bytes, /) -> bool:
+        """Takes the next bytes."""
+        self.first = self.first or chunk
+        self._last = self._last[-_KEPT:] + chunk
+        return True
+
+    @property
+    def is_done(self) -> bool:
+        """As that of `EventDecoder`: clients pass over the event that ends a stream."""
+        return _DONE_LINE.search(self._last) is not None
 
 
 class UsageChunk:
@@ -99,7 +238,7 @@ class Observer:
         self._accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
         self._pending: list[Any] = []
         self._arrivals: list[float] | None = [] if invocation.times_chunks else None
-        invocation.recording.unfinished.add(self)
+        invocation.recording.opened(self)
 
     def add(self, chunk: Any, /) -> bool:
         """Takes each chunk, and returns whether the caller sees it. Never raises."""
@@ -161,7 +300,7 @@ class Observer:
                         self._accumulator.add(chunk)
 
     def __del__(self) -> None:
-        self._invocation.recording.unfinished.discard(self)
+        self._invocation.recording.closed(self)
         self.left()
 
 
@@ -220,7 +359,7 @@ class _Body:
         self._is_json = "json" in response.headers.get("content-type", "")
         self._kept: list[bytes] = []
         self._size = 0
-        invocation.recording.unfinished.add(self)
+        invocation.recording.opened(self)
 
     def add(self, chunk: bytes, /) -> bool:
         with _READ_BODY:
@@ -244,5 +383,5 @@ class _Body:
         self._invocation.ended()
 
     def __del__(self) -> None:
-        self._invocation.recording.unfinished.discard(self)
+        self._invocation.recording.closed(self)
         self.left()

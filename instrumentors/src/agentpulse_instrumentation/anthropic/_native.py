@@ -17,8 +17,7 @@ from weakref import WeakSet
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation._engine.patching import Patches
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import Patches, shield
 
 _NOTE = shield("note the option of a client")
 _UNCHANGED: dict[str, Any] = {}

@@ -14,9 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
-from agentpulse_instrumentation._engine.patching import Library, Patches
+from agentpulse_instrumentation._engine.patching import Library, Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
-from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.langchain._handler import make_handler
 from agentpulse_instrumentation.langchain._models import continued, until_cancelled
 from agentpulse_instrumentation.langchain._runs import Runs

@@ -16,7 +16,7 @@ from agentpulse_instrumentation._engine.content import (
     tool_response_part,
 )
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
 
 _READ = shield("read content")
 _T = TypeVar("_T")

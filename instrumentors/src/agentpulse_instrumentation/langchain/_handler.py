@@ -15,8 +15,7 @@ from typing import Any, cast
 from opentelemetry import context as context_api
 from opentelemetry.trace import SpanKind
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
 from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import (
@@ -25,7 +24,7 @@ from agentpulse_instrumentation._engine.operation import (
     get,
     text,
 )
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation.langchain import _content as content
 from agentpulse_instrumentation.langchain import _models as models
 from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels

@@ -20,8 +20,7 @@ from typing import Any, cast
 from opentelemetry import context as context_api
 from opentelemetry.trace import Span, get_current_span
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.content import NO_CONTENT
 from agentpulse_instrumentation._engine.hosts import provider_named
 from agentpulse_instrumentation._engine.invocation import begin as begin_span
@@ -39,7 +38,8 @@ from agentpulse_instrumentation._engine.operation import (
     text,
     texts,
 )
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
+from agentpulse_instrumentation._engine.recording import is_captured
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.langchain import _content as content
 from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels
@@ -92,6 +92,7 @@ _PARAMETERS = Table(
         "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
     }
 )
+_REQUEST = _PARAMETERS | CHAT.request | MESSAGE.request
 _METADATA = Table(
     {
         "ls_model_name": (semconv.REQUEST_MODEL, text),
@@ -113,7 +114,7 @@ def begin(operation: str, runs: Runs, _serialized: Any, messages: Any, about: Ab
     ambient = nesting.within(nesting.inside(context), context_api.get_current())
     run = Run(about["run_id"], inherited=facts, about=about)
     run.layer = Layer(ambient, get_current_span(context), facts, operation=operation)
-    if recording.keeps_content(recording.event_logger()):
+    if is_captured(recording.policy, recording.event_logger()):
         run.content = content.read(
             lambda: recording.policy.input_attributes(content.model_input(messages, about)),
             NO_CONTENT,
@@ -221,8 +222,7 @@ def _request_attributes(about: About) -> Attributes:
     # The conventions ask for a provider, which a model of the user's own may not name.
     provider = text(get(metadata, "ls_provider")) or "langchain"
     found: Attributes = {semconv.PROVIDER_NAME: provider_named(provider)}
-    for table in (_PARAMETERS, CHAT.request, MESSAGE.request):
-        table.read(parameters, found)
+    _REQUEST.read(parameters, found)
     _METADATA.read(metadata, found)
     return found
 

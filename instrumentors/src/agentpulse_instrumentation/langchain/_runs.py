@@ -20,8 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, set_span_in_context
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
 from agentpulse_instrumentation._engine.nesting import Layer

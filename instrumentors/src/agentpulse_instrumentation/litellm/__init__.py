@@ -24,9 +24,8 @@ import wrapt
 from agentpulse_instrumentation._engine.client import api_error
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.operation import ErrorReader
-from agentpulse_instrumentation._engine.patching import Patches
+from agentpulse_instrumentation._engine.patching import Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
-from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._calls import Given, Observer
 
 _OBSERVE = shield("observe a call of LiteLLM")

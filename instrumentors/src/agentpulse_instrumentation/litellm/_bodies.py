@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from weakref import ref
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine.body import EventDecoder, json_object, release, watch
+from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.body import EventDecoder, json_object
 from agentpulse_instrumentation._engine.invocation import STREAM_CUT
 from agentpulse_instrumentation._engine.operation import (
     Accumulator,
@@ -26,7 +25,8 @@ from agentpulse_instrumentation._engine.operation import (
     reported_error,
     text,
 )
-from agentpulse_instrumentation._shield import shield
+from agentpulse_instrumentation._engine.patching import shield
+from agentpulse_instrumentation._engine.stream import watch
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.openai._chat import CHAT
 from agentpulse_instrumentation.openai._responses import RESPONSE
@@ -47,7 +47,7 @@ class Body:
     """
 
     __slots__ = (
-        *("_error", "_events", "_head", "_is_event_stream", "_is_over", "_response"),
+        *("_error", "_events", "_head", "_is_event_stream", "_is_over"),
         *("has_begun", "has_no_reason", "operation", "stream"),
     )
 
@@ -57,7 +57,6 @@ class Body:
         self.has_begun = self.has_no_reason = False
         # Whether no more will come: the server ended it, or the connection broke.
         self._is_over = False
-        self._response = ref(response)
         self.stream: Accumulator | None = None
         self._events = EventDecoder()
         self._error: str | None = None
@@ -67,7 +66,7 @@ class Body:
         self._head = (content or b"")[: _LARGEST_ERROR + 1]
         # Bedrock's events are binary, and LiteLLM raises the errors among them.
         if content is None and "amazon" not in kind:
-            watch(response, self, self._closed)
+            watch(response, self)
 
     @property
     def error(self) -> str | None:
@@ -122,7 +121,6 @@ class Body:
     def exhausted(self) -> None:
         """The server ended the body."""
         self._is_over = True
-        self._closed()
 
     def broken(self, error: BaseException) -> None:
         """The connection broke, or the task that reads was cancelled."""
@@ -130,9 +128,6 @@ class Body:
 
     def left(self) -> None:
         """The caller closed or dropped the body, of which more may have come."""
-
-    def _closed(self) -> None:
-        release(self._response())
 
     def _begin(self, event: dict[str, Any]) -> None:
         self.has_begun, self._head = True, b""

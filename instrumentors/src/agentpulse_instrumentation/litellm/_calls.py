@@ -26,12 +26,11 @@ from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import get_current_span
 
-from agentpulse_instrumentation import _semconv as semconv
-from agentpulse_instrumentation._engine import nesting
+from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.nesting import Layer
 from agentpulse_instrumentation._engine.operation import Attributes, Operation, get, text
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording
-from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm import _spans as spans
 from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._content import (
@@ -83,7 +82,7 @@ class Call:
 
     def __post_init__(self) -> None:
         self.open.append(Attempt(self.operation, self.layer.context))
-        self.recording.unfinished.add(self)
+        self.recording.opened(self)
 
     def take(self) -> Attempt | None:
         """The attempt that is under way, which is over with that. None for one of the parent's."""
@@ -104,7 +103,7 @@ class Call:
             outer = outer.outer and outer.outer()
 
     def __del__(self) -> None:
-        self.recording.unfinished.discard(self)
+        self.recording.closed(self)
         self.left()
 
     def left(self) -> None:
@@ -140,7 +139,7 @@ class Observer:
             return
         ambient = get_current()
         facts: Attributes = {semconv.REQUEST_MODEL: logging.model}
-        context = nesting.begin_call(operation.name, ambient, facts).context
+        context = nesting.begin_call(operation.name, ambient, facts)[0]
         del facts[semconv.REQUEST_MODEL]
         layer = Layer(ambient, get_current_span(context), facts, operation=operation.name)
         # It is opened when a client is about to be called.

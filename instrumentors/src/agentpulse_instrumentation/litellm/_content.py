@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.body import json_object
 from agentpulse_instrumentation._engine.hosts import Host, host_at, provider_named
 from agentpulse_instrumentation._engine.operation import (
@@ -61,17 +61,13 @@ _CAMEL_CASE = Table(
 )
 
 
-def _more_from_request(body: Mapping[str, Any], into: Attributes) -> None:
-    for table in (MESSAGE.request, RESPONSE.request, _CAMEL_CASE):
-        table.read(body, into)
-
-
 def _response_input(body: Mapping[str, Any]) -> InputContent:
     return content.responses_input({**body, "input": body["messages"]})
 
 
 # LiteLLM makes messages of prompts, so the input of a text completion is that of a chat.
-_CHAT = replace(CHAT, more_from_request=_more_from_request, constants={})
+_REQUEST = CHAT.request | MESSAGE.request | RESPONSE.request | _CAMEL_CASE
+_CHAT = replace(CHAT, request=_REQUEST, constants={})
 # By the name of LiteLLM's function; the async ones have an `a` before it.
 _OPERATIONS: Mapping[str, Operation] = {
     "completion": _CHAT,

@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.invocation import begin
 from agentpulse_instrumentation._engine.operation import (
     UNKNOWN,
@@ -23,8 +23,8 @@ from agentpulse_instrumentation._engine.operation import (
     input_tokens,
     tokens,
 )
+from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording
-from agentpulse_instrumentation._shield import shield
 from agentpulse_instrumentation.litellm._bodies import Body
 from agentpulse_instrumentation.litellm._content import (
     Answer,

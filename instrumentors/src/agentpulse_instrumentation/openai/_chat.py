@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.media import size_of_base64
 from agentpulse_instrumentation._engine.operation import (
     Attributes,
     Operation,
@@ -23,7 +24,6 @@ from agentpulse_instrumentation._engine.operation import (
     text,
     texts,
 )
-from agentpulse_instrumentation._media import size_of_base64
 from agentpulse_instrumentation.openai import _content as content
 
 # What OpenAI-compatible hosts report otherwise than OpenAI, made to hold to the conventions.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentpulse_instrumentation import _semconv as semconv
+from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.operation import (
     UNKNOWN,
     Operation,
