@@ -139,7 +139,7 @@ class AgentPulseSpanExporter(SpanExporter):
         spans = [span for span in spans if self.takes(span) and not self.owner.is_of_another(span)]
         lost = self.counters.lost()
         for _ in spans:
-            self.counters.ended.add()
+            self.counters.ended.add_one()
             if self._is_shut_down:
                 self.counters.dropped(AFTER_SHUTDOWN)
         if not self._is_shut_down:
