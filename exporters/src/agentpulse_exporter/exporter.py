@@ -27,7 +27,7 @@ from agentpulse_exporter._delivery.process import acquire, after_fork, at_exit, 
 from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, NO_KEY, Counters, Stats
 from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
 from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.ownership import Owner, origins
+from agentpulse_exporter._ledger.ledger import Owner, origins
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.overrides import use
 from agentpulse_exporter._wire.copies import RedactionFailed
