@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from agentpulse_exporter._delivery.process import Alarm, after_fork, bounded, wait_until
 from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, Counters, Stats, Waiting
-from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._values import shielded
 
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""

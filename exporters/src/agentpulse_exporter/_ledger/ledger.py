@@ -39,7 +39,7 @@ from opentelemetry.trace import SpanContext
 
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.normalize import current_attributes
-from agentpulse_exporter._semconv import Attributes, count, is_model_call, text
+from agentpulse_exporter._values import Attributes, count, is_model_call, text
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")

@@ -15,14 +15,16 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._semconv import Attributes, decoded, text
-from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.json import (
+from agentpulse_exporter._values import (
     MAX_LABEL,
+    Attributes,
     clean,
+    decoded,
     fit,
     plain,
     session_key,
+    shielded,
+    text,
     timestamp,
     total,
 )
