@@ -9,7 +9,6 @@ being made, never its event.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -200,16 +199,6 @@ def timestamp(seconds: float) -> float:
     if not math.isfinite(seconds) or seconds > now + _LATEST_AHEAD:
         seconds = now
     return max(seconds, _EARLIEST)
-
-
-def session_key(key: str) -> str:
-    """The key of a session. Keys that are too long stay different from each other."""
-    key = clean(key, len(key))
-    if len(key.encode("utf-16-le")) // 2 <= MAX_LABEL:
-        return key
-    mark = hashlib.sha256(key.encode()).hexdigest()[:16]
-    # A character takes up to two units, and the mark 17.
-    return f"{key[: (MAX_LABEL - 17) // 2]}:{mark}"
 
 
 def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, object], str] | None:

@@ -138,11 +138,10 @@ class AgentPulseSpanExporter(SpanExporter):
             return SpanExportResult.SUCCESS
         spans = [span for span in spans if self.takes(span) and not self.owner.is_of_another(span)]
         lost = self.counters.lost()
-        for _ in spans:
-            self.counters.ended.add_one()
-            if self._is_shut_down:
-                self.counters.dropped(AFTER_SHUTDOWN)
-        if not self._is_shut_down:
+        self.counters.ended.add(len(spans))
+        if self._is_shut_down:
+            self.counters.dropped(AFTER_SHUTDOWN, len(spans))
+        else:
             self.send(spans)
         has_lost = self._is_shut_down or self.counters.lost() != lost
         return SpanExportResult.FAILURE if has_lost else SpanExportResult.SUCCESS

@@ -11,12 +11,11 @@ from agentpulse_exporter._values import (
     clean,
     number,
     plain,
-    session_key,
     text,
     texts,
     timestamp,
 )
-from agentpulse_exporter._wire.event import Data, Head, SentSpan, data_fields, parsed
+from agentpulse_exporter._wire.event import Data, Head, SentSpan, data_fields, parsed, session_key
 
 SESSION_KINDS = ("session", "cron")
 _MOST_LOGS = 100
