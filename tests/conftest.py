@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from agentpulse_exporter import _shield as exporter_shield
+from agentpulse_exporter import _values as exporter_shield
 from agentpulse_instrumentation import instrument, uninstrument
 from agentpulse_instrumentation._engine import instrumentor, patching
 from fakes import ports

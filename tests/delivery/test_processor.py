@@ -19,7 +19,7 @@ from agentpulse_exporter import (
     AgentPulseSpanProcessor,
     ConfigurationError,
 )
-from agentpulse_exporter._delivery import memory
+from agentpulse_exporter._delivery import stats as bounds
 from fakes import processes
 from fakes.pipe import CALL, KEY, Pipe, adds_up, becomes_true
 from fakes.receiver import Receiver
@@ -64,7 +64,7 @@ FORMS: dict[str, Callable[[Any], object]] = {
 def test_what_waits_is_bounded_by_the_bytes_that_it_takes(
     form: str, receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "MOST_TEXT", 100_000)
+    monkeypatch.setattr(bounds, "MOST_TEXT", 100_000)
     sending = pipe()
     for number in range(10):
         span = sending.tracer.start_span(str(number), attributes=CALL)
@@ -98,7 +98,7 @@ def test_a_span_of_which_nothing_can_be_measured_is_queued_like_any_other(
 def test_no_more_text_is_taken_at_once_than_memory_allows(
     receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "MOST_TEXT_AT_ONCE", 10_000)
+    monkeypatch.setattr(bounds, "MOST_TEXT_AT_ONCE", 10_000)
     taken: list[int] = []
     sending = pipe()
     send = sending.exporter.send
@@ -410,7 +410,7 @@ def test_a_span_that_ends_while_others_are_taken_loses_none_of_the_count(
                 sending.call("from a finalizer", text="x" * 20_000)
             return super().popleft()
 
-    monkeypatch.setattr(memory, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(bounds, "MOST_TEXT", 10_000)
     monkeypatch.setattr(sending.processor._waiting, "_spans", Interrupted())
     for _ in range(3):
         sending.call()

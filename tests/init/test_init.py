@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from agentpulse_exporter._wire.json import CUT
+from agentpulse_exporter._values import CUT
 from fakes.sdk import KEY, Receiver
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 from opentelemetry import trace

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, CostEnrichingExporter, Stats, calculate_cost
-from agentpulse_exporter import _shield as shield
+from agentpulse_exporter import _values as shield
 from agentpulse_exporter._dialects import messages
 from agentpulse_exporter._ledger.ledger import Ledger
 from agentpulse_exporter._pricing import PriceOverrides, cost

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
-from agentpulse_exporter._ledger import ownership
+from agentpulse_exporter._ledger import ledger
 from fakes.pipe import CALL, KEY, Pipe, adds_up
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -138,9 +138,9 @@ def test_spans_that_are_copied_on_their_way_are_known(
 def test_owners_take_bounded_memory_and_none_where_there_is_one_exporter(
     pipe: Callable[..., Pipe], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "MOST_OWNED", 4)
+    monkeypatch.setattr(ledger, "MOST_OWNED", 4)
     # An earlier test's receiver may have had this address.
-    monkeypatch.setattr(ownership, "_by_destination", {})
+    monkeypatch.setattr(ledger, "_by_destination", {})
     first = pipe()
     kept = first.exporter.owner.destination.owners
     first.call()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from agentpulse_exporter import _shield
+from agentpulse_exporter import _values
 from fakes import processes
 from fakes.collector import Collector
 from fakes.pipe import CALL
@@ -99,7 +99,7 @@ def test_what_can_not_be_read_is_counted(
 
     started(otlp_endpoint=collector.url)
     end_spans("odd")
-    monkeypatch.setattr(_shield, "strict", False)
+    monkeypatch.setattr(_values, "strict", False)
     monkeypatch.setattr(ReadableSpan, "links", property(broken))
     assert not agentpulse.flush()
     counts = agentpulse.Stats(ended=1, dropped={"unmappable": 1})

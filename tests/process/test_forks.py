@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
-from agentpulse_exporter._ledger.ownership import Origins, origins
+from agentpulse_exporter._ledger.ledger import Origins, origins
 from fakes.collector import Collector
 from fakes.sdk import KEY, Receiver, Run
 from opentelemetry.sdk.trace import TracerProvider

@@ -4,19 +4,12 @@ The packaged constants of the GenAI conventions are marked deprecated since the 
 (https://github.com/open-telemetry/semantic-conventions-genai), so the names are spelt out here,
 once. `agentpulse_instrumentation._engine.semconv` spells them for the writing side; a test
 compares the two.
-
-Spans come from anybody: a token count may be a text and a model a number. A value that is not of
-its type is read as if it were absent.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
 
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
@@ -156,73 +149,12 @@ MODEL_OPERATIONS = frozenset(
 )
 """One model call each. Only these are priced: an agent's usage repeats that of its calls."""
 
-Attributes = Mapping[str, object]
-
-_MAX_WHOLE = 2**63
-"""Receivers read whole numbers as 64 bits."""
 
 _PROVIDER_NAMES = {
     _SEPARATORS.sub("", each): name
     for name, others in _PROVIDERS.items()
     for each in (name, *others)
 }
-
-
-def is_model_call(attributes: Attributes) -> bool:
-    """Whether the span is one model call. An answer that a framework gave by itself is none."""
-    return attributes.get(OPERATION_NAME) in MODEL_OPERATIONS and ANSWERED_BY not in attributes
-
-
-def text(attributes: Attributes, name: str) -> str | None:
-    """A text that isn't empty, or None."""
-    value = attributes.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def number(attributes: Attributes, name: str) -> float | None:
-    """A finite number, or None."""
-    value = attributes.get(name)
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value if abs(value) < _MAX_WHOLE else None
-    return value if math.isfinite(value) else None
-
-
-def count(attributes: Attributes, name: str) -> int | None:
-    """A whole number of at least 0, or None."""
-    value = number(attributes, name)
-    return int(value) if value is not None and 0 <= value < _MAX_WHOLE else None
-
-
-def texts(attributes: Attributes, name: str) -> list[str] | None:
-    """A list of texts, or None."""
-    value = attributes.get(name)
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return None
-    return [item for item in cast("Sequence[object]", value) if isinstance(item, str)]
-
-
-def decoded(value: object, otherwise: object = None) -> Any:
-    """The value of JSON text; `otherwise` for any other text, and for anything else."""
-    if not isinstance(value, str):
-        return otherwise
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return otherwise
-
-
-def fields_of(value: object) -> dict[str, Any]:
-    """An object, or that of JSON text; an empty one for anything else."""
-    value = decoded(value, value)
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def items_of(value: object) -> list[object]:
-    """A list, or that of JSON text; an empty one for anything else."""
-    value = decoded(value, value)
-    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 @lru_cache(256)

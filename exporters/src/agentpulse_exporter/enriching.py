@@ -15,7 +15,7 @@ from agentpulse_exporter._ledger.ledger import Ledger
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.cost import cost_of
 from agentpulse_exporter._pricing.overrides import own_prices
-from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._values import shielded
 from agentpulse_exporter._wire.copies import ForwardingExporter, SpanCopy
 from agentpulse_exporter.settings import is_on, resolve
 

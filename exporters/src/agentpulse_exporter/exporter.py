@@ -27,7 +27,7 @@ from agentpulse_exporter._delivery.process import acquire, after_fork, at_exit, 
 from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, NO_KEY, Counters, Stats
 from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
 from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.ownership import Owner, origins
+from agentpulse_exporter._ledger.ledger import Owner, origins
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.overrides import use
 from agentpulse_exporter._wire.copies import RedactionFailed
@@ -138,11 +138,10 @@ class AgentPulseSpanExporter(SpanExporter):
             return SpanExportResult.SUCCESS
         spans = [span for span in spans if self.takes(span) and not self.owner.is_of_another(span)]
         lost = self.counters.lost()
-        for _ in spans:
-            self.counters.ended.add()
-            if self._is_shut_down:
-                self.counters.dropped(AFTER_SHUTDOWN)
-        if not self._is_shut_down:
+        self.counters.ended.add(len(spans))
+        if self._is_shut_down:
+            self.counters.dropped(AFTER_SHUTDOWN, len(spans))
+        else:
             self.send(spans)
         has_lost = self._is_shut_down or self.counters.lost() != lost
         return SpanExportResult.FAILURE if has_lost else SpanExportResult.SUCCESS

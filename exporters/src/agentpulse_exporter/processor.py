@@ -5,9 +5,9 @@ from __future__ import annotations
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
 
+from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import QueueProcessor
-from agentpulse_exporter._ledger.ledger import as_started, is_sent_at_start
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
 from agentpulse_exporter.settings import (
     BATCH_SIZE,
@@ -16,6 +16,9 @@ from agentpulse_exporter.settings import (
     SHUTDOWN_TIMEOUT,
     verify_one,
 )
+
+_STARTING = frozenset({"session", "cron", "agent"})
+"""The kinds of spans that are sent when they start, too, so that a receiver sees what runs now."""
 
 
 class AgentPulseSpanProcessor(QueueProcessor):
@@ -67,8 +70,8 @@ class AgentPulseSpanProcessor(QueueProcessor):
     ) -> None:
         """Queues the start of a session, a cron run or an agent."""
         self._exporter.announce(span)
-        if is_sent_at_start(span) and self._is_taken(span):
-            self.enqueue(as_started(span))
+        if _is_sent_at_start(span) and self._is_taken(span):
+            self.enqueue(_as_started(span))
             self.send_soon()
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -85,7 +88,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
         owner = self._exporter.owner
         if owner.is_alone or self.is_stopped:
             return
-        if is_sent_at_start(span) if span.end_time is None else self._is_queued(span):
+        if _is_sent_at_start(span) if span.end_time is None else self._is_queued(span):
             owner.take(span)
 
     def enqueue(self, span: ReadableSpan) -> None:
@@ -110,3 +113,28 @@ class AgentPulseSpanProcessor(QueueProcessor):
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context
         return context is not None and context.trace_flags.sampled and self._exporter.takes(span)
+
+
+def _is_sent_at_start(span: ReadableSpan) -> bool:
+    """Whether it is a sampled session, cron run or agent, ours or by the conventions."""
+    attributes = span.attributes or {}
+    if not (
+        attributes.get(semconv.SPAN_KIND) in _STARTING
+        or attributes.get(semconv.OPERATION_NAME) == "invoke_agent"
+    ):
+        return False
+    return span.context is not None and span.context.trace_flags.sampled
+
+
+def _as_started(span: ReadableSpan) -> ReadableSpan:
+    """The span as it is now, without an end."""
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=dict(span.attributes or {}),
+        kind=span.kind,
+        start_time=span.start_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )

@@ -16,7 +16,7 @@ from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import QueueProcessor, Sender
 from agentpulse_exporter._delivery.stats import Counters
 from agentpulse_exporter._dialects.normalize import concerns_agents
-from agentpulse_exporter._ledger.ownership import origins
+from agentpulse_exporter._ledger.ledger import origins
 from agentpulse_exporter._wire.copies import PrivateExporter
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.environment_variables import (

@@ -14,7 +14,7 @@ from typing import Any
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor, Stats
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._delivery.process import at_exit, bounded
-from agentpulse_exporter._wire.json import MAX_LABEL, clean
+from agentpulse_exporter._values import MAX_LABEL, clean
 from agentpulse_exporter.settings import DEFAULT, ROWS
 from agentpulse_instrumentation import INSTRUMENTORS, instrument, not_recorded, uninstrument
 from agentpulse_instrumentation._engine.content import ContentPolicy

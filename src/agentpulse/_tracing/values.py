@@ -17,7 +17,7 @@ from types import MemberDescriptorType
 from typing import Any, cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._wire.json import MAX_LABEL, clean, plain
+from agentpulse_exporter._values import MAX_LABEL, clean, plain
 from agentpulse_exporter._wire.media import without_bodies
 
 MAX_JSON = 8_192

@@ -16,10 +16,9 @@ from typing import Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-from agentpulse_exporter._delivery.memory import Waiting
 from agentpulse_exporter._delivery.process import Alarm, after_fork, bounded, wait_until
-from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, Counters, Stats
-from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, Counters, Stats, Waiting
+from agentpulse_exporter._values import shielded
 
 PATIENCE = 2.2
 """Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
@@ -139,7 +138,7 @@ class QueueProcessor(SpanProcessor):
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues a span. No waiting, no logging, from any thread, signal handler or finalizer."""
         counters = self._counters
-        counters.ended.add()
+        counters.ended.add_one()
         if self._stopping.locked():
             counters.dropped(AFTER_SHUTDOWN)
             return

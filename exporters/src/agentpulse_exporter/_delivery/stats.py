@@ -1,4 +1,7 @@
-"""The counts of spans: every one that ended is accepted, queued, or dropped for a reason."""
+"""The spans that wait, and the counts of all: each is accepted, queued, or dropped for a reason.
+
+The queue is bounded in number and in memory: the oldest spans give way to the newest.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,28 @@ import itertools
 import logging
 import operator
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
 
 _logger = logging.getLogger("agentpulse.exporter")
 
+MOST_TEXT = 32 * 2**20
+"""Bytes of text that wait, at most, and of all else that a span may have many of."""
+MOST_TEXT_AT_ONCE = 4 * 2**20
+"""Bytes of text that are taken at once, on top of those that wait."""
+_BYTES_OF_AN_ITEM = 32
+"""Of a list or a mapping, beside its texts."""
+_BYTES_OF_AN_ATTRIBUTE = 128
+_BYTES_OF_AN_EVENT = 640
+"""Or of a link."""
+_ORDINARY_ATTRIBUTES = 24
+"""So many does an ordinary span have."""
 _SECONDS_BETWEEN_LINES = 60.0
 _MODELS_COUNTED = 1000
 NO_KEY, AFTER_SHUTDOWN = "no_key", "after_shutdown"
@@ -71,11 +90,12 @@ class Tally:
         # Taking the next one is a step of C code that nothing interrupts, and the rest is counted
         # without a lock that a signal handler could wait for in vain.
         self._left = itertools.repeat(None, sys.maxsize)
+        self.add_one: Callable[[], None] = self._left.__next__
 
-    def add(self, number: int = 1) -> None:
+    def add(self, number: int) -> None:
         """Counts so many more."""
         for _ in range(number):
-            next(self._left)
+            self.add_one()
 
     def value(self) -> int:
         """How many were counted."""
@@ -114,7 +134,7 @@ class Counters:
 
     def requested(self, *, again: bool = False) -> None:
         """A request is made, or made again."""
-        self._requests.add()
+        self._requests.add_one()
         self._retries.add(again)
 
     def unpriced(self, model: str) -> None:
@@ -128,7 +148,7 @@ class Counters:
                 "AGENTPULSE_PRICES sets your own; `agentpulse costs` lists the models.",
                 name,
             )
-        self._unpriced.setdefault(name, Tally()).add()
+        self._unpriced.setdefault(name, Tally()).add_one()
 
     def abandon(self, reason: str = "shutdown") -> None:
         """Counts all that is unsettled as dropped for this reason, and nothing from then on."""
@@ -183,3 +203,100 @@ def _values(tallies: dict[str, Tally]) -> dict[str, int]:
     """The counts that aren't zero."""
     # Of a copy, which is one step of C code: others may count meanwhile.
     return {name: value for name, each in tallies.copy().items() if (value := each.value())}
+
+
+class Waiting:
+    """The bounded queue. Any thread may add; one takes."""
+
+    def __init__(self, most: int, dropped: Callable[[str], object]) -> None:
+        """`most` spans wait; `dropped` gets the reason for each that gives way."""
+        self._most = most
+        self._dropped = dropped
+        # Reentrant, because a finalizer or a signal handler may end a span on the thread that is
+        # just ending one.
+        self._lock = threading.RLock()
+        self._spans: deque[tuple[ReadableSpan, int]] = deque()
+        self._text = 0
+        self.entered = 0
+        """How many were ever added."""
+        self.left = 0
+        """How many were taken or dropped; once it is n, none of the first n that entered waits."""
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def add(self, span: ReadableSpan) -> int:
+        """Adds a span; how many wait now."""
+        text = text_of(span)
+        with self._lock:
+            self._spans.append((span, text))
+            self.entered += 1
+            self._text += text
+            while len(self._spans) > self._most:
+                self._drop_oldest("queue_full")
+            while self._text > MOST_TEXT and len(self._spans) > 1:
+                self._drop_oldest("memory_full")
+            return len(self._spans)
+
+    def take(self, most: int) -> list[ReadableSpan]:
+        """The oldest, in order: one, and as many more as may be taken at once."""
+        taken: list[ReadableSpan] = []
+        with self._lock:
+            least = self._text - MOST_TEXT_AT_ONCE
+            # A finalizer that ends a span meanwhile may drop some of those that are still queued.
+            while len(taken) < most and self._spans and (not taken or self._text > least):
+                taken.append(self._leave())
+        return taken
+
+    def _drop_oldest(self, reason: str) -> None:
+        self._leave()
+        self._dropped(reason)
+
+    def _leave(self) -> ReadableSpan:
+        span, text = self._spans.popleft()
+        self.left += 1
+        self._text -= text
+        return span
+
+
+def text_of(span: ReadableSpan) -> int:
+    """About how many bytes a span takes beyond an ordinary one: its texts, and all it has many of.
+
+    Never raises: of somebody's own kind of span that can't be measured, nothing counts.
+    """
+    try:
+        size = _of_value(span.name) + _of_value(span.status.description)
+        for part in (*span.events, *span.links):
+            name = part.name if isinstance(part, Event) else ""
+            size += _BYTES_OF_AN_EVENT + _of_value(name) + _of_attributes(part.attributes)
+        return size + _of_attributes(span.attributes)
+    except Exception:  # noqa: BLE001  # a span that ends is none of the program's concern
+        return 0
+
+
+def _of_attributes(attributes: Mapping[str, object] | None) -> int:
+    if not attributes:
+        return 0
+    size = _BYTES_OF_AN_ATTRIBUTE * max(len(attributes) - _ORDINARY_ATTRIBUTES, 0)
+    for name, value in attributes.items():
+        size += len(name)
+        if isinstance(value, str) and value.isascii():
+            size += len(value)
+        elif not isinstance(value, int | float):
+            size += _of_value(value)
+    return size
+
+
+def _of_value(value: object) -> int:
+    if isinstance(value, str):
+        # Beyond ASCII, Python keeps up to four bytes a character.
+        return len(value) if value.isascii() else sys.getsizeof(value)
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    if isinstance(value, Mapping):
+        items = itertools.chain.from_iterable(cast("Mapping[object, object]", value).items())
+    elif isinstance(value, tuple | list):
+        items = cast("list[object]", value)
+    else:
+        return 0
+    return sum(_BYTES_OF_AN_ITEM + _of_value(item) for item in items)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.names import ANSWERS, MESSAGES, REQUESTS
-from agentpulse_exporter._semconv import Attributes, decoded, is_model_call, items_of
+from agentpulse_exporter._values import Attributes, decoded, is_model_call, items_of
 
 Message = dict[str, object]
 

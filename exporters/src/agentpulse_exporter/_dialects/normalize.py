@@ -17,15 +17,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.messages import with_messages
 from agentpulse_exporter._dialects.names import KINDS, NAMES, OBJECTS, OPERATIONS
-from agentpulse_exporter._semconv import (
-    Attributes,
-    count,
-    decoded,
-    fields_of,
-    provider_name,
-    text,
-)
-from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._semconv import provider_name
+from agentpulse_exporter._values import Attributes, count, decoded, fields_of, shielded, text
 from agentpulse_exporter._wire.privacy import without_free_text
 
 Fields = dict[str, object]

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentpulse_exporter._pricing.cost import price
 from agentpulse_exporter._pricing.overrides import PriceOverrides, own_prices
-from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._values import shielded
 
 
 def calculate_cost(

@@ -29,7 +29,7 @@ from agentpulse_exporter._pricing.tariff import (
     Prices,
     Record,
 )
-from agentpulse_exporter._semconv import count, is_model_call, number, text
+from agentpulse_exporter._values import count, is_model_call, number, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from agentpulse_exporter._pricing.tariff import UNITS, Prices
 from agentpulse_exporter._semconv import provider_name
-from agentpulse_exporter._shield import shielded
+from agentpulse_exporter._values import shielded
 
 _EXAMPLE = '{"my-model": {"input": 2.5, "output": 10}}'
 _MOST_LOOKUPS = 2048

@@ -22,8 +22,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.normalize import current_attributes, shown_attributes
-from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.json import CUT, clean
+from agentpulse_exporter._values import CUT, clean, shielded
 from agentpulse_exporter._wire.media import without_bodies
 from agentpulse_exporter._wire.privacy import is_content, without_content
 

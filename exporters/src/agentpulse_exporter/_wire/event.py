@@ -15,14 +15,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._semconv import Attributes, decoded, text
-from agentpulse_exporter._shield import shielded
-from agentpulse_exporter._wire.json import (
+from agentpulse_exporter._values import (
     MAX_LABEL,
+    Attributes,
     clean,
+    decoded,
     fit,
     plain,
-    session_key,
+    shielded,
+    text,
     timestamp,
     total,
 )
@@ -164,6 +165,16 @@ class SentSpan:
         named = {field: self.label(n) for n, field in _CARRIED.items() if n in self.attributes}
         metadata = self.metadata()
         return {**named, "metadata": metadata} if metadata else {**named}
+
+
+def session_key(key: str) -> str:
+    """The key of a session. Keys that are too long stay different from each other."""
+    key = clean(key, len(key))
+    if len(key.encode("utf-16-le")) // 2 <= MAX_LABEL:
+        return key
+    mark = hashlib.sha256(key.encode()).hexdigest()[:16]
+    # A character takes up to two units, and the mark 17.
+    return f"{key[: (MAX_LABEL - 17) // 2]}:{mark}"
 
 
 def is_carried(name: str) -> bool:

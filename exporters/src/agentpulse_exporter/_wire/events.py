@@ -15,17 +15,21 @@ from agentpulse_exporter._dialects.normalize import is_ours, shown_attributes
 from agentpulse_exporter._ledger.ledger import Ledger, Recent, Tree
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.cost import USAGE, cost_of
-from agentpulse_exporter._semconv import (
-    MODEL_OPERATIONS,
+from agentpulse_exporter._semconv import MODEL_OPERATIONS, provider_name
+from agentpulse_exporter._values import (
+    MAX_LABEL,
     Attributes,
+    clean,
     count,
     is_model_call,
     number,
-    provider_name,
+    plain,
+    shielded,
     text,
     texts,
+    timestamp,
+    total,
 )
-from agentpulse_exporter._shield import shielded
 from agentpulse_exporter._wire.copies import Redact, is_captured, private
 from agentpulse_exporter._wire.event import (
     Data,
@@ -39,7 +43,6 @@ from agentpulse_exporter._wire.event import (
     milliseconds,
     parsed,
 )
-from agentpulse_exporter._wire.json import MAX_LABEL, clean, plain, timestamp, total
 from agentpulse_exporter._wire.messages import conversation
 from agentpulse_exporter._wire.privacy import is_content
 from agentpulse_exporter._wire.sessions import SESSION_KINDS, end_events, start_events

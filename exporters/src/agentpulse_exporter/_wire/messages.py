@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._semconv import decoded, items_of
-from agentpulse_exporter._wire.json import CUT, MAX_LABEL, clean
+from agentpulse_exporter._values import CUT, MAX_LABEL, clean, decoded, items_of
 
 MAX_CONTENT = 12_288
 """Characters of all messages of one call together, which leaves room for the event's numbers."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._semconv import Attributes, number, text, texts
-from agentpulse_exporter._wire.event import Data, Head, SentSpan, data_fields, parsed
-from agentpulse_exporter._wire.json import MAX_LABEL, clean, plain, session_key, timestamp
+from agentpulse_exporter._values import (
+    MAX_LABEL,
+    Attributes,
+    clean,
+    number,
+    plain,
+    text,
+    texts,
+    timestamp,
+)
+from agentpulse_exporter._wire.event import Data, Head, SentSpan, data_fields, parsed, session_key
 
 SESSION_KINDS = ("session", "cron")
 _MOST_LOGS = 100

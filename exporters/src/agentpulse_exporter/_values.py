@@ -1,19 +1,25 @@
-"""Values of any origin as JSON that every receiver accepts.
+"""The values of spans: read by their type, made into JSON, and shielded.
 
-One event that the receiver finds invalid costs its whole batch, so everything that goes out passes
-here: values become plain JSON, texts are cut where they are too long (and marked as cut), numbers
-never are.
+Spans come from anybody: a token count may be a text and a model a number. A value that is not of
+its type is read as if it were absent. One event that the receiver finds invalid costs its whole
+batch, so everything that goes out passes here: values become plain JSON, texts are cut where they
+are too long (and marked as cut), numbers never are. A failure of ours costs the field that was
+being made, never its event.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from agentpulse_exporter._semconv import ANSWERED_BY, MODEL_OPERATIONS, OPERATION_NAME
+
+Attributes = Mapping[str, object]
 
 MAX_DATA = 16_384
 """Characters of an event's data as JSON."""
@@ -28,8 +34,96 @@ _LATEST_AHEAD = 23 * 3600.0  # the receiver accepts a day; an hour is left for c
 _MAX_DEPTH = 8
 _MAX_VALUES = 4096
 _MAX_WHOLE = 2**63
+"""Receivers read whole numbers as 64 bits."""
 # Half a surrogate pair is no character, and NUL is one that databases refuse.
 _UNSENDABLE = re.compile("[\ud800-\udfff\x00]")
+_T = TypeVar("_T")
+_logger = logging.getLogger("agentpulse.exporter")
+_warned: set[str] = set()
+
+strict = False
+"""Whether failures are raised; for tests."""
+
+
+def shielded(step: str, make: Callable[[], _T], otherwise: _T) -> _T:
+    """The result of `make`, or `otherwise` where it raises, which is logged once for each step.
+
+    Args:
+        step: Completes the sentence "AgentPulse could not …".
+        make: Makes a field, or a few.
+        otherwise: The result without it.
+    """
+    try:
+        return make()
+    except Exception as error:  # the event is sent without that field
+        if strict:
+            raise
+        # The message may hold content, so only the type is logged.
+        if step not in _warned:
+            _warned.add(step)
+            _logger.warning(
+                "AgentPulse could not %s (%s), and goes on without; this is logged once.",
+                step,
+                type(error).__name__,
+            )
+        return otherwise
+
+
+def is_model_call(attributes: Attributes) -> bool:
+    """Whether the span is one model call. An answer that a framework gave by itself is none."""
+    return attributes.get(OPERATION_NAME) in MODEL_OPERATIONS and ANSWERED_BY not in attributes
+
+
+def text(attributes: Attributes, name: str) -> str | None:
+    """A text that isn't empty, or None."""
+    value = attributes.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def number(attributes: Attributes, name: str) -> float | None:
+    """A finite number, or None."""
+    value = attributes.get(name)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < _MAX_WHOLE else None
+    return value if math.isfinite(value) else None
+
+
+def count(attributes: Attributes, name: str) -> int | None:
+    """A whole number of at least 0, or None."""
+    value = number(attributes, name)
+    return int(value) if value is not None and 0 <= value < _MAX_WHOLE else None
+
+
+def texts(attributes: Attributes, name: str) -> list[str] | None:
+    """A list of texts, or None."""
+    value = attributes.get(name)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return None
+    return [item for item in cast("Sequence[object]", value) if isinstance(item, str)]
+
+
+def decoded(value: object, otherwise: object = None) -> Any:
+    """The value of JSON text; `otherwise` for any other text, and for anything else."""
+    if not isinstance(value, str):
+        return otherwise
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return otherwise
+
+
+def fields_of(value: object) -> dict[str, Any]:
+    """An object, or that of JSON text; an empty one for anything else."""
+    value = decoded(value, value)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def items_of(value: object) -> list[object]:
+    """A list, or that of JSON text; an empty one for anything else."""
+    value = decoded(value, value)
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def clean(value: str, limit: int = MAX_TEXT) -> str:
@@ -105,16 +199,6 @@ def timestamp(seconds: float) -> float:
     if not math.isfinite(seconds) or seconds > now + _LATEST_AHEAD:
         seconds = now
     return max(seconds, _EARLIEST)
-
-
-def session_key(key: str) -> str:
-    """The key of a session. Keys that are too long stay different from each other."""
-    key = clean(key, len(key))
-    if len(key.encode("utf-16-le")) // 2 <= MAX_LABEL:
-        return key
-    mark = hashlib.sha256(key.encode()).hexdigest()[:16]
-    # A character takes up to two units, and the mark 17.
-    return f"{key[: (MAX_LABEL - 17) // 2]}:{mark}"
 
 
 def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, object], str] | None:
