@@ -213,7 +213,7 @@ def test_a_command_that_is_missing_is_reported() -> None:
     unknown = processes.run([*RUN[:2], "no-such-thing"])
     assert (nothing.returncode, unknown.returncode) == (2, 127)
     assert "agentpulse run python agent.py" in nothing.stderr
-    assert unknown.stderr == "The command 'no-such-thing' was not found.\n"
+    assert unknown.stderr == "agentpulse: There is no command 'no-such-thing'.\n"
 
 
 def test_the_exit_status_and_the_arguments_are_the_commands() -> None:
