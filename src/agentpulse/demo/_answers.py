@@ -94,10 +94,10 @@ def sse(*events: Body, named: bool = False, done: bool = False) -> tuple[bytes, 
 
 def chat(body: Body, number: int) -> Reply:
     """`/chat/completions`: text, or a call of the first tool where none was answered yet."""
-    model, count = dated(body.get("model", "gpt-4o")), body.get("n") or 1
+    model = dated(body.get("model", "gpt-4o"))
     messages = body.get("messages", [])
     message, reason = _message(body, messages)
-    spent_in, spent_out = tokens(messages), tokens(message) * count
+    spent_in, spent_out = tokens(messages), tokens(message)
     usage = {
         "prompt_tokens": spent_in,
         "completion_tokens": spent_out,
@@ -113,16 +113,12 @@ def chat(body: Body, number: int) -> Reply:
         "system_fingerprint": "fp_fake",
     }
     charge = Charge("openai", model, spent_in, spent_out, spent_in // 2)
-    choices = [
-        {"index": index, "finish_reason": reason, "logprobs": None, "message": message}
-        for index in range(count)
-    ]
-    whole = {**head, "object": "chat.completion", "choices": choices, "usage": usage}
+    choice = {"index": 0, "finish_reason": reason, "logprobs": None, "message": message}
+    whole = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
     if not body.get("stream"):
         return Reply(whole, charge=charge)
     chunks = [
-        {"choices": [{"index": index, "delta": delta, "finish_reason": end}]}
-        for index in range(count)
+        {"choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
         for delta, end in [*((delta, None) for delta in _deltas(message)), ({}, reason)]
     ]
     options: Any = body.get("stream_options") or {}
@@ -157,9 +153,11 @@ def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def responses(body: Body, number: int) -> Reply:
-    """`/responses`, unstreamed."""
+    """`/responses`, unstreamed, always text."""
     model = dated(body.get("model"))
-    item = _output(body)
+    part = {"type": "output_text", "text": answer_text(body), "annotations": list[Any]()}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    item = {**message, "content": [part]}
     spent_in, spent_out = tokens(body.get("input")), tokens(item)
     response = {
         "id": f"resp_{number}",
@@ -183,16 +181,6 @@ def responses(body: Body, number: int) -> Reply:
         },
     }
     return Reply(response, charge=Charge("openai", model, spent_in, spent_out))
-
-
-def _output(body: Body) -> dict[str, Any]:
-    tools = body.get("tools")
-    if tools and '"function_call_output"' not in json.dumps(body.get("input")):
-        call = {"id": "fc_1", "call_id": "call_1", "type": "function_call", "status": "completed"}
-        return {**call, "name": tools[0]["name"], "arguments": '{"query": "unread"}'}
-    part = {"type": "output_text", "text": answer_text(body), "annotations": list[Any]()}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
-    return {**message, "content": [part]}
 
 
 def embeddings(body: Body, _number: int) -> Reply:
