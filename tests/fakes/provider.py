@@ -58,8 +58,9 @@ def responses(body: Body, number: int) -> Reply:
     if not body.get("stream"):
         return reply
     (item,) = response["output"]
+    empty: dict[str, Any] = {"content": []} if "content" in item else {"arguments": ""}
     begun = {**response, "status": "in_progress", "output": [], "usage": None}
-    begun_item = {**item, "content": [], "status": "in_progress"}
+    begun_item = {**item, **empty, "status": "in_progress"}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": begun},
         {"type": "response.in_progress", "response": begun},
@@ -73,7 +74,14 @@ def responses(body: Body, number: int) -> Reply:
 
 
 def _item_events(item: dict[str, Any]) -> list[dict[str, Any]]:
-    at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    at = {"item_id": item["id"], "output_index": 0}
+    if "arguments" in item:
+        kind, arguments = "response.function_call_arguments", item["arguments"]
+        return [
+            {**at, "type": f"{kind}.delta", "delta": arguments},
+            {**at, "type": f"{kind}.done", "name": item["name"], "arguments": arguments},
+        ]
+    at["content_index"] = 0
     (part,) = item["content"]
     return [
         {**at, "type": "response.content_part.added", "part": {**part, "text": ""}},
