@@ -66,11 +66,6 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def command_of(words: list[str]) -> list[str]:
-    """The user's command among the arguments of ours, which `--` may set apart."""
-    return words[1:] if words[:1] == ["--"] else words
-
-
 def dollars(value: float | None) -> str:
     """A cost in as many digits as are of use: `$12.50`, `$0.0315`, `$0.000042`."""
     if value is None:

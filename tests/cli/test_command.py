@@ -51,7 +51,7 @@ def test_it_is_also_a_module_that_runs():
     assert program.stdout == f"agentpulse {version('agentpulse-sdk')}\n"
 
 
-def test_a_command_that_needs_more_than_is_installed_says_what_to_install(
+def test_a_command_that_needs_more_than_is_installed_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(cli.EXTRAS, "costs", "prices")

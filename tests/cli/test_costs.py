@@ -16,7 +16,7 @@ from agentpulse.cli import main
 
 
 def costs(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
-    """The facts that the command tells of a model, by their names."""
+    """The facts that the command prints of a model, by their names."""
     assert main(["costs", *arguments]) == 0
     title, *lines = capsys.readouterr().out.splitlines()
     assert title == arguments[0]
@@ -40,7 +40,7 @@ def test_a_model_is_shown_with_its_prices_and_their_source(capsys: pytest.Captur
     assert facts["source"].startswith("genai-prices ")
 
 
-def test_without_a_price_table_it_says_so(
+def test_without_a_price_table_that_is_the_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(pkgutil, "get_data", lambda *_given: None)
@@ -48,8 +48,8 @@ def test_without_a_price_table_it_says_so(
 
     assert main(["costs"]) == 1
     price_table.cache_clear()
-    said = capsys.readouterr()
-    assert (said.out, said.err.splitlines()[-1]) == (
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.splitlines()[-1]) == (
         "",
         "The price table can't be read; reinstall agentpulse-exporter.",
     )
@@ -131,7 +131,7 @@ def test_the_list_of_one_provider_is_only_its_own(capsys: pytest.CaptureFixture[
         (["x", "--provider", "opnai"], "No prices are known of provider 'opnai'. Try openai"),
     ],
 )
-def test_what_is_unknown_is_told_with_what_comes_close(
+def test_an_unknown_name_is_answered_with_the_closest(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["costs", *arguments]) == 1

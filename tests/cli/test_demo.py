@@ -99,7 +99,7 @@ CHARGE = Charge("openai", "gpt-4o", 5, 1)
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "reported"),
     [
         ([call()], []),
         ([], ["1 calls were made, 0 were accepted.", "Billed, but not recorded so: "]),
@@ -107,7 +107,7 @@ CHARGE = Charge("openai", "gpt-4o", 5, 1)
         ([call(cost_usd=None)], ["No price is known of gpt-4o."]),
     ],
 )
-def test_what_differs_from_the_bill_is_said(events: list[object], said: list[str]) -> None:
+def test_differences_from_the_bill_are_reported(events: list[object], reported: list[str]) -> None:
     found = summary.differences(events, [object()], [CHARGE])  # type: ignore[arg-type]
-    assert len(found) == len(said)
-    assert all(sentence.startswith(start) for sentence, start in zip(found, said, strict=True))
+    assert len(found) == len(reported)
+    assert all(sentence.startswith(start) for sentence, start in zip(found, reported, strict=True))

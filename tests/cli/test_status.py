@@ -41,7 +41,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Any:
     return report
 
 
-def test_where_all_is_well_it_says_so_and_ends_with_0(
+def test_where_all_is_well_it_prints_that_and_ends_with_0(
     receiver: Receiver, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AGENTPULSE_API_KEY", KEY)
@@ -106,7 +106,7 @@ def test_an_endpoint_or_a_key_that_is_not_well_ends_with_1(
         assert findings[name]["detail"].startswith(detail)
 
 
-def test_a_limit_that_is_reached_says_nothing_of_the_key(receiver: Receiver, report: Any):
+def test_a_limit_that_is_reached_leaves_the_key_unchecked(receiver: Receiver, report: Any):
     receiver.status = 429
 
     findings = report(0)["findings"]

@@ -102,7 +102,7 @@ def groq_chat(body: Body, number: int) -> Reply:
     plain = replace(reply, body={**known, "x_groq": {"id": f"req_{number}"}})
     if reply.events is None:
         return plain
-    chunks = [json.loads(event.removeprefix(b"data: ")) for event in reply.events[:-1]]
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in [*reply.events][:-1]]
     for chunk in chunks:
         del chunk["service_tier"]
     chunks[0]["x_groq"] = {"id": f"req_{number}"}

@@ -213,7 +213,14 @@ def test_a_command_that_is_missing_is_reported() -> None:
     unknown = processes.run([*RUN[:2], "no-such-thing"])
     assert (nothing.returncode, unknown.returncode) == (2, 127)
     assert "agentpulse run python agent.py" in nothing.stderr
-    assert unknown.stderr == "The command 'no-such-thing' was not found.\n"
+    assert unknown.stderr == "agentpulse: There is no command 'no-such-thing'.\n"
+
+
+def test_a_file_that_cannot_be_executed_is_reported(tmp_path: Path) -> None:
+    (plain := tmp_path / "agent.py").write_text("")
+    done = processes.run([*RUN[:2], str(plain)])
+    assert done.returncode == 126
+    assert done.stderr.startswith(f"agentpulse: {str(plain)!r} can't be run: ")
 
 
 def test_the_exit_status_and_the_arguments_are_the_commands() -> None:

@@ -168,7 +168,7 @@ def test_a_cookie_of_another_server_opens_nothing_and_hides_nothing():
         assert look(server, f"{odd}; {foreign}; {own}; h=i").status == 200
 
 
-def test_a_browser_that_was_not_opened_is_told_how_to_be(server: LocalServer):
+def test_a_browser_that_was_not_opened_is_shown_how_to_be(server: LocalServer):
     reply = look(server, "")
 
     assert (reply.status, reply.headers["content-type"]) == (401, "text/html; charset=utf-8")
@@ -183,7 +183,7 @@ def test_health_needs_no_key(empty_server: LocalServer):
     assert (health["status"], health["service"]) == ("ok", "agentpulse-local")
 
 
-def test_a_refused_key_is_not_told_apart_by_the_body(empty_server: LocalServer):
+def test_a_refused_key_makes_no_difference_in_the_body(empty_server: LocalServer):
     # The key is looked at first, so that who has none learns nothing about limits.
     reply = post(empty_server, b"{", Authorization="Bearer nobody")
 
@@ -271,7 +271,7 @@ def test_no_page_of_another_origin_gets_leave_to_read(empty_server: LocalServer)
         ("POST", "/", 405),
     ],
 )
-def test_what_is_not_there_is_said_in_json(
+def test_an_address_that_is_not_there_is_answered_in_json(
     method: str, path: str, status: int, empty_server: LocalServer
 ):
     reply = request(empty_server, method, path)

@@ -92,8 +92,8 @@ def test_dev_records_an_agent_that_never_mentions_agentpulse(provider: str, tmp_
     assert program.stderr == "agentpulse: 1 call recorded: 1,100 tokens, $0.003500.\n"
     with LocalServer(database=database) as server:
         (call,) = server.events("llm_call")
-    told = {name: call["data"][name] for name in ("provider", "model", "tokens", "status")}
-    assert told == {
+    recorded = {name: call["data"][name] for name in ("provider", "model", "tokens", "status")}
+    assert recorded == {
         "provider": "openai", "model": "gpt-4o-2024-08-06", "tokens": 1100, "status": "success",
     }  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_a_sitecustomize_that_fails_is_reported_as_without_us(server: LocalServe
 
 
 @pytest.mark.parametrize(
-    ("agentpulse", "said"),
+    ("agentpulse", "printed_error"),
     [
         ("raise ModuleNotFoundError('not here')", ""),
         ("raise SyntaxError('too old')", "AgentPulse could not start: SyntaxError: too old\n"),
@@ -157,13 +157,13 @@ def test_a_sitecustomize_that_fails_is_reported_as_without_us(server: LocalServe
     ],
 )
 def test_a_python_where_agentpulse_does_not_work_runs_the_program_all_the_same(
-    agentpulse: str, said: str, server: LocalServer, tmp_path: Path
+    agentpulse: str, printed_error: str, server: LocalServer, tmp_path: Path
 ):
     (tmp_path / "agentpulse.py").write_text(agentpulse)
 
     program = run(server, sys.executable, "-c", "print('ran')", PYTHONPATH=str(tmp_path))
 
-    assert (program.returncode, program.stdout, program.stderr) == (0, "ran\n", said)
+    assert (program.returncode, program.stdout, program.stderr) == (0, "ran\n", printed_error)
     assert server.events() == []
 
 

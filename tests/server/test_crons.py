@@ -24,16 +24,16 @@ def _now(clock: Clock) -> None:
 
 
 def begin(ts: float, run_id: str, job: str = "cleanup", **data: Any) -> dict[str, Any]:
-    told = {"span_kind": "cron", "name": job, "job": job, "run_id": run_id, "started_at": ts}
-    return event("span_start", ts, session=run_id, data={**told, **data})
+    values = {"span_kind": "cron", "name": job, "job": job, "run_id": run_id, "started_at": ts}
+    return event("span_start", ts, session=run_id, data={**values, **data})
 
 
 def finish(
     started_at: float, run_id: str | None, job: str = "cleanup", *, lasts: float = 1.0, **data: Any
 ) -> dict[str, Any]:
-    told = {"job": job, "status": "ok", "started_at": started_at, "duration_ms": lasts * 1000}
+    values = {"job": job, "status": "ok", "started_at": started_at, "duration_ms": lasts * 1000}
     ids = {"run_id": run_id} if run_id else {}
-    return event("cron", started_at + lasts, session=run_id, data={**told, **ids, **data})
+    return event("cron", started_at + lasts, session=run_id, data={**values, **ids, **data})
 
 
 def crons(server: LocalServer) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def cleanup(server: LocalServer) -> dict[str, Any]:
     return job
 
 
-def test_a_job_tells_of_its_last_run_and_how_often_it_succeeds(server: LocalServer):
+def test_a_job_has_its_last_run_and_its_success_rate(server: LocalServer):
     send(
         server,
         finish(NOW - 900, "r1", status="fail", error="older"),
@@ -119,11 +119,11 @@ def test_only_some_of_many_that_were_killed_are_listed(server: LocalServer):
 
 @pytest.mark.parametrize("first", ["start", "end"])
 def test_start_and_end_of_a_run_make_one_run_in_whatever_order(first: str, server: LocalServer):
-    told = [
+    events = [
         begin(NOW - 9, "r1", schedule="0 3 * * *", max_runtime_s=60),
         finish(NOW - 9, "r1", summary="done"),
     ]
-    for each in told if first == "start" else reversed(told):
+    for each in events if first == "start" else reversed(events):
         send(server, each)
 
     job = cleanup(server)
@@ -160,7 +160,7 @@ def hourly(*hours_ago: float, **data: Any) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_schedule_tells_what_is_expected_and_what_was_missed(server: LocalServer):
+def test_a_schedule_gives_the_expected_and_the_missed_times(server: LocalServer):
     send(server, *hourly(8, 7, 6, 3, 2))
 
     job = cleanup(server)
@@ -204,24 +204,24 @@ def test_a_job_that_stopped_long_ago_is_still_overdue(server: LocalServer):
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("given", "words"),
     [
         ({"schedule": "every day"}, "schedule is 'every day' (Wrong number of fields); expected"),
         ({"schedule": "61 * * * *"}, "schedule is '61 * * * *' (Bad minute); expected a cron"),
         ({"schedule": "@daily", "timezone": "Mars/Base"}, "timezone is 'Mars/Base', which this"),
     ],
 )
-def test_a_schedule_that_makes_no_sense_says_so_and_harms_no_other_job(
-    told: dict[str, str], words: str, server: LocalServer
+def test_a_wrong_schedule_is_reported_and_harms_no_other_job(
+    given: dict[str, str], words: str, server: LocalServer
 ):
-    send(server, *hourly(1), finish(NOW - 9, "b", "broken", **told))
+    send(server, *hourly(1), finish(NOW - 9, "b", "broken", **given))
 
     found = crons(server)
 
     assert found["broken"]["schedule_error"].startswith(words)
     assert found["broken"]["next_expected_at"] is None
     assert found["broken"]["missed"] is None
-    assert found["broken"]["schedule"] == told["schedule"]
+    assert found["broken"]["schedule"] == given["schedule"]
     assert found["cleanup"]["next_expected_at"] == FULL + HOUR
 
 

@@ -93,7 +93,7 @@ def ended(program: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_in_the_foreground_it_says_where_it_is_and_ends_cleanly(
+def test_in_the_foreground_it_prints_its_address_and_ends_cleanly(
     number: signal.Signals, own_data_folder: Path
 ):
     database = own_data_folder / "agentpulse/agentpulse.sqlite3"
@@ -128,17 +128,17 @@ def test_a_port_of_another_program_is_one_clear_message(command: tuple[str, ...]
     assert (program.returncode, program.stdout, program.stderr) == (1, "", message)
 
 
-def test_a_port_of_ours_is_said_to_be_ours(own_data_folder: Path):
+def test_a_port_of_ours_is_reported_as_ours(own_data_folder: Path):
     with LocalServer() as server:
         program = dev("--port", str(server.port))
-        said = re.fullmatch(
+        printed = re.fullmatch(
             f"An AgentPulse server runs already at {server.url}. To see it, open (.+) in a "
             "browser. For another one, choose another port by --port.\n",
             program.stderr,
         )
         assert (program.returncode, program.stdout) == (1, "")
-        assert said
-        opened = request(server, "GET", said[1].removeprefix(server.url))
+        assert printed
+        opened = request(server, "GET", printed[1].removeprefix(server.url))
 
     assert (opened.status, "set-cookie" in opened.headers) == (303, True)
 
@@ -177,8 +177,8 @@ def test_a_command_uses_the_server_that_runs_already(own_data_folder: Path):
         )  # fmt: skip
 
         assert (program.returncode, program.stdout) == (4, "")
-        said = f"agentpulse: 1 call recorded: 15 tokens, $0.2500. {server.url}/open/"
-        assert program.stderr.startswith(said)
+        printed = f"agentpulse: 1 call recorded: 15 tokens, $0.2500. {server.url}/open/"
+        assert program.stderr.startswith(printed)
         assert get(server, "/v1/stats")["cost"]["calls"] == 2
 
 
@@ -228,7 +228,7 @@ def test_the_commands_arguments_are_its_own():
 
 
 @posix
-def test_the_end_by_a_signal_is_told_as_shells_do():
+def test_the_end_by_a_signal_has_the_status_of_shells():
     program = python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
 
     assert program.returncode == 128 + signal.SIGKILL
@@ -246,7 +246,7 @@ def test_a_command_that_cannot_be_run_is_explained(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("calls", "said"),
+    ("calls", "printed"),
     [
         ([{"tokens": 1, "cost_usd": 0.5}], "1 call recorded: 1 token, $0.5000."),
         ([{"tokens": 1200, "cost_usd": None}], "1 call recorded: 1,200 tokens, cost unknown."),
@@ -256,19 +256,19 @@ def test_a_command_that_cannot_be_run_is_explained(tmp_path: Path):
         ),
     ],
 )
-def test_it_says_what_the_calls_came_to(calls: list[dict[str, Any]], said: str):
+def test_it_prints_the_totals_of_the_calls(calls: list[dict[str, Any]], printed: str):
     program = python(f"{POST}\nfrom json import loads\npost(*loads({json.dumps(calls)!r}))")
 
-    # The server ends with the command, so no address is said.
-    assert program.stderr == f"agentpulse: {said}\n"
+    # The server ends with the command, so no address is printed.
+    assert program.stderr == f"agentpulse: {printed}\n"
 
 
 @posix
 def test_it_keeps_serving_when_the_command_has_ended():
     code = POST + 'post({"tokens": 7}); exit(5)'
     with running(*ANYWHERE, "--", sys.executable, "-c", code) as program:
-        said = read_until(program.stderr, "until Ctrl-C")
-        with socket.create_connection(("127.0.0.1", port_of(url_in(said))), timeout=5):
+        printed = read_until(program.stderr, "until Ctrl-C")
+        with socket.create_connection(("127.0.0.1", port_of(url_in(printed))), timeout=5):
             program.send_signal(signal.SIGINT)
         assert ended(program) == (5, "", "")
 

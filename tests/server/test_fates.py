@@ -35,15 +35,15 @@ def heartbeat(ts: float, started: float, sessions: int = 1) -> dict[str, Any]:
 
 
 def start(ts: float, key: str, **data: Any) -> dict[str, Any]:
-    told = {"action": "start", "label": key, "type": "session", "started_at": ts, **data}
-    return event("session", ts, session=key, data=told)
+    values = {"action": "start", "label": key, "type": "session", "started_at": ts, **data}
+    return event("session", ts, session=key, data=values)
 
 
 def run(ts: float, key: str, job: str = "cleanup", **data: Any) -> list[dict[str, Any]]:
     """What the SDK sends as a cron run starts."""
-    told = {"span_kind": "cron", "job": job, "run_id": key, "started_at": ts, **data}
+    values = {"span_kind": "cron", "job": job, "run_id": key, "started_at": ts, **data}
     return [
-        event("span_start", ts, session=key, data=told),
+        event("span_start", ts, session=key, data=values),
         start(ts, key, type="cron", job_name=job),
     ]
 
@@ -62,7 +62,7 @@ def agent(ts: float, span_id: str, **place: Any) -> dict[str, Any]:
     )
 
 
-class Told:
+class Reports:
     """What the server says now, everywhere that it says it."""
 
     def __init__(self, server: LocalServer, clock: Clock, now: float) -> None:
@@ -83,32 +83,39 @@ class Told:
 
     def counts(self, job: str = "cleanup") -> tuple[int, int, int, int]:
         """Runs, failures, lost and running ones."""
-        told = self.jobs[job]
-        return told["runs"], told["failures"], told["lost"], told["running_count"]
+        found = self.jobs[job]
+        return found["runs"], found["failures"], found["lost"], found["running_count"]
 
 
-def test_a_run_is_running_and_then_lost_wherever_it_is_told(server: LocalServer, clock: Clock):
+def test_a_run_is_running_and_then_lost_wherever_it_is_reported(server: LocalServer, clock: Clock):
     send(server, init(NOW), *run(NOW + 1, "r1", max_runtime_s=HOUR))
 
-    told = Told(server, clock, NOW + 9 * MINUTE)
-    assert (told.counts(), told.sessions, told.running) == ((0, 0, 0, 1), {"r1": "running"}, {"r1"})
-    assert (told.health, told.jobs["cleanup"]["last_run"]) == ({}, None)
+    reports = Reports(server, clock, NOW + 9 * MINUTE)
+    assert (reports.counts(), reports.sessions, reports.running) == (
+        (0, 0, 0, 1),
+        {"r1": "running"},
+        {"r1"},
+    )
+    assert (reports.health, reports.jobs["cleanup"]["last_run"]) == ({}, None)
 
-    told = Told(server, clock, NOW + 11 * MINUTE)
-    assert (told.counts(), told.sessions, told.running) == ((1, 1, 1, 0), {"r1": "lost"}, set())
-    assert told.health == {("cleanup", "lost"): 1}
-    job = told.jobs["cleanup"]
+    reports = Reports(server, clock, NOW + 11 * MINUTE)
+    assert (reports.counts(), reports.sessions, reports.running) == (
+        (1, 1, 1, 0),
+        {"r1": "lost"},
+        set(),
+    )
+    assert reports.health == {("cleanup", "lost"): 1}
+    job = reports.jobs["cleanup"]
     assert (job["success_rate"], job["running"]) == (0.0, [])
     last = job["last_run"]
     assert (last["status"], last["ended_at"], last["over_at"]) == ("lost", None, NOW)
-    (row,) = told.page.rows("Crons")
+    (row,) = reports.page.rows("Crons")
     assert row["Status"].startswith("lost no sign of life since ")
     assert row["Runs"].startswith("1 1 failed, 1 of them lost")
-    (session,) = told.page.rows("Sessions")
+    (session,) = reports.page.rows("Sessions")
     assert session["Status"] == "lost"
-    assert [attributes.get("class") for tag, attributes in told.page.elements if tag == "tr"].count(
-        "bad"
-    ) == 2  # fmt: skip
+    rows = [attributes for tag, attributes in reports.page.elements if tag == "tr"]
+    assert [row.get("class") for row in rows].count("bad") == 2
     (health,) = get(server, "/v1/stats?period=30d")["cron_health"]
     assert (health["last_status"], health["last_error"]) == ("lost", "lost")
 
@@ -137,12 +144,12 @@ def test_a_session_runs_while_there_are_signs_of_life(
         clock.now = sign["ts"]
         send(server, sign)
 
-    told = Told(server, clock, NOW + 30 * MINUTE)
+    reports = Reports(server, clock, NOW + 30 * MINUTE)
 
     status = "running" if is_alive else "lost"
     # What is nested in another lives and dies with it.
-    assert (told.sessions["s1"], told.sessions["inner"]) == (status, status)
-    assert told.running >= {"s1", "inner"} if is_alive else not told.running & {"s1", "inner"}
+    assert (reports.sessions["s1"], reports.sessions["inner"]) == (status, status)
+    assert reports.running >= {"s1", "inner"} if is_alive else not reports.running & {"s1", "inner"}
 
 
 def test_a_sign_of_another_agent_is_none(server: LocalServer, clock: Clock):
@@ -150,7 +157,7 @@ def test_a_sign_of_another_agent_is_none(server: LocalServer, clock: Clock):
     clock.now = NOW + 25 * MINUTE
     send(server, heartbeat(clock.now, NOW), agent="another")
 
-    assert Told(server, clock, NOW + 26 * MINUTE).sessions == {"s1": "lost"}
+    assert Reports(server, clock, NOW + 26 * MINUTE).sessions == {"s1": "lost"}
 
 
 @pytest.mark.parametrize(
@@ -175,9 +182,9 @@ def test_it_may_be_silent_for_two_heartbeats(
 ):
     send(server, init(NOW, heartbeat_interval=interval), start(NOW, "s1"))
 
-    told = Told(server, clock, NOW + silent)
+    reports = Reports(server, clock, NOW + silent)
 
-    assert told.sessions == {"s1": "running" if is_alive else "lost"}
+    assert reports.sessions == {"s1": "running" if is_alive else "lost"}
 
 
 def test_of_a_program_that_nothing_is_known_of_a_day_is_waited_for(
@@ -185,8 +192,8 @@ def test_of_a_program_that_nothing_is_known_of_a_day_is_waited_for(
 ):
     send(server, start(NOW, "s1"), *run(NOW, "r1"))
 
-    assert set(Told(server, clock, NOW + 0.9 * DAY).sessions.values()) == {"running"}
-    assert set(Told(server, clock, NOW + 1.1 * DAY).sessions.values()) == {"lost"}
+    assert set(Reports(server, clock, NOW + 0.9 * DAY).sessions.values()) == {"running"}
+    assert set(Reports(server, clock, NOW + 1.1 * DAY).sessions.values()) == {"lost"}
 
 
 def test_past_its_max_runtime_a_run_is_lost_unless_it_shows_life(server: LocalServer, clock: Clock):
@@ -195,14 +202,14 @@ def test_past_its_max_runtime_a_run_is_lost_unless_it_shows_life(server: LocalSe
     clock.now = NOW + 61
     send(server, event("event", clock.now, session="alive"))
 
-    told = Told(server, clock, NOW + 62)
+    reports = Reports(server, clock, NOW + 62)
 
-    assert (told.counts("a"), told.counts("b")) == ((1, 1, 1, 0), (0, 0, 0, 1))
-    assert told.jobs["b"]["running"][0]["exceeds_max_runtime"] is True
-    dead, alive = told.page.rows("Crons")
+    assert (reports.counts("a"), reports.counts("b")) == ((1, 1, 1, 0), (0, 0, 0, 1))
+    assert reports.jobs["b"]["running"][0]["exceeds_max_runtime"] is True
+    dead, alive = reports.page.rows("Crons")
     assert dead["Status"].startswith("lost")
     assert alive["Status"] == "no run ended yet 1 running, longer than it may"
-    assert told.running == {"alive"}
+    assert reports.running == {"alive"}
 
 
 def test_the_next_start_of_the_job_shows_that_a_run_is_lost(server: LocalServer, clock: Clock):
@@ -210,17 +217,17 @@ def test_the_next_start_of_the_job_shows_that_a_run_is_lost(server: LocalServer,
     clock.now = NOW + MINUTE
     send(server, init(clock.now), *run(clock.now, "r2"))
 
-    told = Told(server, clock, NOW + 61)
-    assert (told.counts(), told.counts("backup")) == ((1, 1, 1, 1), (0, 0, 0, 1))
-    assert told.sessions == {"r1": "lost", "r2": "running", "other": "running"}
+    reports = Reports(server, clock, NOW + 61)
+    assert (reports.counts(), reports.counts("backup")) == ((1, 1, 1, 1), (0, 0, 0, 1))
+    assert reports.sessions == {"r1": "lost", "r2": "running", "other": "running"}
 
     clock.now = NOW + 90
     send(server, *finish(clock.now, "r2"))
-    told = Told(server, clock, NOW + 91)
-    assert told.counts() == (2, 1, 1, 0)
-    assert told.jobs["cleanup"]["success_rate"] == 0.5
-    assert told.jobs["cleanup"]["last_run"]["run_id"] == "r2"
-    assert told.health == {("cleanup", "lost"): 1, ("cleanup", "ok"): 1}
+    reports = Reports(server, clock, NOW + 91)
+    assert reports.counts() == (2, 1, 1, 0)
+    assert reports.jobs["cleanup"]["success_rate"] == 0.5
+    assert reports.jobs["cleanup"]["last_run"]["run_id"] == "r2"
+    assert reports.health == {("cleanup", "lost"): 1, ("cleanup", "ok"): 1}
 
 
 def test_runs_that_overlap_are_not_lost_while_they_show_life(server: LocalServer, clock: Clock):
@@ -230,12 +237,12 @@ def test_runs_that_overlap_are_not_lost_while_they_show_life(server: LocalServer
     clock.now = NOW + 2 * MINUTE
     send(server, event("llm_call", clock.now, session="r1"))
 
-    told = Told(server, clock, NOW + 121)
-    assert told.sessions == {"r0": "lost", "r1": "running", "r2": "running"}
+    reports = Reports(server, clock, NOW + 121)
+    assert reports.sessions == {"r0": "lost", "r1": "running", "r2": "running"}
 
     # A heartbeat of the first process stands for all that it has under way.
     send(server, heartbeat(clock.now, NOW))
-    assert Told(server, clock, NOW + 122).sessions["r0"] == "running"
+    assert Reports(server, clock, NOW + 122).sessions["r0"] == "running"
 
 
 def test_the_job_of_another_agent_is_another_job(server: LocalServer, clock: Clock):
@@ -243,7 +250,7 @@ def test_the_job_of_another_agent_is_another_job(server: LocalServer, clock: Clo
     clock.now = NOW + MINUTE
     send(server, init(clock.now), *run(clock.now, "r2"), agent="another")
 
-    assert Told(server, clock, NOW + 61).counts() == (0, 0, 0, 2)
+    assert Reports(server, clock, NOW + 61).counts() == (0, 0, 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -274,10 +281,10 @@ def test_a_program_that_starts_again_shows_that_its_session_is_lost(
         clock.now = each["ts"]
         send(server, each)
 
-    told = Told(server, clock, NOW + 63)
+    reports = Reports(server, clock, NOW + 63)
 
-    assert told.sessions == {"s1": "running" if is_alive else "lost", "s2": "running"}
-    assert ("clerk" in told.running) is is_alive
+    assert reports.sessions == {"s1": "running" if is_alive else "lost", "s2": "running"}
+    assert ("clerk" in reports.running) is is_alive
 
 
 def test_an_agent_lives_and_dies_with_its_session(server: LocalServer, clock: Clock):
@@ -287,40 +294,38 @@ def test_an_agent_lives_and_dies_with_its_session(server: LocalServer, clock: Cl
     clock.now = NOW + 61
     send(server, *finish(clock.now, "r1"))
 
-    told = Told(server, clock, NOW + 62)
-    assert told.running == {"s1", "of-session", "of-none", "of-another"}
+    reports = Reports(server, clock, NOW + 62)
+    assert reports.running == {"s1", "of-session", "of-none", "of-another"}
 
     clock.now = NOW + 9 * MINUTE
     send(server, heartbeat(clock.now, NOW, sessions=0))
-    told = Told(server, clock, NOW + 11 * MINUTE)
-    assert told.running == {"of-none", "of-another"}
+    reports = Reports(server, clock, NOW + 11 * MINUTE)
+    assert reports.running == {"of-none", "of-another"}
 
 
 def test_an_end_that_comes_after_all_has_the_last_word(server: LocalServer, clock: Clock):
     send(server, init(NOW), *run(NOW, "r1"), start(NOW, "s1"))
-    told = Told(server, clock, NOW + HOUR)
-    assert (told.counts(), told.sessions["s1"]) == ((1, 1, 1, 0), "lost")
+    reports = Reports(server, clock, NOW + HOUR)
+    assert (reports.counts(), reports.sessions["s1"]) == ((1, 1, 1, 0), "lost")
 
     send(server, *finish(NOW + HOUR, "r1"))
     send(server, event("session", NOW + HOUR, session="s1", data={"action": "end", "status": "x"}))
 
-    told = Told(server, clock, NOW + HOUR)
-    assert (told.counts(), told.sessions) == ((1, 0, 0, 0), {"r1": "success", "s1": "x"})
-    assert told.health == {("cleanup", "ok"): 1}
+    reports = Reports(server, clock, NOW + HOUR)
+    assert (reports.counts(), reports.sessions) == ((1, 0, 0, 0), {"r1": "success", "s1": "x"})
+    assert reports.health == {("cleanup", "ok"): 1}
 
 
-def test_a_run_of_which_nobody_said_more_than_its_start_is_judged_too(
-    server: LocalServer, clock: Clock
-):
-    told = {"span_kind": "cron", "job": "cleanup", "run_id": "r1"}
-    send(server, init(NOW), event("span_start", NOW, session="r1", data=told))
-    assert Told(server, clock, NOW + 9 * MINUTE).counts() == (0, 0, 0, 1)
-    assert Told(server, clock, NOW + 11 * MINUTE).counts() == (1, 1, 1, 0)
+def test_a_run_of_which_only_the_start_is_known_is_judged_too(server: LocalServer, clock: Clock):
+    values = {"span_kind": "cron", "job": "cleanup", "run_id": "r1"}
+    send(server, init(NOW), event("span_start", NOW, session="r1", data=values))
+    assert Reports(server, clock, NOW + 9 * MINUTE).counts() == (0, 0, 0, 1)
+    assert Reports(server, clock, NOW + 11 * MINUTE).counts() == (1, 1, 1, 0)
 
-    # Its session is over, so it is too, and how it went, nobody said.
+    # Its session is over, so it is too, and its outcome is unknown.
     end = {"action": "end", "status": "success", "job_name": "cleanup"}
     send(server, event("session", NOW, session="r1", data=end))
-    assert Told(server, clock, NOW + MINUTE).counts() == (1, 1, 1, 0)
+    assert Reports(server, clock, NOW + MINUTE).counts() == (1, 1, 1, 0)
 
 
 def test_rings_of_parents_and_what_makes_no_sense_do_no_harm(server: LocalServer, clock: Clock):
@@ -332,7 +337,7 @@ def test_rings_of_parents_and_what_makes_no_sense_do_no_harm(server: LocalServer
         event("sdk_init", NOW, data={"program": {"a": 1}, "heartbeat_interval": {"a": 1}}),
     )
 
-    assert Told(server, clock, NOW + 1).sessions == {"a": "lost", "b": "lost"}
+    assert Reports(server, clock, NOW + 1).sessions == {"a": "lost", "b": "lost"}
 
 
 KILLED = """

@@ -211,7 +211,7 @@ def run(ts: float, job: str, status: str, **data: Any) -> dict[str, Any]:
     return event("cron", ts, data={"job": job, "status": status, **data})
 
 
-def test_the_health_of_crons_counts_by_status_and_tells_the_last_of_the_job(
+def test_the_health_of_crons_counts_by_status_and_has_the_last_run_of_the_job(
     server: LocalServer, clock: Clock
 ):
     clock.now = NOON + 60  # a day later, what only started is lost

@@ -142,7 +142,7 @@ BAD: dict[str, tuple[int, object]] = {
 
 
 @pytest.mark.parametrize(("status", "body"), BAD.values(), ids=BAD.keys())
-def test_one_bad_event_refuses_its_whole_batch_and_says_why(
+def test_one_bad_event_refuses_its_whole_batch_with_the_reason(
     status: int, body: Any, empty_server: LocalServer
 ):
     if isinstance(body, dict) and isinstance(body.get("events"), list) and body["events"]:
@@ -317,7 +317,7 @@ def test_many_threads_can_post_and_read_at_once(server: LocalServer):
                 own = [call(id=f"{thread}-{turn}-{n}", tokens=1) for n in range(5)]
                 send(server, shared, *own)
                 get(server, "/v1/stats")
-        except BaseException as error:  # noqa: BLE001  # told by the test's thread
+        except BaseException as error:  # noqa: BLE001  # raised by the test's thread
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
@@ -351,7 +351,7 @@ def test_a_sender_that_stops_in_the_middle_leaves_nothing(server: LocalServer):
     assert [each["id"] for each in server.events()] == ["next"]
 
 
-def test_a_sender_that_takes_too_long_is_told_so(
+def test_a_sender_that_takes_too_long_is_refused(
     empty_server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(_requests, "SECONDS", 0.1)

@@ -139,7 +139,7 @@ def test_the_sdk_and_the_commands_find_the_key_by_themselves(
     assert (program.returncode, names) == (0, ["agentpulse test", "x"])
 
 
-def test_a_command_says_what_to_do_about_a_server_of_another_user(
+def test_a_command_explains_a_server_of_another_user(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     with LocalServer() as server:
@@ -148,6 +148,6 @@ def test_a_command_says_what_to_do_about_a_server_of_another_user(
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
         assert main(["test"]) == 1
 
-    said = capsys.readouterr().err
-    assert "check AGENTPULSE_API_KEY" in said
-    assert f"send Authorization: Bearer KEY with the key in {file}" in said
+    printed = capsys.readouterr().err
+    assert "check AGENTPULSE_API_KEY" in printed
+    assert f"send Authorization: Bearer KEY with the key in {file}" in printed

@@ -67,7 +67,7 @@ def test_what_is_kept_in_memory_is_gone_afterwards():
         assert server.events() == []
 
 
-def test_outside_with_it_says_how_to_use_it():
+def test_outside_with_the_error_explains_its_use():
     server = LocalServer()
 
     for use in (lambda: server.url, lambda: server.port, server.events):

@@ -62,7 +62,7 @@ def totals(html: str) -> dict[str, str]:
     return dict(found)
 
 
-def test_without_calls_it_says_how_to_get_some(empty_server: LocalServer):
+def test_without_calls_it_explains_how_to_get_some(empty_server: LocalServer):
     html = page(empty_server)
 
     assert "agentpulse dev -- python agent.py" in html
@@ -127,7 +127,7 @@ def test_it_shows_what_a_call_was_and_what_it_cost(server: LocalServer):
         (None, DASH),
     ],
 )
-def test_a_cost_has_as_many_digits_as_tell_something(
+def test_a_cost_has_as_many_digits_as_are_of_use(
     cost: float | None, shown: str, server: LocalServer
 ):
     send(server, call(cost_usd=cost, tokens=1))
@@ -273,7 +273,7 @@ def test_it_shows_a_period(server: LocalServer):
     assert [len(Page(page(server, path)).rows()) for path in paths] == [1, 1, 2, 3, 1]
 
 
-def test_it_stays_short_and_says_so(server: LocalServer):
+def test_it_stays_short_and_mentions_that(server: LocalServer):
     for part in range(3):
         send(server, *(call(id=f"{part}-{number}") for number in range(100)))
 
@@ -291,7 +291,7 @@ def test_what_was_sent_can_do_nothing_on_the_page(server: LocalServer):
     kinds = ("session", "alert", "error", "cron", "span_start")
     send(server, call(model="harmless"), *(event(kind, data={}) for kind in kinds))
     harmless = Page(page(server))
-    told = dict.fromkeys(
+    values = dict.fromkeys(
         (
             "label", "type", "error_type", "error", "title", "message", "severity", "job", "run_id",
             "status", "summary", "schedule", "timezone", "name",
@@ -305,13 +305,13 @@ def test_what_was_sent_can_do_nothing_on_the_page(server: LocalServer):
             request_model=HOSTILE + "x", error_type=HOSTILE, error=HOSTILE,
             finish_reasons=[HOSTILE, 5, None],
         ),
-        event("session", session=HOSTILE, data={**told, "action": "start"}),
-        event("session", session=HOSTILE + "2", data={**told, "action": "end"}),
-        event("alert", session=HOSTILE, data=told),
-        event("error", session=HOSTILE, data=told),
-        event("cron", session=HOSTILE, data=told),
-        event("span_start", session=HOSTILE, data={**told, "span_kind": "cron", "run_id": "r"}),
-        event("span_start", span_id="s", data={**told, "span_kind": "agent"}),
+        event("session", session=HOSTILE, data={**values, "action": "start"}),
+        event("session", session=HOSTILE + "2", data={**values, "action": "end"}),
+        event("alert", session=HOSTILE, data=values),
+        event("error", session=HOSTILE, data=values),
+        event("cron", session=HOSTILE, data=values),
+        event("span_start", session=HOSTILE, data={**values, "span_kind": "cron", "run_id": "r"}),
+        event("span_start", span_id="s", data={**values, "span_kind": "agent"}),
         agent=HOSTILE,
     )  # fmt: skip
 

@@ -83,7 +83,7 @@ def test_a_time_is_neither_after_nor_before_itself():
         ("0 * * * *", "2025-03-29 23:59", ["03-30 00:00", "03-30 01:00", "03-30 02:00"]),
     ],
 )
-def test_where_clocks_change_a_job_is_due_once_and_looking_back_says_the_same(
+def test_where_clocks_change_a_job_is_due_once_and_looking_back_finds_the_same(
     expression: str, since: str, expected: list[str]
 ):
     schedule = read_schedule(expression, "Europe/Berlin")
@@ -122,7 +122,7 @@ def test_looking_back_ends_where_the_job_began_or_after_so_many_times():
     ["", "0 3", "* * * * * *", "60 * * * *", "0 0 31 2 *", "@reboot", "a b c d e", "*/0 * * * *",
      "1-0 * * * *", f"{'9' * 5000} * * * *", "² * * * *", "0;3 * * * *"],
 )  # fmt: skip
-def test_a_schedule_that_makes_no_sense_says_what_is_expected(expression: str):
+def test_the_error_of_a_wrong_schedule_has_an_example(expression: str):
     with pytest.raises(ScheduleError, match="expected a cron expression of five fields"):
         read_schedule(expression, None)
 
@@ -132,7 +132,7 @@ def test_a_schedule_that_makes_no_sense_says_what_is_expected(expression: str):
     ["Mars/Base", "", "..", "../../etc/passwd", "/etc/passwd", "Europe", "UTC+25:00", "UTC+2",
      "a\0b", "x" * 5000, "ž", "UTC+01:60"],
 )  # fmt: skip
-def test_a_zone_that_makes_no_sense_says_what_is_expected(zone: str):
+def test_the_error_of_a_wrong_zone_has_an_example(zone: str):
     with pytest.raises(ScheduleError, match="expected a name as 'Europe/Berlin' or an offset"):
         read_schedule("@daily", zone)
 

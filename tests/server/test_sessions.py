@@ -19,8 +19,8 @@ def start(key: str, ts: float = NOON, **data: Any) -> dict[str, Any]:
 
 
 def end(key: str, ts: float = NOON + 9, **data: Any) -> dict[str, Any]:
-    told = {"action": "end", "status": "success", **data}
-    return event("session", ts, session=key, data=told)
+    values = {"action": "end", "status": "success", **data}
+    return event("session", ts, session=key, data=values)
 
 
 def sessions(server: LocalServer, query: str = "") -> dict[str, dict[str, Any]]:
@@ -34,7 +34,7 @@ def sums(session: dict[str, Any]) -> tuple[int, int, float | None]:
     return session["calls"], session["tokens"], session["cost_usd"]
 
 
-def test_a_session_tells_what_it_was_and_what_its_events_come_to(server: LocalServer):
+def test_a_session_has_its_values_and_the_sums_of_its_events(server: LocalServer):
     metadata, result = {"user": "u1", "tags": ["a"]}, {"sent": 3}
     send(
         server,
@@ -112,7 +112,7 @@ def test_a_key_that_is_used_again_stands_for_what_started_last(server: LocalServ
     assert (sessions(server)["a"]["status"], sessions(server)["a"]["result"]) == ("error", None)
 
 
-def test_an_end_that_does_not_say_when_it_started_ends_what_runs(server: LocalServer):
+def test_an_end_without_a_start_time_ends_the_session_that_runs(server: LocalServer):
     send(server, start("a"), end("a", NOON + 9, duration_ms=5000))
     send(server, end("b", NOON + 9, duration_ms=5000))
 

@@ -21,7 +21,7 @@ from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.cli import main
-from agentpulse.cli._asking import AskError
+from agentpulse.cli._requests import RequestError
 from agentpulse.cli._tail import LOOK_BACK, Following, line, summary
 from agentpulse.server import LocalServer
 
@@ -141,12 +141,12 @@ def test_kind_and_session_are_asked_for(server: LocalServer):
 def test_a_look_that_fails_loses_nothing(server: LocalServer):
     failing: list[bool] = []
 
-    def ask(path: str) -> object:
+    def get_json(path: str) -> object:
         if failing and "before" in parse_qs(urlsplit(path).query):
             raise ConnectionError
         return get(server, path)
 
-    following = Following(ask, {})
+    following = Following(get_json, {})
     following.arrived()
     for part in range(3):
         send(server, *(event(id=f"{part}-{number}") for number in range(450)))
@@ -185,7 +185,7 @@ def test_a_server_that_keeps_repeats_does_not_make_them_come_twice():
     ],
 )
 def test_an_answer_of_something_else_is_an_error(answer: object):
-    with pytest.raises(AskError, match="doesn't list events"):
+    with pytest.raises(RequestError, match="doesn't list events"):
         Following(lambda path: answer, {}).arrived()
 
 
@@ -329,7 +329,7 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for():
             assert "back" in program.out()
 
 
-def test_where_nothing_listens_it_says_so(refusing: str, capsys: pytest.CaptureFixture[str]):
+def test_where_nothing_listens_that_is_the_error(refusing: str, capsys: pytest.CaptureFixture[str]):
     assert main(["tail", "--endpoint", refusing]) == 1
 
     out, err = capsys.readouterr()
@@ -349,7 +349,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], N
 @pytest.mark.parametrize(
     ("key", "words"), [("ap_other_0123456789", "(403)"), (None, "it takes no such API key (401)")]
 )
-def test_a_key_that_is_refused_is_said_to_be_and_not_shown(
+def test_a_key_that_is_refused_is_reported_and_not_shown(
     key: str | None,
     words: str,
     elsewhere: Callable[[], None],
@@ -399,7 +399,7 @@ def test_an_endpoint_that_makes_no_sense_is_explained(
     assert words in capsys.readouterr().err
 
 
-def test_what_is_there_but_no_api_is_said_to_be(
+def test_a_server_without_our_api_is_reported(
     server: LocalServer, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["tail", "--endpoint", f"{server.url}/elsewhere"]) == 1

@@ -84,7 +84,7 @@ def test_metadata_that_comes_later_displaces_nothing_either(
     assert data_of(received, "session")["action"] == "end"
 
 
-def test_attributes_that_a_program_adds_displace_nothing_that_says_what_a_span_is(
+def test_attributes_that_a_program_adds_displace_nothing_that_describes_a_span(
     started: Init,
 ) -> None:
     events = started()

@@ -21,8 +21,8 @@ from typing import Any, cast
 from agentpulse_exporter._delivery.endpoint import Endpoint, key_file, read_key
 from agentpulse_exporter._delivery.http import NoAnswerError, Transport
 
-from agentpulse._output import command_of, dollars, fail, notify, whole
-from agentpulse.cli._run import path_with
+from agentpulse._output import dollars, fail, notify, whole
+from agentpulse.cli._run import command_of, not_started, path_with
 from agentpulse.server import DatabaseError, LocalServer, PortError, _autostart
 from agentpulse.server._app import SERVICE
 from agentpulse.server._local import ADDRESS, default_database
@@ -34,8 +34,8 @@ _FROM_KEYBOARD = ("SIGINT", "SIGQUIT")
 _FORWARDED = [
     each for each in signal.Signals if each.name in (*_FROM_KEYBOARD, "SIGTERM", "SIGHUP")
 ]
-_NOT_FOUND, _NOT_RUNNABLE, _KILLED = 127, 126, 128
-"""Exit statuses of shells; that of a killed command is 128 and the number of the signal."""
+_KILLED = 128
+"""By shells, the exit status of a killed command is this and the number of the signal."""
 _CHECK = "/v1/sessions?since=1e11"
 """It needs the key, and lists nothing."""
 
@@ -188,10 +188,8 @@ def _record(command: list[str], port: int, key: str) -> _Ending:
     began = time.time()
     try:
         process = subprocess.Popen(command, env=environment(port, key))  # noqa: S603  # it is the user's own
-    except FileNotFoundError:
-        return _Ending(_NOT_FOUND, f"There is no command {command[0]!r}.")
     except OSError as error:
-        return _Ending(_NOT_RUNNABLE, f"{command[0]!r} can't be run: {error.strerror}.")
+        return _Ending(*not_started(command, error))
     received: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:

@@ -10,8 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
-from agentpulse._output import command_of
+from agentpulse._output import notify
 
+_NOT_FOUND, _NOT_RUNNABLE = 127, 126
+"""Exit statuses of shells."""
 _PICKS_OURS = {"OTEL_PYTHON_DISTRO": "agentpulse", "OTEL_PYTHON_CONFIGURATOR": "agentpulse"}
 
 
@@ -32,21 +34,35 @@ def run(arguments: argparse.Namespace) -> int:
     if not command:
         print("There is no command; for example: agentpulse run python agent.py", file=sys.stderr)
         return 2
-    program = which(command[0])
-    if program is None:
-        print(f"The command {command[0]!r} was not found.", file=sys.stderr)
-        return 127
     # Found, not imported: that raises where a variable of OpenTelemetry is wrong, and the command
     # is to run all the same.
     found = find_spec("opentelemetry.instrumentation.auto_instrumentation")
     folder = Path(found.origin).parent  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]  # we depend on it
     # The folder of the program's own modules comes along, as `opentelemetry-instrument` has it.
     environ = {**_PICKS_OURS, **os.environ, "PYTHONPATH": path_with(folder, Path.cwd())}
-    if os.name == "posix":
-        sys.stdout.flush()
-        os.execve(program, command, environ)  # noqa: S606  # the user's own command
-    # On Windows a parent that waits for this process would not wait for one that replaces it.
-    return subprocess.run([program, *command[1:]], env=environ, check=False).returncode  # noqa: S603  # the same
+    sys.stdout.flush()
+    try:
+        if os.name == "posix":
+            os.execvpe(command[0], command, environ)  # noqa: S606  # the user's own command
+        # On Windows a parent that waits for this process would not wait for one that replaces it.
+        program = which(command[0]) or command[0]
+        return subprocess.run([program, *command[1:]], env=environ, check=False).returncode  # noqa: S603  # the same
+    except OSError as error:
+        status, reason = not_started(command, error)
+        notify(reason)
+        return status
+
+
+def command_of(words: list[str]) -> list[str]:
+    """The user's command among the arguments of ours, which `--` may set apart."""
+    return words[1:] if words[:1] == ["--"] else words
+
+
+def not_started(command: list[str], error: OSError) -> tuple[int, str]:
+    """The exit status, as shells have it, and the reason of a command that could not be started."""
+    if isinstance(error, FileNotFoundError):
+        return _NOT_FOUND, f"There is no command {command[0]!r}."
+    return _NOT_RUNNABLE, f"{command[0]!r} can't be run: {error.strerror}."
 
 
 def path_with(*folders: Path) -> str:

@@ -21,7 +21,7 @@ from agentpulse import __version__
 from agentpulse._otel.distro import is_disabled, listed
 from agentpulse._otel.provider import describe
 from agentpulse._output import encodable, log_to_stderr
-from agentpulse.cli._asking import Outcome, get, has_local_key, in_words, is_page
+from agentpulse.cli._requests import Outcome, has_local_key, in_words, is_page, request
 from agentpulse.client import get_client
 from agentpulse.settings import DECLARED, ROWS, Settings, obstacle, resolve
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         log_to_stderr()
     reason = obstacle(settings)
     # With a problem in the environment the endpoint may be another one than was meant.
-    outcome = None if settings.problems else get(settings, _CHECK)
+    outcome = None if settings.problems else request(settings, _CHECK)
     findings = {
         "agentpulse": Finding(False, reason.text) if reason else Finding(True, "on"),
         "endpoint": _endpoint(outcome),

@@ -28,7 +28,7 @@ from agentpulse._output import (
     precise_dollars,
     printable,
 )
-from agentpulse.cli._asking import AskError, ask
+from agentpulse.cli._requests import RequestError, get_json
 from agentpulse.errors import SettingError
 from agentpulse.settings import Settings, resolve
 
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         return fail(settings.problems[0])
     filters = {"kind": arguments.kind, "session": arguments.session}
     following = Following(
-        lambda path: ask(settings, path),
+        lambda path: get_json(settings, path),
         {name: value for name, value in filters.items() if value is not None},
     )
     try:
@@ -108,7 +108,7 @@ def _follow(following: Following, settings: Settings, render: Callable[[Event], 
     while True:
         try:
             events = following.arrived()
-        except AskError as error:
+        except RequestError as error:
             problem = f"{settings.endpoint} can't be followed: {error}"
             if error.is_final or was_there is None:
                 return fail(problem)
@@ -138,14 +138,14 @@ def _reader_is_gone_after(seconds: float) -> bool:
 class Following:
     """All events that arrive at a server from now on, each once."""
 
-    def __init__(self, ask: Callable[[str], object], filters: Mapping[str, str]) -> None:
+    def __init__(self, get_json: Callable[[str], object], filters: Mapping[str, str]) -> None:
         """Makes no request yet.
 
         Args:
-            ask: Gets the JSON at a path of the server; its exceptions come out of `arrived`.
+            get_json: Gets the JSON at a path of the server; its exceptions come out of `arrived`.
             filters: `kind`, `session`, or neither.
         """
-        self._ask = ask
+        self._get_json = get_json
         self._filters = filters
         self._latest = 0.0
         self._known: Mapping[str, Event] | None = None
@@ -156,7 +156,7 @@ class Following:
         If it raises, nothing is lost: the next call has them.
 
         Raises:
-            AskError: The server is none of AgentPulse.
+            RequestError: The server is none of AgentPulse.
         """
         if self._known is None:
             newest, _ = self._page({"limit": "1"})
@@ -181,14 +181,14 @@ class Following:
 
     def _page(self, query: Mapping[str, str]) -> tuple[list[Event], str | None]:
         path = f"/v1/events?{urlencode({**self._filters, **query}, errors='replace')}"
-        answer = self._ask(path)
+        answer = self._get_json(path)
         if isinstance(answer, dict):
             content = cast("dict[str, object]", answer)
             events, cursor = content.get("events"), content.get("next")
             if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
                 return cast("list[Event]", events), cursor if isinstance(cursor, str) else None
         problem = "what answers there doesn't list events as an AgentPulse API"
-        raise AskError(problem)
+        raise RequestError(problem)
 
     def _advance(self, found: list[Event]) -> None:
         # A sender whose clock is ahead must not hide events of others until then.

@@ -10,7 +10,7 @@ from typing import cast
 from agentpulse_exporter._wire.event import Event, Head, event
 
 from agentpulse._output import fail, log_to_stderr
-from agentpulse.cli._asking import AskError, post
+from agentpulse.cli._requests import RequestError, post
 from agentpulse.settings import obstacle, resolve
 
 _DATA: dict[str, object] = {"name": "agentpulse test", "message": "Sent by `agentpulse test`."}
@@ -34,7 +34,7 @@ def run(_arguments: argparse.Namespace) -> int:
         return fail(f"Nothing was sent. {reason.text}")
     try:
         was_compressed = post(settings, _event())
-    except AskError as error:
+    except RequestError as error:
         return fail(f"{settings.endpoint} did not accept the event: {error}")
     form = "gzip" if was_compressed else "plain JSON, since it reads no gzip"
     print(f"{settings.endpoint} accepted an event of the agent {settings.agent_name} ({form}).")

@@ -94,10 +94,10 @@ def sse(*events: Body, named: bool = False, done: bool = False) -> tuple[bytes, 
 
 def chat(body: Body, number: int) -> Reply:
     """`/chat/completions`: text, or a call of the first tool where none was answered yet."""
-    model, count = dated(body.get("model", "gpt-4o")), body.get("n") or 1
+    model = dated(body.get("model", "gpt-4o"))
     messages = body.get("messages", [])
     message, reason = _message(body, messages)
-    spent_in, spent_out = tokens(messages), tokens(message) * count
+    spent_in, spent_out = tokens(messages), tokens(message)
     usage = {
         "prompt_tokens": spent_in,
         "completion_tokens": spent_out,
@@ -113,16 +113,12 @@ def chat(body: Body, number: int) -> Reply:
         "system_fingerprint": "fp_fake",
     }
     charge = Charge("openai", model, spent_in, spent_out, spent_in // 2)
-    choices = [
-        {"index": index, "finish_reason": reason, "logprobs": None, "message": message}
-        for index in range(count)
-    ]
-    whole = {**head, "object": "chat.completion", "choices": choices, "usage": usage}
+    choice = {"index": 0, "finish_reason": reason, "logprobs": None, "message": message}
+    whole = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
     if not body.get("stream"):
         return Reply(whole, charge=charge)
     chunks = [
-        {"choices": [{"index": index, "delta": delta, "finish_reason": end}]}
-        for index in range(count)
+        {"choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
         for delta, end in [*((delta, None) for delta in _deltas(message)), ({}, reason)]
     ]
     options: Any = body.get("stream_options") or {}

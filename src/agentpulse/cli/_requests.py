@@ -72,7 +72,7 @@ def _quoted(answer: Answer) -> str:
     return f"{shown[:_LONGEST_QUOTE]}…" if len(shown) > _LONGEST_QUOTE else shown
 
 
-class AskError(Exception):
+class RequestError(Exception):
     """The endpoint doesn't answer as it should; the message is to follow its name."""
 
     def __init__(self, problem: str, outcome: Outcome | None = None) -> None:
@@ -83,23 +83,18 @@ class AskError(Exception):
         """Whether a later request would end so too."""
 
 
-def ask(settings: Settings, path: str) -> object:
+def get_json(settings: Settings, path: str) -> object:
     """The JSON at a path below the endpoint, of any length; redirects are refusals.
 
     Raises:
-        AskError: There is another answer, or none.
+        RequestError: There is another answer, or none.
     """
-    answer = _success(get(settings, path))
+    answer = _success(request(settings, path))
     try:
         return json.loads(answer.body)
     except ValueError:
         problem = "its answer is no JSON: check AGENTPULSE_ENDPOINT"
-        raise AskError(problem, answer) from None
-
-
-def get(settings: Settings, path: str) -> Outcome:
-    """Asks for a path below the endpoint, with the key."""
-    return _asked(settings, path)
+        raise RequestError(problem, answer) from None
 
 
 def post(settings: Settings, event: Event) -> bool:
@@ -109,33 +104,33 @@ def post(settings: Settings, event: Event) -> bool:
         Whether the endpoint accepted it compressed.
 
     Raises:
-        AskError: It didn't accept it.
+        RequestError: It didn't accept it.
     """
     plain = Batch((event,)).body(settings.agent_name, __version__)
     kind = {"Content-Type": "application/json"}
     zipped = {**kind, "Content-Encoding": "gzip"}
-    outcome = _asked(settings, INGEST, zipped, gzipped(plain))
+    outcome = request(settings, INGEST, zipped, gzipped(plain))
     is_refused = is_refusal(outcome.status) if isinstance(outcome, Answer) else outcome.hung_up
-    answer = _success(_asked(settings, INGEST, kind, plain) if is_refused else outcome)
+    answer = _success(request(settings, INGEST, kind, plain) if is_refused else outcome)
     if refused_events(answer):
         problem = "it answered well, but refused it"
-        raise AskError(problem, answer)
+        raise RequestError(problem, answer)
     return not is_refused
 
 
 def _success(outcome: Outcome) -> Answer:
     if isinstance(outcome, Answer) and 200 <= outcome.status < 300 and not is_page(outcome):
         return outcome
-    raise AskError(in_words(outcome), outcome)
+    raise RequestError(in_words(outcome), outcome)
 
 
-def _asked(
+def request(
     settings: Settings,
     path: str,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> Outcome:
-    """How a request ended, made with each key that there is until one is accepted."""
+    """How a request below the endpoint ended: with each key that there is until one is accepted."""
     keys = known_keys(settings.address, settings.api_key)
     with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
         try:
