@@ -68,20 +68,20 @@ class Conventions:
         Span.end, Logger.emit = self._end, self._emit
 
     def _judge_span(self, span: ReadableSpan) -> None:
-        told = as_dict(span)
-        events = [{"name": name, "attributes": data} for name, data in told.pop("events", ())]
-        self._judge("span", span.name, span.instrumentation_scope, {**told, "events": events})
+        reported = as_dict(span)
+        events = [{"name": name, "attributes": data} for name, data in reported.pop("events", ())]
+        self._judge("span", span.name, span.instrumentation_scope, {**reported, "events": events})
 
     def _judge_event(self, scope: InstrumentationScope, record: Any) -> None:
-        told = {"event_name": record.event_name, "attributes": plain(record.attributes)}
-        self._judge("event", record.event_name, scope, told)
+        reported = {"event_name": record.event_name, "attributes": plain(record.attributes)}
+        self._judge("event", record.event_name, scope, reported)
 
     def _judge(
-        self, sort: str, name: str, scope: InstrumentationScope | None, told: dict[str, Any]
+        self, sort: str, name: str, scope: InstrumentationScope | None, reported: dict[str, Any]
     ) -> None:
         if scope is None or not scope.name.startswith("agentpulse"):
             return
-        kind, findings = recordings.semconv_checker().check_record(told)
+        kind, findings = recordings.semconv_checker().check_record(reported)
         self.seen[sort] += kind is not None
         self._found += [(f"{sort} {name!r}", finding) for finding in findings]
 

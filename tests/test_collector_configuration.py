@@ -159,8 +159,8 @@ def removed_from(where: str) -> str:
 
 def test_how_a_program_was_started_is_removed_from_its_resource() -> None:
     pattern = removed_from("resource")
-    told = ["process.command", "process.command_args", "process.command_line"]
-    assert all(privacy.is_content(name) and re.search(pattern, name) for name in told)
+    reported = ["process.command", "process.command_args", "process.command_line"]
+    assert all(privacy.is_content(name) and re.search(pattern, name) for name in reported)
     stay = ["process.pid", "process.executable.name", "service.name", "host.name"]
     assert not any(re.search(pattern, name) for name in stay)
 
@@ -168,7 +168,7 @@ def test_how_a_program_was_started_is_removed_from_its_resource() -> None:
 def test_texts_of_errors_are_removed_and_lines_of_a_sessions_log_stay() -> None:
     assert STATEMENTS[0] == 'set(span.status.message, "")'
     pattern = removed_from("spanevent")
-    told = ["exception.message", "exception.stacktrace", "gen_ai.input.messages", "content"]
-    assert all(re.search(pattern, name) for name in told)
+    reported = ["exception.message", "exception.stacktrace", "gen_ai.input.messages", "content"]
+    assert all(re.search(pattern, name) for name in reported)
     assert not re.search(pattern, semconv.SESSION_LOG_MESSAGE)
     assert not re.search(pattern, "exception.type")

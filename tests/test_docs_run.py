@@ -66,7 +66,7 @@ def around() -> Iterator[Surroundings]:
 
 
 @pytest.mark.parametrize("block", [b for b in PYTHON if not b.needs_a_vendor], ids=str)
-def test_python_runs_and_tells_what_it_does(
+def test_python_runs_and_reports_what_it_does(
     block: Block, around: Surroundings, tmp_path: Path
 ) -> None:
     program = tmp_path / "program.py"

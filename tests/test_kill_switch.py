@@ -170,7 +170,7 @@ def assert_all_works(ways: Ways, receiver: Receiver) -> None:
     assert vars(SyncAPIClient)["request"] is not REQUEST
 
 
-def test_init_that_is_told_to_run_patches_prices_and_sends_whatever_the_variable_says(
+def test_init_that_is_reported_to_run_patches_prices_and_sends_whatever_the_variable_says(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTPULSE_ENABLED", "false")
@@ -222,7 +222,7 @@ def test_it_is_read_when_something_is_made(
 
 
 @pytest.mark.parametrize("word", ["maybe", "falsch", "2", "disabled"])
-def test_a_word_that_makes_no_sense_is_said_and_nothing_runs(
+def test_a_word_that_makes_no_sense_is_stated_and_nothing_runs(
     word: str,
     receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,

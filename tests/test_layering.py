@@ -138,5 +138,5 @@ def test_a_module_says_its_subject_and_ends_before_it_has_two(path: Path):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_package_tells_that_it_is_typed(package: str):
+def test_every_package_reports_that_it_is_typed(package: str):
     assert (PACKAGES[package] / "py.typed").is_file()

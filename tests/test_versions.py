@@ -1,4 +1,4 @@
-"""The supported versions are the same wherever they are said, and they are tested."""
+"""The supported versions are the same wherever they are stated, and they are tested."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bounds(requirement: Requirement) -> dict[str, str]:
     return {each.operator: each.version for each in requirement.specifier}
 
 
-def said(requirement: Requirement) -> str:
+def spoken(requirement: Requirement) -> str:
     """As the documentation says it: `1.66 to 3.x`."""
     first, last = bounds(requirement)[">="], int(bounds(requirement)["<"]) - 1
     return f"{first.removesuffix('.0')} to {last}.x"
@@ -79,7 +79,7 @@ def test_the_readme_says_the_supported_versions_of_the_libraries():
     _, *rows = takewhile(lambda line: line.startswith("|"), lines[lines.index(HEAD) + 1 :])
     table = dict(row.strip("| ").split(" | ")[:2] for row in rows)
 
-    expected = {name: said(requirement) for name, requirement in SUPPORTED.items()}
+    expected = {name: spoken(requirement) for name, requirement in SUPPORTED.items()}
     majors = bounds(COMPANIONS["langgraph"])[">="].replace(".0.0", ".x")
     expected["langchain, langgraph"] = f"core {expected.pop('langchain-core')}, {majors}"
     assert table == expected
@@ -90,14 +90,14 @@ def test_the_readme_of_the_instrumentation_says_them_too():
         each for each in read("instrumentors/README.md").splitlines() if "Supported:" in each
     ]
 
-    libraries = [f"{name} {said(requirement)}" for name, requirement in SUPPORTED.items()]
+    libraries = [f"{name} {spoken(requirement)}" for name, requirement in SUPPORTED.items()]
     for text in libraries:
         assert text in line
     assert len(libraries) == line.count(" to ") - 1  # and the Pythons
     assert "langgraph 1.x" in line
 
 
-def test_python_and_opentelemetry_are_said_as_they_are_asked_for():
+def test_python_and_opentelemetry_are_stated_as_they_are_asked_for():
     pythons, found = VERSIONS["pythons"], opentelemetry()
     (stable,) = set().union(*(v for name, v in found.items() if "instrumentation" not in name))
     (beta,) = set().union(*(v for name, v in found.items() if "instrumentation" in name))

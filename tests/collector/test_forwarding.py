@@ -70,8 +70,8 @@ def listens(port: int) -> bool:
 
 
 def by_upload(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """What was told of each span: its parent and, of a call of a model, tokens and cost."""
-    told: dict[str, Any] = {}
+    """What was recorded each span: its parent and, of a call of a model, tokens and cost."""
+    reported: dict[str, Any] = {}
     for event in events:
         data = event["data"]
         if event["kind"] in ("sdk_init", "cost", "span_start") or data.get("action") == "start":
@@ -79,13 +79,13 @@ def by_upload(events: list[dict[str, Any]]) -> dict[str, Any]:
         figures = {}
         if event["kind"] == "llm_call":
             figures = {name: data.get(name) for name in (*USAGE, "cost_usd", "model", "name")}
-        told[event["span_id"]] = (event.get("parent_span_id"), figures)
-    return told
+        reported[event["span_id"]] = (event.get("parent_span_id"), figures)
+    return reported
 
 
 def by_otlp(spans: list[dict[str, Any]]) -> dict[str, Any]:
     """The same, of spans."""
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
     for span in spans:
         attributes = attributes_of(span)
         figures: dict[str, Any] = {}
@@ -100,8 +100,8 @@ def by_otlp(spans: list[dict[str, Any]]) -> dict[str, Any]:
             )
             figures["name"] = span["name"]
         parent = span.get("parentSpanId")
-        told[hexadecimal(span["spanId"])] = (parent and hexadecimal(parent), figures)
-    return told
+        reported[hexadecimal(span["spanId"])] = (parent and hexadecimal(parent), figures)
+    return reported
 
 
 def hexadecimal(encoded: str) -> str:

@@ -67,7 +67,7 @@ class Watched:
         self.receiver.__exit__(*error)
 
     def fails(self, place: str, status: int = 400) -> Change:
-        """An answer that is an error and repeats what was said."""
+        """An answer that is an error and repeats what was written."""
         text = self.canaries(place)
         error = {"type": f"of {text}", "code": None, "message": text, "param": text}
         return lambda _reply: Reply({"type": "error", "error": error}, status=status)
@@ -86,7 +86,7 @@ class Watched:
         )
 
     def logged(self) -> str:
-        """All that our loggers and OpenTelemetry's said, at any level."""
+        """All that our loggers and OpenTelemetry's stated, at any level."""
         ours = ("agentpulse", "opentelemetry")
         records = (each for each in self._log.records if each.name.startswith(ours))
         return "\n".join(self._log.handler.format(record) for record in records)

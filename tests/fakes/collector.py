@@ -82,7 +82,7 @@ class Collector:
         self._thread.join()
 
     def take(self, request: dict[str, Any]) -> None:
-        """Keeps what a request tells."""
+        """Keeps what a request reports."""
         for resource in request.get("resourceSpans", ()):
             self.resources.append(resource["resource"])
             for scope in resource["scopeSpans"]:
@@ -90,8 +90,8 @@ class Collector:
         for resource in request.get("resourceLogs", ()):
             for scope in resource["scopeLogs"]:
                 for record in scope["logRecords"]:
-                    told = record.get("attributes", ())
-                    attributes = {each["key"]: value_of(each["value"]) for each in told}
+                    reported = record.get("attributes", ())
+                    attributes = {each["key"]: value_of(each["value"]) for each in reported}
                     self.records.append({**record, "attributes": attributes})
 
     def attributes(self) -> dict[str, dict[str, Any]]:
@@ -101,8 +101,8 @@ class Collector:
 
 def attributes_of(span: dict[str, Any]) -> dict[str, Any]:
     """The attributes of a span, whole numbers as the texts that protobuf's JSON makes of them."""
-    told = span.get("attributes", ())
-    return {each["key"]: next(iter(each["value"].values())) for each in told}
+    reported = span.get("attributes", ())
+    return {each["key"]: next(iter(each["value"].values())) for each in reported}
 
 
 def value_of(value: dict[str, Any]) -> Any:

@@ -49,7 +49,7 @@ def finish_logging() -> None:
         asyncio.run(worker.GLOBAL_LOGGING_WORKER.flush())
 
 
-def told(span: Any) -> dict[str, Any]:
+def reported(span: Any) -> dict[str, Any]:
     plain = as_dict(span)
     for name in VOLATILE:
         plain["attributes"].pop(name, None)

@@ -27,7 +27,7 @@ class Measured:
 
     def __call__(self) -> dict[str, Any]:
         """By name: unit, and each of its points."""
-        told: dict[str, Any] = {}
+        reported: dict[str, Any] = {}
         for metric in self.metrics():
-            told.setdefault(metric.name, [metric.unit]).extend(metric.data.data_points)
-        return told
+            reported.setdefault(metric.name, [metric.unit]).extend(metric.data.data_points)
+        return reported

@@ -1,4 +1,4 @@
-"""A program under AgentPulse, and the events that it told."""
+"""A program under AgentPulse, and the events that it reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver of events that holds to the limits of the protocol, or answers as it is told."""
+"""A receiver of events that holds to the limits of the protocol, or answers as the test wants."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Receiver:
                 if status == HANG_UP:
                     self.close_connection = True
                     return
-                told = receiver.taken if status == 200 else {"error": "no"}
-                body = json.dumps(told).encode()
+                reported = receiver.taken if status == 200 else {"error": "no"}
+                body = json.dumps(reported).encode()
                 self.send_response(status)
                 for name, value in {**headers, "Content-Type": "application/json"}.items():
                     self.send_header(name, value)
@@ -103,8 +103,8 @@ class Receiver:
         self.requests.append({"path": path, "headers": headers, "raw": raw})
         is_read = self.reads_gzip or headers.get("Content-Encoding") != "gzip"
         if self.script and (is_read or self.fails_before_it_reads):
-            told = self.script.popleft()
-            status, more = told if isinstance(told, tuple) else (told, {})
+            reported = self.script.popleft()
+            status, more = reported if isinstance(reported, tuple) else (reported, {})
             if status != 200:
                 return status, more
         if not is_read:

@@ -11,11 +11,11 @@ from fakes.provider import EVENTS, FakeProvider, Reply
 class Replayed(FakeProvider):
     """Answers every request with one recording."""
 
-    said: Mapping[str, Any]
+    spoken: Mapping[str, Any]
 
     def answer(self, request: Any) -> Reply:
         self.requests.append(request)
-        body = self.said["body"].encode()
-        if "event-stream" in self.said["headers"].get("content-type", ""):
+        body = self.spoken["body"].encode()
+        if "event-stream" in self.spoken["headers"].get("content-type", ""):
             return Reply(content_type=EVENTS, events=(body,))
         return Reply(body)

@@ -36,7 +36,7 @@ class Receiver:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b'{"error": "as the test wants"}'
-    """What is said where `status` isn't 200."""
+    """What is written where `status` isn't 200."""
     keys: list[str | None] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)

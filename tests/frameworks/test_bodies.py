@@ -69,10 +69,10 @@ def captured(spans: Any) -> Any:
 def test_a_block_is_its_type_its_media_type_and_its_size(form: str, captured: Any) -> None:
     block, shown = BLOCKS[form]
     model = FakeListChatModel(responses=["Seen."])
-    (RunnableLambda(lambda said: [HumanMessage([said])]) | model).invoke(block)
-    told = [span.to_json() for span in captured.finished()]
-    assert not [each for each in told if BODY in each or "secret" in each]
-    (call,) = [json.loads(each) for each in told if '"chat"' in each]
+    (RunnableLambda(lambda spoken: [HumanMessage([spoken])]) | model).invoke(block)
+    reported = [span.to_json() for span in captured.finished()]
+    assert not [each for each in reported if BODY in each or "secret" in each]
+    (call,) = [json.loads(each) for each in reported if '"chat"' in each]
     (message,) = json.loads(call["attributes"]["gen_ai.input.messages"])
     assert message["parts"] == [shown]
 
@@ -115,6 +115,6 @@ def test_what_a_client_underneath_records_has_none_either(
 ) -> None:
     image = BLOCKS["Anthropic" if make is chat_anthropic else "OpenAI"][0]
     make(provider).invoke([HumanMessage([{"type": "text", "text": "?"}, image])])
-    told = [span.to_json() for span in captured.finished()]
-    assert told
-    assert not [each for each in told if BODY in each]
+    reported = [span.to_json() for span in captured.finished()]
+    assert reported
+    assert not [each for each in reported if BODY in each]

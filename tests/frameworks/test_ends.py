@@ -1,4 +1,4 @@
-"""However a run ends, and whatever is asked inside it: each call is told of once, none is kept."""
+"""However a run ends, and whatever is asked inside it: each call is recorded once, none is kept."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Own(BaseChatModel):
     def _generate(self, *_given: Any, **_more: Any) -> ChatResult:
         if self.guard is not None:
             self.guard()
-        told = {"model_name": "gpt-4.1", **({"id": self.answer_id} if self.answer_id else {})}
-        message = AIMessage("hi", usage_metadata=USAGE, response_metadata=told)
+        reported = {"model_name": "gpt-4.1", **({"id": self.answer_id} if self.answer_id else {})}
+        message = AIMessage("hi", usage_metadata=USAGE, response_metadata=reported)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(self, *given: Any, **more: Any) -> ChatResult:
@@ -105,7 +105,7 @@ def test_graphs_that_are_left_keep_no_runs(streams: str, recorded: Any, provider
     async def left() -> None:
         more = {"version": "v2"} if streams == "astream_events" else {}
         async with aclosing(getattr(graph, streams)(asked(), **more)) as events:
-            # Of a graph that is left before it has begun, LangGraph never tells the end.
+            # Of a graph that is left before it has begun, LangGraph never reports the end.
             for _ in range(1 if streams == "astream" else 5):
                 await anext(events)
 

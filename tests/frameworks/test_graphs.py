@@ -49,12 +49,12 @@ def test_a_graph_is_the_same_tree_however_it_is_run(
     # The node is a lambda, for it has an async twin.
     call = ("ask", [(calls(ended)[0].name, [])])
     # A node that decides where to go on runs that inside itself.
-    told = [
+    reported = [
         (name, [each for each in inside if each[0] != "is_done"])
         for name, inside in tree(ended)[0][1]
     ]
     assert [name for name, _ in tree(ended)] == ["invoke_workflow"]
-    assert told == [("ask", [call]), ("work", [TOOL]), ("ask", [call])]
+    assert reported == [("ask", [call]), ("work", [TOOL]), ("ask", [call])]
     assert len(calls(ended)) == len(billed(provider, 2)) == 2
     assert {span.attributes.get("gen_ai.conversation.id") for span in calls(ended)} == {"t1"}
     nodes = [span for span in ended if span.attributes.get("agentpulse.span.kind") == "node"]
@@ -93,7 +93,7 @@ class Shelf(BaseRetriever):
 
 @pytest.mark.parametrize("mode", ["invoke", "ainvoke", "batch"])
 def test_what_a_retriever_embeds_belongs_to_it(mode: str, recorded: Any, provider: FakeProvider):
-    chain = RunnableLambda(lambda said: said) | Shelf(embedded=embeddings(provider))
+    chain = RunnableLambda(lambda spoken: spoken) | Shelf(embedded=embeddings(provider))
     MODES[mode](chain, QUESTION)
 
     assert tree(recorded.finished()) == [
@@ -110,9 +110,9 @@ def test_what_a_retriever_embeds_belongs_to_it(mode: str, recorded: Any, provide
 def test_what_a_body_traces_around_a_run_is_its_parent(recorded: Any, provider: FakeProvider):
     model = chat_openai(provider)
 
-    def body(said: str) -> Any:
+    def body(spoken: str) -> Any:
         with user().start_as_current_span("mine"):
-            return (ChatPromptTemplate.from_template("{said}") | model).invoke({"said": said})
+            return (ChatPromptTemplate.from_template("{said}") | model).invoke({"said": spoken})
 
     RunnableLambda(body).invoke(QUESTION)
 
@@ -122,16 +122,18 @@ def test_what_a_body_traces_around_a_run_is_its_parent(recorded: Any, provider: 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_failure_is_on_every_span_that_it_leaves(asynchronous: bool, recorded: Any):
-    def broken(_said: str) -> Any:
+    def broken(_stated: str) -> Any:
         raise KeyError(QUESTION)
 
-    chain = (RunnableLambda(lambda said: said) | RunnableLambda(broken)).with_config(run_name="job")
+    chain = (RunnableLambda(lambda spoken: spoken) | RunnableLambda(broken)).with_config(
+        run_name="job"
+    )
     with pytest.raises(KeyError) as caught:
         run(chain.ainvoke("x")) if asynchronous else chain.invoke("x")
 
     assert caught.value.args == (QUESTION,)
-    told = {span["name"]: span["attributes"].get("error.type") for span in recorded()}
-    assert told == {
+    reported = {span["name"]: span["attributes"].get("error.type") for span in recorded()}
+    assert reported == {
         "RunnableLambda": None,
         "broken": "KeyError",
         "invoke_workflow job": "KeyError",
@@ -155,9 +157,9 @@ def test_a_graph_that_waits_for_somebody_has_not_failed(recorded: Any):
 def test_nothing_of_the_content_is_recorded(recorded: Any, provider: FakeProvider):
     clerk(chat_openai(provider)).invoke(asked())
 
-    told = str(recorded())
-    assert QUESTION not in told
-    assert "unread" not in told
+    reported = str(recorded())
+    assert QUESTION not in reported
+    assert "unread" not in reported
 
 
 def test_with_messages_captured_runs_have_what_went_in_and_out(spans: Any, provider: FakeProvider):
@@ -165,10 +167,10 @@ def test_with_messages_captured_runs_have_what_went_in_and_out(spans: Any, provi
     instrument(tracer_provider=spans.provider, capture_messages=True)
     clerk(chat_openai(provider)).invoke(asked())
 
-    told = {span["name"]: span["attributes"] for span in spans()}
-    assert QUESTION in told["invoke_workflow"]["gen_ai.input.messages"]
-    assert "2 mails are unread" in told["invoke_workflow"]["gen_ai.output.messages"]
-    tool = told["execute_tool search_mail"]
+    reported = {span["name"]: span["attributes"] for span in spans()}
+    assert QUESTION in reported["invoke_workflow"]["gen_ai.input.messages"]
+    assert "2 mails are unread" in reported["invoke_workflow"]["gen_ai.output.messages"]
+    tool = reported["execute_tool search_mail"]
     assert tool["gen_ai.tool.call.arguments"] == '{"query":"unread"}'
     assert tool["gen_ai.tool.call.result"] == '{"result":"2 mails are unread"}'
 
@@ -223,7 +225,7 @@ def test_taking_it_back_leaves_everything_as_it_was(recorded: Any):
 
     assert (list(context._configure_hooks), config._set_config_context) == before
     assert _runnable._set_config_context is graph_before
-    RunnableLambda(lambda said: said).invoke("x")
+    RunnableLambda(lambda spoken: spoken).invoke("x")
     assert recorded() == []
 
 

@@ -19,7 +19,7 @@ IN_THREADS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarn
 
 
 def run_id(looked_up: Callable[[], object]) -> uuid.UUID:
-    """An id that tells when it is looked up, which is in the midst of what is done with its run."""
+    """An id that reports when it is looked up, which happens while its run is handled."""
 
     class Telling(uuid.UUID):
         def __hash__(self) -> int:

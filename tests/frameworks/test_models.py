@@ -113,9 +113,9 @@ def test_concurrent_calls_keep_their_places(recorded: Any, provider: FakeProvide
 
     run(all_of_them())
 
-    told = tree(recorded.finished())
-    assert sorted(name for name, _ in told) == sorted(f"user {number}" for number in range(100))
-    assert [inside for _, inside in told] == [[("chat gpt-4o", [])]] * 100
+    reported = tree(recorded.finished())
+    assert sorted(name for name, _ in reported) == sorted(f"user {number}" for number in range(100))
+    assert [inside for _, inside in reported] == [[("chat gpt-4o", [])]] * 100
 
 
 class Known(BaseChatModel):
@@ -130,8 +130,8 @@ class Known(BaseChatModel):
         return "known"
 
     def _get_ls_params(self, stop: Any = None, **_kwargs: Any) -> Any:
-        told = {"ls_provider": "amazon_bedrock", "ls_model_name": self.model}
-        return {**told, "ls_model_type": "chat", "ls_temperature": 0.5, "ls_max_tokens": 64}
+        reported = {"ls_provider": "amazon_bedrock", "ls_model_name": self.model}
+        return {**reported, "ls_model_type": "chat", "ls_temperature": 0.5, "ls_max_tokens": 64}
 
     def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> Any:
         self.asked += 1
@@ -147,8 +147,12 @@ class Known(BaseChatModel):
             },
             "output_token_details": {"reasoning": 7},
         }
-        said = {"model_name": "claude-haiku-4-5-20251001", "stop_reason": "end_turn", "id": "msg_9"}
-        message = AIMessage("two", usage_metadata=usage, response_metadata=said)
+        spoken = {
+            "model_name": "claude-haiku-4-5-20251001",
+            "stop_reason": "end_turn",
+            "id": "msg_9",
+        }
+        message = AIMessage("two", usage_metadata=usage, response_metadata=spoken)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
@@ -237,7 +241,7 @@ def test_a_model_that_completes_text_is_a_call_too(recorded: Any):
 
     first, second = recorded()
     assert first["attributes"]["gen_ai.operation.name"] == "text_completion"
-    # Of this model LangChain doesn't tell whose it is.
+    # Of this model LangChain doesn't report whose it is.
     assert first["attributes"]["gen_ai.provider.name"] == "langchain"
     assert second["name"] == first["name"]
 

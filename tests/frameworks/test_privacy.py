@@ -1,4 +1,4 @@
-"""Nothing that LangChain and LangGraph are told leaves the process, unless it is captured."""
+"""Nothing that LangChain and LangGraph are reported leaves the process, unless it is captured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import agentpulse
 class Own(BaseChatModel):
     """A model whose client nobody instruments."""
 
-    said: str
+    spoken: str
     fails: bool = False
 
     @property
@@ -35,41 +35,41 @@ class Own(BaseChatModel):
 
     def _generate(self, *_given: Any, **_more: Any) -> ChatResult:
         if self.fails:
-            raise ValueError(self.said)
-        call: Any = {"name": "search", "args": {"query": f"{self.said}-args"}, "id": "call_1"}
-        message = AIMessage(self.said, tool_calls=[call])
+            raise ValueError(self.spoken)
+        call: Any = {"name": "search", "args": {"query": f"{self.spoken}-args"}, "id": "call_1"}
+        message = AIMessage(self.spoken, tool_calls=[call])
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 class Box(BaseRetriever):
-    said: str
+    spoken: str
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
     ) -> list[Document]:
-        return [Document(self.said, metadata={"source": f"{self.said}-source"})]
+        return [Document(self.spoken, metadata={"source": f"{self.spoken}-source"})]
 
 
-def graph_of(said: Canaries) -> Any:
+def graph_of(spoken: Canaries) -> Any:
     """A graph whose nodes ask a model, call a tool and find documents."""
 
     @tool
     def search(query: str) -> str:
         """Finds mails."""
         if "error" in query:
-            raise LookupError(said("error of a tool"))
-        return said("result of a tool")
+            raise LookupError(spoken("error of a tool"))
+        return spoken("result of a tool")
 
     def ask(state: State) -> State:
-        model = Own(said=said("answer of a model")).bind(stop=[said("stop sequence")])
-        return {"messages": [model.invoke([SystemMessage(said("system")), *state["messages"]])]}
+        model = Own(spoken=spoken("answer of a model")).bind(stop=[spoken("stop sequence")])
+        return {"messages": [model.invoke([SystemMessage(spoken("system")), *state["messages"]])]}
 
     def work(_state: State) -> State:
-        search.invoke({"query": said("argument of a tool")})
+        search.invoke({"query": spoken("argument of a tool")})
         with suppress(LookupError):
-            search.invoke({"query": f"{said('argument of a failing tool')} error"})
-        Box(said=said("document")).invoke(said("query of a retriever"))
-        return {"messages": [AIMessage(said("message of a node"))]}
+            search.invoke({"query": f"{spoken('argument of a failing tool')} error"})
+        Box(spoken=spoken("document")).invoke(spoken("query of a retriever"))
+        return {"messages": [AIMessage(spoken("message of a node"))]}
 
     graph = StateGraph(State)
     graph.add_node("ask", ask)
@@ -81,27 +81,27 @@ def graph_of(said: Canaries) -> Any:
 
 
 def everything(watched: Watched) -> None:
-    said = watched.canaries
+    spoken = watched.canaries
     config: Any = {
-        "metadata": {"note": said("metadata"), said("key of metadata"): 1},
-        "configurable": {"note": said("configurable")},
+        "metadata": {"note": spoken("metadata"), spoken("key of metadata"): 1},
+        "configurable": {"note": spoken("configurable")},
     }
     for mode in ("invoke", "stream", "ainvoke", "astream", "astream_events"):
-        graph = graph_of(said).with_config(config)
-        MODES[mode](graph, {"messages": [HumanMessage(said("question"))]})
-    prompt = ChatPromptTemplate.from_template(f"{said('template')} {{text}}")
-    chain = prompt | chat_openai(watched.provider) | RunnableLambda(lambda _: said("output"))
-    chain.invoke({"text": said("input of a chain")})
-    (prompt | chat_anthropic(watched.provider)).invoke({"text": said("another input")})
-    FakeListLLM(responses=[said("completion")]).invoke(said("legacy prompt"))
-    failing = RunnableLambda(lambda _: 1 / 0) | Own(said="x")
+        graph = graph_of(spoken).with_config(config)
+        MODES[mode](graph, {"messages": [HumanMessage(spoken("question"))]})
+    prompt = ChatPromptTemplate.from_template(f"{spoken('template')} {{text}}")
+    chain = prompt | chat_openai(watched.provider) | RunnableLambda(lambda _: spoken("output"))
+    chain.invoke({"text": spoken("input of a chain")})
+    (prompt | chat_anthropic(watched.provider)).invoke({"text": spoken("another input")})
+    FakeListLLM(responses=[spoken("completion")]).invoke(spoken("legacy prompt"))
+    failing = RunnableLambda(lambda _: 1 / 0) | Own(spoken="x")
     with suppress(ZeroDivisionError):
-        failing.invoke(said("input of what fails"))
+        failing.invoke(spoken("input of what fails"))
     with suppress(ValueError):
-        Own(said=said("error of a model"), fails=True).invoke(said("prompt of what fails"))
+        Own(spoken=spoken("error of a model"), fails=True).invoke(spoken("prompt of what fails"))
     watched.provider.script(watched.fails("error of a provider"))
     with suppress(Exception):
-        chat_openai(watched.provider).invoke(said("prompt that is refused"))
+        chat_openai(watched.provider).invoke(spoken("prompt that is refused"))
 
 
 NEVER = {"metadata", "key of metadata", "configurable", "stop sequence"}
@@ -140,6 +140,6 @@ def test_the_user_has_the_last_word_on_what_is_recorded(caplog: pytest.LogCaptur
         sent = watched.sent()
 
         assert watched.canaries.within(sent) == set()
-        told = watched.canaries.within(sent.replace("hidden", MARK))
-        assert told == set(watched.canaries.places) - NEVER
+        reported = watched.canaries.within(sent.replace("hidden", MARK))
+        assert reported == set(watched.canaries.places) - NEVER
         assert agentpulse.stats().dropped == {}

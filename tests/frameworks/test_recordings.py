@@ -94,7 +94,7 @@ def test_a_recorded_answer_is_one_true_span(
     cases = recorded_through_langchain(operation)
     instrument(tracer_provider=spans.provider, capture_messages=False)
     for recording in cases:
-        replayed.said = recording["response"]
+        replayed.spoken = recording["response"]
         name = recording["request"]["body"].get("model", "gpt-4o")
         model = MODELS[operation](
             model=name, api_key="x", base_url=replayed.openai_url, max_retries=0

@@ -22,23 +22,23 @@ EXCEPTION = "gen_ai.client.operation.exception"
 
 
 @pytest.fixture
-def told(spans: Any, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Any:
+def reported(spans: Any, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv(CONTENT, "EVENT_ONLY")
     instrument(tracer_provider=spans.provider, logger_provider=logs.provider)
     return logs
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_model_that_no_client_records_is_an_event(mode: str, told: Logs, spans: Any):
+def test_a_model_that_no_client_records_is_an_event(mode: str, reported: Logs, spans: Any):
     MODES[mode](FakeListChatModel(responses=["two mails"]), QUESTION)
-    (event,) = told.taken()
+    (event,) = reported.taken()
     (span,) = spans.finished()
 
     assert (event["name"], event["span"]) == (DETAILS, span.context.span_id)
-    said = {
+    spoken = {
         name: event["attributes"].pop(f"gen_ai.{name}.messages") for name in ("input", "output")
     }
-    assert said == {
+    assert spoken == {
         "input": [{"role": "user", "parts": [{"type": "text", "content": QUESTION}]}],
         "output": [{"role": "assistant", "parts": [{"type": "text", "content": "two mails"}]}],
     }
@@ -47,10 +47,10 @@ def test_a_model_that_no_client_records_is_an_event(mode: str, told: Logs, spans
 
 
 def test_a_call_of_a_graph_is_one_event_of_its_client_and_no_span_says_anything(
-    told: Logs, spans: Any, provider: FakeProvider
+    reported: Logs, spans: Any, provider: FakeProvider
 ):
     MODES["invoke"](clerk(chat_openai(provider)), asked())
-    events = told.taken()
+    events = reported.taken()
     ended = spans.finished()
 
     assert [event["name"] for event in events] == [DETAILS] * 2
@@ -59,11 +59,11 @@ def test_a_call_of_a_graph_is_one_event_of_its_client_and_no_span_says_anything(
     assert not [span.name for span in ended if "mails" in json.dumps(dict(span.attributes))]
 
 
-def test_a_model_that_fails_has_both_events(told: Logs, spans: Any):
+def test_a_model_that_fails_has_both_events(reported: Logs, spans: Any):
     model = FakeListLLM(responses=[])
     with pytest.raises(IndexError):
         model.invoke(QUESTION)
-    exception, details = told.taken()
+    exception, details = reported.taken()
 
     assert (exception["name"], details["name"]) == (EXCEPTION, DETAILS)
     assert exception["attributes"]["exception.type"] == "IndexError"
@@ -84,21 +84,21 @@ def test_an_agent_is_measured_by_its_own_calls(
     agent = create_agent(chat_openai(provider), [search_mail], name="clerk")
     chain = RunnableLambda(lambda given: given) | agent
     MODES[mode](chain, asked())
-    told = measured()
+    reported = measured()
 
     (_, calls), (_, tools) = (
-        told[f"gen_ai.invoke_agent.{kind}"] for kind in ("inference_calls", "tool_calls")
+        reported[f"gen_ai.invoke_agent.{kind}"] for kind in ("inference_calls", "tool_calls")
     )
     assert dict(calls.attributes) == dict(tools.attributes) == {"gen_ai.agent.name": "clerk"}
     assert (calls.sum, tools.sum) == (2, 1)
-    (_, duration) = told["gen_ai.execute_tool.duration"]
+    (_, duration) = reported["gen_ai.execute_tool.duration"]
     assert dict(duration.attributes) == {
         "gen_ai.agent.name": "clerk",
         "gen_ai.tool.name": "search_mail",
         "gen_ai.tool.type": "function",
     }
-    assert told["gen_ai.invoke_agent.duration"][1].count == 1
-    assert told["gen_ai.invoke_workflow.duration"][1].count == 1
+    assert reported["gen_ai.invoke_agent.duration"][1].count == 1
+    assert reported["gen_ai.invoke_workflow.duration"][1].count == 1
 
 
 def test_models_that_no_client_records_count_for_their_agent(create_agent: Any, spans: Any):

@@ -1,4 +1,4 @@
-"""Content that can't be read: the run is told of all the same, without that content."""
+"""Content that can't be read: the run is recorded all the same, without that content."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ SAYING = {
     "agentpulse.metadata.team": "night",
     "gen_ai.input.messages": '[{"role": "user", "content": "What is new?"}]',
 }
-SAID = '[{"role": "user", "parts": [{"type": "text", "content": "What is new?"}]}]'
+SPOKEN = '[{"role": "user", "parts": [{"type": "text", "content": "What is new?"}]}]'
 MISSING = FileNotFoundError(2, "No such file or directory", "prices.json")
 DAMAGED: dict[str, Any] = {
     "missing": MISSING,
@@ -157,7 +157,7 @@ def test_a_damaged_entry_of_the_table_costs_the_price_of_that_model_alone(
 
 def fails(*_given: Any, **_more: Any) -> Any:
     # The message of a KeyError is the key, which may be content.
-    raise KeyError(SAID)
+    raise KeyError(SPOKEN)
 
 
 STEPS: dict[str, tuple[Any, str, set[str]]] = {
@@ -195,7 +195,7 @@ def test_a_step_that_fails_costs_its_field_and_is_logged_once_without_content(
         assert {f: v for f, v in sent.items() if f not in lost} == known
         assert [sent.get(field) for field in lost] == [None] * len(lost)
     assert len(warnings(caplog, "AgentPulse could not")) == 1
-    assert SAID not in caplog.text
+    assert SPOKEN not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["chat", "agent", "session"])

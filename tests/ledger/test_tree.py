@@ -238,7 +238,7 @@ def test_the_tree_is_the_same_however_it_is_written(
 
 
 def is_of(event: dict[str, Any], run: str) -> bool:
-    """Whether it tells of the cron run itself."""
+    """Whether it reports the cron run itself."""
     return event["kind"] in ("session", "span_start") and event["session"] == run
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.lite import told
+from fakes.lite import reported
 from fakes.provider import FakeProvider
 
 MARKER = "chat marker"
@@ -58,8 +58,8 @@ class Recorded:
         """
         import litellm
 
-        # What is told of a sync call is told by a thread, in the order of the calls. So one more
-        # call is made, and when that is told of, so are all others.
+        # A thread reports sync calls, in the order in which they were made. So one more call is
+        # made: if that one is recorded, so are all others.
         litellm.completion("openai/marker", [{"role": "user", "content": "x"}], mock_response="x")
         found: list[Any] = []
         until = time.monotonic() + 60
@@ -76,8 +76,8 @@ class Recorded:
         return [span for span in found if span.name != MARKER]
 
     def __call__(self, *, least: int = 0) -> list[dict[str, Any]]:
-        """The same as dicts, with the library that told it, without what differs each time."""
-        return [told(span) for span in self.finished(least=least)]
+        """The same as dicts, with the library that reported it, without what differs each time."""
+        return [reported(span) for span in self.finished(least=least)]
 
 
 @pytest.fixture

@@ -125,8 +125,8 @@ def test_retries_of_an_async_call_are_attempts(at: Any, provider: Any, recorded:
     spans = recorded()
     provider.script(fails(500), fails(500))
     asyncio.run(litellm.acompletion(**at["anthropic"], messages=HELLO, num_retries=2))
-    told = [(name, status, tokens) for name, status, _, tokens in summary(spans(least=3))]
-    assert told == [(CLAUDE, "ERROR", False), (CLAUDE, "ERROR", False), (CLAUDE, None, True)]
+    reported = [(name, status, tokens) for name, status, _, tokens in summary(spans(least=3))]
+    assert reported == [(CLAUDE, "ERROR", False), (CLAUDE, "ERROR", False), (CLAUDE, None, True)]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

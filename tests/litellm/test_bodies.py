@@ -41,13 +41,13 @@ def test_a_part_is_its_type_its_media_type_and_its_size(api: str, at: Any, recor
 def test_what_a_tool_gave_has_no_body(at: Any, recorded: Any) -> None:
     spans = recorded(capture_messages=True)
     call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-    said = [
+    spoken = [
         {"role": "user", "content": "?"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": PARTS[:1]},
     ]
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-    litellm.completion(**at["anthropic"], messages=said, tools=[tool])
+    litellm.completion(**at["anthropic"], messages=spoken, tools=[tool])
     (span,) = spans.finished()
     assert BODY not in span.to_json()
     *_, message = json.loads(span.attributes["gen_ai.input.messages"])

@@ -1,4 +1,4 @@
-"""What was said: recorded where asked for, and nowhere else."""
+"""What was written: recorded where asked for, and nowhere else."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_calls_of_tools_are_recorded(at: Any, recorded: Any) -> None:
     spans = recorded(capture_messages=True)
     asyncio.run(litellm.acompletion(**at["anthropic"], messages=TALK, tools=[TOOL]))
     (span,) = spans()
-    told = content_of(span)
-    assert told["tool.definitions"][0]["name"] == "search"
-    (message,) = told["output.messages"]
+    reported = content_of(span)
+    assert reported["tool.definitions"][0]["name"] == "search"
+    (message,) = reported["output.messages"]
     assert [p["name"] for p in message["parts"] if p["type"] == "tool_call"] == ["search"]
 
 
@@ -61,7 +61,7 @@ def test_a_response_and_a_text_completion_are_recorded(at: Any, recorded: Any) -
     litellm.responses(**at["openai"], input="What is new?", instructions="Be brief.")
     litellm.text_completion(**at["anthropic"], prompt="What is new?")
     response, text = sorted(
-        map(content_of, spans()), key=lambda told: "system_instructions" not in told
+        map(content_of, spans()), key=lambda reported: "system_instructions" not in reported
     )
     assert response["system_instructions"] == part("Be brief.")
     assert response["input.messages"] == text["input.messages"]
@@ -74,9 +74,9 @@ def test_anthropics_own_messages_are_recorded(at: Any, recorded: Any) -> None:
     given = {**at["anthropic"], "messages": TALK[1:], "system": "Be brief.", "max_tokens": 9}
     asyncio.run(litellm.anthropic_messages(**given))
     (span,) = spans()
-    told = content_of(span)
-    assert told["input.messages"] == [{"role": "user", "parts": part("What is new?")}]
-    assert told["output.messages"] == [{"role": "assistant", "parts": part(TEXT)}]
+    reported = content_of(span)
+    assert reported["input.messages"] == [{"role": "user", "parts": part("What is new?")}]
+    assert reported["output.messages"] == [{"role": "assistant", "parts": part(TEXT)}]
 
 
 def test_messages_that_the_user_hides_from_callbacks_stay_hidden(
@@ -103,20 +103,20 @@ def test_without_message_capture_no_content_leaves(
     at: Any, provider: Any, recorded: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     spans = recorded(capture_messages=False)
-    said = [{"role": "user", "content": SECRET}]
+    spoken = [{"role": "user", "content": SECRET}]
     caplog.set_level(logging.DEBUG, "agentpulse")
     for api in at:
         given = {**at[api], "user": SECRET, "tools": [TOOL]}
-        litellm.completion(**given, messages=said)
-        list(litellm.completion(**given, messages=said, stream=True))
-        asyncio.run(litellm.acompletion(**given, messages=said))
+        litellm.completion(**given, messages=spoken)
+        list(litellm.completion(**given, messages=spoken, stream=True))
+        asyncio.run(litellm.acompletion(**given, messages=spoken))
         litellm.text_completion(**at[api], prompt=SECRET)
         litellm.responses(**at[api], input=SECRET, instructions=SECRET)
-        litellm.completion(**given, messages=said, mock_response=SECRET)
+        litellm.completion(**given, messages=spoken, mock_response=SECRET)
         provider.script(fails(500, SECRET))
         with pytest.raises(litellm.InternalServerError):
-            litellm.completion(**at[api], messages=said)
-        left = litellm.completion(**given, messages=said, stream=True)
+            litellm.completion(**at[api], messages=spoken)
+        left = litellm.completion(**given, messages=spoken, stream=True)
         next(left)
         del left
     found = spans.finished(least=16)

@@ -1,4 +1,4 @@
-"""A call of LiteLLM that is open at a fork is told by the process that began it."""
+"""A call of LiteLLM that is open at a fork is reported by the process that began it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the spans of LiteLLM's calls belong, and which layer tells of a call."""
+"""Where the spans of LiteLLM's calls belong, and which layer reports a call."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_layer_above_gives_its_facts_and_makes_no_span(
             asyncio.run(acall())
         else:
             litellm.completion(**at[api], messages=HELLO)
-        # Known as soon as the call was made, whenever LiteLLM tells of it.
+        # Known as soon as the call was made, whenever LiteLLM reports it.
         assert layer.is_recorded
     finally:
         nesting.leave(layer)

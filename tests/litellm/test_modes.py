@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import lite
-from fakes.lite import told
+from fakes.lite import reported
 
 litellm = lite.imported()
 
@@ -280,7 +280,7 @@ def test_a_call_is_one_span_in_every_mode(
 
 
 def optional(case: Case, *, stream: bool) -> list[str]:
-    """What LiteLLM tells in some ways of a call, or in some versions, and not in others."""
+    """What LiteLLM reports in some ways of a call, or in some versions, and not in others."""
     names = ["anthropic.response.service_tier"]
     if stream and case.unnamed:
         names.append("gen_ai.response.id")
@@ -309,7 +309,7 @@ def test_the_messages_api_is_one_span(stream: bool, at: Any, recorded: Any) -> N
                 await asyncio.sleep(0.01)
 
     asyncio.run(acall())
-    (span,) = [*map(told, ended), *spans()]
+    (span,) = [*map(reported, ended), *spans()]
     attributes = span["attributes"]
     assert (span["by"], span["name"]) == ("litellm", f"chat {CLAUDE}")
     assert attributes["gen_ai.usage.input_tokens"] == 11
@@ -360,9 +360,9 @@ def test_tokens_of_every_kind_are_recorded(at: Any, provider: Any, recorded: Any
         "cache_creation_input_tokens": 50,
         "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30},
     }
-    said = {"id": "msg_a", "type": "message", "role": "assistant", "model": "claude-haiku-4-5"}
+    spoken = {"id": "msg_a", "type": "message", "role": "assistant", "model": "claude-haiku-4-5"}
     text = {"content": [{"type": "text", "text": "No."}], "stop_reason": "end_turn"}
-    provider.script(answers({**said, **text, "usage": usage}))
+    provider.script(answers({**spoken, **text, "usage": usage}))
     litellm.completion(**at["anthropic"], messages=HELLO)
     (span,) = spans.finished()
     counted = {n: v for n, v in span.attributes.items() if "usage" in n or "fallback" in n}

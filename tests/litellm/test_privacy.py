@@ -1,4 +1,4 @@
-"""Nothing that LiteLLM is told leaves the process, unless it is captured; then, as redacted."""
+"""Nothing that LiteLLM is reported leaves the process, unless it is captured; then, as redacted."""
 
 from __future__ import annotations
 
@@ -29,44 +29,44 @@ def at(watched: Watched) -> list[dict[str, Any]]:
     ]
 
 
-def request(said: Canaries) -> dict[str, Any]:
-    parameters = {"type": "object", "properties": {said("parameter"): {"type": "string"}}}
-    function = {"name": "search", "description": said("tool"), "parameters": parameters}
+def request(spoken: Canaries) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {spoken("parameter"): {"type": "string"}}}
+    function = {"name": "search", "description": spoken("tool"), "parameters": parameters}
     return {
         "messages": [
-            {"role": "system", "content": said("system")},
-            {"role": "user", "content": said("prompt")},
+            {"role": "system", "content": spoken("system")},
+            {"role": "user", "content": spoken("prompt")},
         ],
         "tools": [{"type": "function", "function": function}],
-        "user": said("user"),
-        "stop": [said("stop")],
-        "metadata": {"note": said("metadata")},
-        "extra_headers": {"X-Note": said("header")},
+        "user": spoken("user"),
+        "stop": [spoken("stop")],
+        "metadata": {"note": spoken("metadata")},
+        "extra_headers": {"X-Note": spoken("header")},
     }
 
 
 def everything(watched: Watched) -> None:
-    said = watched.canaries
+    spoken = watched.canaries
     calls = 0
     for given in at(watched):
-        asked = {**given, **request(said)}
+        asked = {**given, **request(spoken)}
         litellm.completion(**asked)
         list(litellm.completion(**asked, stream=True))
         asyncio.run(litellm.acompletion(**asked))
-        litellm.text_completion(**given, prompt=said("prompt of a text"))
-        litellm.responses(**given, input=said("input"), instructions=said("instructions"))
-        litellm.completion(**asked, mock_response=said("mock"))
+        litellm.text_completion(**given, prompt=spoken("prompt of a text"))
+        litellm.responses(**given, input=spoken("input"), instructions=spoken("instructions"))
+        litellm.completion(**asked, mock_response=spoken("mock"))
         watched.provider.script(watched.fails("error"))
         with pytest.raises(litellm.BadRequestError):
             litellm.completion(**asked)
         calls += 7
 
     def all_recorded() -> bool:
-        told = [event["data"].get("operation") for event in watched.events()]
+        reported = [event["data"].get("operation") for event in watched.events()]
         mocks = [event["data"].get("name") for event in watched.events()]
-        return len([each for each in told if each]) + mocks.count("chat gpt-4o") >= calls
+        return len([each for each in reported if each]) + mocks.count("chat gpt-4o") >= calls
 
-    # LiteLLM tells of sync calls by threads.
+    # LiteLLM reports sync calls by threads.
     becomes_true(all_recorded, 3)
 
 
@@ -99,9 +99,9 @@ def test_messages_are_recorded_where_they_are_captured(
 
         if redacts:
             assert watched.canaries.within(sent) == set()
-        told = watched.canaries.within(sent.replace("hidden", MARK))
+        reported = watched.canaries.within(sent.replace("hidden", MARK))
         expected = {"system", "prompt", "prompt of a text", "input", "instructions", "error"}
-        assert expected <= told
-        assert told & NEVER == set()
+        assert expected <= reported
+        assert reported & NEVER == set()
         assert not watched.canaries.within(watched.logged())
         assert agentpulse.stats().dropped == {}

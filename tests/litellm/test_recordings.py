@@ -26,7 +26,7 @@ FUNCTIONS = {
     ("anthropic", "messages"): "anthropic_messages",
 }
 USAGE = "gen_ai.usage."
-# LiteLLM tells Anthropic's reasons by OpenAI's names.
+# LiteLLM reports Anthropic's reasons by OpenAI's names.
 REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -51,27 +51,29 @@ def replayed() -> Iterator[Replayed]:
         yield provider
 
 
-def calls(recording: Any, provider: Replayed, told: Callable[[], bool]) -> list[Any]:
-    """The ways to make the recorded call again; a stream is read until it is `told` of."""
+def calls(recording: Any, provider: Replayed, reported: Callable[[], bool]) -> list[Any]:
+    """The ways to make the recorded call again; a stream is read until it is `reported` of."""
     key = recording["provider"], recording["operation"]
     body = dict(recording["request"]["body"])
     base = provider.anthropic_url if key[0] == "anthropic" else provider.openai_url
     body["model"] = f"{key[0]}/{body['model']}"
     given = {**body, "api_key": "x", "api_base": base, "max_retries": 0}
     name = FUNCTIONS[key]
-    ways = [lambda: read(getattr(litellm, f"a{name}")(**given), given, told)]
+    ways = [lambda: read(getattr(litellm, f"a{name}")(**given), given, reported)]
     if name == "anthropic_messages":
-        ways = [lambda: read(litellm.anthropic_messages(**given), given, told)]
+        ways = [lambda: read(litellm.anthropic_messages(**given), given, reported)]
         if "tools" not in given and isinstance(given.get("system", ""), str):
-            ways.append(lambda: read(litellm.acompletion(**in_openai_format(given)), given, told))
+            ways.append(
+                lambda: read(litellm.acompletion(**in_openai_format(given)), given, reported)
+            )
         return ways
     return [lambda: drain(getattr(litellm, name)(**given), given), *ways]
 
 
 def in_openai_format(given: dict[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in given.items() if name != "system"}
-    said = [{"role": "system", "content": given["system"]}] if given.get("system") else []
-    return {**rest, "messages": [*said, *given["messages"]]}
+    spoken = [{"role": "system", "content": given["system"]}] if given.get("system") else []
+    return {**rest, "messages": [*spoken, *given["messages"]]}
 
 
 def drain(result: Any, given: dict[str, Any]) -> None:
@@ -79,7 +81,7 @@ def drain(result: Any, given: dict[str, Any]) -> None:
         list(result)
 
 
-def read(result: Any, given: dict[str, Any], told: Callable[[], bool]) -> None:
+def read(result: Any, given: dict[str, Any], reported: Callable[[], bool]) -> None:
     async def run() -> None:
         answer = await result
         if given.get("stream"):
@@ -87,14 +89,14 @@ def read(result: Any, given: dict[str, Any], told: Callable[[], bool]) -> None:
                 pass
             # Some streams are put together in a task of LiteLLM's own.
             until = time.monotonic() + 60
-            while not told() and time.monotonic() < until:  # noqa: ASYNC110  # spans wake nobody
+            while not reported() and time.monotonic() < until:  # noqa: ASYNC110  # spans wake nobody
                 await asyncio.sleep(0.005)
 
     asyncio.run(run())
 
 
 def differences(recording: Any, span: dict[str, Any]) -> list[str]:
-    truth, told = recordings.truths()[recording["id"]], span["attributes"]
+    truth, reported = recordings.truths()[recording["id"]], span["attributes"]
     is_embedding = recording["operation"] == "embeddings"
     expected = {
         USAGE + "input_tokens": truth.get("input_tokens_with_cache", truth["input_tokens"]),
@@ -108,9 +110,9 @@ def differences(recording: Any, span: dict[str, Any]) -> list[str]:
     }
     found = []
     for name, value in expected.items():
-        got, wanted = by_openais_names(told.get(name)), by_openais_names(value)
+        got, wanted = by_openais_names(reported.get(name)), by_openais_names(value)
         invented = is_invented(recording, name, value) and span["by"] == "litellm"
-        invented = invented or (value is None and told.get("agentpulse.usage.estimated"))
+        invented = invented or (value is None and reported.get("agentpulse.usage.estimated"))
         if (got or None) != (wanted or None) and not invented:
             found.append(f"{name} is {got!r}, not {wanted!r}")
     _, findings = recordings.semconv_checker().check_record(
@@ -126,7 +128,7 @@ def by_openais_names(value: Any) -> Any:
 def is_invented(recording: Any, name: str, value: Any) -> bool:
     """What LiteLLM makes up: missing reasons to end, the id and at times the model of a stream.
 
-    Of the thinking in Anthropic's streams it has a guess, which is not told. Before 1.106 it takes
+    It guesses the thinking in Anthropic's streams, and doesn't report that. Before 1.106 it takes
     each of them for one that came to a natural end.
     """
     if value == [None]:
@@ -144,7 +146,7 @@ def is_invented(recording: Any, name: str, value: Any) -> bool:
 def test_a_recorded_call_is_one_true_span(
     recording: Any, replayed: Replayed, recorded: Any
 ) -> None:
-    replayed.said = recording["response"]
+    replayed.spoken = recording["response"]
     spans = recorded()
     for call in calls(recording, replayed, lambda: bool(len(spans.spans))):
         try:

@@ -108,7 +108,7 @@ def seen(chunk: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def no_exception_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Old versions fail in a task where they tell of a stream. asyncio logs that, and pytest holds
+    # Old versions fail in a task where they report a stream. asyncio logs that, and pytest holds
     # what is logged, and with it the call, whose span ends when nobody holds it.
     monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
 
@@ -119,7 +119,7 @@ def read(
     asynchronous: bool,
     *,
     first: int | None = None,
-    told: Callable[[], object] = lambda: True,
+    reported: Callable[[], object] = lambda: True,
 ) -> tuple[list[Any], tuple[type, ...]]:
     """Reads a stream, or its first chunks; returns what was seen, and the kind of what was raised.
 
@@ -141,7 +141,7 @@ def read(
         finally:
             # LiteLLM logs some streams in a task of its own, after their end.
             end = time.monotonic() + 60
-            while not told() and time.monotonic() < end:  # noqa: ASYNC110  # spans set no event
+            while not reported() and time.monotonic() < end:  # noqa: ASYNC110  # spans set no event
                 await asyncio.sleep(0.01)
 
     try:
@@ -174,7 +174,7 @@ def the_span(
         found.extend(spans.spans.finished())
         return bool(found) or path is not MESSAGES or when_dropped
 
-    _, raised = read(path, provider, asynchronous, told=is_recorded, first=first)
+    _, raised = read(path, provider, asynchronous, reported=is_recorded, first=first)
     if path is MESSAGES:
         lite.finish_logging()
     found += spans.finished(least=0 if found else 1)

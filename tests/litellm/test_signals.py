@@ -40,8 +40,8 @@ def later(given: Any) -> None:
 WAYS: dict[str, Callable[[Any], None]] = {"sync": sync, "stream": stream, "async": later}
 
 
-class Told:
-    """The events of a test's calls, once all of them were told of, and their spans."""
+class Reported:
+    """The events of a test's calls, once all of them were recorded, and their spans."""
 
     def __init__(self, logs: Logs, spans: Any) -> None:
         self._logs, self._spans = logs, spans
@@ -53,18 +53,18 @@ class Told:
 
 
 @pytest.fixture
-def told(recorded: Any, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Told:
+def reported(recorded: Any, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Reported:
     monkeypatch.setenv(CONTENT, "EVENT_ONLY")
-    return Told(logs, recorded(capture_messages=None, logger_provider=logs.provider))
+    return Reported(logs, recorded(capture_messages=None, logger_provider=logs.provider))
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("library", ["openai", "anthropic"])
 def test_a_call_is_one_event_whoever_records_it(
-    library: str, way: str, at: Any, told: Told
+    library: str, way: str, at: Any, reported: Reported
 ) -> None:
     WAYS[way](at[library])
-    (event,), (span,) = told()
+    (event,), (span,) = reported()
 
     assert (event["name"], event["span"]) == (DETAILS, span.context.span_id)
     assert event["attributes"].pop("gen_ai.input.messages") == INPUT
@@ -75,12 +75,12 @@ def test_a_call_is_one_event_whoever_records_it(
 
 @pytest.mark.parametrize("library", ["openai", "anthropic"])
 def test_a_failed_call_has_both_events(
-    library: str, at: Any, told: Told, provider: FakeProvider
+    library: str, at: Any, reported: Reported, provider: FakeProvider
 ) -> None:
     provider.script(fails(400, "invalid_request_error"))
     with pytest.raises(litellm.BadRequestError):
         sync(at[library])
-    events, (span,) = told()
+    events, (span,) = reported()
 
     assert [event["name"] for event in events] == [EXCEPTION, DETAILS]
     assert "This is a fake" in events[0]["attributes"]["exception.message"]
@@ -88,14 +88,14 @@ def test_a_failed_call_has_both_events(
 
 
 def test_what_is_kept_from_litellms_callbacks_is_kept_from_events(
-    at: Any, told: Told, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    at: Any, reported: Reported, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(litellm, "turn_off_message_logging", True)
     sync(at["anthropic"])
     provider.script(fails(400, "invalid_request_error"))
     with pytest.raises(litellm.BadRequestError):
         sync(at["anthropic"])
-    events, _ = told()
+    events, _ = reported()
 
     assert len(events) == 3
     assert "canary" not in json.dumps(events)

@@ -77,7 +77,7 @@ def test_callbacks_of_the_user_are_called_as_ever_and_cost_us_nothing(
     until = time.monotonic() + 60
     while seen.count("after") < seen.count("before") and time.monotonic() < until:
         time.sleep(0.001)
-    # Once for the call, and once for the one by which the test knows that all is told.
+    # Once for the call, and once for the one by which the test knows that all is reported.
     assert sorted(seen) == ["after", "after", "before", "before"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fakes import processes
 from fakes.receiver import Receiver
-from fakes.told import without_what_differs
+from fakes.reported import without_what_differs
 from opentelemetry.instrumentation import auto_instrumentation
 
 from agentpulse.demo.provider import FakeProvider

@@ -157,15 +157,15 @@ FORMS: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_body_is_its_type_and_size(form: str) -> None:
     value, shown = FORMS[form]
-    told = without_bodies(value)
-    assert shown is None or told == shown
-    text = json.dumps(told)
+    reported = without_bodies(value)
+    assert shown is None or reported == shown
+    text = json.dumps(reported)
     assert BODY not in text
     assert LONG[:64] not in text
     assert WRAPPED[:64] not in text
     assert SIGNS[:32] not in text
     assert "bytes" in text or '"size": 96' in text
-    assert without_bodies(told) == told
+    assert without_bodies(reported) == reported
 
 
 ALIKE: list[Any] = [
@@ -225,10 +225,10 @@ def test_the_address_of_a_file_loses_what_may_hold_a_key(
     part: dict[str, Any], address: tuple[str, ...]
 ) -> None:
     signed = "https://me:secret@host.example:8443/a/b.png?X-Signature=secret#secret"
-    told: Any = without_bodies(json.loads(json.dumps(part).replace("?", signed)))
+    reported: Any = without_bodies(json.loads(json.dumps(part).replace("?", signed)))
     for name in address:
-        told = told[name]
-    assert told == "https://host.example:8443/a/b.png"
+        reported = reported[name]
+    assert reported == "https://host.example:8443/a/b.png"
 
 
 def test_what_is_nested_too_deep_is_left_out_or_read_as_text() -> None:

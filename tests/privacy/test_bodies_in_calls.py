@@ -18,8 +18,8 @@ BARE = "https://host.example/a.png"
 
 
 def blob(modality: str, mime_type: str | None) -> dict[str, Any]:
-    told = {"type": "blob", "modality": modality, "content": "", "size": 96}
-    return told if mime_type is None else {**told, "mime_type": mime_type}
+    reported = {"type": "blob", "modality": modality, "content": "", "size": 96}
+    return reported if mime_type is None else {**reported, "mime_type": mime_type}
 
 
 IMAGE, DOCUMENT = blob("image", "image/png"), blob("document", "application/pdf")
@@ -105,18 +105,18 @@ MESSAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def of(clients: Any, api: str, *content: Any, **more: Any) -> None:
-    said: Any = [{"role": "user", "content": list(content)}]
+    spoken: Any = [{"role": "user", "content": list(content)}]
     if api == "chat":
-        clients.openai.chat.completions.create(model="gpt-4o", messages=said, **more)
+        clients.openai.chat.completions.create(model="gpt-4o", messages=spoken, **more)
     elif api == "responses":
-        clients.openai.responses.create(model="gpt-4o", input=said, **more)
+        clients.openai.responses.create(model="gpt-4o", input=spoken, **more)
     else:
         clients.anthropic.messages.create(
-            model="claude-haiku-4-5", max_tokens=9, messages=said, **more
+            model="claude-haiku-4-5", max_tokens=9, messages=spoken, **more
         )
 
 
-def told(spans: Any, name: str = "input") -> Any:
+def reported(spans: Any, name: str = "input") -> Any:
     (span,) = spans.finished()
     assert BODY not in span.to_json()
     assert "secret" not in span.to_json()
@@ -134,7 +134,7 @@ def test_a_part_is_its_type_its_media_type_and_its_size(
     part, shown = {"chat": CHAT, "responses": RESPONSES, "messages": MESSAGES}[api][form]
     spans = instrumented(capture_messages=True, logger_provider=logs.provider)
     of(clients, api, part)
-    assert told(spans) == [{"role": "user", "parts": [shown]}]
+    assert reported(spans) == [{"role": "user", "parts": [shown]}]
     assert BODY not in logs.text()
     assert "secret" not in logs.text()
 
@@ -196,7 +196,7 @@ def test_what_a_tool_gave_to_a_response_has_no_body(
     item, shown = OUTPUTS[form]
     spans = instrumented(capture_messages=True)
     clients.openai.responses.create(model="gpt-4o", input=[item])
-    (message,) = told(spans)
+    (message,) = reported(spans)
     assert message["parts"] == [{"type": "tool_call_response", "id": "c", "response": shown}]
 
 
@@ -208,7 +208,7 @@ def test_what_a_tool_gave_to_a_chat_has_no_body(clients: Any, instrumented: Any)
         {"role": "tool", "tool_call_id": "e", "content": PNG},
     ]
     clients.openai.chat.completions.create(model="gpt-4o", messages=answered)
-    responses = [message["parts"][0]["response"] for message in told(spans)]
+    responses = [message["parts"][0]["response"] for message in reported(spans)]
     assert responses == [[IMAGE], "Two", MARK]
 
 
@@ -233,7 +233,7 @@ def test_what_a_tool_is_asked_with_has_no_body(clients: Any, instrumented: Any) 
     call = {"id": "c", "type": "function", "function": function}
     asked: Any = [{"role": "assistant", "tool_calls": [call]}]
     clients.openai.chat.completions.create(model="gpt-4o", messages=asked)
-    (message,) = told(spans)
+    (message,) = reported(spans)
     assert message["parts"][0]["arguments"] == {"picture": MARK, "text": "x"}
 
 
@@ -243,7 +243,7 @@ def chat_answer(message: dict[str, Any]) -> dict[str, Any]:
 
 
 SOUND = {"id": "audio_1", "data": BODY, "transcript": "Good morning.", "expires_at": 1}
-SAID = {"type": "text", "content": "Good morning."}
+SPOKEN = {"type": "text", "content": "Good morning."}
 
 
 def test_what_a_model_says_aloud_is_its_transcript_and_size(
@@ -252,7 +252,7 @@ def test_what_a_model_says_aloud_is_its_transcript_and_size(
     spans = instrumented(capture_messages=True)
     provider.script(answers(chat_answer({"content": None, "audio": SOUND})))
     of(clients, "chat", {"type": "text", "text": "?"})
-    assert told(spans, "output")[0]["parts"] == [SAID, blob("audio", None)]
+    assert reported(spans, "output")[0]["parts"] == [SPOKEN, blob("audio", None)]
 
 
 def test_what_a_model_says_aloud_in_a_stream_is_so_too(
@@ -272,9 +272,9 @@ def test_what_a_model_says_aloud_in_a_stream_is_so_too(
     ]
     chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     provider.script(lambda _reply: Reply(content_type=EVENTS, events=sse(*chunks, done=True)))
-    said: Any = [{"role": "user", "content": "?"}]
-    list(clients.openai.chat.completions.create(model="gpt-4o", messages=said, stream=True))
-    assert told(spans, "output")[0]["parts"] == [SAID, blob("audio", None)]
+    spoken: Any = [{"role": "user", "content": "?"}]
+    list(clients.openai.chat.completions.create(model="gpt-4o", messages=spoken, stream=True))
+    assert reported(spans, "output")[0]["parts"] == [SPOKEN, blob("audio", None)]
 
 
 def test_an_image_that_a_model_makes_has_no_body(
@@ -284,12 +284,12 @@ def test_an_image_that_a_model_makes_has_no_body(
     image = {"type": "image_url", "image_url": {"url": PNG}}
     provider.script(answers(chat_answer({"content": "Here:", "images": [image]})))
     of(clients, "chat", {"type": "text", "text": "?"})
-    assert told(spans, "output")[0]["parts"] == [{"type": "text", "content": "Here:"}, IMAGE]
+    assert reported(spans, "output")[0]["parts"] == [{"type": "text", "content": "Here:"}, IMAGE]
     made = {"type": "image_generation_call", "id": "ig", "status": "completed", "result": BODY}
     response = {"id": "r", "object": "response", "status": "completed", "model": "gpt-4o"}
     provider.script(answers({**response, "output": [{**made, "output_format": "png"}]}))
     of(clients, "responses", {"type": "input_text", "text": "?"})
-    assert told(spans, "output")[0]["parts"][1:] == [IMAGE]
+    assert reported(spans, "output")[0]["parts"][1:] == [IMAGE]
 
 
 def test_an_error_that_repeats_a_body_is_recorded_without_it(
@@ -319,9 +319,9 @@ def test_tokens_that_are_estimated_take_no_body_for_text(
     clients: Any, provider: Any, instrumented: Any
 ) -> None:
     spans = instrumented()
-    said: Any = [{"role": "user", "content": [CHAT["text"][0]]}]
-    long = json.loads(json.dumps(said).replace(BODY, BODY * 100))
-    for messages in (said, long):
+    spoken: Any = [{"role": "user", "content": [CHAT["text"][0]]}]
+    long = json.loads(json.dumps(spoken).replace(BODY, BODY * 100))
+    for messages in (spoken, long):
         stream = clients.openai.chat.completions.create(
             model="gpt-4o", messages=messages, stream=True
         )

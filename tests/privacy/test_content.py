@@ -1,4 +1,4 @@
-"""What was said: recorded by the conventions where asked for, and nowhere else."""
+"""What was written: recorded by the conventions where asked for, and nowhere else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def content_of(span: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_a_conversation_with_tools_is_told_by_the_conventions(
+def test_a_conversation_with_tools_is_reported_by_the_conventions(
     clients: Any, instrumented: Any
 ) -> None:
     spans = instrumented(capture_messages=True)
@@ -85,7 +85,9 @@ def test_half_a_character_of_an_answer_costs_no_exporter_the_rest(
     span["attributes"]["gen_ai.output.messages"].encode()
 
 
-def test_an_anthropic_conversation_is_told_the_same_way(clients: Any, instrumented: Any) -> None:
+def test_an_anthropic_conversation_is_reported_the_same_way(
+    clients: Any, instrumented: Any
+) -> None:
     spans = instrumented(capture_messages=True)
     clients.anthropic.messages.create(
         model="claude-haiku-4-5",
@@ -118,17 +120,17 @@ def test_an_anthropic_conversation_is_told_the_same_way(clients: Any, instrument
 
 
 @pytest.mark.parametrize("kind", ["chat", "responses", "messages"])
-def test_a_stream_tells_what_the_plain_call_tells(
+def test_a_stream_reports_what_the_plain_call_reports(
     kind: str, clients: Any, instrumented: Any
 ) -> None:
     spans = instrumented(capture_messages=True)
-    said = [{"role": "user", "content": "What is new?"}]
+    spoken = [{"role": "user", "content": "What is new?"}]
     call, body = {
-        "chat": (clients.openai.chat.completions.create, {"model": "gpt-4o", "messages": said}),
-        "responses": (clients.openai.responses.create, {"model": "gpt-4o", "input": said}),
+        "chat": (clients.openai.chat.completions.create, {"model": "gpt-4o", "messages": spoken}),
+        "responses": (clients.openai.responses.create, {"model": "gpt-4o", "input": spoken}),
         "messages": (
             clients.anthropic.messages.create,
-            {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": said},
+            {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": spoken},
         ),
     }[kind]
     call(**body)
@@ -138,13 +140,13 @@ def test_a_stream_tells_what_the_plain_call_tells(
     assert TEXT in plain["attributes"]["gen_ai.output.messages"]
 
 
-def everything_said(clients: Any) -> None:
+def everything_spoken(clients: Any) -> None:
     """One call of each kind, a secret in everything that a user can say."""
     tool = {**CHAT_TOOL, "function": {**CHAT_TOOL["function"], "description": SECRET}}
-    said: list[Any] = [*CONVERSATION, {"role": "user", "content": SECRET}]
+    spoken: list[Any] = [*CONVERSATION, {"role": "user", "content": SECRET}]
     openai, anthropic = clients.openai, clients.anthropic
-    openai.chat.completions.create(model="gpt-4o", messages=said, tools=[tool], user=SECRET)
-    list(openai.chat.completions.create(model="gpt-4o", messages=said, stream=True))
+    openai.chat.completions.create(model="gpt-4o", messages=spoken, tools=[tool], user=SECRET)
+    list(openai.chat.completions.create(model="gpt-4o", messages=spoken, stream=True))
     openai.responses.create(model="gpt-4o", input=SECRET, instructions=SECRET)
     openai.completions.create(model="gpt-3.5-turbo-instruct", prompt=SECRET)
     openai.embeddings.create(model="text-embedding-3-small", input=[SECRET])
@@ -162,15 +164,15 @@ def everything_said(clients: Any) -> None:
     )
 
 
-def test_without_capture_nothing_that_was_said_is_on_a_span_or_in_a_log(
+def test_without_capture_nothing_that_was_stated_is_on_a_span_or_in_a_log(
     clients: Any, provider: Any, instrumented: Any, caplog: Any
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="agentpulse")
     spans = instrumented()
-    everything_said(clients)
+    everything_spoken(clients)
     provider.script(fails(400, "invalid_request_error"))
     with pytest.raises(Exception, match="invalid_request_error"):
-        everything_said(clients)
+        everything_spoken(clients)
     ended = spans.finished()
     assert len(ended) == 10
     assert not [span.name for span in ended if SECRET in span.to_json()]
@@ -184,7 +186,7 @@ def test_with_capture_the_text_of_an_error_is_recorded(
     spans = instrumented(capture_messages=True)
     provider.script(fails(400, "invalid_request_error"))
     with pytest.raises(Exception, match="invalid_request_error"):
-        everything_said(clients)
+        everything_spoken(clients)
     (span,) = spans()
     assert "This is a fake invalid_request_error." in span["description"]
 
@@ -208,8 +210,8 @@ def test_content_of_a_shape_nobody_expects_does_not_break_the_call(
 ) -> None:
     spans = instrumented(capture_messages=True)
     provider.script(answers({"id": "x", "choices": [{"index": 0, "message": {"content": 7}}]}))
-    said = [{"role": "user", "content": [{"type": "unheard of", "of": 1}, "text"]}]
-    answer = clients.openai.chat.completions.create(model="gpt-4o", messages=said)
+    spoken = [{"role": "user", "content": [{"type": "unheard of", "of": 1}, "text"]}]
+    answer = clients.openai.chat.completions.create(model="gpt-4o", messages=spoken)
     assert answer.id == "x"
     assert len(spans()) == 1
 

@@ -1,4 +1,4 @@
-"""Nothing that was said leaves the process, unless messages are captured; then, as redacted."""
+"""Nothing that was written leaves the process, unless messages are captured; then, as redacted."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ SECRET = "sk-canary-of-the-key-0123456789"
 
 
 def openai_client(watched: Watched) -> openai.OpenAI:
-    said = watched.canaries
+    spoken = watched.canaries
     return openai.OpenAI(
         api_key=SECRET,
         base_url=watched.provider.openai_url,
         max_retries=0,
-        default_headers={"X-Note": said("header of the client")},
-        default_query={"note": said("query of the client")},
+        default_headers={"X-Note": spoken("header of the client")},
+        default_query={"note": spoken("query of the client")},
         http_client=openai.DefaultHttpxClient(verify=False),
     )
 
 
 def anthropic_client(watched: Watched) -> anthropic.Anthropic:
-    said = watched.canaries
+    spoken = watched.canaries
     return anthropic.Anthropic(
         api_key=SECRET,
         base_url=watched.provider.anthropic_url,
         max_retries=0,
-        default_headers={"X-Note": said("header of the other client")},
+        default_headers={"X-Note": spoken("header of the other client")},
         http_client=anthropic.DefaultHttpxClient(verify=False),
     )
 
 
-def answering(said: Canaries, place: str) -> Any:
+def answering(spoken: Canaries, place: str) -> Any:
     """The answer that would have been given, with all its words and arguments replaced."""
 
     def change(reply: Reply) -> Reply:
@@ -56,9 +56,9 @@ def answering(said: Canaries, place: str) -> Any:
             if isinstance(value, list):
                 return [deep(item, key) for item in value]
             if key in ("content", "text", "transcript", "revised_prompt") and value:
-                return said(f"{place} text")
+                return spoken(f"{place} text")
             if key == "arguments":
-                return json.dumps({"query": said(f"{place} arguments")})
+                return json.dumps({"query": spoken(f"{place} arguments")})
             return value
 
         if reply.events is not None:
@@ -76,13 +76,13 @@ def deep_event(event: bytes, deep: Any) -> bytes:
     return b"\n".join(lines)
 
 
-def chat(said: Canaries) -> dict[str, Any]:
+def chat(spoken: Canaries) -> dict[str, Any]:
     function = {
         "name": "search",
-        "description": said("description of a tool"),
+        "description": spoken("description of a tool"),
         "parameters": {
             "type": "object",
-            "properties": {said("parameter of a tool"): {"type": "string"}},
+            "properties": {spoken("parameter of a tool"): {"type": "string"}},
         },
     }
     called = {
@@ -90,63 +90,63 @@ def chat(said: Canaries) -> dict[str, Any]:
         "type": "function",
         "function": {
             "name": "search",
-            "arguments": json.dumps({"query": said("earlier arguments")}),
+            "arguments": json.dumps({"query": spoken("earlier arguments")}),
         },
     }
     return {
         "model": "gpt-4o",
         "messages": [
-            {"role": "system", "content": said("system prompt")},
-            {"role": "user", "name": "someone", "content": said("prompt")},
+            {"role": "system", "content": spoken("system prompt")},
+            {"role": "user", "name": "someone", "content": spoken("prompt")},
             {"role": "assistant", "content": None, "tool_calls": [called]},
-            {"role": "tool", "tool_call_id": "call_0", "content": said("result of a tool")},
-            {"role": "user", "content": [{"type": "text", "text": said("part of a prompt")}]},
+            {"role": "tool", "tool_call_id": "call_0", "content": spoken("result of a tool")},
+            {"role": "user", "content": [{"type": "text", "text": spoken("part of a prompt")}]},
         ],
         "tools": [{"type": "function", "function": function}],
-        "stop": [said("stop sequence")],
-        "metadata": {"note": said("metadata")},
-        "user": said("user of the provider"),
-        "prediction": {"type": "content", "content": said("prediction")},
+        "stop": [spoken("stop sequence")],
+        "metadata": {"note": spoken("metadata")},
+        "user": spoken("user of the provider"),
+        "prediction": {"type": "content", "content": spoken("prediction")},
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": {"title": said("schema of the answer")}},
+            "json_schema": {"name": "answer", "schema": {"title": spoken("schema of the answer")}},
         },
-        "extra_headers": {"X-More": said("header of the call")},
-        "extra_query": {"more": said("query of the call")},
-        "extra_body": {"more": said("body of the call")},
+        "extra_headers": {"X-More": spoken("header of the call")},
+        "extra_query": {"more": spoken("query of the call")},
+        "extra_body": {"more": spoken("body of the call")},
     }
 
 
-def response(said: Canaries) -> dict[str, Any]:
+def response(spoken: Canaries) -> dict[str, Any]:
     return {
         "model": "gpt-4o",
-        "instructions": said("instructions"),
-        "input": [{"role": "user", "content": said("input")}],
+        "instructions": spoken("instructions"),
+        "input": [{"role": "user", "content": spoken("input")}],
         "tools": [
             {
                 "type": "function",
                 "name": "look",
-                "description": said("description of a function"),
+                "description": spoken("description of a function"),
                 "parameters": {},
                 "strict": False,
             }
         ],
-        "metadata": {"note": said("metadata of a response")},
+        "metadata": {"note": spoken("metadata of a response")},
         # Older clients don't know these by name.
         "extra_body": {
-            "prompt_cache_key": said("cache key"),
-            "safety_identifier": said("safety identifier"),
+            "prompt_cache_key": spoken("cache key"),
+            "safety_identifier": spoken("safety identifier"),
         },
     }
 
 
-def message(said: Canaries) -> dict[str, Any]:
+def message(spoken: Canaries) -> dict[str, Any]:
     return {
         "model": "claude-haiku-4-5",
         "max_tokens": 99,
-        "system": said("system of a message"),
+        "system": spoken("system of a message"),
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": said("text of a message")}]},
+            {"role": "user", "content": [{"type": "text", "text": spoken("text of a message")}]},
             {
                 "role": "assistant",
                 "content": [
@@ -154,7 +154,7 @@ def message(said: Canaries) -> dict[str, Any]:
                         "type": "tool_use",
                         "id": "toolu_0",
                         "name": "search",
-                        "input": {"query": said("input of a tool use")},
+                        "input": {"query": spoken("input of a tool use")},
                     }
                 ],
             },
@@ -164,7 +164,7 @@ def message(said: Canaries) -> dict[str, Any]:
                     {
                         "type": "tool_result",
                         "tool_use_id": "toolu_0",
-                        "content": said("tool result of a message"),
+                        "content": spoken("tool result of a message"),
                     }
                 ],
             },
@@ -172,118 +172,118 @@ def message(said: Canaries) -> dict[str, Any]:
         "tools": [
             {
                 "name": "search",
-                "description": said("description of a tool of messages"),
+                "description": spoken("description of a tool of messages"),
                 "input_schema": {"type": "object", "properties": {}},
             }
         ],
-        "stop_sequences": [said("stop sequence of a message")],
-        "metadata": {"user_id": said("user of messages")},
-        "extra_headers": {"X-More": said("header of a message")},
+        "stop_sequences": [spoken("stop sequence of a message")],
+        "metadata": {"user_id": spoken("user of messages")},
+        "extra_headers": {"X-More": spoken("header of a message")},
     }
 
 
 def call_openai(watched: Watched) -> None:
-    said, script = watched.canaries, watched.provider.script
+    spoken, script = watched.canaries, watched.provider.script
     with openai_client(watched) as client:
-        script(answering(said, "answer"))
-        client.chat.completions.create(**chat(said))
-        script(answering(said, "streamed answer"))
-        list(client.chat.completions.create(**chat(said), stream=True))
-        script(answering(said, "response"))
-        client.responses.create(**response(said))
-        script(answering(said, "streamed response"))
-        list(client.responses.create(**response(said), stream=True))
-        script(answering(said, "completion"))
+        script(answering(spoken, "answer"))
+        client.chat.completions.create(**chat(spoken))
+        script(answering(spoken, "streamed answer"))
+        list(client.chat.completions.create(**chat(spoken), stream=True))
+        script(answering(spoken, "response"))
+        client.responses.create(**response(spoken))
+        script(answering(spoken, "streamed response"))
+        list(client.responses.create(**response(spoken), stream=True))
+        script(answering(spoken, "completion"))
         client.completions.create(
             model="gpt-3.5-turbo-instruct",
-            prompt=said("legacy prompt"),
-            suffix=said("legacy suffix"),
+            prompt=spoken("legacy prompt"),
+            suffix=spoken("legacy suffix"),
         )
-        client.embeddings.create(model="text-embedding-3-small", input=said("embedded text"))
-        client.images.generate(model="gpt-image-1", prompt=said("prompt of an image"))
-        client.moderations.create(model="omni-moderation-latest", input=said("moderated text"))
-        client.audio.speech.create(model="tts-1", voice="alloy", input=said("spoken text"))
-        script(answering(said, "transcript"))
+        client.embeddings.create(model="text-embedding-3-small", input=spoken("embedded text"))
+        client.images.generate(model="gpt-image-1", prompt=spoken("prompt of an image"))
+        client.moderations.create(model="omni-moderation-latest", input=spoken("moderated text"))
+        client.audio.speech.create(model="tts-1", voice="alloy", input=spoken("spoken text"))
+        script(answering(spoken, "transcript"))
         client.audio.transcriptions.create(
             model="whisper-1",
-            file=(said("name of a file"), io.BytesIO(b"RIFF")),
-            prompt=said("prompt of a transcription"),
+            file=(spoken("name of a file"), io.BytesIO(b"RIFF")),
+            prompt=spoken("prompt of a transcription"),
         )
         script(watched.fails("error"))
         with pytest.raises(openai.BadRequestError):
-            client.chat.completions.create(**chat(said))
+            client.chat.completions.create(**chat(spoken))
         script(watched.fails("error of a stream"))
         with pytest.raises(openai.BadRequestError):
-            client.responses.create(**response(said), stream=True)
+            client.responses.create(**response(spoken), stream=True)
         with contextlib.suppress(openai.APIStatusError):
-            client.post(f"/{said('path')}", cast_to=object, body={"x": said("body of a post")})
+            client.post(f"/{spoken('path')}", cast_to=object, body={"x": spoken("body of a post")})
 
 
 def call_anthropic(watched: Watched) -> None:
-    said, script = watched.canaries, watched.provider.script
+    spoken, script = watched.canaries, watched.provider.script
     with anthropic_client(watched) as client:
-        script(answering(said, "message"))
-        client.messages.create(**message(said))
-        script(answering(said, "streamed message"))
-        list(client.messages.create(**message(said), stream=True))
-        with client.messages.stream(**message(said)) as stream:
+        script(answering(spoken, "message"))
+        client.messages.create(**message(spoken))
+        script(answering(spoken, "streamed message"))
+        list(client.messages.create(**message(spoken), stream=True))
+        with client.messages.stream(**message(spoken)) as stream:
             stream.get_final_message()
         script(watched.fails("error of a message"))
         with pytest.raises(anthropic.BadRequestError):
-            client.messages.create(**message(said))
+            client.messages.create(**message(spoken))
 
 
 def run_own(watched: Watched) -> None:
     """All that the decorators and contexts see."""
-    said = watched.canaries
+    spoken = watched.canaries
 
     @agentpulse.agent
     class Clerk:
         def work(self, given: str) -> str:
-            return given.replace("argument of a method", "x") + said("result of a method")
+            return given.replace("argument of a method", "x") + spoken("result of a method")
 
     @agentpulse.tool
     def find(query: str, **more: str) -> str:
-        return said("result of a function") if query and more else ""
+        return spoken("result of a function") if query and more else ""
 
     @agentpulse.task
     def lines(count: str) -> Iterator[str]:
-        yield said("line of a generator")
+        yield spoken("line of a generator")
         yield count
 
     @agentpulse.trace
     async def alines(count: str) -> AsyncIterator[str]:
-        yield said("line of an async generator")
+        yield spoken("line of an async generator")
         yield count
 
     @agentpulse.task
     async def wait(count: str) -> str:
         await asyncio.sleep(0)
-        raise LookupError(said("exception of a coroutine"), count)
+        raise LookupError(spoken("exception of a coroutine"), count)
 
     async def later() -> None:
-        async for _ in alines(said("argument of an async generator")):
+        async for _ in alines(spoken("argument of an async generator")):
             pass
         with contextlib.suppress(LookupError):
-            await wait(said("argument of a coroutine"))
+            await wait(spoken("argument of a coroutine"))
 
     with agentpulse.session("day"):
-        Clerk().work(said("argument of a method"))
-        find(said("argument of a function"), note=said("keyword of a function"))
-        list(lines(said("argument of a generator")))
+        Clerk().work(spoken("argument of a method"))
+        find(spoken("argument of a function"), note=spoken("keyword of a function"))
+        list(lines(spoken("argument of a generator")))
         asyncio.run(later())
-    fail(said)
+    fail(spoken)
 
 
-def fail(said: Canaries) -> None:
-    """All the ways in which a program's own exceptions are told of."""
+def fail(spoken: Canaries) -> None:
+    """All the ways in which a program's own exceptions are recorded."""
     with contextlib.suppress(ValueError), agentpulse.cron("night", schedule="0 3 * * *"):
-        raise ValueError(said("exception of a cron job"))
+        raise ValueError(spoken("exception of a cron job"))
     with contextlib.suppress(KeyError), agentpulse.session("evening"):
-        raise KeyError(said("exception of a session"))
+        raise KeyError(spoken("exception of a session"))
 
     def crash() -> None:
-        raise RuntimeError(said("exception of a thread"))
+        raise RuntimeError(spoken("exception of a thread"))
 
     thread = threading.Thread(target=crash)
     thread.start()
@@ -302,7 +302,7 @@ CAPTURED = {
     *("argument of an async generator", "argument of a coroutine", "exception of a coroutine"),
     *("exception of a cron job", "exception of a session", "exception of a thread"),
 }
-"""What is told where messages are captured. Keys, headers and addresses aren't."""
+"""What is reported where messages are captured. Keys, headers and addresses aren't."""
 
 OF_PROGRAM = {
     *("argument of a method", "result of a method", "argument of a function"),
@@ -310,7 +310,7 @@ OF_PROGRAM = {
     *("argument of an async generator", "argument of a coroutine", "exception of a coroutine"),
     *("exception of a cron job", "exception of a session", "exception of a thread"),
 }
-"""What no client of a model is told."""
+"""What no client of a model is reported."""
 OF_TOOLS = {
     *("description of a tool", "parameter of a tool", "description of a function"),
     "description of a tool of messages",
@@ -327,7 +327,7 @@ def everything(watched: Watched) -> None:
     run_own(watched)
 
 
-def test_nothing_that_was_said_leaves_the_process(
+def test_nothing_that_was_stated_leaves_the_process(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with Watched(caplog) as watched:
@@ -386,16 +386,16 @@ def test_what_goes_wrong_with_us_says_nothing_either(
         assert watched.canaries.within(watched.logged()) == set()
 
 
-def test_messages_are_told_where_they_are_captured(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_are_reported_where_they_are_captured(caplog: pytest.LogCaptureFixture) -> None:
     with Watched(caplog, capture_messages=True) as watched:
         everything(watched)
-        told = watched.canaries.within(watched.sent())
+        reported = watched.canaries.within(watched.sent())
 
-        assert told == CAPTURED
+        assert reported == CAPTURED
         assert SECRET not in watched.sent() + watched.logged() + watched.exported()
 
 
-def test_the_user_has_the_last_word_on_what_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_user_has_the_last_word_on_what_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     def redact(text: str) -> str:
         return text.replace(MARK, "hidden")
 

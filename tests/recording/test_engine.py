@@ -191,7 +191,7 @@ def test_every_chunk_of_a_stream_is_read_once(spans: Any) -> None:
     assert span["attributes"]["toys.count"] == 100
 
 
-def test_a_stream_that_is_left_tells_what_came(spans: Any) -> None:
+def test_a_stream_that_is_left_reports_what_came(spans: Any) -> None:
     stream = instrumented(Client(Stream([{"toys": 1}] * 100)), spans)(ASKED, stream=True)
     for _ in range(7):
         next(stream)

@@ -23,9 +23,9 @@ CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EMIT = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
 DETAILS = "gen_ai.client.inference.operation.details"
 EXCEPTION = "gen_ai.client.operation.exception"
-SAID = [{"role": "user", "content": "What is new?"}]
-CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SAID}
-MESSAGE: dict[str, Any] = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": SAID}
+SPOKEN = [{"role": "user", "content": "What is new?"}]
+CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SPOKEN}
+MESSAGE: dict[str, Any] = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": SPOKEN}
 INPUT = [{"role": "user", "parts": [{"type": "text", "content": "What is new?"}]}]
 
 
@@ -62,7 +62,7 @@ def recorded(spans: Any, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("SPAN_AND_EVENT", "perhaps", None, True, 1, True),
     ],
 )
-def test_variables_say_where_content_goes_unless_it_was_said_in_code(
+def test_variables_say_where_content_goes_unless_it_was_stated_in_code(
     content: str | None,
     emit: str | None,
     given: bool | None,
@@ -76,12 +76,12 @@ def test_variables_say_where_content_goes_unless_it_was_said_in_code(
     logs = recorded(content, emit, capture_messages=given)
     clients.openai.chat.completions.create(**CHAT)
     (span,) = spans()
-    told = logs.taken()
+    reported = logs.taken()
 
     assert ("gen_ai.input.messages" in span["attributes"]) is on_span
     assert ("gen_ai.output.messages" in span["attributes"]) is on_span
-    assert [event["name"] for event in told] == [DETAILS] * events
-    for event in told:
+    assert [event["name"] for event in reported] == [DETAILS] * events
+    for event in reported:
         assert ("gen_ai.input.messages" in event["attributes"]) is on_event
         assert ("gen_ai.output.messages" in event["attributes"]) is on_event
 
@@ -93,11 +93,11 @@ def test_variables_say_where_content_goes_unless_it_was_said_in_code(
         (None, "maybe", f"{EMIT} is 'maybe', which has no effect; it takes one of TRUE, FALSE."),
     ],
 )
-def test_a_word_that_a_variable_does_not_take_is_said_once(
-    content: str | None, emit: str | None, said: str, recorded: Any, caplog: Any
+def test_a_word_that_a_variable_does_not_take_is_stated_once(
+    content: str | None, emit: str | None, spoken: str, recorded: Any, caplog: Any
 ) -> None:
     recorded(content, emit)
-    assert caplog.text.count(said) == 1
+    assert caplog.text.count(spoken) == 1
     assert caplog.text.count("WARNING") == 1
 
 
@@ -126,11 +126,11 @@ def test_an_inference_is_one_event_that_says_what_its_span_does(
         name: list(value) if isinstance(value, tuple) else value
         for name, value in span.attributes.items()
     }
-    (input_said, output_said) = (
+    (input_stated, output_stated) = (
         event["attributes"].pop(f"gen_ai.{name}.messages") for name in ("input", "output")
     )
-    assert input_said == INPUT
-    assert output_said[0]["parts"][0]["type"] == "text"
+    assert input_stated == INPUT
+    assert output_stated[0]["parts"][0]["type"] == "text"
     del of_span["gen_ai.input.messages"], of_span["gen_ai.output.messages"]
     assert event["attributes"] == of_span
 
@@ -193,7 +193,7 @@ def test_an_exception_is_an_event_too_whose_text_is_content(
         assert stack.rstrip().endswith(text)
 
 
-def test_a_stream_that_breaks_is_told_by_both_events(
+def test_a_stream_that_breaks_is_reported_by_both_events(
     clients: Any, provider: FakeProvider, spans: Any, recorded: Any
 ) -> None:
     logs = recorded(emit="true")
@@ -244,7 +244,7 @@ def test_what_a_sampler_drops_is_an_event_all_the_same(clients: Any, recorded: A
     assert event["attributes"]["gen_ai.output.messages"]
 
 
-def test_content_is_told_as_it_was_when_the_call_was_made(
+def test_content_is_reported_as_it_was_when_the_call_was_made(
     clients: Any, provider: FakeProvider, recorded: Any
 ) -> None:
     logs = recorded("EVENT_ONLY")
@@ -336,7 +336,7 @@ class AsksAgain(LogRecordProcessor):
         return True
 
 
-def test_a_processor_that_asks_a_model_is_not_told_of_that(
+def test_a_processor_that_asks_a_model_is_not_recorded_that(
     clients: Any, provider: Any, spans: Any, recorded: Any
 ) -> None:
     logs = recorded("NO_CONTENT", "true")
@@ -351,7 +351,7 @@ class Leaves(AsksAgain):
         raise SystemExit
 
 
-def test_a_processor_that_ends_the_program_leaves_the_call_told(
+def test_a_processor_that_ends_the_program_leaves_the_call_reported(
     clients: Any, spans: Any, recorded: Any
 ) -> None:
     logs = recorded("NO_CONTENT", "true")

@@ -1,4 +1,4 @@
-"""Which layer of a stack tells of a call: the innermost one that is instrumented."""
+"""Which layer of a stack reports a call: the innermost one that is instrumented."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_call_takes_the_facts_and_the_parent_of_the_layer_above(enter: Any) ->
     assert layer.is_recorded
 
 
-def test_every_layer_above_is_told_of(enter: Any) -> None:
+def test_every_layer_above_is_recorded(enter: Any) -> None:
     outer = enter(Layer(get_current(), operation="chat"))
     inner = enter(Layer(get_current(), operation="text_completion"))
     begun()
@@ -55,7 +55,7 @@ def test_every_layer_above_is_told_of(enter: Any) -> None:
     assert inner.is_recorded
 
 
-def test_another_kind_of_call_is_not_told_of(enter: Any) -> None:
+def test_another_kind_of_call_is_not_recorded(enter: Any) -> None:
     layer = enter(Layer(get_current(), operation="chat"))
     begun("embeddings")
     assert not layer.is_recorded

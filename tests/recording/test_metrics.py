@@ -30,13 +30,13 @@ def test_a_call_is_measured_by_the_conventions(
     clients: Any, metrics: Measured, spans: Any, provider: FakeProvider
 ) -> None:
     clients.openai.chat.completions.create(**CHAT)
-    told = metrics()
+    reported = metrics()
     (span,) = spans.finished()
     # A call is billed after its last byte was sent, which its caller may have read before.
     assert becomes_true(lambda: len(provider.bill) == 1)
     (charge,) = provider.bill
 
-    unit, duration = told[f"{NAME}.duration"]
+    unit, duration = reported[f"{NAME}.duration"]
     assert unit == "s"
     assert duration.count == 1
     assert duration.sum == pytest.approx((span.end_time - span.start_time) / 1e9)
@@ -58,24 +58,24 @@ def test_a_call_is_measured_by_the_conventions(
     }
     assert dict(duration.attributes) == of_call
     assert duration.explicit_bounds[:3] == (0.01, 0.02, 0.04)
-    unit, used = told[f"{NAME}.usage.input_tokens"]
+    unit, used = reported[f"{NAME}.usage.input_tokens"]
     assert (unit, used.value) == ("{token}", charge.input_tokens)
     assert dict(used.attributes) == {**of_call, "gen_ai.token.modality": "unknown"}
-    assert told[f"{NAME}.usage.cache_read.input_tokens"][1].value == charge.cached_tokens
-    assert told[f"{NAME}.operation.output_tokens"][1].sum == charge.output_tokens
-    assert f"{NAME}.time_to_first_chunk" not in told
-    assert "gen_ai.client.operation.duration" not in told
+    assert reported[f"{NAME}.usage.cache_read.input_tokens"][1].value == charge.cached_tokens
+    assert reported[f"{NAME}.operation.output_tokens"][1].sum == charge.output_tokens
+    assert f"{NAME}.time_to_first_chunk" not in reported
+    assert "gen_ai.client.operation.duration" not in reported
 
 
 def test_a_stream_is_measured_to_its_first_chunk(
     clients: Any, metrics: Measured, spans: Any
 ) -> None:
     list(clients.openai.chat.completions.create(**CHAT, stream=True))
-    told = metrics()
+    reported = metrics()
     (span,) = spans()
-    first = told[f"{NAME}.time_to_first_chunk"][1]
+    first = reported[f"{NAME}.time_to_first_chunk"][1]
     assert first.sum == span["attributes"]["gen_ai.response.time_to_first_chunk"]
-    assert told[f"{NAME}.duration"][1].sum >= first.sum
+    assert reported[f"{NAME}.duration"][1].sum >= first.sum
 
 
 @pytest.mark.parametrize("mode", STREAMED, ids=lambda mode: mode.name)
@@ -157,27 +157,27 @@ def test_tokens_are_split_by_modality_as_far_as_that_is_known(
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant"}}
     provider.script(answers({"id": "x", "model": "gpt-4o", "choices": [choice], "usage": usage}))
     clients.openai.chat.completions.create(**CHAT)
-    told = metrics()
+    reported = metrics()
 
     def by_modality(kind: str) -> dict[str, int]:
-        _, *points = told[f"{NAME}.usage.{kind}"]
+        _, *points = reported[f"{NAME}.usage.{kind}"]
         return {point.attributes["gen_ai.token.modality"]: point.value for point in points}
 
     assert by_modality("input_tokens") == {"audio": 30, "image": 20, "unknown": 50}
     assert by_modality("output_tokens") == {"audio": 50}
     assert by_modality("cache_read.input_tokens") == {"unknown": 40}
-    assert told[f"{NAME}.operation.input_tokens"][1].sum == 100
+    assert reported[f"{NAME}.operation.input_tokens"][1].sum == 100
 
 
-def test_a_failure_is_told_by_its_kind_and_has_no_tokens(
+def test_a_failure_is_reported_by_its_kind_and_has_no_tokens(
     clients: Any, metrics: Measured, provider: FakeProvider
 ) -> None:
     provider.script(fails(500))
     with pytest.raises(Exception, match="500"):
         clients.openai.chat.completions.create(**CHAT)
-    told = metrics()
-    assert told[f"{NAME}.duration"][1].attributes["error.type"] == "server_error"
-    assert [*told] == [f"{NAME}.duration"]
+    reported = metrics()
+    assert reported[f"{NAME}.duration"][1].attributes["error.type"] == "server_error"
+    assert [*reported] == [f"{NAME}.duration"]
 
 
 def test_what_is_only_estimated_is_not_counted(
@@ -191,9 +191,9 @@ def test_what_is_only_estimated_is_not_counted(
 
 def test_other_calls_of_clients_have_a_metric_of_their_own(clients: Any, metrics: Measured) -> None:
     clients.openai.embeddings.create(model="text-embedding-3-small", input="x")
-    told = metrics()
-    ((_, duration),) = told.values()
-    assert [*told] == ["gen_ai.client.operation.duration"]
+    reported = metrics()
+    ((_, duration),) = reported.values()
+    assert [*reported] == ["gen_ai.client.operation.duration"]
     assert duration.attributes["gen_ai.operation.name"] == "embeddings"
 
 

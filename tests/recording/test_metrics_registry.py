@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 )
 # What others than instrumentations of clients and agents record.
 OTHERS = ("gen_ai.server.", "mcp.")
-# The conventions have it for agents that are configured with one model, which nobody tells us.
+# The conventions have it for agents that are configured with one model, which nobody reports us.
 NOT_KNOWN = {("gen_ai.invoke_agent.duration", "gen_ai.request.model")}
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]}
 
@@ -69,9 +69,9 @@ def test_what_is_recorded_is_what_the_registry_asks_for(
     with pytest.raises(Exception, match="500"):
         clients.openai.chat.completions.create(**CHAT)
 
-    told = measured.metrics()
-    assert len({metric.name for metric in told}) == 9
-    for metric in told:
+    reported = measured.metrics()
+    assert len({metric.name for metric in reported}) == 9
+    for metric in reported:
         entry = registry[metric.name]
         required = {
             name for name, each in entry["attributes"].items() if each["level"] == "required"

@@ -43,8 +43,8 @@ class Case:
 
     def expected(self, *, streams: bool) -> dict[str, Any]:
         name, *attributes = self.span["name"], self.span["attributes"]
-        told = {**attributes[0], **({"gen_ai.request.stream": True} if streams else {})}
-        return {"name": name, "kind": "CLIENT", "attributes": dict(sorted(told.items()))}
+        reported = {**attributes[0], **({"gen_ai.request.stream": True} if streams else {})}
+        return {"name": name, "kind": "CLIENT", "attributes": dict(sorted(reported.items()))}
 
 
 CHAT = Case(
@@ -435,10 +435,10 @@ def test_a_response_that_is_fetched_has_no_requested_model(clients: Any, instrum
     clients.openai.responses.retrieve("resp_1")
 
     (span,) = spans()
-    told = span["attributes"]
-    assert (span["name"], told["gen_ai.response.id"]) == ("fetch_response", "resp_1")
-    assert "gen_ai.response.model" in told
-    assert "gen_ai.request.model" not in told
+    reported = span["attributes"]
+    assert (span["name"], reported["gen_ai.response.id"]) == ("fetch_response", "resp_1")
+    assert "gen_ai.response.model" in reported
+    assert "gen_ai.request.model" not in reported
 
 
 @pytest.mark.unconventional("no model was asked for, and the answer doesn't say which one it was")

@@ -92,7 +92,7 @@ def test_a_client_that_traces_elsewhere_keeps_its_span_there_and_has_ours_here(
 
 
 @pytest.mark.parametrize("off", [False, {"traces": False}, {"traces": {"enabled": False}}])
-def test_a_client_that_was_told_not_to_trace_itself_has_ours(
+def test_a_client_that_was_reported_not_to_trace_itself_has_ours(
     off: Any, provider: FakeProvider, instrumented: Any
 ):
     spans = instrumented()
@@ -120,8 +120,8 @@ def test_a_copy_that_is_given_the_option_keeps_its_own_span(
 ):
     spans = instrumented()
     with client_of(provider) as client:
-        told = client.with_options(open_telemetry={"tracer_provider": spans.provider})
-        told.messages.create(**BODY)
+        reported = client.with_options(open_telemetry={"tracer_provider": spans.provider})
+        reported.messages.create(**BODY)
         assert scopes(spans) == [THEIRS]
 
         client.messages.create(**BODY)
@@ -152,11 +152,13 @@ def test_a_client_looks_untouched(provider: FakeProvider, instrumented: Any):
     mine = TracerProvider(shutdown_on_exit=False)
 
     def described() -> Any:
-        with client_of(provider, open_telemetry={"tracer_provider": mine}) as told:
-            copied = told.copy()
-            with client_of(provider) as untold:
-                options = [c.open_telemetry for c in (told, copied, untold, untold.copy())]
-        return options, [type(option) for option in options], sorted(vars(told))
+        with client_of(provider, open_telemetry={"tracer_provider": mine}) as reported:
+            copied = reported.copy()
+            with client_of(provider) as unreported:
+                options = [
+                    c.open_telemetry for c in (reported, copied, unreported, unreported.copy())
+                ]
+        return options, [type(option) for option in options], sorted(vars(reported))
 
     bare = described()
     instrumented()
@@ -166,9 +168,9 @@ def test_a_client_looks_untouched(provider: FakeProvider, instrumented: Any):
 
 def test_uninstrumented_the_native_span_is_back(provider: FakeProvider, instrumented: Any):
     spans = instrumented()
-    with client_of(provider, open_telemetry={"tracer_provider": spans.provider}) as told:
+    with client_of(provider, open_telemetry={"tracer_provider": spans.provider}) as reported:
         uninstrument()
-        told.messages.create(**BODY)
+        reported.messages.create(**BODY)
 
     assert scopes(spans) == [THEIRS]
 

@@ -56,7 +56,7 @@ class Answering:
 
 
 @pytest.mark.parametrize("url", HOSTS)
-def test_a_host_tells_the_provider(url: str, instrumented: Any) -> None:
+def test_a_host_reports_the_provider(url: str, instrumented: Any) -> None:
     spans = instrumented()
     with Answering().client(url) as client:
         client.chat.completions.create(model="m", messages=HELLO)
@@ -113,7 +113,7 @@ def test_the_chunk_that_the_caller_does_not_see_is_not_timed(instrumented: Any) 
     assert times.count == len(chunks) - 1
 
 
-def test_a_caller_who_said_no_is_not_overruled_and_the_tokens_are_estimated(
+def test_a_caller_who_stated_no_is_not_overruled_and_the_tokens_are_estimated(
     instrumented: Any,
 ) -> None:
     spans = instrumented()
@@ -160,8 +160,8 @@ def test_azure_bedrock_and_vertex_are_named_by_their_clients(
     ) as vertex:
         vertex.messages.create(model="claude-haiku-4-5@20251001", max_tokens=9, messages=HELLO)
     names = ("gen_ai.provider.name", "gen_ai.usage.output_tokens")
-    told = [tuple(span["attributes"][name] for name in names) for span in spans()]
-    assert told == [
+    reported = [tuple(span["attributes"][name] for name in names) for span in spans()]
+    assert reported == [
         ("azure.ai.openai", 33),
         ("aws.bedrock", 32),
         ("aws.bedrock", 32),

@@ -115,9 +115,9 @@ def test_an_error_in_a_choice_is_an_error_and_the_answer_is_what_came(
     completions = clients.openai.chat.completions
     make = completions.create if way == "plain" else completions.with_raw_response.create
     answer = make(model="gpt-4o", messages=HELLO)
-    told = answer if way == "plain" else answer.parse()
-    assert told.choices[0].finish_reason == "error"
-    assert told.choices[0].error == {"code": 502, "message": SECRET}
+    reported = answer if way == "plain" else answer.parse()
+    assert reported.choices[0].finish_reason == "error"
+    assert reported.choices[0].error == {"code": 502, "message": SECRET}
     (span,) = spans.finished()
     assert span.attributes["error.type"] == "502"
     assert span.attributes["gen_ai.response.finish_reasons"] == ("error",)

@@ -1,4 +1,4 @@
-"""Streams that are open when recording stops, or the process ends, are told of with what came."""
+"""Streams that are open when recording stops, or the process ends, are recorded with what came."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "conten
 MESSAGE: dict[str, Any] = {**CHAT, "model": "claude-haiku-4-5", "max_tokens": 99}
 
 
-def told(span: dict[str, Any]) -> tuple[str, bool | None, list[str] | None, bool]:
+def reported(span: dict[str, Any]) -> tuple[str, bool | None, list[str] | None, bool]:
     attributes = span["attributes"]
     return (
         span["name"],
@@ -33,7 +33,7 @@ def test_an_open_stream_ends_with_the_recording(clients: Any, instrumented: Any)
     assert spans() == []
     uninstrument()
     (span,) = spans()
-    assert told(span) == ("chat gpt-4o", True, ["error"], True)
+    assert reported(span) == ("chat gpt-4o", True, ["error"], True)
     # It is still the caller's to read.
     chunks += list(stream)
     assert chunks[-1].choices[0].finish_reason == "stop"
@@ -52,7 +52,7 @@ def test_an_open_async_stream_ends_with_the_recording(clients: Any, instrumented
 
     clients.run(run())
     (span,) = spans()
-    assert told(span)[:3] == ("chat claude-haiku-4-5", True, ["error"])
+    assert reported(span)[:3] == ("chat claude-haiku-4-5", True, ["error"])
 
 
 def test_an_open_body_ends_with_the_recording(clients: Any, instrumented: Any) -> None:
@@ -65,7 +65,7 @@ def test_an_open_body_ends_with_the_recording(clients: Any, instrumented: Any) -
     assert spans() == []
 
 
-def test_what_has_ended_is_not_told_of_again(clients: Any, instrumented: Any) -> None:
+def test_what_has_ended_is_not_recorded_again(clients: Any, instrumented: Any) -> None:
     spans = instrumented()
     stream = clients.openai.chat.completions.create(**CHAT, stream=True)
     list(stream)
@@ -86,7 +86,7 @@ next(kept)
 
 
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "raise LookupError"])
-def test_a_stream_that_is_open_when_the_process_ends_is_told_of(ending: str) -> None:
+def test_a_stream_that_is_open_when_the_process_ends_is_recorded(ending: str) -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         command = [sys.executable, "-c", PROGRAM + ending, receiver.url, provider.openai_url]
         processes.run(command)
@@ -104,7 +104,7 @@ os.waitpid(pid, 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_does_not_tell_of_its_parents_streams() -> None:
+def test_a_forked_child_does_not_record_its_parents_streams() -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         command = [sys.executable, "-c", PROGRAM + FORKED, receiver.url, provider.openai_url]
         processes.run(command, check=True)

@@ -1,4 +1,4 @@
-"""Runs every stack in every mode, in a world of instrumentations: what was billed, and who told.
+"""Runs every stack in every mode, in a world of instrumentations: the bill, and who reported it.
 
 A program of its own, because some instrumentations leave their patches behind.
 """
@@ -30,13 +30,13 @@ from agentpulse.demo.provider import FakeProvider
 from agentpulse.server import LocalServer
 
 Mode = Callable[[FakeProvider], Any]
-SAID = [{"role": "user", "content": stacks.QUESTION}]
-CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SAID}
+SPOKEN = [{"role": "user", "content": stacks.QUESTION}]
+CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SPOKEN}
 STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 MESSAGE: dict[str, Any] = {
     "model": "claude-haiku-4-5",
     "max_tokens": 9,
-    "messages": SAID,
+    "messages": SPOKEN,
     # A part of it is written to the cache, and a part read from there.
     "system": [{"type": "text", "text": "be brief " * 20, "cache_control": {"type": "ephemeral"}}],
 }
@@ -118,11 +118,11 @@ def run_anthropic(provider: FakeProvider, mode: str) -> None:
 
 def run_litellm(provider: FakeProvider, mode: str, library: str) -> None:
     given: Any = {
-        "openai": {"model": "openai/gpt-4o", "api_base": provider.openai_url, "messages": SAID},
+        "openai": {"model": "openai/gpt-4o", "api_base": provider.openai_url, "messages": SPOKEN},
         "anthropic": {
             "model": "anthropic/claude-haiku-4-5",
             "api_base": provider.anthropic_url,
-            "messages": [{"role": "system", "content": MESSAGE["system"]}, *SAID],
+            "messages": [{"role": "system", "content": MESSAGE["system"]}, *SPOKEN],
         },
     }[library]
     given |= {"api_key": "x", "max_retries": 0}
@@ -138,7 +138,7 @@ def run_litellm(provider: FakeProvider, mode: str, library: str) -> None:
         answer: Any = await litellm.acompletion(**given)
         if mode == "astream":
             [chunk async for chunk in answer]
-        # LiteLLM tells of the end in a task of its own.
+        # LiteLLM reports the end in a task of its own.
         await asyncio.sleep(0.05)
 
     stacks.run(later())
@@ -190,7 +190,7 @@ def price(charge: Any) -> float:
 
 
 def main(world: str) -> None:
-    """Prints, for each stack in each mode, what was billed and what was told of."""
+    """Prints, for each stack in each mode, what was billed and what was recorded."""
     tracers = TracerProvider(shutdown_on_exit=False)
     scopes = Scopes()
     tracers.add_span_processor(scopes)
@@ -212,29 +212,31 @@ def main(world: str) -> None:
                     bill = stacks.billed(provider, 2 if stack == "langgraph" else 1)
                 billed[f"{stack}, {mode}"] = {"calls": len(bill), "cost": sum(map(price, bill))}
         settle(server, sum(case["calls"] for case in billed.values()))
-        told: dict[str, Any] = defaultdict(lambda: {"calls": 0, "cost": 0.0})
+        reported: dict[str, Any] = defaultdict(lambda: {"calls": 0, "cost": 0.0})
         for event in server.events():
             if event["kind"] == "llm_call" and not (event["session"] or "").startswith("marker"):
-                case = told[(event["session"] or "none:").rpartition(":")[0]]
+                case = reported[(event["session"] or "none:").rpartition(":")[0]]
                 case["calls"] += 1
                 case["cost"] += event["data"]["cost_usd"] or 0.0
         agentpulse.shutdown()
-    sys.stdout.write(json.dumps({"billed": billed, "told": told, "scopes": sorted(scopes.names)}))
+    sys.stdout.write(
+        json.dumps({"billed": billed, "told": reported, "scopes": sorted(scopes.names)})
+    )
 
 
 def settle(server: LocalServer, calls: int) -> None:
-    """Waits until all calls were told of, and for what may come after them."""
+    """Waits until all calls were recorded, and for what may come after them."""
     until = time.monotonic() + 20
     for _ in range(2):
         while time.monotonic() < until:
             agentpulse.flush()
-            told = [event for event in server.events() if event["kind"] == "llm_call"]
-            if len(told) >= calls:
+            reported = [event for event in server.events() if event["kind"] == "llm_call"]
+            if len(reported) >= calls:
                 break
             time.sleep(0.05)
-        # LiteLLM tells of sync calls by threads, in the order of the calls: this one is the last.
+        # LiteLLM reports sync calls by threads, in the order of the calls: this one is the last.
         with agentpulse.session("marker"):
-            litellm.completion("openai/marker", SAID, mock_response="x")
+            litellm.completion("openai/marker", SPOKEN, mock_response="x")
         while time.monotonic() < until:
             agentpulse.flush()
             if any(event["data"].get("name") == "chat marker" for event in server.events()):

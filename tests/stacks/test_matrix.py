@@ -45,7 +45,7 @@ def outcome(world: str) -> Any:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("world", WORLDS)
-def test_what_is_told_is_what_was_billed(world: str, stack: str, mode: str):
+def test_what_is_reported_is_what_was_billed(world: str, stack: str, mode: str):
     result, case = outcome(world), f"{stack}, {mode}"
 
     assert result["told"][case]["calls"] == result["billed"][case]["calls"]
@@ -53,15 +53,15 @@ def test_what_is_told_is_what_was_billed(world: str, stack: str, mode: str):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_no_call_is_told_of_outside_its_session(world: str):
+def test_no_call_is_recorded_outside_its_session(world: str):
     assert set(outcome(world)["told"]) == {f"{stack}, {mode}" for stack in STACKS for mode in MODES}
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_the_others_told_of_the_calls_too(world: str):
+def test_the_others_recorded_the_calls_too(world: str):
     scopes = outcome(world)["scopes"]
     prefix = OTHERS.get(world.partition(", ")[0])
 
     expected = set() if prefix is None else {"anthropic", "langchain", "openai"}
-    told = {scope.removeprefix(prefix or "-").partition(".")[0] for scope in scopes}
-    assert expected <= told
+    reported = {scope.removeprefix(prefix or "-").partition(".")[0] for scope in scopes}
+    assert expected <= reported

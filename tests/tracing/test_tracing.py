@@ -376,12 +376,12 @@ def test_arguments_and_results_are_captured_only_where_they_are_wanted(started: 
     silent("a secret")
     asked("cats", 1, 2)
     captured("a secret")
-    of_silent, of_asked, of_telling = (event["data"] for event in events())
+    of_silent, of_asked, of_reporting = (event["data"] for event in events())
     assert "args" not in of_silent
     assert of_asked["args"] == {"query": "cats", "rest": [1, 2]}
     assert "result" not in of_asked
-    assert of_telling["result"] == [1, 2]
-    assert "args" not in of_telling
+    assert of_reporting["result"] == [1, 2]
+    assert "args" not in of_reporting
     assert "a secret" not in str(events())
 
 

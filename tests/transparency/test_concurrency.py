@@ -55,7 +55,7 @@ class Recorded:
         } == self.parents
         assert len({event["span_id"] for event in events}) == calls
         assert Counter(figures(event["data"]) for event in events) == self.billed(calls)
-        # The spans around the calls, and the event that tells of the start.
+        # The spans around the calls, and the event that reports the start.
         begun = len(set(self.parents.values())) + 1
         assert (stats.ended, stats.accepted, stats.queued) == (calls + begun, calls + begun, 0)
         assert stats.dropped == {}
@@ -83,7 +83,7 @@ def recorded() -> Iterator[Recorded]:
             api_key="ap_0123456789abcdef",
             endpoint=server.url,
             flush_interval=0.1,
-            # A span of the program's own is told of as a parent only where it is told of itself.
+            # A span of the program's own is recorded as a parent only where it is recorded itself.
             export_all_spans=True,
             tracer_provider=recorded.tracers,
         )

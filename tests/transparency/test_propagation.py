@@ -13,9 +13,9 @@ from fakes.provider import FakeProvider
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 
-SAID: list[Any] = [{"role": "user", "content": "What is new?"}]
-CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SAID}
-MESSAGE: dict[str, Any] = {"model": "claude-haiku-4-5", "max_tokens": 50, "messages": SAID}
+SPOKEN: list[Any] = [{"role": "user", "content": "What is new?"}]
+CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SPOKEN}
+MESSAGE: dict[str, Any] = {"model": "claude-haiku-4-5", "max_tokens": 50, "messages": SPOKEN}
 HEADERS = {"traceparent", "tracestate", "baggage", "b3", "x-b3-traceid"}
 
 
@@ -73,7 +73,7 @@ def test_no_trace_context_is_sent_to_a_provider(
     not hasattr(anthropic._base_client.BaseClient, "_set_open_telemetry"),
     reason="anthropic makes spans of its own since 1.14",
 )
-def test_a_client_that_is_told_to_trace_itself_sends_what_it_sends_without_us(
+def test_a_client_that_is_reported_to_trace_itself_sends_what_it_sends_without_us(
     provider: FakeProvider, spans: Any
 ) -> None:
     def call() -> list[set[str]]:

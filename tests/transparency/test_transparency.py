@@ -1,4 +1,4 @@
-"""A caller can't tell an instrumented client from a bare one."""
+"""A caller can't report an instrumented client from a bare one."""
 
 from __future__ import annotations
 
@@ -203,9 +203,11 @@ def pickles(value: Any) -> str:
 
 def failure(error: BaseException) -> Any:
     """An exception as its caller sees it; addresses of requests differ by port."""
-    told = {n: v for n, v in vars(error).items() if n.lstrip("_") not in ("request", "response")}
+    reported = {
+        n: v for n, v in vars(error).items() if n.lstrip("_") not in ("request", "response")
+    }
     causes = type(error.__cause__), type(error.__context__), error.__suppress_context__
-    return type(error), str(error), seen(told), public(error), causes
+    return type(error), str(error), seen(reported), public(error), causes
 
 
 def client_of(target: str, url: str, *, asynchronous: bool, **options: Any) -> Any:
@@ -335,7 +337,7 @@ def test_what_goes_wrong_goes_wrong_the_same_way(
 
 
 HOST = "http://api.openai.com"
-"""Known to tell the usage of a stream when asked, so it is asked on the caller's behalf."""
+"""Known to report the usage of a stream when asked, so it is asked on the caller's behalf."""
 ASKED = [
     (target, way)
     for target in ("openai chat.completions", "openai completions")

@@ -1,4 +1,4 @@
-"""A caller can't tell an instrumented client from a bare one: files, sounds, clouds."""
+"""A caller can't report an instrumented client from a bare one: files, sounds, clouds."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ def outcome(name: str, kind: str, *, raw: bool) -> tuple[Any, list[Any]]:
                 if inspect.isawaitable(closed):
                     await closed
 
-        told = asyncio.run(call())
+        reported = asyncio.run(call())
         # Of files, the boundary between the parts is another one each time.
         asked = [
             (request.method, request.path, sorted(request.headers), request.body)
             for request in provider.requests
         ]
-        return told, asked
+        return reported, asked
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -187,8 +187,8 @@ def test_only_the_one_chunk_that_was_asked_for_is_hidden(name: str, instrumented
     chunks, hidden = STREAMS[name]
     shown = [each for at, each in enumerate(chunks) if at not in hidden]
 
-    def bodies(told: list[Any]) -> Answer:
-        return lambda _body: b"".join(sse(*told, done=True))
+    def bodies(reported: list[Any]) -> Answer:
+        return lambda _body: b"".join(sse(*reported, done=True))
 
     bare = outcome(plain(), bodies(shown))
     instrumented()

@@ -1,4 +1,4 @@
-"""A call that is told of by a span made by hand, on the tracer provider that is there."""
+"""A call that is recorded by a span made by hand, on the tracer provider that is there."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import agentpulse
 
 agentpulse.init(heartbeat_interval=0)
 with openai.OpenAI(api_key="x", base_url=sys.argv[1]) as client:
-    said = [{"role": "user", "content": "What is new?"}]
-    client.chat.completions.create(model="gpt-4o", messages=said)
+    spoken = [{"role": "user", "content": "What is new?"}]
+    client.chat.completions.create(model="gpt-4o", messages=spoken)
 assert agentpulse.flush(10)
 print(getattr(sys, "frozen", False), agentpulse.calculate_cost("gpt-4o", 1_000_000, 0))

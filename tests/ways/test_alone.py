@@ -66,14 +66,14 @@ def test_the_sdk_can_be_installed_beside_others_at_their_newest() -> None:
     assert len(set(printed.split()[1:])) == 1
 
 
-def test_the_exporter_tells_of_a_span_that_was_made_by_hand_at_its_cost() -> None:
+def test_the_exporter_records_a_span_that_was_made_by_hand_at_its_cost() -> None:
     with Receiver() as receiver:
         imported = run(
             *("exporter", "python", "-W", "error", program("exporter_alone")),
             AGENTPULSE_ENDPOINT=receiver.url,
         )
     assert imported.split() == ["agentpulse_exporter", "opentelemetry", "typing_extensions"]
-    assert_the_call_is_told(receiver)
+    assert_the_call_is_recorded(receiver)
 
 
 def test_the_stock_configurator_finds_the_exporter_by_its_name() -> None:
@@ -84,10 +84,10 @@ def test_the_stock_configurator_finds_the_exporter_by_its_name() -> None:
             AGENTPULSE_ENDPOINT=receiver.url,
             **NO_OTHERS,
         )
-    assert_the_call_is_told(receiver)
+    assert_the_call_is_recorded(receiver)
 
 
-def assert_the_call_is_told(receiver: Receiver) -> None:
+def assert_the_call_is_recorded(receiver: Receiver) -> None:
     (call,), (cost,) = receiver.of_kind("llm_call"), receiver.of_kind("cost")
     expected = calculate_cost("gpt-4o", 1000, 100, provider="openai", cache_read_tokens=400)
     assert call["data"]["cost_usd"] == cost["data"]["cost_usd"] == expected

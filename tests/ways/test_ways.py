@@ -1,4 +1,4 @@
-"""Each of the three ways in tells the same of the demo's agent, from wheels that pip installed."""
+"""The three ways in report the same of the demo's agent, from wheels that pip installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from agentpulse_exporter import calculate_cost
 from fakes.installed import DIST, PROGRAMS, run
 from fakes.receiver import Receiver
-from fakes.told import Fields, without_what_differs
+from fakes.reported import Fields, without_what_differs
 
 IN_CODE, UNCHANGED, BY_HAND = (
     str(PROGRAMS / f"{name}.py") for name in ("in_code", "unchanged", "by_hand")
@@ -25,20 +25,20 @@ WAYS = {
 }
 SUMS = ("calls", "tokens", "input_tokens", "output_tokens", "cost_usd")
 AROUND = {"session", "trace", "parent", "span", "data.agent"}
-"""What tells of the session, the agent and the spans around a call: the SDK's to know."""
+"""What reports the session, the agent and the spans around a call: the SDK's to know."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """What was told of a night, by whom, and what the provider billed."""
+    """What was recorded a night, by whom, and what the provider billed."""
 
-    told: list[Fields]
+    reported: list[Fields]
     costs: list[Fields]
     senders: set[tuple[str, str]]
     bill: list[dict[str, Any]]
 
     def calls(self) -> list[Fields]:
-        return [fields for fields in self.told if fields["kind"] == "llm_call"]
+        return [fields for fields in self.reported if fields["kind"] == "llm_call"]
 
     def rolled_up(self, *by: str) -> dict[tuple[Any, ...], list[float]]:
         """The sums of the `cost` events: each is of one upload, of which there may be several."""
@@ -59,10 +59,10 @@ def worked(way: str) -> Night:
             # The agent is a part of the SDK, which isn't installed there, nor ever started.
             variables["PYTHONPATH"] = str(DIST["agentpulse_sdk"])
         printed = run(*WAYS[way], **variables)
-    told = without_what_differs(receiver.events)
+    reported = without_what_differs(receiver.events)
     return Night(
-        told=[fields for fields in told if fields["kind"] != "cost"],
-        costs=[fields for fields in told if fields["kind"] == "cost"],
+        reported=[fields for fields in reported if fields["kind"] != "cost"],
+        costs=[fields for fields in reported if fields["kind"] == "cost"],
         senders={(r["body"]["agent"], r["body"]["sdk_version"]) for r in receiver.requests},
         bill=json.loads(printed),
     )
@@ -79,27 +79,27 @@ def compared(capsys: pytest.CaptureFixture[str], ways: str, fields: list[Fields]
 
 
 @pytest.mark.parametrize("way", ["opentelemetry-instrument", "agentpulse run"])
-def test_a_program_that_is_not_changed_tells_all_that_init_tells(
+def test_a_program_that_is_not_changed_reports_all_that_init_reports(
     way: str, nights: dict[str, Night], capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_init, other = nights["init"], nights[way]
 
-    assert other.told == by_init.told
+    assert other.reported == by_init.reported
     by = ("session", "data.provider", "data.model")
     assert other.rolled_up(*by) == by_init.rolled_up(*by)
     assert other.senders == by_init.senders
-    assert {fields["kind"] for fields in other.told} == {
+    assert {fields["kind"] for fields in other.reported} == {
         *("sdk_init", "session", "cron", "span_start", "span_end", "llm_call", "alert")
     }
-    compared(capsys, f"init and {way}", other.told)
+    compared(capsys, f"init and {way}", other.reported)
 
 
-def test_a_pipeline_made_by_hand_tells_the_same_of_each_call(
+def test_a_pipeline_made_by_hand_reports_the_same_of_each_call(
     nights: dict[str, Night], capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_init, by_hand = nights["init"], nights["exporter"]
 
-    assert by_hand.told == by_hand.calls()
+    assert by_hand.reported == by_hand.calls()
     ours, theirs = by_alike(by_init.calls()), by_alike(by_hand.calls())
     assert len(theirs) == len(ours) == 9
     different = {

@@ -25,7 +25,7 @@ for number in range({TASKS}):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_what_workers_of_celery_told_last_arrives(tmp_path: Path) -> None:
+def test_what_workers_of_celery_reported_last_arrives(tmp_path: Path) -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         environ = {
             **os.environ,

@@ -67,33 +67,33 @@ def serving(
         assert becomes_true(lambda: answers(f"{url}{path}"), processes.LIMIT)
         yield url
         server.terminate()
-        _, said = processes.ended(server)
-    assert "Traceback" not in said, said
+        _, spoken = processes.ended(server)
+    assert "Traceback" not in spoken, spoken
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[list[Any], Receiver]]:
-    """What was answered to requests, and what was told by then."""
+    """What was answered to requests, and what was reported by then."""
     with Receiver() as receiver, FakeProvider() as provider:
         environ = {
             "AGENTPULSE_ENDPOINT": receiver.url,
             "AGENTPULSE_FLUSH_INTERVAL": "0.2",
             "AGENTPULSE_EXPORT_ALL_SPANS": "true",
-            # So that addresses are told.
+            # So that addresses are reported.
             "AGENTPULSE_CAPTURE_MESSAGES": "true",
             "PROVIDER_URL": provider.url,
         }
         with serving("app:app", **environ) as url:
-            told: list[Any] = []
-            while len(told) < REQUESTS or len({each["pid"] for each in told}) < WORKERS:
+            reported: list[Any] = []
+            while len(reported) < REQUESTS or len({each["pid"] for each in reported}) < WORKERS:
                 # Whoever is up first may have all of the first ones.
-                told.append(asked(f"{url}/{('ask', 'aask')[len(told) % 2]}"))
-                assert len(told) < MOST_REQUESTS
-            assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == len(told))
-        yield told, receiver
+                reported.append(asked(f"{url}/{('ask', 'aask')[len(reported) % 2]}"))
+                assert len(reported) < MOST_REQUESTS
+            assert becomes_true(lambda: len(receiver.of_kind("llm_call")) == len(reported))
+        yield reported, receiver
 
 
-def test_what_the_workers_told_last_arrives_where_their_application_flushes() -> None:
+def test_what_the_workers_reported_last_arrives_where_their_application_flushes() -> None:
     with Receiver() as receiver, FakeProvider() as provider:
         environ = {
             "AGENTPULSE_ENDPOINT": receiver.url,
@@ -101,15 +101,15 @@ def test_what_the_workers_told_last_arrives_where_their_application_flushes() ->
             "PROVIDER_URL": provider.url,
         }
         with serving("flushing:app", **environ) as url:
-            told = [asked(f"{url}/aask")["id"] for _ in range(4)]
+            reported = [asked(f"{url}/aask")["id"] for _ in range(4)]
         calls = [event["data"]["response_id"] for event in receiver.of_kind("llm_call")]
-        assert sorted(calls) == sorted(told)
+        assert sorted(calls) == sorted(reported)
 
 
 def test_calls_of_both_workers_arrive_in_the_trace_of_their_request(served: Any) -> None:
-    told, receiver = served
-    traces = {each["id"]: each["trace"] for each in told}
-    assert len({each["pid"] for each in told}) == WORKERS
+    reported, receiver = served
+    traces = {each["id"]: each["trace"] for each in reported}
+    assert len({each["pid"] for each in reported}) == WORKERS
     calls = receiver.of_kind("llm_call")
     assert {call["data"]["response_id"]: call["trace_id"] for call in calls} == traces
 

@@ -1,4 +1,4 @@
-"""What a program told, with all that is another one in each run made the same."""
+"""What a program reported, with all that is another one in each run made the same."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def without_what_differs(events: list[dict[str, Any]]) -> list[Fields]:
     The ids of spans become the names on the way to them, those of traces the names of their roots,
     other ids what they begin with; of a time stays only that there is one, and of the tracer
     provider only its class, for it is made by the one way or by the other. Of the program, too,
-    stays only that it is told, for each way is one of its own.
+    stays only that it is reported, for each way is one of its own.
     """
     paths = _paths(events)
     roots = {
         event["trace_id"]: paths[event["span_id"]][0] for event in events if "span_id" in event
     }
-    told = [
+    reported = [
         {
             "kind": event["kind"],
             "session": _same("run_id", event.get("session")),
@@ -38,7 +38,7 @@ def without_what_differs(events: list[dict[str, Any]]) -> list[Fields]:
         }
         for event in events
     ]
-    return sorted(told, key=lambda fields: json.dumps(fields, sort_keys=True))
+    return sorted(reported, key=lambda fields: json.dumps(fields, sort_keys=True))
 
 
 def _paths(events: list[dict[str, Any]]) -> dict[str | None, tuple[str, ...]]:
