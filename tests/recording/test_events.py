@@ -87,7 +87,7 @@ def test_variables_say_where_content_goes_unless_it_was_stated_in_code(
 
 
 @pytest.mark.parametrize(
-    ("content", "emit", "said"),
+    ("content", "emit", "spoken"),
     [
         ("yes", None, f"{CONTENT} is 'yes', which has no effect; it takes one of NO_CONTENT, "),
         (None, "maybe", f"{EMIT} is 'maybe', which has no effect; it takes one of TRUE, FALSE."),
