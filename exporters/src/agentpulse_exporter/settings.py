@@ -81,7 +81,7 @@ def _text(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    from agentpulse_exporter._values import MAX_LABEL, clean  # only where a name is given
+    from agentpulse_exporter._values import MAX_LABEL, clean  # only if a name is given
 
     return _text(clean(value, MAX_LABEL))
 

@@ -181,7 +181,7 @@ def _openinference(fields: Fields) -> None:
 def _openlit(fields: Fields) -> None:
     if fields.get(semconv.PROVIDER_NAME) == "anthropic":
         _add_cached(fields)
-    # OpenLIT writes its own default, 0, where none was set.
+    # OpenLIT writes its own default, 0, if none was set.
     first = fields.get("gen_ai.server.time_to_first_token")
     if fields.get(semconv.REQUEST_STREAM) is True and first:
         fields.setdefault(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, first)
@@ -319,7 +319,7 @@ def _is_of_a_package(span: ReadableSpan) -> bool:
 
 
 def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
-    # The scope is known, too, where the SDK's limits took every attribute.
+    # The scope is known even if the SDK's limits took every attribute.
     if is_ours(span) or not (attributes or span.dropped_attributes):
         return None
     scope = _scope_of(span)
