@@ -46,7 +46,7 @@ strict = False
 
 
 def shielded(step: str, make: Callable[[], _T], otherwise: _T) -> _T:
-    """The result of `make`, or `otherwise` where it raises, which is logged once for each step.
+    """Returns the result of `make`. If it raises, logs that once per step; returns `otherwise`.
 
     Args:
         step: Completes the sentence "AgentPulse could not …".
@@ -70,18 +70,18 @@ def shielded(step: str, make: Callable[[], _T], otherwise: _T) -> _T:
 
 
 def is_model_call(attributes: Attributes) -> bool:
-    """Whether the span is one model call. An answer that a framework gave by itself is none."""
+    """Whether the span is a model call. A framework's own answer (cache, mock) is no call."""
     return attributes.get(OPERATION_NAME) in MODEL_OPERATIONS and ANSWERED_BY not in attributes
 
 
 def text(attributes: Attributes, name: str) -> str | None:
-    """A text that isn't empty, or None."""
+    """The attribute if it is a text that isn't empty, else None."""
     value = attributes.get(name)
     return value if isinstance(value, str) and value else None
 
 
 def number(attributes: Attributes, name: str) -> float | None:
-    """A finite number, or None."""
+    """The attribute if it is a finite number, else None."""
     value = attributes.get(name)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
@@ -91,13 +91,13 @@ def number(attributes: Attributes, name: str) -> float | None:
 
 
 def count(attributes: Attributes, name: str) -> int | None:
-    """A whole number of at least 0, or None."""
+    """The attribute as a whole number if it is at least 0, else None."""
     value = number(attributes, name)
     return int(value) if value is not None and 0 <= value < _MAX_WHOLE else None
 
 
 def texts(attributes: Attributes, name: str) -> list[str] | None:
-    """A list of texts, or None."""
+    """The texts in the attribute if it is a list, else None."""
     value = attributes.get(name)
     if isinstance(value, str) or not isinstance(value, Sequence):
         return None
@@ -105,7 +105,7 @@ def texts(attributes: Attributes, name: str) -> list[str] | None:
 
 
 def decoded(value: object, otherwise: object = None) -> Any:
-    """The value of JSON text; `otherwise` for any other text, and for anything else."""
+    """The value of a JSON text; `otherwise` if the value isn't JSON text."""
     if not isinstance(value, str):
         return otherwise
     try:
@@ -115,13 +115,13 @@ def decoded(value: object, otherwise: object = None) -> Any:
 
 
 def fields_of(value: object) -> dict[str, Any]:
-    """An object, or that of JSON text; an empty one for anything else."""
+    """The object, given as it is or as JSON text; an empty object for anything else."""
     value = decoded(value, value)
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def items_of(value: object) -> list[object]:
-    """A list, or that of JSON text; an empty one for anything else."""
+    """The list, given as it is or as JSON text; an empty list for anything else."""
     value = decoded(value, value)
     return cast("list[object]", value) if isinstance(value, list) else []
 
@@ -138,7 +138,7 @@ def clean(value: str, limit: int = MAX_TEXT) -> str:
 def plain(value: object, *, limit: int = MAX_TEXT) -> object:
     """The value as JSON has it.
 
-    A value that JSON has no form for becomes the name of its type; a number that isn't finite
+    A value without a form in JSON becomes the name of its type; a number that isn't finite
     becomes None. None of the object's own code runs.
     """
     return _plain(value, limit, _MAX_DEPTH, iter(range(_MAX_VALUES)))
@@ -187,14 +187,14 @@ def _number(value: float) -> float | None:
 
 
 def total(values: Iterable[object]) -> int | float | None:
-    """The sum of the known ones; None where none is known, or the sum exceeds 64 bits."""
+    """The sum of the known values; None if no value is known, or the sum exceeds 64 bits."""
     known = [value for value in values if isinstance(value, (int, float))]
     found = sum(known)
     return found if known and abs(found) < _MAX_WHOLE else None
 
 
 def timestamp(seconds: float) -> float:
-    """The time, moved into the range that receivers take where a wrong clock put it outside."""
+    """The time, moved into the range that receivers accept if a wrong clock put it outside."""
     now = time.time()
     if not math.isfinite(seconds) or seconds > now + _LATEST_AHEAD:
         seconds = now
@@ -204,11 +204,11 @@ def timestamp(seconds: float) -> float:
 def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, object], str] | None:
     """The plain data and its JSON in at most `limit` characters; None if it can't be made to fit.
 
-    Long texts are cut, the longest most. Where that isn't enough, the largest lists and objects
-    give way to a mark.
+    Long texts are cut, the longest most. If that isn't enough, the largest lists and objects are
+    replaced by a mark.
     """
-    # Escaped and with blanks: no way to write the same JSON is longer, so any receiver finds it
-    # short enough.
+    # Escaped and with blanks. No other way to write the same JSON is longer, so any receiver finds
+    # it short enough.
     text = json.dumps(data)
     if len(text) <= limit:
         return dict(data), text

@@ -23,20 +23,20 @@ from agentpulse_exporter.settings import is_on, resolve
 class CostEnrichingExporter(ForwardingExporter):
     """Passes spans on to another exporter, each model call with its cost.
 
-    Other exporters get the same span objects as before: the cost is on copies. A span passes as it
-    is that already has a cost, that is no model call, that records the call of another span, or
-    whose model has no known price. All do so where it was switched off when it was made, by
-    `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED.
+    Other exporters get the same span objects as before: the cost is on copies. Spans are
+    passed unchanged if they already have a cost, aren't model calls, repeat another span's call, or
+    have no known price. All spans are passed unchanged if it was switched off when it was made
+    (`enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED).
 
     Args:
-        inner: The exporter that gets the spans, whose results and timeouts are those of this one.
+        inner: The exporter that gets the spans. Its results and timeouts are returned unchanged.
         prices: The user's own prices, as a mapping or the path of a JSON file; by default those of
-            the `AgentPulseSpanExporter` that runs, else `AGENTPULSE_PRICES`.
+            the running `AgentPulseSpanExporter`, else `AGENTPULSE_PRICES`.
         enabled: Whether it adds anything; by default `AGENTPULSE_ENABLED`, else it does.
 
     Raises:
-        ConfigurationError: An argument can't be used (a ValueError). Where a variable can't be, it
-            adds nothing, which is logged once.
+        ConfigurationError: An argument can't be used (a ValueError). If a variable can't be used,
+            no cost is added, and this is logged once.
     """
 
     def __init__(

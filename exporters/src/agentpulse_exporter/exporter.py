@@ -38,22 +38,26 @@ from agentpulse_exporter.settings import ROWS, ApiKey, is_on, resolve
 _logger = logging.getLogger("agentpulse.exporter")
 
 MOST_KEPT = 10_000
-"""Spans that are kept while the receiver wants nothing or is away; the oldest go first."""
+"""Spans that are kept, at most, while the receiver wants nothing or is away.
+
+The oldest are dropped first.
+"""
 MOST_BYTES_KEPT = 32 * 2**20
-"""Bytes that these take, as JSON and as data."""
+"""Bytes that the kept spans take, at most, as JSON and as data."""
 SHUTDOWN_TIMEOUT = 5.0
 
 
 class AgentPulseSpanExporter(SpanExporter):
     """Prices spans of LLM calls and agents, and uploads them to AgentPulse.
 
-    Without a key, nothing is sent, except to an endpoint on this machine. While a processor of
-    ours on the same provider, that of `agentpulse.init` for example, sends to the same endpoint
-    with the same key, this one sends only the spans that the other doesn't.
+    Without a key, nothing is sent, except to an endpoint on this machine. If another AgentPulse
+    processor (that of `agentpulse.init`, for example) is on the same provider and sends to the same
+    endpoint with the same key, this exporter sends only the spans that the other doesn't.
 
-    Switched off when it is made, by `enabled=False`, AGENTPULSE_ENABLED or OTEL_SDK_DISABLED, it
-    exports nothing, which is no failure, and a processor of ours in front of it queues nothing. So
-    it is where a variable of ours can't be used, which is logged once.
+    If it is switched off when it is made (`enabled=False`, AGENTPULSE_ENABLED or
+    OTEL_SDK_DISABLED), it exports nothing and reports success, and an `AgentPulseSpanProcessor` in
+    front of it queues nothing. An AGENTPULSE_ variable that can't be used also switches it off;
+    this is logged once.
 
     Args:
         api_key: The `ap_…` key; by default `AGENTPULSE_API_KEY`. At an endpoint on this machine,
@@ -66,8 +70,8 @@ class AgentPulseSpanExporter(SpanExporter):
             `AGENTPULSE_PRICES`. `calculate_cost` uses them, too, until `shutdown`.
         max_batch_size: Events in one request; by default `AGENTPULSE_MAX_BATCH_SIZE`, else 100.
         redact: Is given each captured text (message, tool argument or result, text of an error) on
-            the sending thread, and returns the text that is sent instead. Where it raises, or
-            returns no text, the event is dropped, and counted as `redaction_failed`.
+            the sending thread, and returns the text that is sent instead. If it raises or doesn't
+            return a text, the event is dropped, and counted as `redaction_failed`.
         allow_insecure: Whether plain http to another machine is allowed.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
         enabled: Whether it does anything; by default `AGENTPULSE_ENABLED`, else it does.
@@ -96,7 +100,7 @@ class AgentPulseSpanExporter(SpanExporter):
         settings = resolve(given)
         self.export_all_spans: bool = settings.export_all_spans
         self.is_on: bool = is_on(settings)
-        """Whether it was not switched off when it was made, nor by a mistake in the environment."""
+        """False if it was switched off when it was made, or by a mistake in the environment."""
         if self.is_on and not settings.may_send:
             _logger.warning(
                 "Nothing is sent to AgentPulse: there is no API key; set AGENTPULSE_API_KEY."
@@ -130,9 +134,9 @@ class AgentPulseSpanExporter(SpanExporter):
         """Sends the spans that concern agents. Never raises.
 
         Returns:
-            FAILURE where one of them was lost, as after `shutdown`. A span is not lost that is kept
-            because the receiver asked for it later or is away, that another exporter of ours sends,
-            or that ends while AgentPulse is switched off.
+            FAILURE if a span was lost; after `shutdown`, every span is. These don't count as lost:
+            spans kept because the receiver asked for them later or is away, spans that another
+            AgentPulse exporter sends, and spans that end while AgentPulse is switched off.
         """
         if not self.is_on:
             return SpanExportResult.SUCCESS
@@ -150,7 +154,7 @@ class AgentPulseSpanExporter(SpanExporter):
         """Sends the events that were kept for later, unless the receiver still wants nothing.
 
         Returns:
-            Whether all was sent, and nothing was lost that no flush has reported so far.
+            Whether everything was sent, and every loss was reported by an earlier flush.
         """
         if not acquire(self._sending, bounded(timeout_millis, per_second=1000)):
             return False
@@ -173,7 +177,7 @@ class AgentPulseSpanExporter(SpanExporter):
         """The counts of spans so far: ended, accepted, dropped by reason, queued."""
         return self.counters.stats()
 
-    # All that follows is for our own processor, which counts the ended spans by itself.
+    # All methods below are for our own processor, which counts the ended spans by itself.
 
     def announce(self, span: ReadableSpan) -> None:
         """Notes a span that starts."""
@@ -182,25 +186,28 @@ class AgentPulseSpanExporter(SpanExporter):
         self.takes(span)
 
     def takes(self, span: ReadableSpan) -> bool:
-        """Whether a span, as far as it is known, is to be sent; one that isn't is no parent."""
+        """Returns whether the span will be sent, by what is known of it so far.
+
+        If not, records that, so that its children get its parent instead.
+        """
         is_sent = self.export_all_spans or concerns_agents(span)
         (self._mapper.tree.include if is_sent else self._mapper.tree.leave_out)(span)
         return is_sent
 
     @property
     def has_kept(self) -> bool:
-        """Whether events wait here, for a receiver that wants them later or for a full request."""
+        """Whether events wait here: the receiver wants them later, or they don't fill a request."""
         return bool(self._kept) or self._packer.has_begun
 
     @property
     def has_put_off(self) -> bool:
-        """Whether some of that could not be sent so far."""
+        """Whether some of the kept events were tried and could not be sent so far."""
         return bool(self._kept)
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
         """Sends spans that are counted already, and the events kept before them. Never raises.
 
-        With `leaves_rest`, events that fill no request wait for the next ones.
+        With `leaves_rest`, events that don't fill a request wait for the next spans.
         """
         acquire(self._sending)
         token = context_api.attach(context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
@@ -240,10 +247,10 @@ class AgentPulseSpanExporter(SpanExporter):
         self.delivery.start_over()
 
     def _hurry(self) -> None:
-        """The end has come, also for a request that another thread waits for.
+        """Sets the deadline of the end, also for a request that another thread waits for.
 
-        At exit this comes before the provider shuts its processors down, of which those of others
-        wait for as long as an export takes.
+        At exit this runs before the provider shuts its processors down, because processors of
+        other vendors wait for as long as an export takes.
         """
         self.finish_by(time.monotonic() + SHUTDOWN_TIMEOUT)
         if acquire(self._sending, ATTEMPT_AT_EXIT):
@@ -296,7 +303,7 @@ class AgentPulseSpanExporter(SpanExporter):
             yield from events
 
     def _excess(self) -> str:
-        """The reason for which the oldest of what is kept must go, if there is one."""
+        """The reason for which the oldest kept batch must be dropped; empty if it may stay."""
         if sum(batch.spans for batch in self._kept) > MOST_KEPT:
             return "queue_full"
         return "memory_full" if sum(batch.size for batch in self._kept) > MOST_BYTES_KEPT else ""

@@ -1,4 +1,4 @@
-"""`AgentPulseSpanProcessor`: has spans that concern agents sent in the background, as they end."""
+"""`AgentPulseSpanProcessor`: queues spans that concern agents, and sends them in the background."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from agentpulse_exporter.settings import (
 )
 
 _STARTING = frozenset({"session", "cron", "agent"})
-"""The kinds of spans that are sent when they start, too, so that a receiver sees what runs now."""
+"""The kinds of spans that are also sent when they start, so that a receiver sees running work."""
 
 
 class AgentPulseSpanProcessor(QueueProcessor):
-    """Batches spans that concern agents, in bounded memory, and has them sent in the background.
+    """Batches spans that concern agents in bounded memory, and sends them in the background.
 
     Its thread starts with the first span. In a forked child it starts over, with an empty queue.
 
@@ -31,8 +31,8 @@ class AgentPulseSpanProcessor(QueueProcessor):
         flush_interval: Seconds between two sendings, from 0.01 up.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted. 32 MiB of
             text is a second bound.
-        max_batch_size: So many waiting spans are sent at once, from 1 to 500; events that fill no
-            request wait on.
+        max_batch_size: As soon as so many spans wait, they are sent, from 1 to 500; events that
+            don't fill a request wait on.
         shutdown_timeout: Seconds that `shutdown`, or the end of the process, may take.
         export_all_spans: Whether spans that have nothing to do with agents are sent too.
 
@@ -68,7 +68,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
         span: Span,
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
-        """Queues the start of a session, a cron run or an agent."""
+        """Registers every span that starts; queues the start of a session, cron run or agent."""
         self._exporter.announce(span)
         if _is_sent_at_start(span) and self._is_taken(span):
             self.enqueue(_as_started(span))
@@ -80,16 +80,17 @@ class AgentPulseSpanProcessor(QueueProcessor):
             super().enqueue(span)
 
     def take_ownership(self, span: ReadableSpan) -> None:
-        """Makes a span, when it starts or ends, this processor's if it will be queued here.
+        """Claims a span that starts or ends, if this processor will queue it.
 
-        For whoever sees the span before all other processors of its provider: no exporter with the
-        same destination sends it then. Otherwise the first of ours that sees it has it.
+        The caller sees the span before all other processors of its provider. No other exporter with
+        the same destination then sends it. Without this call, the first AgentPulse processor that
+        sees the span owns it.
         """
         owner = self._exporter.owner
         if owner.is_alone or self.is_stopped:
             return
         if _is_sent_at_start(span) if span.end_time is None else self._is_queued(span):
-            owner.take(span)
+            owner.claim(span)
 
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues any span, also one that was made outside a tracer."""
@@ -97,18 +98,21 @@ class AgentPulseSpanProcessor(QueueProcessor):
             super().enqueue(span)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Sends all that has ended until now; waits `timeout` seconds at most. Never raises.
+        """Sends all spans that have ended until now; waits `timeout` seconds at most. Never raises.
 
         Returns:
-            True only if all of it was accepted. A loss that no flush has reported so far makes it
-            False, also where it came before.
+            True only if all of them were accepted. A loss that no flush has reported so far makes
+            the result False, even if it happened before this call.
         """
         return not self._exporter.is_on or super().flush(timeout)
 
     def _is_taken(self, span: ReadableSpan) -> bool:
-        """Whether this one sends it; one that has stopped doesn't, if there are others."""
+        """Claims the span, and returns whether this processor sends it.
+
+        A stopped processor doesn't send it if other exporters have its destination.
+        """
         owner = self._exporter.owner
-        return not (self.is_stopped and not owner.is_alone) and owner.take(span)
+        return not (self.is_stopped and not owner.is_alone) and owner.claim(span)
 
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context
@@ -116,7 +120,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
 
 
 def _is_sent_at_start(span: ReadableSpan) -> bool:
-    """Whether it is a sampled session, cron run or agent, ours or by the conventions."""
+    """Whether it is a sampled session, cron run or agent (by our kinds or the conventions)."""
     attributes = span.attributes or {}
     if not (
         attributes.get(semconv.SPAN_KIND) in _STARTING

@@ -1,7 +1,8 @@
 """The settings: one table, resolved from arguments, then the environment, then defaults.
 
-A wrong argument raises, for it is a mistake in the program. A wrong variable is a mistake where the
-program runs, which must not stop it: it is a sentence in `Settings.problems`, and nothing is sent.
+A wrong argument is a mistake in the program, so it raises. A wrong variable is a mistake of the
+environment and must not stop the program: it is described in `Settings.problems`, and nothing is
+sent.
 `agentpulse-sdk` adds settings of its own. Nothing of OpenTelemetry is loaded here.
 """
 
@@ -34,7 +35,7 @@ __all__ = [
 _logger = logging.getLogger("agentpulse.exporter")
 
 ARGUMENT, DEFAULT = "argument", "default"
-"""The sources of a value that was passed, and of one that nobody gave."""
+"""The source of a passed value, and the source of a default."""
 DISABLED_VARIABLE = "OTEL_SDK_DISABLED"
 
 
@@ -50,14 +51,14 @@ class ConfigurationTypeError(ConfigurationError, TypeError):
 class Kind:
     """One kind of value: how it is read from text, checked and shown.
 
-    A check raises TypeError for a wrong type and ValueError for a wrong value; ConfigurationError,
-    with a text, where the expectation alone doesn't explain the mistake.
+    A check raises TypeError for a wrong type and ValueError for a wrong value. If `expected`
+    doesn't explain the mistake, it raises ConfigurationError with a text.
     """
 
     expected: str
     """Completes the sentence "expected …"."""
     types: Any
-    """Those of an argument, as `isinstance` takes them."""
+    """The types of an argument, as `isinstance` takes them."""
     check: Callable[[Any], object] = lambda value: value
     """Returns the value that an argument becomes."""
     read: Callable[[str], object] = str
@@ -80,7 +81,7 @@ def _text(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    from agentpulse_exporter._values import MAX_LABEL, clean  # only where a name is given
+    from agentpulse_exporter._values import MAX_LABEL, clean  # only if a name is given
 
     return _text(clean(value, MAX_LABEL))
 
@@ -99,7 +100,7 @@ def _address(value: str) -> str:
 
 
 def _address_without_secrets(value: object) -> str:
-    # One that can't be used is shown too, so it may be no address at all.
+    # An unusable value is shown too, so it may not be an address at all.
     without_user = re.sub(r"^(\w+://)?.*@", r"\1…@", str(value), flags=re.DOTALL)
     return repr(re.sub(r"([?#]).+", r"\1…", without_user, flags=re.DOTALL))
 
@@ -126,7 +127,7 @@ def count(lowest: int, highest: int) -> Kind:
 
 
 def _prices(value: Mapping[str, object] | str | os.PathLike[str]) -> Mapping[str, object] | Path:
-    # Only here, so that nothing of it is loaded where the user has no prices of their own.
+    # Imported only here, so that it isn't loaded for users without prices of their own.
     from agentpulse_exporter._pricing import PriceOverrides
 
     prices = value if isinstance(value, Mapping) else Path(value).expanduser()
@@ -232,7 +233,7 @@ class Row:
     """A setting, beside its name, type and default."""
 
     environment: str | None
-    """Its variable: AGENTPULSE_ and the name, where the table has no other."""
+    """Its variable: AGENTPULSE_ and the name, unless the table has another."""
     kind: Kind
 
 
@@ -257,7 +258,7 @@ def resolve(
 ) -> _Settings:
     """The settings for these arguments (None counts as not given) and this environment.
 
-    With `only`, the others are left as they are by default.
+    With `only`, all other settings keep their defaults.
 
     Raises:
         ConfigurationError: An argument has a wrong value, or (ConfigurationTypeError) a wrong type.
@@ -265,7 +266,8 @@ def resolve(
     rows = {name: row for name, row in rows_of(table).items() if name in only or not only}
     values = verify(arguments, rows)
     sources = dict.fromkeys(rows, DEFAULT) | dict.fromkeys(values, ARGUMENT)
-    # `environ` is None for the process's own: no frame of an error may hold what shows the key.
+    # `environ` is None for the process's environment: a mapping with the key in it must not be a
+    # local variable of a frame that an error shows.
     problems = _read_environment(rows, values, sources, environ)
     settings = table(**cast("dict[str, Any]", values), sources=sources)
     if "endpoint" in rows:
@@ -274,7 +276,7 @@ def resolve(
 
 
 def verify(arguments: Mapping[str, object], rows: Mapping[str, Row]) -> dict[str, object]:
-    """The arguments that are given (not None), each as the setting it becomes.
+    """The given arguments (not None), converted to the values of settings.
 
     Raises:
         ConfigurationError: As for `resolve`.
@@ -309,7 +311,7 @@ def verify_one(name: str, value: object, kind: Kind) -> Any:
 def is_on(settings: Settings) -> bool:
     """Whether AgentPulse may do anything.
 
-    A mistake in the environment is logged, the same once a process, and counts as no.
+    An invalid variable is logged once per process and means off.
     """
     if settings.enabled and settings.problems:
         _log_problems(" ".join(settings.problems))

@@ -1,1 +1,1 @@
-"""The batch queue and its worker, and the upload of events with its retries."""
+"""The queue of raw spans and its worker (the first stage), and the retried upload of events."""

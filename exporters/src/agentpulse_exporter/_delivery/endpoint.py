@@ -1,8 +1,8 @@
 """The endpoint of events: its address, the proxy in front of it, and the keys of its requests.
 
-A local server (`agentpulse dev`) makes a key each time it starts, and keeps it, while it runs, in a
-file that only its user can read, by its port. Programs outlive many runs of the server, so the file
-is read for each request.
+A local server (`agentpulse dev`) makes a key each time it starts. While it runs, the key is in a
+file that is named by the server's port, and that only its user can read. Programs outlive many runs
+of the server, so the file is read for each request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Endpoint:
         """The endpoint at an http or https address with a host.
 
         Raises:
-            ValueError: It is none, or has a user, a query, a fragment or characters beyond ASCII.
+            ValueError: The address is not http(s) with a host, or contains a user, a query, a
+                fragment or characters beyond ASCII.
         """
         parts = urlsplit(address)
         port = parts.port if parts.port is not None else _PORTS.get(parts.scheme)
@@ -73,16 +74,16 @@ class Proxy:
     host: str
     port: int
     headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
-    """The user and password that it asks for."""
+    """The header with the user and password for the proxy, if it has any."""
 
 
 def proxy_for(endpoint: Endpoint) -> Proxy | None:
     """The proxy by `https_proxy` or `http_proxy`, and `no_proxy`; None for a direct connection.
 
-    To be read once: the proxies of the environment are not safe to ask for after a fork.
+    Call it once, early: reading the proxies of the environment is not safe after a fork.
 
     Raises:
-        ValueError: The variable holds no address of a proxy.
+        ValueError: The variable doesn't hold the address of a proxy.
     """
     # A proxy would see the traffic of this machine with itself, and the key in it.
     if endpoint.is_loopback or not any(name.lower().endswith("_proxy") for name in os.environ):
@@ -115,14 +116,14 @@ class ApiKey:
     __slots__ = ("_reveal",)
 
     def __init__(self, text: str) -> None:
-        """Of this text, without the blanks around it."""
+        """`text` is the key; blanks around it are removed."""
         exact = text.strip()
         # In a closure: crash reporters and serializers walk attributes, and find a function there.
         self._reveal = lambda: exact
 
     @classmethod
     def of(cls, given: str | _T) -> ApiKey | _T:
-        """A text as a key, anything else as it is."""
+        """Returns a text as a key, and anything else unchanged."""
         return cls(given) if isinstance(given, str) else given
 
     @property
@@ -172,7 +173,7 @@ def data_folder(environ: Mapping[str, str] = os.environ, platform: str = sys.pla
 
 
 def key_file(port: int) -> Path:
-    """Where the key of the local server on a port is.
+    """The file with the key of the local server on this port.
 
     Raises:
         RuntimeError: The user has no home.
@@ -181,7 +182,7 @@ def key_file(port: int) -> Path:
 
 
 def read_key(file: Path) -> str | None:
-    """The key in a file; None where there is none."""
+    """The key in a file; None if the file can't be read or holds no valid key."""
     try:
         text = file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -190,7 +191,7 @@ def read_key(file: Path) -> str | None:
 
 
 KnownKeys = Callable[[], list[ApiKey | None]]
-"""Returns the keys that there are at the moment, in the order in which they are tried, or None."""
+"""Returns the present keys in the order in which they are tried; without any, `[None]`."""
 
 
 def known_keys(endpoint: Endpoint, given: ApiKey | None) -> KnownKeys:

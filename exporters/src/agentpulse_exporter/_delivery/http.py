@@ -36,27 +36,27 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"agentpulse-python/{__
 _UNKNOWN_KEY = (401, 403)
 _HANG_UPS = (ConnectionError, http.client.HTTPException, ssl.SSLError)
 _MAX_ANSWER = 64 * 1024
-"""Bytes of a body that are read, where not all of it is wanted."""
+"""Bytes of a body that are read, at most, unless the whole body is wanted."""
 _CHUNK = 64 * 1024
 _SECONDS_FOR_BODY = 1.0
 _SECONDS_KEPT = 30.0
 _SECONDS_TO_CONNECT = 5.0
 
 
-# Names of hosts are encoded by it, and a child that is forked while it is loaded never gets it.
+# Host names are encoded by this codec, and a child forked while it loads can never load it.
 codecs.lookup("idna")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer; that to a post has the beginning of its body, or none where that took too long."""
+    """An answer. After a post, `body` has the beginning of it, or is empty if it took too long."""
 
     status: int
     content_type: str = ""
     retry_after: str | None = None
     body: bytes = b""
     requests: int = 1
-    """How many it took, each with another key."""
+    """The number of requests made for this answer, each with another key."""
 
 
 class NoAnswerError(Exception):
@@ -92,14 +92,14 @@ class Transport:
     ) -> Answer:
         """Asks for a path below the endpoint, or posts to it. A redirect is an answer like others.
 
-        Where the key is refused, the request is made again with the next one: an event must not be
+        If the key is refused, the request is made again with the next key: an event must not be
         lost because a local server was started anew, or because a stopped one left its key behind.
 
         Args:
-            path: Where, below the path of the endpoint.
-            headers: Those beside the ones that every request has.
-            body: What is posted; without one, a success is read as a whole.
-            seconds: For sending, and for the head of the answer, at most.
+            path: The path below the path of the endpoint.
+            headers: Headers in addition to those that every request has.
+            body: The body to post; without a body, a successful answer is read whole.
+            seconds: The limit for sending and for the head of the answer.
 
         Raises:
             NoAnswerError: There was no answer in time.
@@ -143,25 +143,25 @@ class Transport:
             raise NoAnswerError(reason, error, hung_up=hung_up) from None
 
     def belong_to_this_thread(self) -> None:
-        """Waits from now on as this thread does, in which every request is made."""
+        """Called once on the worker thread; later waits use its kind of sleep (gevent, native)."""
         self._has_own_thread = True
         self._renew()
 
     def _renew(self) -> None:
         self.close()
         self._take_functions()
-        # The context now, of this kind too. Where certificates can't be read, each connection
-        # fails with the reason.
+        # The TLS context is made now, with the same functions. If certificates can't be read, each
+        # connection fails with the reason.
         with suppress(OSError):
             self._tls = ssl.create_default_context() if self._endpoint.scheme == "https" else None
 
     def _take_functions(self) -> None:
         """Takes the standard library's functions that wait for the network, as they are now.
 
-        gevent and eventlet replace them for greenlets. A native thread that was started before, and
-        that uses them after, gets an event loop of its own; and where the main thread gets its
-        first one at the same moment, both wait for each other for ever. So a worker takes those of
-        the moment at which it starts.
+        gevent and eventlet replace them for greenlets. A native thread that was started before that
+        gets an event loop of its own when it uses the new functions. If the main thread gets its
+        first event loop at the same moment, both wait for each other for ever. So a worker keeps
+        the functions of the moment at which it starts.
         """
         self.sleep: Callable[[float], object] = time.sleep
         self._new_socket: type[socket.socket] = socket.socket
@@ -169,7 +169,7 @@ class Transport:
         self._tls: ssl.SSLContext | None = None
 
     def abort(self) -> None:
-        """Ends what another thread waits for, and every request from then on, for good."""
+        """Ends the current request of another thread, and makes every later request fail."""
         self._aborted = True
         for waiting in (self._opening, self._socket):
             if waiting is not None:
@@ -183,7 +183,7 @@ class Transport:
             kept.close()
 
     def forget(self) -> None:
-        """Starts anew in a child process: the connection is the parent's."""
+        """Starts anew in a child process, because the connection belongs to the parent."""
         self.close()
         self._opening: socket.socket | None = None
         self._aborted = self._has_own_thread = False
@@ -206,7 +206,7 @@ class Transport:
         return opened
 
     def _connect(self, host: str, port: int, deadline: float) -> socket.socket:
-        """A connection to the first address of the host that takes one in time."""
+        """A connection to the first address of the host that accepts it in time."""
         failure = OSError("the host has no address")
         addresses = self._getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -279,7 +279,7 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """The first lines of a request.
 
     Raises:
-        ValueError: There is a character in it that could end a line, or that isn't ASCII.
+        ValueError: A character could end a line, or isn't ASCII.
     """
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]
     if not all(" " <= character <= "~" for line in lines for character in line):
@@ -292,7 +292,7 @@ def _answer(channel: _Channel, method: str) -> http.client.HTTPResponse:
     answer = http.client.HTTPResponse(channel, method=method)  # pyright: ignore[reportArgumentType]  # it asks for no more than makefile
     answer.begin()
     if channel.has_ended:
-        # http.client takes the head as it is, and a status that was cut for the whole of it.
+        # http.client accepts an incomplete head, and takes a cut status for a whole one.
         message = "the answer ended in its head"
         raise ConnectionResetError(message)
     return answer
@@ -301,7 +301,7 @@ def _answer(channel: _Channel, method: str) -> http.client.HTTPResponse:
 def _body(response: http.client.HTTPResponse, channel: _Channel, *, is_whole: bool) -> bytes:
     if is_whole and response.status == http.client.OK:
         return response.read()
-    # The head decides. The body is worth a second more, and no failure.
+    # The head decides the outcome. Reading the body may take a second more, and may fail.
     channel.deadline = min(channel.deadline, time.monotonic() + _SECONDS_FOR_BODY)
     try:
         return response.read(_MAX_ANSWER)
@@ -310,7 +310,7 @@ def _body(response: http.client.HTTPResponse, channel: _Channel, *, is_whole: bo
 
 
 def _remaining(deadline: float) -> float:
-    """Seconds until the deadline; raises TimeoutError where it has passed."""
+    """Seconds until the deadline; raises TimeoutError if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         message = "the deadline has passed"
@@ -325,7 +325,7 @@ class _Channel(io.RawIOBase):
         self._connection = connection
         self.deadline = deadline
         self.has_ended = False
-        """Whether the other side was seen to send no more."""
+        """Whether the other side has closed its side of the connection."""
 
     def sendall(self, data: ReadableBuffer) -> None:
         left = memoryview(data)

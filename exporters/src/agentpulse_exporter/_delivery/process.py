@@ -1,8 +1,8 @@
 """The threads of a process, its ends and its forks: waits that end in time, and calls at the end.
 
 gevent and eventlet replace threads and locks when the program asks for it: before us, after us, or
-in a child of a fork. A lock made before blocks the whole event loop when a greenlet waits in it,
-and a native thread that releases one made after doesn't wake a greenlet. So the worker waits in an
+in a child of a fork. A lock made before blocks the whole event loop when a greenlet waits in it.
+If a native thread releases a lock made after, no greenlet wakes. So the worker waits in an
 `Alarm` that is made together with it, and all other threads poll with short sleeps: `time.sleep` is
 always of the kind of its caller.
 """
@@ -124,7 +124,7 @@ def wait_until(
 ) -> bool:
     """Polls until the condition holds or the monotonic clock reaches the deadline.
 
-    `sleep` is that of the thread, where it isn't that of the moment.
+    `sleep` is the thread's own sleep, if it isn't the present `time.sleep`.
 
     Returns:
         Whether it holds. Works inside a signal handler, for it waits in no lock.
@@ -141,7 +141,7 @@ def wait_until(
 
 
 class Alarm:
-    """Wakes the one thread that waits for it. Whoever starts that thread makes it.
+    """Wakes the one thread that waits for the alarm; the starter of that thread makes the alarm.
 
     It is a lock, which `ring` releases: one step of C code, so that a signal handler that comes in
     the middle of it can ring too, and the same kind of thing as the thread (a library that replaces

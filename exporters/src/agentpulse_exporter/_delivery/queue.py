@@ -1,6 +1,6 @@
-"""The batch queue: ended spans wait here, in bounded memory, until the worker has them sent.
+"""The batch queue: ended spans wait here, in bounded memory, until the worker sends them.
 
-The processor of the SDK waits 30 seconds at exit, flushes without a timeout, starts a thread in
+The SDK's batch processor waits 30 seconds at exit, flushes without a timeout, starts a thread in
 every forked child, and logs on the caller's thread. Here the caller's thread adds to a queue and
 does nothing else, and every wait has an end.
 """
@@ -21,53 +21,56 @@ from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, Counters, Stats,
 from agentpulse_exporter._values import shielded
 
 PATIENCE = 2.2
-"""Seconds that the end of the process waits for a receiver that accepts nothing meanwhile."""
+"""Seconds that the end of the process waits for a receiver that accepts nothing."""
 _UNTIL_ABORTED = 0.2
-"""Seconds that a request that was cut off takes to end."""
+"""Seconds that an aborted request may take to end."""
 _SOON = 1.0
-"""Seconds between two sendings that somebody wants soon."""
+"""Seconds, at least, between two calls of `send_soon` that have an effect."""
 
 
 class Sender(Protocol):
     """Sends the spans that leave the queue. One thread at a time calls `send`.
 
-    The defaults are those of one that keeps no spans and never waits for its receiver.
+    The defaults are for a sender that keeps no spans and never waits for its receiver.
     """
 
     @property
     def has_kept(self) -> bool:
-        """Whether it keeps spans that were to be sent, for later."""
+        """Whether the sender keeps spans that it will send later."""
         return False
 
     @property
     def has_put_off(self) -> bool:
-        """Whether some of those could not be sent so far, as the receiver was away."""
+        """Whether kept spans were tried, and could not be sent so far."""
         return False
 
     def belong_to_this_thread(self) -> None:
-        """Waits from now on as this thread does, in which everything is sent."""
+        """Called once on the worker thread; later waits use its kind of sleep (gevent, native)."""
 
     def pause(self) -> float:
-        """Seconds for which it sends nothing, as the receiver asks, or because it is away.
+        """Seconds for which nothing is sent: the receiver asks for a pause, or is away.
 
-        They are endless once the end came and the receiver is dead.
+        Infinite if the process is ending and the receiver doesn't answer.
         """
         return 0.0
 
     def look_again(self) -> None:
-        """Ends the pause where the receiver was away, for somebody waits for the outcome."""
+        """Ends the pause of an absent receiver at once, because a caller waits for a flush."""
 
     def send(self, spans: Sequence[ReadableSpan], *, leaves_rest: bool = False) -> None:
-        """Sends spans, and those kept; may keep some that fill no request. Never raises."""
+        """Sends these spans and the kept ones, and may keep a part. Never raises.
+
+        With `leaves_rest`, spans that don't fill a request may wait.
+        """
 
     def finish_by(self, deadline: float, /) -> None:
-        """Hurries, for all ends at this monotonic time."""
+        """Sets the deadline (monotonic clock) after which nothing more is sent."""
 
     def abort(self) -> None:
-        """Ends the request that another thread waits for."""
+        """Ends the request for which another thread waits."""
 
     def close(self) -> None:
-        """Counts the rest as lost. Nothing is sent any more."""
+        """Counts the unsent spans as dropped. Nothing is sent afterwards."""
 
 
 @dataclass(slots=True)
@@ -75,32 +78,32 @@ class Flush:
     """A request to send all spans that had ended when it was made."""
 
     up_to: int
-    """So many spans must have left the queue."""
+    """The number of spans that must have left the queue, since the start."""
     deadline: float
-    """Of the monotonic clock."""
+    """A time of the monotonic clock."""
     is_sent: bool | None = None
-    """The outcome; None until there is one."""
+    """The outcome; None while the flush runs."""
 
 
 class QueueProcessor(SpanProcessor):
-    """A span processor that is the queue of one sender; it flushes and stops within a time.
+    """A span processor with a queue for one sender; it flushes and stops within a time limit.
 
-    Its worker starts with the first span, in a forked child anew and with an empty queue.
+    Its worker starts with the first span. A forked child gets a new worker and an empty queue.
 
     Args:
-        sender: What sends the spans.
-        counters: What becomes of them.
+        sender: Sends the spans.
+        counters: Counts the spans by outcome.
         flush_interval: Seconds between two sendings.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
-        max_batch_size: So many waiting spans are sent at once; fewer wait on.
+        max_batch_size: As soon as so many spans wait, they are sent; fewer wait for the interval.
         shutdown_timeout: Seconds that `shutdown` may take.
-        at_end: Is called after the last sending by the thread that made it.
-        starts_now: Whether the worker starts at once, since none can be started at the end of the
-            interpreter, where the sender is one that nobody but a worker may wait for.
+        at_end: Is called after the last sending, by the thread that sent.
+        starts_now: Whether the worker starts at once. A sender that may block needs this: only a
+            worker may wait for it, and no worker can be started at the end of the interpreter.
     """
 
     outlasts: Callable[[], bool] = staticmethod(lambda: False)
-    """Asked when the provider is shut down; whoever sets it calls `stop` in the end."""
+    """If it returns True, `shutdown` is ignored; the caller that set it must call `stop`."""
 
     def __init__(
         self,
@@ -123,7 +126,7 @@ class QueueProcessor(SpanProcessor):
         self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
         self._at_end = at_end
-        # Acquired once, for good: of several callers that stop it one begins, and one closes.
+        # Acquired once, for good: of several callers of `stop`, only one begins, and one closes.
         self._stopping, self._closing = threading.Lock(), threading.Lock()
         self._start_over()
         if starts_now:
@@ -136,7 +139,7 @@ class QueueProcessor(SpanProcessor):
         return self._stopping.locked()
 
     def enqueue(self, span: ReadableSpan) -> None:
-        """Queues a span. No waiting, no logging, from any thread, signal handler or finalizer."""
+        """Queues a span, from any thread, signal handler or finalizer. Doesn't wait or log."""
         counters = self._counters
         counters.ended.add_one()
         if self._stopping.locked():
@@ -150,32 +153,33 @@ class QueueProcessor(SpanProcessor):
             self._alarm.ring()
 
     def repeat(self, make: Callable[[], ReadableSpan | None], every: float) -> None:
-        """Has the worker queue the span that `make` returns, each time so many seconds have passed.
+        """Makes the worker queue the span that `make` returns, every `every` seconds.
 
-        Between two sendings, so no sooner than these.
+        The worker does this between two sendings, so the interval may be longer.
         """
         self._repeated = (make, every)
         self._next_repeat = time.monotonic() + every
 
     def send_soon(self) -> None:
-        """Has all that waits sent at once; not again within a second."""
+        """Makes the worker send all waiting spans at once, but not twice within a second."""
         now = time.monotonic()
         if now - self._sent_soon >= _SOON and self._worker is not None:
             self._sent_soon = now
             self._call_for_all()
 
     def begin_flush(self, timeout: float) -> Callable[[float], bool]:
-        """Has all spans that have ended sent in the background, within so many seconds.
+        """Starts to send all ended spans in the background, within `timeout` seconds.
 
         Returns:
-            Waits for that, so many seconds at most; returns whether all were accepted, and no loss
-            is left that no flush has reported.
+            A function that waits for the outcome, at most the given number of seconds. It returns
+            whether all spans were accepted, and every loss was reported by an earlier flush.
         """
         if self.is_stopped:
             return lambda _seconds: False
         deadline = time.monotonic() + bounded(timeout)
-        # Where gevent came after the worker, both get their first event loop now: one after the
-        # other, for gevent may wait for ever where they do so at once.
+        # If gevent patched threads after the worker started, this thread and the worker get their
+        # first event loops now. They get them one after the other, because gevent may wait for
+        # ever if both do so at once.
         time.sleep(0)
         reported, flush = self._reported, Flush(self._waiting.entered, deadline)
         if self._start_worker():
@@ -197,7 +201,7 @@ class QueueProcessor(SpanProcessor):
         """Sends all spans that have ended; waits `timeout` seconds at most. Never raises.
 
         Returns:
-            True only if all were accepted, and no loss is left that no flush has reported.
+            True only if all were accepted, and every loss was reported by an earlier flush.
         """
         return self.begin_flush(timeout)(timeout)
 
@@ -206,7 +210,10 @@ class QueueProcessor(SpanProcessor):
         return self.flush(bounded(timeout_millis, per_second=1000))
 
     def stats(self) -> Stats:
-        """The counts of the spans; those that wait when it gives up are lost by `shutdown`."""
+        """The counts of the spans.
+
+        Spans still queued when it gives up are counted as dropped, with the reason `shutdown`.
+        """
         return self._counters.stats()
 
     def shutdown(self) -> None:
@@ -215,11 +222,11 @@ class QueueProcessor(SpanProcessor):
             self.finish()
 
     def finish(self) -> None:
-        """Stops within `shutdown_timeout`, from where the end has begun."""
+        """Stops within `shutdown_timeout`, also if `outlasts` returns true."""
         self.stop(self._shutdown_timeout)
 
     def begin_stop(self, timeout: float) -> None:
-        """Has the rest sent in the background, within so many seconds. Once."""
+        """Starts to send the rest in the background, within `timeout` seconds. Only once."""
         self._deadline = min(self._deadline, time.monotonic() + bounded(timeout))
         if not self._stopping.acquire(blocking=False):
             return
@@ -228,10 +235,10 @@ class QueueProcessor(SpanProcessor):
         self._alarm.ring()
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """Sends the rest, `timeout` seconds at most; spans that aren't accepted then are dropped.
+        """Sends the rest, `timeout` seconds at most, and drops spans that weren't accepted by then.
 
         Returns:
-            True only if all that ever ended was accepted; the same whenever it is called again.
+            True only if all spans that ever ended were accepted; a repeated call returns the same.
         """
         self.begin_stop(timeout)
         worker = self._worker
@@ -244,7 +251,7 @@ class QueueProcessor(SpanProcessor):
         return not self._counters.lost()
 
     def _wait_for(self, worker: threading.Thread) -> None:
-        """Waits while the receiver accepts things; one that doesn't is given up before."""
+        """Waits while the receiver accepts spans; gives up `PATIENCE` seconds after the last."""
         accepted, give_up_at = self._counters.stats().accepted, self._begun + PATIENCE
 
         def is_over() -> bool:
@@ -282,13 +289,17 @@ class QueueProcessor(SpanProcessor):
         self._alarm.ring()
 
     def _start_worker(self) -> bool:
-        """Whether a worker runs, or is about to; at the end of the interpreter none can start."""
+        """Starts a worker if none runs; returns whether there is a worker now.
+
+        At the end of the interpreter, no worker can start.
+        """
         if not self._starting.acquire(blocking=False):
-            # Another thread is starting it, or this one is, and a signal handler came in between.
+            # Another thread is starting the worker, or a signal handler interrupted this thread's
+            # start.
             return True
         try:
             if self._worker is None or not self._worker.is_alive():
-                # Of one kind with the thread, also where these were replaced since.
+                # The alarm must be of the thread's kind, even if gevent replaced both since.
                 self._alarm = Alarm()
                 worker = threading.Thread(
                     target=self._work, args=(self._alarm,), name="agentpulse", daemon=True
@@ -302,11 +313,11 @@ class QueueProcessor(SpanProcessor):
         return True
 
     def _work(self, alarm: Alarm) -> None:
-        """The life of the worker: sends every interval, at a full batch, and when asked to."""
+        """Runs the worker: sends every interval, for a full batch, and when asked to."""
         self._sender.belong_to_this_thread()
         while not self.is_stopped:
             interval = self._flush_interval
-            # A call may have come before there was an alarm to ring.
+            # A call may have come before the alarm existed.
             has_rung = self._is_called_for_all or alarm.wait(
                 min(interval, self._sender.pause() or interval)
             )
@@ -316,7 +327,7 @@ class QueueProcessor(SpanProcessor):
                 flush.is_sent = self._drain(flush)
             least = 0 if self._is_called_for_all or not has_rung else self._max_batch_size
             is_held = self._sender.pause() > 0
-            # From here on a new span calls again; while nothing may be sent, it need not.
+            # From here on a new span rings the alarm again, unless nothing may be sent.
             self._is_called, self._is_called_for_all = is_held, False
             if not is_held and not self.is_stopped:
                 self._send_waiting(least)
@@ -334,7 +345,7 @@ class QueueProcessor(SpanProcessor):
             self.enqueue(made)
 
     def _send_last(self) -> None:
-        """Sends the last spans, in the thread that comes here first."""
+        """Sends the last spans, on the first thread that calls this."""
         if not self._ending.acquire(blocking=False):
             return
         self._send_waiting(0)
@@ -342,14 +353,14 @@ class QueueProcessor(SpanProcessor):
             self._at_end()
 
     def _next(self) -> list[ReadableSpan]:
-        """The spans to send next: none where some were put off.
+        """The spans to send next; empty if kept spans could not be sent so far.
 
-        Else each try of a receiver that is away would take more out of the bounds of the queue.
+        Otherwise each try with the receiver away would take more spans out of the bounded queue.
         """
         return [] if self._sender.has_put_off else self._waiting.take(self._max_batch_size)
 
     def _send_waiting(self, least: int) -> None:
-        """Sends as long as so many wait, and with 0 also those kept."""
+        """Sends while at least `least` spans wait; with 0, also sends the kept spans."""
         sender = self._sender
         if not least and not len(self._waiting) and not sender.has_kept:
             return
@@ -359,7 +370,7 @@ class QueueProcessor(SpanProcessor):
                 return
 
     def _drain(self, flush: Flush) -> bool:
-        """Sends until the spans of the flush have left the queue; whether they have, in time."""
+        """Sends until the spans of the flush have left the queue; returns whether in time."""
         sender = self._sender
         sender.look_again()
         while not self.is_stopped:

@@ -1,4 +1,4 @@
-"""The spans that wait, and the counts of all: each is accepted, queued, or dropped for a reason.
+"""The queue's spans, and the counts: each span is accepted, queued, or dropped for a reason.
 
 The queue is bounded in number and in memory: the oldest spans give way to the newest.
 """
@@ -21,21 +21,21 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 _logger = logging.getLogger("agentpulse.exporter")
 
 MOST_TEXT = 32 * 2**20
-"""Bytes of text that wait, at most, and of all else that a span may have many of."""
+"""Bytes, at most, that queued spans take beyond an ordinary span (`text_of`)."""
 MOST_TEXT_AT_ONCE = 4 * 2**20
-"""Bytes of text that are taken at once, on top of those that wait."""
+"""Bytes that are taken from the queue at once, in addition to `MOST_TEXT`."""
 _BYTES_OF_AN_ITEM = 32
-"""Of a list or a mapping, beside its texts."""
+"""Bytes of an item of a list or a mapping, without its texts."""
 _BYTES_OF_AN_ATTRIBUTE = 128
 _BYTES_OF_AN_EVENT = 640
-"""Or of a link."""
+"""Bytes of a span event or a link."""
 _ORDINARY_ATTRIBUTES = 24
-"""So many does an ordinary span have."""
+"""The number of attributes of an ordinary span."""
 _SECONDS_BETWEEN_LINES = 60.0
 _MODELS_COUNTED = 1000
 NO_KEY, AFTER_SHUTDOWN = "no_key", "after_shutdown"
 _IN_QUEUE = ("queue_full", "memory_full", AFTER_SHUTDOWN)
-"""The reasons for which spans are lost on the threads of the program."""
+"""The reasons for which spans are dropped on the threads of the program."""
 ADVICE = {
     "unreachable": "check AGENTPULSE_ENDPOINT and the network",
     "not_an_ingest_api": "it answers with a page; check AGENTPULSE_ENDPOINT",
@@ -54,11 +54,11 @@ class Stats:
 
     Attributes:
         ended: Spans that ended and concern agents.
-        accepted: Those whose event the receiver accepted.
-        queued: Those that wait or are on their way.
-        dropped: Those that are lost, by reason.
+        accepted: Spans whose event the receiver accepted.
+        queued: Spans that wait or are being sent.
+        dropped: Spans that are lost, by reason.
         requests: HTTP requests made.
-        retries: Those of them made again after a failure.
+        retries: Requests that were made again after a failure.
         unpriced: Calls that used tokens of a model without a known price, by model.
         elsewhere: The same for the other exporters, by destination: that of `otlp_endpoint`, and
             those that OTEL_TRACES_EXPORTER names beside ours, which get every span, from the start
@@ -123,22 +123,22 @@ class Counters:
         self._logged_at = -_SECONDS_BETWEEN_LINES
 
     def accepted(self, spans: int) -> None:
-        """The receiver accepted the events of so many spans."""
+        """Counts spans whose events the receiver accepted."""
         if not self._is_final:
             self._accepted.add(spans)
 
     def dropped(self, reason: str, spans: int = 1) -> None:
-        """So many spans are lost."""
+        """Counts spans as dropped for this reason."""
         if not self._is_final or reason == AFTER_SHUTDOWN:
             (self._dropped.get(reason) or self._dropped.setdefault(reason, Tally())).add(spans)
 
     def requested(self, *, again: bool = False) -> None:
-        """A request is made, or made again."""
+        """Counts a request; with `again`, also as a retry."""
         self._requests.add_one()
         self._retries.add(again)
 
     def unpriced(self, model: str) -> None:
-        """A call used tokens of a model without a known price."""
+        """Counts a call that used tokens of a model without a known price; logs a new model."""
         # Models are texts of other people's making; their number has to end somewhere.
         is_known = model in self._unpriced or len(self._unpriced) < _MODELS_COUNTED
         name = model if is_known else "others"
@@ -151,12 +151,12 @@ class Counters:
         self._unpriced.setdefault(name, Tally()).add_one()
 
     def abandon(self, reason: str = "shutdown") -> None:
-        """Counts all that is unsettled as dropped for this reason, and nothing from then on."""
+        """Counts all queued spans as dropped for this reason; later outcomes don't count."""
         self._is_final = True
         self._dropped.setdefault(reason, Tally()).add(self.stats().queued)
 
     def lost(self, *, in_queue: bool = True) -> int:
-        """How many spans were dropped so far; with `in_queue`, also on their way through it."""
+        """The number of dropped spans; without `in_queue`, not those dropped in the queue."""
         dropped = self.stats().dropped.items()
         return sum(spans for reason, spans in dropped if in_queue or reason not in _IN_QUEUE)
 
@@ -201,15 +201,15 @@ class Counters:
 
 def _values(tallies: dict[str, Tally]) -> dict[str, int]:
     """The counts that aren't zero."""
-    # Of a copy, which is one step of C code: others may count meanwhile.
+    # From a copy (one step of C code), because other threads may count meanwhile.
     return {name: value for name, each in tallies.copy().items() if (value := each.value())}
 
 
 class Waiting:
-    """The bounded queue. Any thread may add; one takes."""
+    """The bounded queue. Any thread may add spans; a single thread takes them."""
 
     def __init__(self, most: int, dropped: Callable[[str], object]) -> None:
-        """`most` spans wait; `dropped` gets the reason for each that gives way."""
+        """`most` spans wait, at most; `dropped` is called with the reason for each dropped one."""
         self._most = most
         self._dropped = dropped
         # Reentrant, because a finalizer or a signal handler may end a span on the thread that is
@@ -218,15 +218,15 @@ class Waiting:
         self._spans: deque[tuple[ReadableSpan, int]] = deque()
         self._text = 0
         self.entered = 0
-        """How many were ever added."""
+        """The number of spans that were ever added."""
         self.left = 0
-        """How many were taken or dropped; once it is n, none of the first n that entered waits."""
+        """The number of spans that were taken or dropped. At n, the first n added have left."""
 
     def __len__(self) -> int:
         return len(self._spans)
 
     def add(self, span: ReadableSpan) -> int:
-        """Adds a span; how many wait now."""
+        """Adds a span and returns how many are queued."""
         text = text_of(span)
         with self._lock:
             self._spans.append((span, text))
@@ -239,7 +239,7 @@ class Waiting:
             return len(self._spans)
 
     def take(self, most: int) -> list[ReadableSpan]:
-        """The oldest, in order: one, and as many more as may be taken at once."""
+        """Removes and returns the oldest spans, in order: at least one, up to the limits."""
         taken: list[ReadableSpan] = []
         with self._lock:
             least = self._text - MOST_TEXT_AT_ONCE
@@ -260,9 +260,10 @@ class Waiting:
 
 
 def text_of(span: ReadableSpan) -> int:
-    """About how many bytes a span takes beyond an ordinary one: its texts, and all it has many of.
+    """Estimates a span's extra bytes: its strings, its events and links, and unusual attributes.
 
-    Never raises: of somebody's own kind of span that can't be measured, nothing counts.
+    Attributes are unusual if they are unusually many. Never raises: a foreign class of span that
+    can't be measured counts as 0.
     """
     try:
         size = _of_value(span.name) + _of_value(span.status.description)

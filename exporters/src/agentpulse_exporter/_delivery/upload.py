@@ -1,4 +1,4 @@
-"""Gets batches to the receiver, or counts why not: verdicts on answers, tries, pauses."""
+"""Sends batches to the receiver, or counts the reason of the loss: verdicts, tries, pauses."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ _logger = logging.getLogger("agentpulse.exporter")
 MAX_HOLD = 300.0
 """Seconds that an answer can make the exporter wait, at most."""
 PAUSE = 60.0
-"""Seconds of silence where the receiver wants none of what this process sends."""
+"""Seconds without requests after the receiver refused everything from this process."""
 FIRST_WAIT = 0.5
 """Seconds before the second try of a batch that is refused; twice that before the last one."""
 FIRST_LOOK = 1.0
 """Seconds before the second try of a receiver that is away; twice that before each next one."""
 LAST_LOOK = 60.0
 ATTEMPT = 30.0
-"""Seconds that one try takes, at most. Long, for a receiver that stored a batch and was slow to
-answer may count it again when it comes again."""
+"""Seconds that one try takes, at most. It is long, because a slow receiver may have stored the
+batch already, and may count it twice if it is sent again."""
 ATTEMPT_AT_EXIT = 2.0
 _HALVINGS = 7
-"""Of a batch with a bad event in it; one that is all bad costs no more than these, and the next
-ones only one each, until a part of one is accepted."""
+"""Halvings, at most, of a batch with a bad event. After a batch that was bad as a whole, the next
+batches get only one halving each, until a part of one is accepted."""
 _WORTH_TRIMMING = 2048
 _LOGGED_AFTER = 10.0
-"""Seconds that a receiver is away before that is logged."""
+"""Seconds of absence of the receiver before it is logged."""
 _SECONDS_UNTIL_COMPRESSED = 600.0
-"""Seconds after which a receiver that reads plain batches only gets a compressed one again."""
+"""Seconds after which a receiver that reads only plain batches gets a compressed one again."""
 
 
 class Verdict(enum.Enum):
-    """What to do with the batch."""
+    """The next step for the batch."""
 
     ACCEPTED = "accepted"
     RETRY = "retry"
-    """A refusal that may be a passing one: worth a few tries."""
+    """The refusal may be temporary: try a few more times."""
     AWAY = "away"
     """No receiver is there to accept or refuse it. Keep it, and try again later."""
     HOLD = "hold"
-    """Keep it, and everything else, for as long as the answer asks."""
+    """Keep all batches, for as long as the answer asks."""
     SPLIT = "split"
     PAUSE = "pause"
     """Drop it, and send nothing for a while."""
@@ -68,9 +68,9 @@ class Judgement:
     verdict: Verdict
     reason: str = ""
     seconds: float = 0.0
-    """How long the receiver wants nothing, as it says."""
+    """For how long the receiver asks for no requests."""
     status: int | None = None
-    """Of the answer, if there was one."""
+    """The status of the answer, if there was an answer."""
     hung_up: bool = False
 
 
@@ -82,7 +82,7 @@ _BY_STATUS = {
     413: (Verdict.SPLIT, "too_large"),
     425: (Verdict.RETRY, "server_error"),
     429: (Verdict.HOLD, "rate_limited"),
-    # By a proxy, while the receiver itself is down, or about to start.
+    # Sent by a proxy while the receiver itself is down, or about to start.
     502: (Verdict.AWAY, "server_error"),
     503: (Verdict.AWAY, "server_error"),
     504: (Verdict.AWAY, "server_error"),
@@ -122,7 +122,7 @@ def refused_events(answer: Answer) -> int:
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds from 0 to the most that is waited for; None where the header has none."""
+    """Seconds from 0 to `MAX_HOLD`; None if the header holds no time."""
     try:
         seconds = float(text or "")
     except ValueError:
@@ -134,7 +134,7 @@ def _retry_after(text: str | None) -> float | None:
 
 
 def gzipped(body: bytes) -> bytes:
-    """A body as gzip; the same for the same body."""
+    """The body as gzip; equal bodies give equal bytes."""
     return gzip.compress(body, compresslevel=5, mtime=0)
 
 
@@ -144,7 +144,7 @@ def is_refusal(status: int) -> bool:
 
 
 class Delivery:
-    """Delivers one batch at a time, on whatever thread asks; not for several at once."""
+    """Delivers one batch at a time, on any thread, but not on several threads at once."""
 
     def __init__(self, settings: Settings, transport: Transport, counters: Counters) -> None:
         self._agent_name = settings.agent_name
@@ -156,20 +156,20 @@ class Delivery:
     def start_over(self) -> None:
         """Forgets everything learnt of the receiver, as a child process does."""
         self.absence: str = ""
-        """The reason why the receiver gives no answer, while it gives none."""
+        """The reason why the receiver doesn't answer; empty if it does."""
         self._away_since = 0.0
         self._is_absence_logged = False
         self._deadline: float | None = None
         self._gave_up = False
         self._paused_until = 0.0
         self._kept_in_a_row = 0
-        """Answers, or none, that kept the batch."""
+        """Tries in a row after which the batch was kept, with or without an answer."""
         self._may_halve = True
-        """Whether a part of the last bad batch was accepted, or there was none."""
+        """False after a bad batch, until some batch or part of one is accepted."""
         self._reads_gzip = False
         """Whether the last compressed batch was accepted."""
         self._refuses_both = False
-        """Whether the batch under way was refused alike in both forms."""
+        """Whether the current batch was refused alike as gzip and as plain JSON."""
         self._plain_until = 0.0
 
     @property
@@ -178,15 +178,15 @@ class Delivery:
         return self._deadline is not None
 
     def finish_by(self, deadline: float) -> None:
-        """From now on: one short try for each batch, no waiting, and none after one that failed.
+        """From now on, makes one short try for each batch, without waits, and stops at a failure.
 
-        `deadline` is of the monotonic clock. Safe to call from any thread and from a signal
+        `deadline` is a time of the monotonic clock. Safe to call from any thread and from a signal
         handler.
         """
         self._deadline = deadline
 
     def pause(self) -> float:
-        """Seconds for which nothing is sent: endless once the end came and the receiver is dead."""
+        """Seconds for which nothing is sent; infinite if a try failed while the process ends."""
         if self._gave_up:
             return math.inf
         # At the end, one try is due in any case.
@@ -194,13 +194,17 @@ class Delivery:
         return 0.0 if is_last_try else max(self._paused_until - time.monotonic(), 0.0)
 
     def look_again(self) -> None:
-        """Has the next batch tried at once where the receiver was away."""
+        """Ends the backoff of an absent receiver at once, because a caller waits for a flush."""
         if self.absence:
             self._kept_in_a_row = 0
             self._paused_until = 0.0
 
     def deliver(self, batch: Batch) -> list[Batch]:
-        """Settles the batch with the counters. Returns the batches that are kept for later."""
+        """Sends the batch and counts its spans as accepted or dropped.
+
+        Returns:
+            The batches to retry later.
+        """
         waiting = [batch]
         halvings = _HALVINGS if self._may_halve else 1
         self._refuses_both = False
@@ -223,14 +227,14 @@ class Delivery:
         return waiting
 
     def _wait(self, judgement: Judgement) -> None:
-        """Sends nothing for as long as the answer asks, or else longer each time."""
+        """Pauses for as long as the answer asks, but at least the backoff, which doubles."""
         own = self._jittered(min(FIRST_LOOK * 2 ** min(self._kept_in_a_row, 10), LAST_LOOK))
         self._paused_until = time.monotonic() + max(judgement.seconds, own)
         self._kept_in_a_row += 1
 
     def _miss(self, judgement: Judgement, begun: float) -> None:
-        """The receiver is away, which is logged once it lasts."""
-        # At exit nobody waits for the same outcome of every batch.
+        """Notes that the receiver is away; logs a long absence once."""
+        # At exit one failed try is enough: the other batches would fail alike.
         self._gave_up = self.is_ending
         if not self.absence:
             self._away_since, self._is_absence_logged = begun, False
@@ -279,7 +283,7 @@ class Delivery:
         return []
 
     def _try(self, batch: Batch) -> Judgement:
-        """Tries until there is a final verdict on the batch, or no receiver to give one."""
+        """Tries until the verdict is final, the tries are used up, or the process ends."""
         body = batch.body(self._agent_name, __version__)
         judgement = Judgement(Verdict.RETRY)
         for wait in (0.0, FIRST_WAIT, 2 * FIRST_WAIT):
@@ -293,11 +297,11 @@ class Delivery:
         return judgement
 
     def _send(self, batch: Batch, body: bytes, *, again: bool) -> Judgement:
-        """One try: a request, or two where the receiver may not read gzip.
+        """One try: a request, or two if the receiver may not read gzip.
 
-        Some receivers read no gzip: they refuse a body that they take for broken JSON, or hang up.
-        Any refusal may also have another reason (an outage, a quota, a wrong size), so that one
-        answer decides nothing. Unless the last compressed batch was accepted, one that is refused
+        Some receivers don't read gzip: they refuse a body as broken JSON, or hang up.
+        Any refusal may also have another reason (an outage, a quota, a wrong size), so one
+        answer decides nothing. Unless the last compressed batch was accepted, a refused batch
         is sent again as it is, and the difference between the two answers decides.
         """
         compressed = time.monotonic() >= self._plain_until and not self._refuses_both

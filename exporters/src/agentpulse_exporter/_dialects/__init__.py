@@ -1,1 +1,1 @@
-"""Anybody's span, read as one model call by the current GenAI conventions."""
+"""Reads spans of any instrumentation by the current GenAI conventions."""

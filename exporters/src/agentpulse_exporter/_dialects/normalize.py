@@ -1,8 +1,8 @@
-"""Anybody's span by the current GenAI conventions: which dialect it is of, and its attributes.
+"""Finds the dialect of a span, and translates its attributes to the current GenAI conventions.
 
-A dialect is one family of instrumentations. Their names are a table (`names.py`); a function for
-each dialect (its quirk) does the rest. The exporter knows the current names only, and the spans
-stay as they are. A span of no dialect is read as it is.
+A dialect is one family of instrumentations. A table (`names.py`) translates their names; a function
+for each dialect (its quirk) does the rest. The rest of the exporter knows only the current names.
+The spans themselves stay unchanged. A span without a dialect is read as it is.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _MAKERS = {
     ("grok",): "x_ai",
     ("mistral",): "mistral_ai",
 }
-"""The makers of models whose names start so; Langfuse records no provider."""
+"""The makers of models, by the start of the model's name; Langfuse records no provider."""
 _VERCEL = {
     "doGenerate": "chat",
     "doStream": "chat",
     "doEmbed": "embeddings",
     "toolCall": "execute_tool",
 }
-"""Operations by the last part of `ai.operationId`. Only the inner span of two is a model's call."""
+"""Operations by the last part of `ai.operationId`. Of two nested spans, the inner is a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Dialect:
     """The spans of one family of instrumentations.
 
     Attributes:
-        scopes: How the names of its instrumentation scopes start.
-        marks: How names of attributes start that only its spans have.
-        quirk: Translates what the table of names doesn't.
+        scopes: The starts of the names of its instrumentation scopes.
+        marks: The starts of names of attributes that only its spans have.
+        quirk: Translates the attributes that the table of names doesn't cover.
     """
 
     scopes: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Dialect:
     quirk: Callable[[Fields], object] = len
 
     def matches(self, scope: str, attributes: Attributes) -> bool:
-        """Whether a span is one of these."""
+        """Whether a span is of this dialect."""
         if self.scopes and scope.startswith(self.scopes):
             return True
         return bool(self.marks) and any(name.startswith(self.marks) for name in attributes)
@@ -86,7 +86,7 @@ class Dialect:
         if provider := text(fields, semconv.PROVIDER_NAME):
             fields[semconv.PROVIDER_NAME] = provider_name(provider)
         self.quirk(fields)
-        # Some have the cached tokens beside the input, which then may be smaller.
+        # Some report cached tokens apart from the input, so the input may be the smaller number.
         cached, total = _cached(fields), count(fields, semconv.USAGE_INPUT_TOKENS)
         if total is not None and cached > total:
             fields[semconv.USAGE_INPUT_TOKENS] = total + cached
@@ -106,7 +106,7 @@ def _figures(attributes: Attributes) -> Iterator[tuple[str, object]]:
 
 
 def _set_default(fields: Fields, name: str, value: object) -> None:
-    """Sets a field that has no value yet; None is no value. All texts of MLflow are JSON."""
+    """Sets a field that has no value yet; None doesn't count. All texts of MLflow are JSON."""
     if isinstance(value, str) and value.startswith('"'):
         value = decoded(value, value)
     if value is not None:
@@ -114,7 +114,7 @@ def _set_default(fields: Fields, name: str, value: object) -> None:
 
 
 def _read_operation(fields: Fields) -> None:
-    """Reads the kind of a span: an operation of the conventions, or else a span kind of ours."""
+    """Reads the kind of a span: an operation of the conventions, else an AgentPulse kind."""
     if semconv.OPERATION_NAME in fields:
         return
     kinds = [kind.strip('"') for name in KINDS if (kind := text(fields, name))]
@@ -136,7 +136,7 @@ def _read_finish_reasons(fields: Fields) -> None:
 
 
 def _is_no_call(fields: Fields) -> None:
-    """Makes it a span that is not a model call, but stays in the tree."""
+    """Marks a span as not a model call; it stays in the tree."""
     operation = fields.pop(semconv.OPERATION_NAME, None)
     fields.setdefault(semconv.SPAN_KIND, operation if isinstance(operation, str) else "span")
 
@@ -164,9 +164,9 @@ def _anthropic(fields: Fields) -> None:
 
 
 def _openinference(fields: Fields) -> None:
-    """The answer's id is in the answer alone, which is JSON that may be long.
+    """Reads the response id, which only the answer's JSON has; that may be long.
 
-    Other spans have a tool's result there, or the model's text: neither is read.
+    In other spans, `output.value` is a tool's result or the model's text: neither is read.
     """
     answer = text(fields, "output.value")
     if answer is None or fields.get(semconv.OPERATION_NAME) not in ("chat", "text_completion"):
@@ -181,7 +181,7 @@ def _openinference(fields: Fields) -> None:
 def _openlit(fields: Fields) -> None:
     if fields.get(semconv.PROVIDER_NAME) == "anthropic":
         _add_cached(fields)
-    # OpenLIT writes its own default, 0, where none was set.
+    # OpenLIT writes its own default, 0, if none was set.
     first = fields.get("gen_ai.server.time_to_first_token")
     if fields.get(semconv.REQUEST_STREAM) is True and first:
         fields.setdefault(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, first)
@@ -210,8 +210,8 @@ def _pydantic_ai(fields: Fields) -> None:
 
 
 def _logfire(fields: Fields) -> None:
-    # A span that is still open is sent too, and the span of a stream ends before its answer, which
-    # a later record holds.
+    # Logfire also sends spans that are still open. The span of a stream ends before the answer; a
+    # later record holds the answer.
     kind = text(fields, "logfire.span_type")
     failed = fields.get("logfire.level_num", 0) == _LOGFIRE_ERROR
     unanswered = semconv.USAGE_INPUT_TOKENS not in fields and semconv.RESPONSE_ID not in fields
@@ -255,7 +255,7 @@ _DIALECTS = (
     Dialect((), ("ai.operationId", "ai.model.", "ai.usage."), _vercel),
     _GENAI,
 )
-"""The first that a span matches reads it. The last one is common to most others."""
+"""The first dialect that matches a span reads it. The last dialect is common to most others."""
 _SCOPES = tuple(scope for each in _DIALECTS for scope in each.scopes)
 _MARKS = tuple(mark for each in _DIALECTS for mark in each.marks)
 
@@ -263,8 +263,8 @@ _MARKS = tuple(mark for each in _DIALECTS for mark in each.marks)
 def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Attributes:
     """The span's attributes by their current names. The span stays as it is. Never raises.
 
-    Content keeps its names unless it is asked for. Where content can't be read, the rest still is;
-    where that can't be read either, the attributes stay as they are.
+    Content attributes are renamed only if `with_content` is true. If content can't be read, only
+    the other attributes are renamed; if those can't be read either, all stay as they are.
     """
     attributes: Attributes = span.attributes or {}
     dialect = _dialect_of(span, attributes)
@@ -278,9 +278,9 @@ def current_attributes(span: ReadableSpan, *, with_content: bool = False) -> Att
 
 
 def shown_attributes(span: ReadableSpan) -> Attributes:
-    """The attributes that are free of content, judged by their names, of a span by current names.
+    """The attributes that by their names can't hold content. The span must have current names.
 
-    Empty where that can't be decided.
+    Empty if that can't be decided.
     """
     attributes: Attributes = span.attributes or {}
     dialect = _dialect_of(span, attributes)
@@ -291,9 +291,9 @@ def shown_attributes(span: ReadableSpan) -> Attributes:
 
 
 def concerns_agents(span: ReadableSpan) -> bool:
-    """Whether the span has a GenAI operation or a span kind of ours, in any dialect.
+    """Whether the span has a GenAI operation or an AgentPulse span kind, in any dialect.
 
-    Runs where the span ends, so nothing is read that costs time.
+    Runs on the thread that ends the span, so it reads only names.
     """
     attributes: Attributes = span.attributes or {}
     if semconv.OPERATION_NAME in attributes or semconv.SPAN_KIND in attributes:
@@ -319,11 +319,11 @@ def _is_of_a_package(span: ReadableSpan) -> bool:
 
 
 def _dialect_of(span: ReadableSpan, attributes: Attributes) -> Dialect | None:
-    # The scope is known, too, where the SDK's limits took every attribute.
+    # The scope is known even if the SDK's limits took every attribute.
     if is_ours(span) or not (attributes or span.dropped_attributes):
         return None
     scope = _scope_of(span)
-    # Most spans are of none, and their names decide that.
+    # Most spans are of no dialect, and their names alone show that.
     if not scope.startswith(_SCOPES) and not any(each.startswith(_MARKS) for each in attributes):
         return None
     return next((each for each in _DIALECTS if each.matches(scope, attributes)), None)

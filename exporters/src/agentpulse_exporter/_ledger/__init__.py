@@ -1,1 +1,1 @@
-"""One call, one cost: which spans are priced, which exporter sends them, and the tree of them."""
+"""The ledger: prices each call once, and keeps each span's owner, its sent parent, its process."""

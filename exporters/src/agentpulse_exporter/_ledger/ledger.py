@@ -1,26 +1,29 @@
-"""One call, one cost: finds the spans that record a model call that another span records already.
+"""One call, one cost: finds model calls that several spans record.
+
+This module also keeps the tree of the spans that are sent, the exporter that owns each span, and
+the process that began it.
 
 Instrumentations stack: a framework's span, a second vendor's and the client's own may all record
-one call, each with its tokens. Where the instrumentations know of each other, one of them records
-it; the ledger is for all the others, at the one point that sees every span.
+one call, each with its tokens. If the instrumentations know of each other, only one of them records
+the call. The ledger is for all other instrumentations, at the only point that sees every span.
 
-Two spans record the same call where they carry the same response id in one trace, or in two traces
-at the same time. Where one of them carries no id, they do so if nothing that both have of model and
-tokens differs, and one is the other's parent, or they come from different instrumentations and most
-of one lies within the other. Each instrumentation records a call once, so of several equal calls at
-the same time each is matched with one.
+Two spans record the same call if they carry the same response id in one trace, or in two traces at
+the same time. If a span carries no id, the models and tokens that both have must be equal, and
+either one span is the other's parent, or the spans come from different instrumentations and most of
+one lies within the other. Each instrumentation records a call once, so of several equal calls at
+the same time each is matched with one call.
 
-Also the tree of the spans that are sent. Web and database spans of the same provider aren't sent,
-so a span inside one of them is sent as a child of the nearest span around it that is.
+The tree: web and database spans of the same provider aren't sent. A span inside such a span is sent
+as a child of the nearest sent span around it.
 
-And the owner of each span, the exporter that sends it, where several of one process have one
-destination. `agentpulse.init` may join a provider on which somebody has put an exporter of ours
-already. Each span would be sent twice then, and billed twice. So a processor of ours becomes the
-owner of the spans that it queues, and the other exporters with its destination (endpoint and key)
-drop those. A span keeps its owner when that has stopped: others may still hold the span.
+The owner of a span is the exporter that sends it; this matters if several exporters of one process
+have one destination. `agentpulse.init` may join a provider that has an AgentPulse exporter already.
+Each span would then be sent twice, and billed twice. So an AgentPulse processor becomes the owner
+of the spans that it queues, and the other exporters with its destination (endpoint and key) drop
+those spans. A span keeps its owner after the owner has stopped: others may still hold the span.
 
-A forked child has a copy of every span that was open, and may come to its end, too. The process
-that began a span ends it and exports it; the child doesn't.
+A forked child has a copy of every open span, and may end that copy. Only the process that began a
+span exports it; the child doesn't.
 """
 
 from __future__ import annotations
@@ -45,12 +48,12 @@ _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 MOST_UNSENT = 16_384
-"""Spans that are known not to be sent, the last ones."""
+"""Unsent spans that are remembered; the oldest are forgotten first."""
 _MOST_STEPS = 256
 MOST_CALLS = 5_000
-"""Calls that are remembered, the last ones."""
+"""Calls that are remembered; the oldest are forgotten first."""
 _MOST_ALIKE = 128
-"""Calls with the same id, or of equal model and tokens, that are compared; the last ones."""
+"""The last calls with the same id, or with equal model and tokens, that are compared."""
 _OURS = "agentpulse_instrumentation."
 _GENERATES = ("text_completion", "generate_content")
 MOST_OWNED = 16_384
@@ -58,17 +61,17 @@ MOST_OWNED = 16_384
 _Key = tuple[object, ...]
 SpanKey = tuple[int | None, int]
 _Begun = tuple[str, frozenset[str]]
-"""The operation and the models of a call, as its start has them."""
+"""The operation and the models of a call, as its span has them when it starts."""
 
 
 class Recent(OrderedDict[_K, _V]):
-    """Holds at most so many entries, the last ones that were set.
+    """Holds a limited number of entries: those that were set last.
 
-    Any thread may use it without a lock: each step on it is one of the interpreter's own.
+    Any thread may use it without a lock: each step on it is a single step of the interpreter.
     """
 
     def __init__(self, most: int, forget: Callable[[_V], Any] = id) -> None:
-        """Empty, for `most` entries; `forget` is given each value that had to go."""
+        """Starts empty, for `most` entries; `forget` is called with each removed value."""
         super().__init__()
         self._most = most
         self._forget = forget
@@ -84,8 +87,8 @@ class Recent(OrderedDict[_K, _V]):
 class Call:
     """The identity of a call, by the span that records it.
 
-    `scopes` are the instrumentations that have recorded it; `is_ours` where one of our own has,
-    which know most of a call.
+    `scopes` are the instrumentations that have recorded it. `is_ours` is true if one of our own
+    instrumentors is among them; these know most of a call.
     """
 
     span: SpanKey
@@ -128,11 +131,11 @@ class Call:
         return any(self.tokens)
 
     def is_same(self, other: Call) -> bool:
-        """Whether both are one call, recorded by two spans."""
+        """Whether two spans record the same call."""
         by_others = self.scopes.isdisjoint(other.scopes)
         one_trace = self.span[0] == other.span[0]
         related = self.span == other.parent or self.parent == other.span
-        # Ours know of each other, so two of their spans are rarely one call.
+        # Our instrumentors know of each other, so two of their spans are rarely one call.
         ours = self.is_ours and other.is_ours
         if self.response_id is not None and other.response_id is not None:
             # Some servers of models give the same few ids again and again.
@@ -148,12 +151,12 @@ class Call:
         return related or (by_others and not ours and self._meets(other))
 
     def is_made_of(self, begun: _Begun) -> bool:
-        """Whether a call that began so, inside this one, may be its own."""
+        """Whether a child call that started with these values may be the same call."""
         operation, models = begun
         return self.operation == operation and _may_be_equal(self.models, models)
 
     def _agrees(self, other: Call, *, strictly: bool) -> bool:
-        """Whether nothing differs that both have; `strictly`, whether both have the same."""
+        """Whether all values that both have are equal; `strictly`: both must have tokens."""
         if self.operation != other.operation or not _may_be_equal(self.models, other.models):
             return False
         if strictly:
@@ -162,19 +165,19 @@ class Call:
         return all(one == another or not one or not another for one, another in pairs)
 
     def _meets(self, other: Call) -> bool:
-        """Whether they took place at the same time, but for the margins of the shorter one."""
+        """Whether at least half of the shorter call lies within the other call."""
         together = min(self.end, other.end) - max(self.start, other.start)
         return together >= 0 and 2 * together >= min(self.end - self.start, other.end - other.start)
 
     def kept(self) -> Iterator[_Key]:
-        """The keys by which it is found."""
+        """The keys by which the call is found."""
         yield from (("span", self.span), ("parent", self.parent))
         yield from self._recorded_by(self.scopes)
 
     def sought(self, scopes: Iterable[str]) -> Iterator[_Key]:
-        """The keys of other spans that may record it; `scopes` are all instrumentations."""
+        """The keys of other spans that may record the call; `scopes`: all instrumentations."""
         yield from (("span", self.span), ("parent", self.span), ("span", self.parent))
-        # Equal calls of one instrumentation are as many calls.
+        # Equal calls of one instrumentation are different calls.
         yield from self._recorded_by(scope for scope in scopes if scope not in self.scopes)
 
     def _recorded_by(self, scopes: Iterable[str]) -> Iterator[_Key]:
@@ -188,7 +191,7 @@ class Call:
 
 
 class Ledger:
-    """Remembers the last calls."""
+    """Remembers the last calls, and which spans repeat the call of another span."""
 
     def __init__(self) -> None:
         self._calls = Recent[_Key, Call](MOST_CALLS, self._forget)
@@ -200,7 +203,7 @@ class Ledger:
         self._lock = threading.RLock()
 
     def announce(self, span: ReadableSpan) -> None:
-        """Notes the parent of a call that our instrumentors record: the parent may end first."""
+        """Notes the parent of a call that our instrumentors record; the parent may end first."""
         scope, parent = span.instrumentation_scope, span.parent
         if parent is None or scope is None or not scope.name.startswith(_OURS):
             return
@@ -215,7 +218,7 @@ class Ledger:
                     self._begun_inside[key] = (*before[1 - _MOST_ALIKE :], begun)
 
     def enter(self, spans: Iterable[ReadableSpan]) -> None:
-        """Enters the model calls among spans; of several spans of one call, ours is the call."""
+        """Adds the model calls; of several spans of one call, our instrumentation's is kept."""
         read = ((span, current_attributes(span)) for span in spans)
         calls = [Call.of(span, attrs) for span, attrs in read if is_model_call(attrs)]
         for call in sorted(calls, key=lambda call: (not call.is_ours, not call.has_tokens)):
@@ -226,7 +229,7 @@ class Ledger:
                 self._enter(call)
 
     def is_repeat(self, span: ReadableSpan) -> bool:
-        """Whether the call of a span, which was entered, is that of another span."""
+        """Whether another span already records this span's call. It must have been entered."""
         return span_key(span) in self._repeats
 
     def _enter(self, call: Call) -> None:
@@ -234,7 +237,7 @@ class Ledger:
             for known in self._known.get(key, ()):
                 if known.span == call.span:
                     return
-                # A span without tokens has no cost, so this one must be priced.
+                # The known span has no cost if it has no tokens; then the new call must be priced.
                 if known.is_same(call) and (known.has_tokens or not call.has_tokens):
                     known.scopes |= call.scopes
                     known.is_ours |= call.is_ours
@@ -244,7 +247,7 @@ class Ledger:
             self._scopes |= call.scopes
         call.keys = [*call.kept()]
         for key in call.keys:
-            # Most keys are of one call alone, and a deque of one takes ten times the memory.
+            # Most keys have a single call, and a deque with one item takes ten times the memory.
             alike = self._known.setdefault(key, [])
             alike.append(call)
             del alike[:-_MOST_ALIKE]
@@ -260,13 +263,13 @@ class Ledger:
 
 
 class Tree:
-    """Which spans aren't sent, and the parent of each. Any thread may ask."""
+    """Remembers the spans that aren't sent, and their parents. Any thread may use it."""
 
     def __init__(self) -> None:
         self.unsent = Recent[SpanKey, SpanContext | None](MOST_UNSENT)
 
     def leave_out(self, span: ReadableSpan) -> None:
-        """Notes a span that isn't sent, as far as it is known by now."""
+        """Notes that a span isn't sent, by what is known of it so far."""
         self.unsent[span_key(span)] = span.parent
 
     def include(self, span: ReadableSpan) -> None:
@@ -275,7 +278,7 @@ class Tree:
             self.unsent.pop(span_key(span), None)
 
     def parent_of(self, span: ReadableSpan) -> SpanContext | None:
-        """The nearest span around it that is sent."""
+        """The nearest sent span around the span."""
         parent = span.parent
         for _ in range(_MOST_STEPS):
             if parent is None or (parent.trace_id, parent.span_id) not in self.unsent:
@@ -285,19 +288,19 @@ class Tree:
 
 
 def span_key(span: ReadableSpan) -> SpanKey:
-    """The key of a span among all. Only those made by hand have no context."""
+    """The unique key of a span. Only spans made by hand have no context."""
     context = span.context
     return (None, id(span)) if context is None else (context.trace_id, context.span_id)
 
 
 def _operation(attributes: Attributes) -> str:
-    """The operation; those that generate text have different names for one thing."""
+    """The operation; the operations that generate text all become `chat`."""
     operation = text(attributes, semconv.OPERATION_NAME) or ""
     return "chat" if operation in _GENERATES else operation
 
 
 def _models(attributes: Attributes) -> frozenset[str]:
-    """The models' names. Some have the provider before, some have a word for an unknown one."""
+    """The models' names, without a provider in front and without the word `unknown`."""
     found = (text(attributes, semconv.REQUEST_MODEL), text(attributes, semconv.RESPONSE_MODEL))
     return frozenset(name.rpartition("/")[2] for name in found if name and name != "unknown")
 
@@ -311,7 +314,7 @@ _by_destination: dict[tuple[object, object], Destination] = {}
 
 
 class Destination:
-    """The exporters of one destination, and the numbers of those that own a span of it."""
+    """The exporters of one destination, and the number of the owner of each span."""
 
     def __init__(self) -> None:
         self.exporters: WeakSet[Owner] = WeakSet()
@@ -319,10 +322,10 @@ class Destination:
 
 
 class Owner:
-    """One exporter among those with its destination. The start and the end of a span are two."""
+    """One exporter of a destination. Start and end of a span are owned separately."""
 
     def __init__(self, destination: tuple[object, object], *, is_on: bool) -> None:
-        """For a destination, which is an endpoint and a key."""
+        """`destination` is an endpoint and a key."""
         self._number = next(_numbers)
         self.destination: Destination = _by_destination.setdefault(destination, Destination())
         self._is_on = is_on
@@ -331,13 +334,14 @@ class Owner:
 
     @property
     def is_alone(self) -> bool:
-        """Whether nobody else has the destination, so that ownership needs no record."""
+        """Whether no other exporter has the destination; then no owner is recorded."""
         return len(self.destination.exporters) < 2
 
-    def take(self, span: ReadableSpan) -> bool:
-        """Whether the span is this one's, from now on if it was nobody's so far.
+    def claim(self, span: ReadableSpan) -> bool:
+        """Claims the span if nobody owns it; returns whether this exporter owns it.
 
-        No span is, where it is switched off, nor one that began before the fork of this process.
+        False if this exporter is switched off, or if the span began before the fork of this
+        process.
         """
         if not self._is_on or origins.is_inherited(span):
             return False
@@ -345,12 +349,12 @@ class Owner:
         return self.is_alone or owners.setdefault(_end_key(span), number) == number
 
     def is_of_another(self, span: ReadableSpan) -> bool:
-        """Whether another one sends the span, or sent it, in this process or the one before it."""
+        """Whether another exporter, or the parent process, sends the span or has sent it."""
         owner = self.destination.owners.get(_end_key(span), self._number)
         return origins.is_inherited(span) or owner != self._number
 
     def stop(self) -> None:
-        """Owns no more spans; those it owns stay its own."""
+        """Claims no more spans; the exporter still owns the spans that it has claimed."""
         self.destination.exporters.discard(self)
 
 
@@ -359,9 +363,10 @@ def _end_key(span: ReadableSpan) -> tuple[SpanKey, bool]:
 
 
 class Origins:
-    """The spans of this process that may be open, held weakly, and those that came with the fork.
+    """Open spans of this process, held weakly, and the keys of spans inherited by a fork.
 
-    Start times don't decide it: a span may be given one that is long past, and clocks are set back.
+    Start times can't tell them apart: a span may be given a start time that is long past, and
+    clocks are set back.
     """
 
     def __init__(self) -> None:
@@ -373,21 +378,21 @@ class Origins:
         try:
             self._begun[span_key(span)] = span
         except TypeError:
-            # Somebody's own kind of span, which can't be held weakly.
+            # A foreign class of span that can't be held weakly.
             pass
 
     def is_inherited(self, span: ReadableSpan) -> bool:
-        """Whether it was noted before the fork that made this process, or an earlier one."""
+        """Whether the span was noted before the fork of this process, or an earlier fork."""
         return bool(self._inherited) and span_key(span) in self._inherited
 
     def in_child(self) -> None:
-        """The process is a forked child from here on."""
+        """Called in a forked child: all spans noted so far are inherited."""
         self._inherited |= frozenset(self._begun.keys())
         self._begun = WeakValueDictionary()
 
 
 origins = Origins()
-"""Those of this process: each span that a processor of ours sees the start of."""
+"""The spans of this process whose start an AgentPulse processor saw."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=origins.in_child)

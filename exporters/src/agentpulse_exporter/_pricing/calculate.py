@@ -57,7 +57,7 @@ def calculate_cost(
     counts = {
         "input_tokens": _tokens("input_tokens", input_tokens),
         "output_tokens": _tokens("output_tokens", output_tokens),
-        # Where no tokens are known, none from a cache are no figure either.
+        # If no tokens are known, 0 cached tokens aren't a figure either.
         "cache_read_tokens": _tokens("cache_read_tokens", cache_read_tokens) or None,
         "cache_write_tokens": _tokens("cache_write_tokens", cache_write_tokens) or None,
         "cache_write_1h_tokens": _tokens("cache_write_1h_tokens", cache_write_1h_tokens) or None,

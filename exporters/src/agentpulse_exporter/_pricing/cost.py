@@ -1,10 +1,10 @@
 """The cost of one call: from the counts of its usage, or from the span that records it.
 
-A cost that is on the span already counts first, then the provider's own figure, then the prices
+A cost that is already on the span counts first, then the provider's own figure, then the prices
 (the user's own before the table's), then the figure of the layer that made the call.
 
-Reported usage is read so that no reported token is lost: a part larger than its whole, a negative
-count or a missing total raises nothing.
+No reported token is lost: a part larger than its whole, a negative count or a missing total never
+raises.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from agentpulse_exporter._values import count, is_model_call, number, text
 class Cost:
     """The cost of a call in USD.
 
-    `total` may be more than `input` and `output` together: requests and searches are neither.
-    Input and output are None where only the total is known. `source` is `provider` (its own
+    `total` may be more than `input` and `output` together: it also has requests and searches.
+    `input` and `output` are None if only the total is known. `source` is `provider` (its own
     figure), `override` (the user's prices), `genai-prices <version>` or `instrumentation`.
     """
 
@@ -73,7 +73,7 @@ USAGE = {
     "output_reasoning_tokens": semconv.USAGE_REASONING_OUTPUT_TOKENS,
 }
 """The counts of a call, and the attributes that hold them."""
-# The tier that served the call decides its price, not the one that was asked for.
+# The tier that served the call decides its price, not the requested tier.
 _TIERS = (
     semconv.OPENAI_RESPONSE_SERVICE_TIER,
     semconv.ANTHROPIC_RESPONSE_SERVICE_TIER,
@@ -153,14 +153,15 @@ def price(
     speed: str | None = None,
     overrides: PriceOverrides | None = None,
 ) -> Cost | None:
-    """The cost of a call by the prices; `None` for an unknown model, or where no usage is known.
+    """The cost of a call by the prices; `None` if the model or its usage is unknown.
 
     A tier or mode without a price of its own costs as much as the standard one.
 
     Args:
-        counts: By the `counts` of `UNITS`; a count that wasn't reported is `None` or absent. Input
-            has its cached part, output its reasoning, `cache_write_tokens` those for an hour.
-        models: The model that answered, then the one asked for, tried where that is unknown.
+        counts: Counts keyed by `Unit.counts`; an unreported count is `None` or absent. Input
+            includes cached tokens, output includes reasoning, and `cache_write_tokens` includes
+            the writes for an hour.
+        models: The model that answered, then the requested model, used if the first is unknown.
         provider: By the GenAI conventions; without one the model's name decides.
         at: When the call was made, in seconds since 1970; now, if `None`.
         service_tier: The tier that served the call (`default`, `flex`, `priority`, `batch`, …).
@@ -176,8 +177,8 @@ def price(
     for name in names:
         found = table.find(provider, name)
         if found is not None:
-            # Tiers are the maker's own; where another sells the model, only the standard price is
-            # known.
+            # Tiers are the maker's own; if another provider sells the model, only the standard
+            # price is known.
             is_maker = found.provider == found.maker
             context = _context(service_tier, speed) if is_maker else _AS_ASKED
             prices = prices_at(found.record, time.time() if at is None else at, context)
@@ -197,7 +198,7 @@ def prices_at(record: Record, at: float, context: Context) -> Prices:
     """The prices of a model at a time (seconds since 1970) for a call served in this way."""
     periods, asked = periods_of(record), context.items()
     holding = [prices for when, prices in periods if _holds(when, at)]
-    # The last period that holds counts; the first one where none does.
+    # The last period that holds counts; if no period holds, the first counts.
     found = holding[-1] if holding else periods[0][1]
     # The first variant that prices a unit wins, so the last is laid on first.
     for served, when, prices in reversed(record.get("variants", ())):
@@ -207,13 +208,13 @@ def prices_at(record: Record, at: float, context: Context) -> Prices:
 
 
 def periods_of(record: Record) -> Sequence[tuple[str | None, Prices]]:
-    """The dated prices of a model; a single one has no condition."""
+    """The dated prices of a model; prices without dates have no condition."""
     prices = record["prices"]
     return [(None, prices)] if isinstance(prices, Mapping) else prices
 
 
 def _holds(when: str | None, at: float) -> bool:
-    """From a day on (`2026-03-13`), or daily between two times in UTC (`00:30-16:30`)."""
+    """Whether `when` holds: from a day on (`2026-03-13`), or daily in UTC (`00:30-16:30`)."""
     if when is None:
         return True
     if ":" not in when:
@@ -226,26 +227,26 @@ def _holds(when: str | None, at: float) -> bool:
 def bill(
     prices: Prices, counts: Counts, source: str, least: Mapping[str, Number] | None = None
 ) -> Cost | None:
-    """The cost of these counts; `None` if nothing was counted that this model is sold by.
+    """The cost of these counts; `None` if no count has a price for this model.
 
     Sums are exact: prices and sums are decimals of 40 digits, in a context of our own, because a
-    program may have set the decimal module to round or to raise. Floats appear in the result alone.
+    program may have set the decimal module to round or to raise. Only the result has floats.
     """
     if not prices:
         # A free model; the table writes no price for it.
         return Cost(0.0, 0.0, 0.0, source)
     size = counts.get("input_tokens", 0)
     sums: dict[tuple[str | None, int], Decimal] = {}
-    """By direction, and by what the prices are per."""
+    """Sums by direction and by `Unit.per`."""
     billed: dict[str, Number] = {}
-    """Counts that parts have taken out of each unit, and 0 of those that none has."""
+    """For each unit, the count that was already billed by its parts."""
     for name, unit in _PARTS_FIRST:
         count = counts.get(unit.counts) if name in prices else None
         if count is None:
             continue
         if count and least:
             count = max(count, least.get(unit.counts, 0))
-        # Parts that overlap can add up to more than their whole; the rest is nothing then.
+        # Overlapping parts can add up to more than their whole; then the rest is 0.
         rest = max(count - billed.setdefault(name, 0), 0)
         if rest:
             key = unit.direction, unit.per
@@ -256,7 +257,7 @@ def bill(
 
 
 def _cost(sums: Mapping[tuple[str | None, int], Decimal], source: str) -> Cost | None:
-    """The cost of the products of prices and counts; `None` if it is more than numbers hold."""
+    """The cost from the sums of prices times counts; `None` if a float can't hold it."""
     usd: dict[str | None, Decimal] = dict.fromkeys(("input", "output", None), Decimal(0))
     for (direction, per), amount in sums.items():
         usd[direction] = _EXACT.add(usd[direction], _EXACT.divide(amount, per))
@@ -280,7 +281,7 @@ def counts_of(reported: Mapping[str, float | None]) -> Counts:
         if isinstance(value, int):
             counts[name] = max(value, 0)
         elif isinstance(value, float) and isfinite(value):
-            # Tokens come whole. Seconds count as the number that is written, 0.1 as a tenth.
+            # Tokens are whole numbers. Seconds count as the written decimal, 0.1 as a tenth.
             seconds = name == "audio_seconds"
             counts[name] = Decimal(repr(max(value, 0.0))) if seconds else max(int(value), 0)
     # Most calls report input and output alone, which agree with anything.
@@ -295,14 +296,14 @@ def _reconcile(counts: Counts) -> None:
     cached = counts.get("cache_read_tokens", 0) + counts.get("cache_write_tokens", 0)
     reported = counts.get("input_tokens")
     if cached and (reported is None or cached > reported):
-        # Some report the input without its cached part, which is Anthropic's own way to count.
+        # Some report the input without its cached part, as Anthropic does.
         counts["input_tokens"] = cached + (reported or 0)
     for whole, parts in _WHOLES:
         _fit(counts, whole, parts)
 
 
 def _fit(counts: Counts, whole: str, parts: tuple[str, ...]) -> None:
-    """Cuts parts that add up to more than their whole; one that wasn't reported is their sum."""
+    """Cuts parts that add up to more than their whole. An unreported whole is their sum."""
     rest = counts.get(whole)
     for part in parts:
         count = counts.get(part)

@@ -28,7 +28,7 @@ _MOST_LOOKUPS = 2048
 _NO_PRICES = '{"source": "no price table", "date": "unknown", "providers": {}}'
 
 _IDS = {"gcp.gen_ai": "google", "x_ai": "x-ai"}
-"""Ids of the table where neither the provider's name nor a clause of the table leads to them."""
+"""Ids of the table that neither the provider's name nor a clause of the table leads to."""
 _GATEWAYS = frozenset(
     {
         *("_other", "langchain", "litellm", "litellm_proxy", "llamaindex", "other", "portkey"),
@@ -40,7 +40,7 @@ _MAKERS = (
     *("openai", "anthropic", "google", "mistral", "cohere", "deepseek", "x-ai", "perplexity"),
     *("moonshotai", "zai"),
 )
-"""Those who sell their own models: where nothing but the model's name is known, it is theirs."""
+"""Providers that sell their own models. If only the model's name is known, they are tried."""
 _OPEN = frozenset({"openai", "anthropic", "azure", "aws", "google"})
 """Names that don't bind the model. Clouds sell many makers' models; and a server that speaks the
 protocol of OpenAI or Anthropic is reached with their clients and may go by their names."""

@@ -60,7 +60,7 @@ UNITS = {
 """By the names that the price table and the user's own prices use."""
 
 Price = Number | Sequence[Any]
-"""A number, or `[number, [tokens, number], …]`: another one above so many input tokens."""
+"""A number, or `[number, [tokens, number], …]`: another number above so many input tokens."""
 Prices = Mapping[str, Price]
 """By unit."""
 

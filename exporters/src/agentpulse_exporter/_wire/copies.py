@@ -1,8 +1,8 @@
-"""Copies of spans: what is sent differs from the spans that other processors get.
+"""Copies of spans for sending; the spans that other processors get stay unchanged.
 
-They have no bodies of files and images, current names of attributes beside those of other
-instrumentations, and, where a program asks for that, each captured text as its function redacts it.
-`PrivateExporter` sends to other backends spans with no more content than AgentPulse itself gets.
+`sent_copy` removes bodies of files and images, adds the current names to attributes of other
+instrumentations, and redacts each captured text if the program passes a function for that.
+`PrivateExporter` sends copies to other backends, with no more content than AgentPulse itself gets.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Redact = Callable[[str], str]
 
 _CAPTURED = frozenset({semconv.ARGUMENTS, semconv.RESULT})
 _PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,63}")
-"""Names of fields as programs have them. Others may be content."""
+"""Matches names of fields in programs. Any other name may be content."""
 _NAMING = ("type", "role")
 _WORDS = (
     *("user", "assistant", "system", "developer", "tool", "function"),
     *("text", "reasoning", "tool_call", "tool_call_response", "tool_use", "tool_result"),
     *("blob", "file", "uri", "server_tool_call", "server_tool_call_response", "object", "string"),
 )
-"""The words of message JSON itself: they are no content, and a receiver must be able to read it."""
+"""The words of message JSON itself. They aren't content, and a receiver needs them to read it."""
 _ERROR_TEXT = f"{semconv.DATA_PREFIX}error"
 _COPIED = (
     *("context", "parent", "resource", "attributes", "events", "links", "kind", "status"),
@@ -53,7 +53,7 @@ class SpanCopy(ReadableSpan):
     def __init__(self, span: ReadableSpan, **changed: Any) -> None:
         """`changed` are arguments of `ReadableSpan`."""
         copied = {name: getattr(span, name) for name in _COPIED if name not in changed}
-        # Half a character, as models are called by mistake, would cost others the whole batch.
+        # Half a surrogate pair in a name would cost other exporters the whole batch.
         name = span.name.encode("utf-8", "replace").decode("utf-8")
         super().__init__(name, **copied, **changed)
         self._original = span
@@ -76,10 +76,10 @@ class SpanCopy(ReadableSpan):
 
 
 class ForwardingExporter(SpanExporter):
-    """Passes spans on to another exporter, changed on copies.
+    """Passes changed copies of spans on to another exporter.
 
     Args:
-        inner: The exporter that gets them, whose results and timeouts are those of this one.
+        inner: The exporter that gets the copies. Its results and timeouts are returned unchanged.
     """
 
     def __init__(self, inner: SpanExporter) -> None:
@@ -94,23 +94,23 @@ class ForwardingExporter(SpanExporter):
         self._inner.shutdown()
 
 
-def private(
+def sent_copy(
     span: ReadableSpan, *, capture_messages: bool, redact: Redact | None, **changed: Any
 ) -> ReadableSpan:
-    """The span without bodies, its attributes by their current names, captured texts redacted.
+    """The span as it is sent: bodies removed, foreign names translated, captured texts redacted.
 
-    Captured are messages, instructions, tool definitions, arguments, results, the texts of errors,
-    and the texts of other instrumentations that may be any of these. JSON is taken apart, so that
-    `redact` gets the content without escapes. Attributes that a program set by hand stay.
+    Captured texts are messages, instructions, tool definitions, arguments, results, the texts of
+    errors, and all texts of other instrumentations that may be such content. JSON is parsed, so
+    that `redact` gets the content without escapes. Attributes that a program set by hand stay.
 
     Args:
-        span: The span, which stays as it is; a copy is made where anything changes.
+        span: The span. It stays as it is; a copy is made if anything changes.
         capture_messages: Whether messages of other instrumentations are read.
-        redact: Is given each captured text, where any is sent.
+        redact: Is called with each captured text, if captured texts are sent.
         changed: Arguments of `ReadableSpan`.
 
     Raises:
-        RedactionFailed: `redact` raised, or returned no text, or a text can't be read.
+        RedactionFailed: `redact` raised or didn't return a text, or a text can't be read.
     """
     changed |= _without_bodies_of(span)
     bare = SpanCopy(span, **changed) if changed else span
@@ -128,12 +128,12 @@ def private(
 
 
 def is_captured(span: ReadableSpan) -> bool:
-    """Whether its arguments and results are captured though messages are not."""
+    """Whether the span's arguments and results are captured although messages aren't."""
     return (span.attributes or {}).get(semconv.CAPTURED) is True
 
 
 def _without_bodies_of(span: ReadableSpan) -> dict[str, Any]:
-    """The fields of the span with texts that had bodies of files and images."""
+    """The changed fields of the span: those whose texts had bodies of files and images."""
     changed: dict[str, Any] = {}
     attributes = _shown(span.attributes)
     if attributes is not None:
@@ -152,7 +152,7 @@ def _without_bodies_of(span: ReadableSpan) -> dict[str, Any]:
 
 
 def _shown(attributes: Mapping[str, object] | None) -> Attributes:
-    """The attributes without bodies; None where there are none in them."""
+    """The attributes without bodies; None if they contain no bodies."""
     shown = {name: _without_bodies(value) for name, value in (attributes or {}).items()}
     return None if shown == (attributes or {}) else cast("Attributes", shown)
 
@@ -168,14 +168,14 @@ def _without_bodies(value: object) -> object:
 
 
 def _sendable(value: object) -> object:
-    # Half a character, as models write by mistake, would cost other exporters the whole attribute.
+    # Half a surrogate pair, which models write by mistake, would cost others the whole attribute.
     if isinstance(value, str) and not value.isascii():
         return clean(value, len(value))
     return value
 
 
 class RedactionFailed(Exception):  # noqa: N818  # an event of its own, not an error of ours
-    """The function raised, or returned no text, so that its argument must not be sent."""
+    """The redacting function raised or didn't return a text; its argument must not be sent."""
 
 
 def _redacted_fields(span: SpanCopy, redact: Redact) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _redacted_fields(span: SpanCopy, redact: Redact) -> dict[str, Any]:
 
 
 def _redacted(value: object, redact: Redact, *, is_text: bool = False) -> object:
-    """The value with its texts redacted. One that is an attribute's may be JSON."""
+    """The value with its texts redacted. With `is_text`, a text may be JSON."""
     if isinstance(value, str):
         if is_text and value.lstrip()[:1] in ("{", "["):
             try:
@@ -230,16 +230,16 @@ def _text(text: str, redact: Redact) -> str:
 
 
 class PrivateExporter(ForwardingExporter):
-    """Passes copies of spans on that hold no content, or redacted content where it is captured.
+    """Passes on copies of spans without content, or with redacted content if it is captured.
 
-    Bodies of files and images are never passed on. Spans of other instrumentations have the current
-    names of attributes beside their own.
+    Bodies of files and images are never passed on. Spans of other instrumentations get the current
+    names of attributes in addition to their own names.
 
     Args:
-        inner: The exporter that gets them, whose results and timeouts are those of this one.
+        inner: The exporter that gets the copies. Its results and timeouts are returned unchanged.
         capture_messages: Whether messages, arguments, results and texts of errors are passed on.
-        redact: As that of `AgentPulseSpanExporter`; a span for which it fails is dropped.
-        on_drop: Is given the reason for which a span is dropped, as in `Stats.dropped`.
+        redact: As for `AgentPulseSpanExporter`; the span is dropped if it fails.
+        on_drop: Is called with the reason for each dropped span, as in `Stats.dropped`.
     """
 
     def __init__(
@@ -273,10 +273,10 @@ class PrivateExporter(ForwardingExporter):
 
     def _private(self, span: ReadableSpan) -> ReadableSpan:
         captures = self._capture_messages
-        copy = SpanCopy(private(span, capture_messages=captures, redact=self._redact))
+        copy = SpanCopy(sent_copy(span, capture_messages=captures, redact=self._redact))
         if captures and self._redact is None:
             return copy
-        # Events of others may hold any content.
+        # Span events of other instrumentations may hold any content.
         logs = [event for event in copy.events if event.name == semconv.SESSION_LOG]
         if captures:
             return SpanCopy(copy, events=logs)

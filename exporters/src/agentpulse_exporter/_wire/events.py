@@ -1,4 +1,4 @@
-"""Spans as events of the ingest protocol."""
+"""Makes events of the ingest protocol from spans."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agentpulse_exporter._values import (
     timestamp,
     total,
 )
-from agentpulse_exporter._wire.copies import Redact, is_captured, private
+from agentpulse_exporter._wire.copies import Redact, is_captured, sent_copy
 from agentpulse_exporter._wire.event import (
     Data,
     Event,
@@ -50,20 +50,21 @@ from agentpulse_exporter._wire.sessions import SESSION_KINDS, end_events, start_
 _logger = logging.getLogger("agentpulse.exporter")
 
 MOST_SESSIONS = 10_000
-"""Open sessions whose calls are summed up; of more, the one that was quiet longest is forgotten."""
+"""Open sessions whose calls are summed up. Beyond that, the session without calls for the longest
+time is forgotten."""
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 _EVENTS = {
     **{kind: kind for kind in ("sdk_init", "event", "metric", "alert", "heartbeat", "error")},
     "memory_report": "memory",
 }
-"""Event kinds by span kind, where the span has the event's data as attributes."""
+"""Event kinds by span kind, for spans that have the event's data as attributes."""
 _SPAN_KINDS = {
     "invoke_agent": "agent",
     "create_agent": "agent",
     "execute_tool": "tool",
     "invoke_workflow": "workflow",
 }
-"""Span kinds of foreign spans by their operation, where the two differ."""
+"""Span kinds of foreign spans by their operation, if the two differ."""
 _CAPTURED = {
     semconv.TOOL_CALL_ARGUMENTS: "args",
     semconv.TOOL_CALL_RESULT: "result",
@@ -72,19 +73,19 @@ _CAPTURED = {
 }
 _IN_OTHER_FIELDS = frozenset({semconv.SPAN_KIND, semconv.ERROR_TYPE, semconv.CAPTURED, *_CAPTURED})
 _KINDS = (*MODEL_OPERATIONS, *_EVENTS, *SESSION_KINDS)
-"""Operations and span kinds whose events are more than the end of some span."""
+"""Operations and span kinds that have events of their own, not only `span_end`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mapper:
-    """Makes events of spans.
+    """Makes events from spans.
 
     Attributes:
         capture_messages: Whether content may leave the process.
         overrides: The user's own prices.
-        unpriced: Is given the model of each call that used tokens and has no known price.
+        unpriced: Is called with the model of each call that used tokens and has no known price.
         redact: Replaces each captured text.
-        ledger: The calls that are priced already, so that each is priced once.
+        ledger: The calls that were priced already, so that each call is priced once.
         tree: The spans that aren't sent.
         sessions: The usage of each open session so far.
     """
@@ -98,23 +99,23 @@ class Mapper:
     sessions: Recent[str, Totals] = field(default_factory=lambda: Recent(MOST_SESSIONS))
 
     def expect(self, spans: Iterable[ReadableSpan]) -> None:
-        """Finds calls that several spans record, before the events of these are made."""
+        """Enters the spans' calls into the ledger; must precede `events` of these spans."""
         ended = (span for span in spans if span.end_time is not None)
         shielded("find calls that are recorded twice", lambda: self.ledger.enter(ended), None)
 
     def events(self, span: ReadableSpan) -> list[Event]:
-        """The events of the span, the one that stands for it first.
+        """The events of the span; the first event is the one that counts as the span.
 
-        Those of its start, if it is still open. Empty if nothing can be made to fit. Parts of a
-        span that can't be read are not sent.
+        An open span gives the events of its start. The list is empty if the first event can't be
+        made to fit. Parts of a span that can't be read are not sent.
 
         Raises:
-            RedactionFailed: as `private` does.
+            RedactionFailed: As for `sent_copy`.
         """
         captures, parent = self.capture_messages, self.tree.parent_of(span)
         moved = {} if parent is span.parent else {"parent": parent}
-        copy = private(span, capture_messages=captures, redact=self.redact, **moved)
-        # A dict, for the attributes of a span are looked up in slowly, and looked up often.
+        copy = sent_copy(span, capture_messages=captures, redact=self.redact, **moved)
+        # A dict, because lookups in a span's own attributes are slow, and there are many.
         sent = SentSpan(copy, dict(copy.attributes or {}), captures)
         parts = shielded("read all of a span", partial(self._parts, sent), None)
         parts = parts or [_outline(replace(sent, captures=False))]
@@ -148,7 +149,7 @@ class Mapper:
         data: Data = {
             "name": span.name(),
             "operation": span.label(semconv.OPERATION_NAME),
-            # Two spellings of one provider are one row of a roll-up.
+            # Two spellings of one provider must be one row of a roll-up.
             "provider": provider and provider_name(provider),
             "model": span.label(semconv.RESPONSE_MODEL) or asked,
             "request_model": asked,
@@ -182,7 +183,7 @@ class Mapper:
         return data
 
     def _add_up(self, attributes: Attributes, call: Data) -> None:
-        """Adds a call to the session it was made in, and to those around that one."""
+        """Adds a call to its session, and to the sessions around that session."""
         innermost = text(attributes, semconv.SESSION_ID)
         around = texts(attributes, semconv.SESSION_ANCESTORS) or []
         for session in dict.fromkeys((innermost, *around)) if innermost is not None else ():
@@ -233,7 +234,7 @@ def _outline(span: SentSpan) -> tuple[Head, Data]:
 
 
 def _unwrapped(name: str, value: object) -> object:
-    """The result of a tool, without the object that the conventions ask for around it."""
+    """A tool's result without the object `{"result": …}` that the conventions ask for."""
     if name != semconv.TOOL_CALL_RESULT:
         return value
     fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
@@ -241,15 +242,15 @@ def _unwrapped(name: str, value: object) -> object:
 
 
 def _limits_mark(span: SentSpan) -> Data:
-    """The mark of a span of which the SDK's limits cut attributes."""
+    """The mark of a span that lost attributes to the SDK's limits."""
     return {"…": "…"} if span.span.dropped_attributes else {}
 
 
 def is_cut_short(span: ReadableSpan) -> bool:
-    """Whether it may be a call, a session or an event of ours that can't be recognised any more.
+    """Whether the SDK's limits cut a call, session or event of ours beyond recognition.
 
-    Of too many attributes the SDK keeps the last, and of too long a value the start. By its
-    defaults that leaves all of a call; a program, or its environment, may want less.
+    If a span has too many attributes, the SDK keeps the last; of a value that is too long, it keeps
+    the start. Its defaults leave a call whole; a program or its environment may set lower limits.
     """
     if not is_ours(span):
         return False

@@ -1,4 +1,4 @@
-"""Which span attributes may hold content, and so are sent with message capture only.
+"""Decides which span attributes may hold content; these are sent only with message capture.
 
 Content is any text of people and models, and anything that may carry secrets.
 
@@ -41,7 +41,7 @@ _PREFIXES = (
 
 
 def is_content(name: str) -> bool:
-    """Whether an attribute of that name may hold content."""
+    """Whether an attribute with this name may hold content."""
     return name in _NAMES or name.startswith(_PREFIXES)
 
 

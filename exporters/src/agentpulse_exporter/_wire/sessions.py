@@ -1,4 +1,8 @@
-"""The starts and ends of sessions, cron runs and agents as events."""
+"""Makes the events for the starts of sessions, cron runs and agents, and the ends of the first two.
+
+The start of a cron run is a `span_start` and a `session` with the action `start`. The kind `cron`
+exists only for ends.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from agentpulse_exporter._wire.event import Data, Head, SentSpan, data_fields, p
 
 SESSION_KINDS = ("session", "cron")
 _MOST_LOGS = 100
-"""Log lines of a session that are sent, the last ones."""
+"""The last log lines of a session that are sent."""
 
 
 def start_events(span: SentSpan) -> list[tuple[Head, Data]]:
@@ -67,7 +71,7 @@ def end_events(span: SentSpan, totals: Data) -> list[tuple[Head, Data]]:
 
 
 def _result(value: object) -> object:
-    """A word as it is, and anything that is more than a word from its JSON."""
+    """Returns plain text as it is, and parses JSON of objects, lists and strings."""
     structured = isinstance(value, str) and value.lstrip()[:1] in ("{", "[", '"')
     return parsed(value) if structured else plain(value)
 
