@@ -9,9 +9,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import LibraryInstrumentor, Operation, Patches, Recording, begin
-from agentpulse_instrumentation._engine.operation import InputContent, Table, integer, text
-from agentpulse_instrumentation._engine.stream import Observer, observed
+from agentpulse_instrumentation import (
+    InputContent,
+    LibraryInstrumentor,
+    Observer,
+    Operation,
+    Patches,
+    Recording,
+    Table,
+    begin,
+    observed,
+)
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -88,12 +96,12 @@ class Toys:
 
 GENERATE = Operation(
     name="chat",
-    request=Table({"model": ("gen_ai.request.model", text)}),
+    request=Table({"model": ("gen_ai.request.model", str)}),
     answer=Table(
         {
-            "id": ("gen_ai.response.id", text),
-            "tokens.in": ("gen_ai.usage.input_tokens", integer),
-            "tokens.out": ("gen_ai.usage.output_tokens", integer),
+            "id": ("gen_ai.response.id", str),
+            "tokens.in": ("gen_ai.usage.input_tokens", int),
+            "tokens.out": ("gen_ai.usage.output_tokens", int),
         }
     ),
     finish_reasons=_finish_reasons,

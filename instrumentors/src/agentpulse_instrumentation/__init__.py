@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
-from agentpulse_instrumentation._engine.operation import Operation
+from agentpulse_instrumentation._engine.operation import InputContent, Operation, Table
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.recording import Recording
+from agentpulse_instrumentation._engine.stream import Observer, aobserved, observed
 from agentpulse_instrumentation.anthropic import AnthropicInstrumentor
 from agentpulse_instrumentation.groq import GroqInstrumentor
 from agentpulse_instrumentation.langchain import LangChainInstrumentor
@@ -27,16 +28,21 @@ __all__ = [
     "INSTRUMENTORS",
     "AnthropicInstrumentor",
     "GroqInstrumentor",
+    "InputContent",
     "Invocation",
     "LangChainInstrumentor",
     "LibraryInstrumentor",
     "LiteLLMInstrumentor",
+    "Observer",
     "OpenAIInstrumentor",
     "Operation",
     "Patches",
     "Recording",
+    "Table",
+    "aobserved",
     "begin",
     "instrument",
     "not_recorded",
+    "observed",
     "uninstrument",
 ]

@@ -49,7 +49,10 @@ class Watcher(Protocol):
 
 
 def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
-    """An iterator, watched."""
+    """Yields the chunks that the watcher lets pass, and reports to it how the stream ended.
+
+    That is by its end, by an error (which is raised), or because the caller closed it.
+    """
     add = watcher.add
     try:
         for chunk in iterator:
@@ -65,7 +68,7 @@ def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
 
 
 async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
-    """The async twin. A generator is closed with it, in the task that closes it."""
+    """Does the same for an async stream. A generator is closed by the task that closes this one."""
     add = watcher.add
     try:
         async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
