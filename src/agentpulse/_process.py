@@ -157,7 +157,7 @@ def _in_this_context(function: Callable[..., Any]) -> Callable[..., Any]:
 def report_crashes(report: Callable[[BaseException, str], None], undo: ExitStack) -> None:
     """Calls `report` with each unhandled exception and where it was: "main", "thread", "asyncio".
 
-    The hook of before is called afterwards. Ctrl-C is the user's own doing, and no error.
+    The previous hook is called afterwards. Ctrl-C is no error.
     """
 
     def note(error: object, where: str) -> None:

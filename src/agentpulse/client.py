@@ -1,6 +1,6 @@
-"""`AgentPulse`, the SDK with its settings, on or off; `init`, which makes it; what is beside it.
+"""The client `AgentPulse`, and `init`, `flush`, `shutdown` and `stats`.
 
-There is one in a process. Nothing of OpenTelemetry is loaded before `init` switches it on.
+There is one client in a process. Nothing of OpenTelemetry is loaded before `init` switches it on.
 """
 
 from __future__ import annotations

@@ -10,7 +10,11 @@ import pytest
 from agentpulse_instrumentation import Operation, Recording
 from agentpulse_instrumentation._engine import patching
 from agentpulse_instrumentation._engine.body import LONGEST_EVENT, EventDecoder
-from agentpulse_instrumentation._engine.client import Seam, awrapped, wrapped
+from agentpulse_instrumentation._engine.client import (
+    RequestWrapper,
+    wrap_async_request,
+    wrap_request,
+)
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.operation import Routes, Table, integer, text
 from agentpulse_instrumentation._engine.recording import Events, Metrics
@@ -95,15 +99,15 @@ class Client:
         return self._answer
 
 
-def seam(spans: Any, operation: Operation = TOY) -> Seam:
+def wrapper(spans: Any, operation: Operation = TOY) -> RequestWrapper:
     tracer, metrics = spans.provider.get_tracer("toys"), Metrics("tests", None)
     recording = Recording(tracer, None, ContentPolicy(), metrics, Events("tests", None))
     routes = Routes([("post", "/toys", operation)])
-    return Seam(recording, routes, lambda _client, _host: "toy maker")
+    return RequestWrapper(recording, routes, lambda _client, _host: "toy maker")
 
 
 def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
-    request = wrapped(Client.request, seam(spans, operation))
+    request = wrap_request(Client.request, wrapper(spans, operation))
     return lambda options=None, **more: request(client, object, options or Options(), **more)
 
 
@@ -233,7 +237,7 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
     async def request(_self: Any, _cast_to: Any, _options: Any) -> Any:
         return {}
 
-    observed, client = awrapped(request, seam(spans)), Client({})
+    observed, client = wrap_async_request(request, wrapper(spans)), Client({})
     coroutine = observed(client, object, ASKED)
     coroutine.close()
     assert spans() == []
@@ -277,7 +281,9 @@ async def test_an_async_stream_of_whatever_kind_is_read_once(spans: Any) -> None
     async def request(_self: Any, _cast_to: Any, _options: Any, **_more: Any) -> Any:
         return AsyncStream([{"toys": 1}] * 3)
 
-    stream = await awrapped(request, seam(spans))(Client({}), object, ASKED, stream=True)
+    stream = await wrap_async_request(request, wrapper(spans))(
+        Client({}), object, ASKED, stream=True
+    )
     assert [chunk async for chunk in stream] == [{"toys": 1}] * 3
     (span,) = spans()
     assert span["attributes"]["toys.count"] == 3

@@ -30,7 +30,7 @@ def bare(spans: Any) -> None:
 
 
 def held() -> dict[tuple[str, str], object]:
-    """Every attribute of the classes that hold the seam."""
+    """Every attribute of the classes that have the request method."""
     return {
         (f"{module.__name__}.{owner}", name): value
         for module, owner in OWNERS
@@ -45,7 +45,7 @@ def changed(before: dict[tuple[str, str], object]) -> set[tuple[str, str]]:
     return {name for name in {*before, *now} if before.get(name) is not now.get(name)}
 
 
-def test_nothing_but_the_seam_is_patched(spans: Any):
+def test_nothing_but_the_request_method_is_patched(spans: Any):
     before = held()
     instrument(tracer_provider=spans.provider)
 

@@ -211,10 +211,11 @@ def join(
     queues: Sequence[QueueProcessor],
     undo: ExitStack,
 ) -> None:
-    """Adds our processors to a provider; `undo` removes them. Where the SDK changed, they stay.
+    """Adds our processors to a provider; `undo` removes them.
 
-    Where Logfire's provider gets another provider behind it (`logfire.configure()`, called again,
-    shuts the first one down), they are added to that one too.
+    They can't be removed if the SDK's private attributes have changed. If Logfire's provider gets
+    another provider behind it (`logfire.configure()`, called again, shuts the first one down), they
+    are added to that one too.
     """
     ours = (sessions, *queues)
 

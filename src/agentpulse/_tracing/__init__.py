@@ -1,4 +1,4 @@
-"""Sessions, cron runs, and spans of the program's own functions."""
+"""Sessions, cron runs, and spans of the program's own functions; `active` is the switch."""
 
 from __future__ import annotations
 

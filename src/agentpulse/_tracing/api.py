@@ -116,7 +116,7 @@ class Cron(Session):
 H = TypeVar("H", bound=Block)
 
 
-class Recording(Generic[H]):
+class SpanDecorator(Generic[H]):
     """Records each call of a function that it decorates, and each block that it is entered for.
 
     It can be used as often as wanted, also at the same time in several tasks and threads: each
@@ -170,7 +170,7 @@ def _caller() -> FrameType:
     return sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no other way
 
 
-class Recorded:
+class DecoratorFactory:
     """One of `agent`, `task`, `trace` and `tool`.
 
     `@tool`, `@tool("search")` and `@tool(name="search")` record each call of a function: plain,
@@ -184,9 +184,9 @@ class Recorded:
         self._kind: Kind = kind
 
     @overload
-    def __call__(self, name: str, /, **options: Unpack[Options]) -> Recording[Block]: ...
+    def __call__(self, name: str, /, **options: Unpack[Options]) -> SpanDecorator[Block]: ...
     @overload
-    def __call__(self, /, **options: Unpack[Options]) -> Recording[Block]: ...
+    def __call__(self, /, **options: Unpack[Options]) -> SpanDecorator[Block]: ...
     @overload
     def __call__(self, function: F, /) -> F: ...
     def __call__(self, target: Any = None, /, **options: Any) -> Any:
@@ -210,7 +210,7 @@ class Recorded:
             message = f"The name of agentpulse.{self._kind} is {name!r}; expected a text."
             raise TypeError(message)
         if target is None or isinstance(target, str):
-            return Recording(Description(self._kind, name or target or "", **options), Block)
+            return SpanDecorator(Description(self._kind, name or target or "", **options), Block)
         return decorated(target, Description(self._kind, name or name_of(target), **options))
 
 
@@ -220,7 +220,7 @@ def session(
     id: str | None = None,  # noqa: A002  # the word that everybody expects here
     user: str | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> Recording[Session]:
+) -> SpanDecorator[Session]:
     """A session: the spans inside belong together, and their cost is summed up.
 
     `with session("daily-email") as s:`, `async with`, or a decorator, which makes each call a
@@ -237,7 +237,7 @@ def session(
         TypeError: there is no name, or metadata is no mapping.
     """
     given = None if id is None else str(id)
-    return Recording(_run("session", name, user, metadata, id=given), Session)
+    return SpanDecorator(_run("session", name, user, metadata, id=given), Session)
 
 
 def cron(
@@ -248,7 +248,7 @@ def cron(
     max_runtime: float | dt.timedelta | None = None,
     user: str | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> Recording[Cron]:
+) -> SpanDecorator[Cron]:
     """A run of a cron job, which is a session too: its outcome, duration and cost are reported.
 
     `with cron("nightly-cleanup", schedule="0 3 * * *") as c:`, `async with`, or a decorator, which
@@ -273,7 +273,7 @@ def cron(
         "timezone": None if schedule is None else _timezone_name(timezone),
         "max_runtime": _seconds(max_runtime),
     }
-    return Recording(_run("cron", name, user, metadata, **job), Cron)
+    return SpanDecorator(_run("cron", name, user, metadata, **job), Cron)
 
 
 def _run(kind: Kind, name: object, user: object, metadata: Any, **more: Any) -> Description:
@@ -341,11 +341,11 @@ def _local_name() -> str | None:
     return zone if found and "/" in zone else None
 
 
-agent: Recorded = Recorded("agent")
+agent: DecoratorFactory = DecoratorFactory("agent")
 """Records calls as runs of an agent (`invoke_agent`)."""
-task: Recorded = Recorded("task")
+task: DecoratorFactory = DecoratorFactory("task")
 """Records calls as tasks, the steps of an agent's work."""
-trace: Recorded = Recorded("trace")
+trace: DecoratorFactory = DecoratorFactory("trace")
 """Records calls as plain spans."""
-tool: Recorded = Recorded("tool")
+tool: DecoratorFactory = DecoratorFactory("tool")
 """Records calls as executions of a tool (`execute_tool`)."""

@@ -1,7 +1,7 @@
-"""What a span is of, and functions with a span around each call, of the same kind as they were.
+"""Describes a span, and wraps functions in one without changing their kind.
 
 A coroutine function stays one, a generator function too, so that `inspect` and its callers see no
-difference. Where AgentPulse is off, the function is called at once.
+difference. While AgentPulse is off, the function is called at once.
 """
 
 from __future__ import annotations

@@ -309,7 +309,7 @@ class SessionProcessor(SpanProcessor):
             self._own(span)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002  # as the SDK calls it
-        """Nothing waits here. Without this yes, OpenTelemetry 1.36 would flush nobody else."""
+        """Returns True: otherwise OpenTelemetry 1.36 skips the remaining processors."""
         return True
 
     def _stamp(self, span: Span, context: Context) -> None:

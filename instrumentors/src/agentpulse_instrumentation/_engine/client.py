@@ -1,8 +1,9 @@
-"""The request seam: the one method of a generated client that every call of every resource calls.
+"""The request method of a generated client, which every call of every resource goes through.
 
 openai and anthropic clients are made by the same generator. Each resource method, in each variant,
 ends in `SyncAPIClient.request` or `AsyncAPIClient.request` with the method, the path and the JSON
-body. What is no operation of ours passes straight through.
+body. Requests that match no route are passed on unchanged. An OpenAI-style stream may be asked for
+its usage (`include_usage`); the extra chunk is hidden from the caller.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ _UNCHANGED: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True, eq=False)
-class Seam:
+class RequestWrapper:
     """Begins a call for the requests of one client family; the functions are its instrumentor's."""
 
     recording: Recording
@@ -219,12 +220,12 @@ def _is_of_chunks(cast_to: Any, stream_class: Any) -> bool:
     return "usage" in (getattr(chunk, "model_fields", None) or vars(chunk).get("__fields__") or ())
 
 
-def wrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
+def wrap_request(original: Callable[..., Any], wrapper: RequestWrapper) -> Callable[..., Any]:
     """`request` of a sync client, observed."""
 
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = seam.begin(self, cast_to, options, kwargs)
+        call = wrapper.begin(self, cast_to, options, kwargs)
         if call is None:
             return original(self, cast_to, options, *args, **kwargs)
         with call.invocation:
@@ -235,12 +236,12 @@ def wrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
     return request
 
 
-def awrapped(original: Callable[..., Any], seam: Seam) -> Callable[..., Any]:
+def wrap_async_request(original: Callable[..., Any], wrapper: RequestWrapper) -> Callable[..., Any]:
     """`request` of an async client, observed: the same with one `await`."""
 
     @functools.wraps(original)
     async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = seam.begin(self, cast_to, options, kwargs)
+        call = wrapper.begin(self, cast_to, options, kwargs)
         if call is None:
             return await original(self, cast_to, options, *args, **kwargs)
         with call.invocation:
@@ -269,11 +270,11 @@ def api_error(error: BaseException) -> str | None:
     return code
 
 
-_SEAMS = {"SyncAPIClient": wrapped, "AsyncAPIClient": awrapped}
+_WRAPPED = {"SyncAPIClient": wrap_request, "AsyncAPIClient": wrap_async_request}
 
 
 class ClientInstrumentor(LibraryInstrumentor):
-    """Instruments one client library of the generated kind; `defining` holds its seam.
+    """Instruments one client library of the generated kind; `defining` has its clients.
 
     The name of the library is that of its provider.
     """
@@ -286,12 +287,12 @@ class ClientInstrumentor(LibraryInstrumentor):
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""
-        seam = Seam(recording, self.routes, self.provider, self.changes)
-        for class_name, observed in _SEAMS.items():
+        wrapper = RequestWrapper(recording, self.routes, self.provider, self.changes)
+        for class_name, observed in _WRAPPED.items():
             patches.replace(
                 module,
                 f"{class_name}.request",
-                lambda original, observed=observed: observed(original, seam),
+                lambda original, observed=observed: observed(original, wrapper),
             )
 
     def provider(self, client: object, host: Host) -> str:

@@ -4,8 +4,8 @@ Nothing is imported for the user: a library that is loaded already is patched at
 an import hook on the module that defines what is patched (`import openai` alone loads no resource
 modules). Hooks can't be unregistered, so each asks whether it is still wanted.
 
-A library that can't be patched as a whole isn't patched at all, and raises into nobody: neither
-into the user's import nor into `instrument()`. It is warned of once, and is in `not_recorded`.
+A library that can't be patched as a whole isn't patched at all. The error reaches neither the
+user's import nor `instrument()`: it is logged once, and is in `not_recorded`.
 """
 
 from __future__ import annotations
@@ -107,10 +107,7 @@ class LibraryInstrumentor(BaseInstrumentor):
 
     @property
     def is_patched(self) -> bool:
-        """Whether calls are recorded now, and all of them as they should be.
-
-        The library is imported, and each of its patches is on, also those of its companions.
-        """
+        """Whether the library is imported and every patch, of its companions too, is on."""
         recording = self.recording
         return (
             recording is not None

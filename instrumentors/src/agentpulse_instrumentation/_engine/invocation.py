@@ -97,7 +97,7 @@ def begin(
 
 
 class Invocation:
-    """Owns the span of one operation. Whoever learns first how it went ends it, once.
+    """Owns the span of one operation. The first call that says how it went ends it.
 
     As a context manager it makes the span the current one for the code inside, and ends it where
     that code raises. The methods that end it never raise, and do nothing from the second time on.
@@ -130,7 +130,7 @@ class Invocation:
         start_time: int | None,
         content: Content | None,
     ) -> None:
-        """Reads the request and starts the span, where the layers above have it: for `begin`."""
+        """Reads the request and starts the span, inside the enclosing layer's: for `begin`."""
         operation, policy = self.operation, self.policy
         operation.request.read(request, attributes)
         self._request, self._attributes = request, attributes

@@ -1,12 +1,14 @@
-"""Which layer of a stack records a call of a model: the innermost one that is instrumented.
+"""Which layer of a stack records a call of a model, and how many calls an agent's run has made.
+
+The innermost layer that is instrumented records it.
 
 Frameworks run a provider's client underneath. Such an outer layer enters a `Layer` while it is at
 work. A recorded call that begins inside takes over its parent and its facts, and marks it as
 recorded: the outer layer then makes no span of its own, for one call is one span.
 
-Layers live in a context variable of their own. They are closed rather than taken off it, because
-frameworks report the end of an asynchronous run in another task, where taking off has no effect: a
-closed layer is passed over, and forgotten with the next that is entered.
+Layers live in a context variable of their own. A layer is marked closed instead of being reset with
+a token: frameworks report the end of an asynchronous run in another task, where a reset has no
+effect. A closed layer is passed over, and forgotten with the next that is entered.
 """
 
 from __future__ import annotations
@@ -148,10 +150,10 @@ def leave(layer: Layer) -> None:
 def begin_call(
     operation: str, context: Context, attributes: Attributes
 ) -> tuple[Context, Sequence[Layer]]:
-    """A recorded call begins now, in the current `context`.
+    """Begins a recorded call in the current `context`.
 
-    Adds what outer layers know of the call to its attributes. The layers whose call this is will
-    make no span of it, and are handed the call's.
+    Adds what outer layers know of the call to its attributes. The layers that this call belongs to
+    make no span of their own, and are given the call's.
 
     Returns:
         The parent context of the call, and those layers.

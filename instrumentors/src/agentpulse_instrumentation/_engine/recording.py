@@ -323,7 +323,7 @@ class Leavable(Protocol):
     """Something whose span ends when it is left."""
 
     def left(self) -> None:
-        """Nobody will go on with it."""
+        """The caller will read no further."""
 
 
 def is_captured(policy: ContentPolicy, logger: Logger | None) -> bool:
@@ -359,9 +359,9 @@ class Recording:
         self._open.pop(id(answer), None)
 
     def leave(self) -> None:
-        """Leaves what is open, where recording stops, so that no call is lost with the process.
+        """Ends the spans of all answers that are still open, so that none is lost with the process.
 
-        In a forked child, what its parent opened ends nothing by that.
+        Spans that were begun in the parent process are not ended in a forked child.
         """
         for reference in list(self._open.values()):
             answer = reference()

@@ -182,7 +182,7 @@ class Ending(Watcher):
 
 
 class UsageChunk:
-    """Knows the one chunk to hide, the report that we asked an OpenAI-style stream for.
+    """Recognizes the usage chunk that we requested, so that the caller never sees it.
 
     `stream_options.include_usage` adds one last chunk without choices that carries the usage, and
     the field `usage: null` to every other chunk, which is taken off these.
@@ -216,7 +216,7 @@ class UsageChunk:
 
 
 class Observer:
-    """Watches one stream for one invocation, whichever of sync and async it is.
+    """Watches one stream, sync or async, for one invocation.
 
     Chunks are read some at a time: each chunk that is read by itself, between the work of client
     and caller, finds the processor's caches cold and takes three times as long.

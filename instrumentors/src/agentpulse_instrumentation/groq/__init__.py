@@ -10,7 +10,7 @@ from dataclasses import replace
 from agentpulse_instrumentation._engine.client import ClientInstrumentor
 from agentpulse_instrumentation._engine.operation import Routes
 from agentpulse_instrumentation.openai import _chat as openai
-from agentpulse_instrumentation.openai._media import EMBEDDINGS, SPEECH, TRANSCRIPTION
+from agentpulse_instrumentation.openai._endpoints import EMBEDDINGS, SPEECH, TRANSCRIPTION
 
 # Streams report their usage without being asked for it, in the last chunk (`x_groq.usage`).
 CHAT = replace(openai.CHAT, usage_on_request=False, constants={})

@@ -36,7 +36,7 @@ from agentpulse_instrumentation.anthropic import _content as anthropic_content
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.openai import _content as content
 from agentpulse_instrumentation.openai._chat import CHAT, COMPLETION
-from agentpulse_instrumentation.openai._media import (
+from agentpulse_instrumentation.openai._endpoints import (
     EMBEDDINGS,
     IMAGE,
     MODERATION,

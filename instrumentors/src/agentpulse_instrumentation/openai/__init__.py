@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from agentpulse_instrumentation._engine.client import ClientInstrumentor
 from agentpulse_instrumentation._engine.operation import Routes
 from agentpulse_instrumentation.openai._chat import CHAT, COMPLETION
-from agentpulse_instrumentation.openai._media import (
+from agentpulse_instrumentation.openai._endpoints import (
     EMBEDDINGS,
     IMAGE,
     MODERATION,
