@@ -26,6 +26,17 @@ from opentelemetry.sdk.trace import TracerProvider
 import agentpulse
 from agentpulse import _output as logs
 
+__all__ = (
+    "clean_state",
+    "provider",
+    "receiver",
+    "run_program",
+    "silent",
+    "speaks_no_http",
+    "started",
+    "strict_receiver",
+)
+"""The fixtures, which a conftest takes all of."""
 KEY = "ap_0123456789abcdef"
 
 

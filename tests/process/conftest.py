@@ -1,23 +1,3 @@
 """Programs under AgentPulse, and what receives from them."""
 
-from fakes.sdk import (
-    clean_state,
-    provider,
-    receiver,
-    run_program,
-    silent,
-    speaks_no_http,
-    started,
-    strict_receiver,
-)
-
-__all__ = [
-    "clean_state",
-    "provider",
-    "receiver",
-    "run_program",
-    "silent",
-    "speaks_no_http",
-    "started",
-    "strict_receiver",
-]
+from fakes.sdk import *  # noqa: F403  # its fixtures
