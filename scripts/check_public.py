@@ -43,7 +43,7 @@ def faults(package: str) -> list[str]:
         *(
             f"{each['name']}: {fault['message'].splitlines()[0]}"
             for each in unknown
-            for fault in each.get("diagnostics", [{"message": "its parts are not all typed"}])
+            for fault in each.get("diagnostics") or [{"message": "its parts are not all typed"}]
         ),
     ]
 

@@ -37,11 +37,11 @@ class EventDecoder:
     __slots__ = ("_data", "_rest", "_size", "first", "is_done")
 
     def __init__(self) -> None:
-        self.first = b""
-        self.is_done = False
-        self._rest = b""
+        self.first: bytes = b""
+        self.is_done: bool = False
+        self._rest: bytes = b""
         self._data: list[bytes] = []
-        self._size = 0
+        self._size: int = 0
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         """Takes the next bytes and gives the events that they complete, but for pings."""

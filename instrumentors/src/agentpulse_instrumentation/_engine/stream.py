@@ -166,8 +166,8 @@ class Ending(Watcher):
     """
 
     def __init__(self) -> None:
-        self.first = b""
-        self._last = b"\n"
+        self.first: bytes = b""
+        self._last: bytes = b"\n"
 
     def add(self, chunk: bytes, /) -> bool:
         """Takes the next bytes."""
@@ -232,9 +232,9 @@ class Observer:
 
         `hidden` knows the chunk that the caller will not see.
         """
-        self._invocation = invocation
-        self._ending = ending or Ending()
-        self._hidden = hidden
+        self._invocation: Invocation = invocation
+        self._ending: EventDecoder | Ending = ending or Ending()
+        self._hidden: UsageChunk | None = hidden
         self._last: Any = None
         self._failure: str | None = None
         make = invocation.operation.accumulator
