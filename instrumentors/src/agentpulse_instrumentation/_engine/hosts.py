@@ -86,9 +86,10 @@ _NAMES: dict[str, str] = {}
 for _name, (_hosts, _others) in _PROVIDERS.items():
     _HOSTS.update(dict.fromkeys(_hosts.split(), _name))
     _NAMES.update(dict.fromkeys(_others.split(), _name))
-# Whose chat streams report their usage when asked by `stream_options.include_usage`: only where the
-# provider's API reference documents it, as an unknown parameter could be refused, and never where
-# the usage comes by itself (OpenRouter, Together): that is the caller's to see.
+# Hosts whose chat streams report their usage if the openai client asks by
+# `stream_options.include_usage` (operations with `usage_on_request=False` never ask). Only those
+# whose API reference documents it, for an unknown parameter could be refused, and none that sends
+# the usage unasked (OpenRouter, Together): the caller is to see that.
 _REPORTING = frozenset(
     {
         *("api.openai.com", "api.deepseek.com", "api.groq.com", "api.x.ai", "api.fireworks.ai"),
