@@ -108,7 +108,7 @@ class RequestWrapper:
     def begin(
         self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]
     ) -> Call | None:
-        """The call, begun; None for a request that isn't ours to see. Never raises."""
+        """Begins the call; None for a request that no route matches. Never raises."""
         if not self.recording.active:
             return None
         with _BEGIN:
@@ -176,9 +176,9 @@ def _options_for_usage(
 ) -> dict[str, Any]:
     """Fields of a request's options that must be otherwise for its stream to report the usage.
 
-    None where the caller decided about it, and where the chunk could not be distinguished from
-    those that the caller gets without us: in the provider's own bytes, in objects that have no
-    place for it, and where a subclass of the client may still ask.
+    Empty if the caller decided about it, or if the chunk could not be distinguished from those that
+    the caller gets without us: in the provider's own bytes, in objects that have no field for it,
+    and in a subclass of the client that may still ask.
     """
     extra = getattr(options, "extra_json", None)
     # `extra_body` is merged over the body by the client, so its fields count.
