@@ -23,7 +23,7 @@ COMMANDS = {
     "tail": "follow the events of a server as they arrive, one line each",
     "status": "show the settings, whether endpoint and key work, and which libraries are recorded",
     "test": "send one event and print the server's answer",
-    "costs": "show the prices of models",
+    "costs": "show the price that a model's name leads to",
 }
 EXTRAS = {"demo": "demo", "dev": "server"}
 """The extra of `agentpulse-sdk` that a command needs."""
