@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
+from weakref import WeakSet
 
-from agentpulse.demo._answers import ENDPOINTS, JSON, Body, Charge, Reply
+from agentpulse.demo._answers import ENDPOINTS, Body, Charge, Reply
 
 __all__ = ["Change", "Charge", "FakeProvider", "Reply", "Request", "fails"]
 
@@ -102,6 +105,17 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, provider: FakeProvider) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.provider = provider
+        self._connections = WeakSet[socket.socket]()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in tuple(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
@@ -114,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = json.loads(raw) if raw and headers.get("content-type") == JSON else None
+        body = json.loads(raw) if raw.startswith(b"{") else None
         request = Request(self.command, self.path, headers, raw, body)
         provider = cast("_Server", self.server).provider
         reply = provider.answer(request)
