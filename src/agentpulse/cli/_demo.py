@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the agent once, or until Ctrl-C or SIGTERM; 0 if all calls were accepted."""
+    """Runs the agent once, or until Ctrl-C or SIGTERM; 1 if a call of it was not accepted."""
     once: bool = arguments.once
     port = arguments.port if arguments.port is not None else 0 if once else PORT
     # The variables of the user's own programs are not meant for this one.
@@ -51,7 +51,6 @@ def _run(server: LocalServer, provider: FakeProvider, *, once: bool) -> int:
     client = agentpulse.init(
         api_key=server.key, endpoint=server.url, agent_name="night-shift", flush_interval=1.0
     )
-    problems: list[str] = []
     try:
         with NightShift(provider) as agent:
             agent.run()
@@ -76,6 +75,6 @@ def _run(server: LocalServer, provider: FakeProvider, *, once: bool) -> int:
                 agent.run()
     except KeyboardInterrupt:
         print("Ended.")
+        return 0
     finally:
         client.shutdown()
-    return 1 if problems else 0

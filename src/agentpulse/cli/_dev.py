@@ -33,8 +33,6 @@ _FROM_KEYBOARD = ("SIGINT", "SIGQUIT")
 _FORWARDED = [
     each for each in signal.Signals if each.name in (*_FROM_KEYBOARD, "SIGTERM", "SIGHUP")
 ]
-_KILLED = 128
-"""By shells, the exit status of a killed command is this and the number of the signal."""
 _CHECK = "/v1/sessions?since=1e11"
 """It needs the key, and lists nothing."""
 
@@ -187,7 +185,8 @@ def _record(command: list[str], port: int, key: str) -> tuple[int, set[int] | No
     for number, handler in before.items():
         signal.signal(number, handler)
     notify(_totals(_get(port, f"/v1/stats?since={began!r}", key).get("cost")))
-    return _KILLED - status if status < 0 else status, received
+    # The status of a killed command is 128 and the number of the signal.
+    return 128 - status if status < 0 else status, received
 
 
 def environment(port: int, key: str) -> dict[str, str]:

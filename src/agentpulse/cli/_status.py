@@ -25,10 +25,6 @@ from agentpulse.cli._requests import Outcome, has_local_key, in_words, is_page, 
 from agentpulse.client import get_client
 from agentpulse.settings import DECLARED, ROWS, Settings, obstacle, resolve
 
-_CHECK = "/v1/stats"
-"""It takes the key, as sending does, and stores nothing."""
-_STATUSES = frozenset({200, 401, 403, 429})
-"""Each shows that an AgentPulse API is there, whatever it makes of the key."""
 _MARKS = {True: "ok", False: "!!", None: "--"}
 _LIMITS = (
     # The least is a call with all that it may have, in a session without metadata.
@@ -50,10 +46,9 @@ class Finding(NamedTuple):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
     parser.description = (
-        "Shows the settings and where each comes from, whether the endpoint answers and takes the "
-        "key, which libraries are recorded, for which it imports them, which variables of "
-        "OpenTelemetry prevent that, and the tracer provider of this process. "
-        "Exit status 0 if all is well, else 1."
+        "Shows the settings, whether the endpoint answers and takes the key, which libraries are "
+        "recorded (it imports them), which variables of OpenTelemetry prevent that, and the tracer "
+        "provider of this process. Exit status 0 if all is well, else 1."
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
@@ -65,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         log_to_stderr()
     reason = obstacle(settings)
     # With a problem in the environment the endpoint may be another one than was meant.
-    outcome = None if settings.problems else request(settings, _CHECK)
+    # The path takes the key, as sending does, and nothing is stored.
+    outcome = None if settings.problems else request(settings, "/v1/stats")
     findings = {
         "agentpulse": Finding(False, reason.text) if reason else Finding(True, "on"),
         "endpoint": _endpoint(outcome),
@@ -96,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _endpoint(outcome: Outcome | None) -> Finding:
     if outcome is None:
         return Finding(None, "not asked")
-    if isinstance(outcome, Answer) and outcome.status in _STATUSES and not is_page(outcome):
+    # Only an AgentPulse API has these, whatever it makes of the key.
+    is_ours = isinstance(outcome, Answer) and outcome.status in (200, 401, 403, 429)
+    if is_ours and not is_page(outcome):
         return Finding(True, "answers")
     return Finding(False, in_words(outcome))
 

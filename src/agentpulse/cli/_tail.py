@@ -66,10 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     if settings.problems:
         return output.fail(settings.problems[0])
     filters = {"kind": arguments.kind, "session": arguments.session}
-    following = Following(
-        lambda path: get_json(settings, path),
-        {name: value for name, value in filters.items() if value is not None},
-    )
+    given = {name: value for name, value in filters.items() if value is not None}
+    following = Following(lambda path: get_json(settings, path), given)
     try:
         _follow(following, settings.endpoint, json.dumps if arguments.json else line)
     except RequestError as error:
@@ -173,17 +171,15 @@ def summary(kind: str, data: Event) -> str:
     """The known fields of an event's data, or else all of it, on one line and not too long."""
     if kind == "event":
         rest = {name: value for name, value in data.items() if name != "name"}
-        words = [_field(data.get("name"), str), _json(rest) if rest else ""]
+        more = json.dumps(rest, ensure_ascii=False) if rest else ""
+        words = [_field(data.get("name"), str), more]
     else:
         # The name of a call is its operation and its model, which has a field of its own.
         skipped = "name" if data.get("model") else None
         words = [_field(data.get(name), form) for name, form in _FIELDS.items() if name != skipped]
-    text = output.printable(" ".join(filter(None, words)) or _json(data))
+    text = " ".join(filter(None, words)) or json.dumps(data, ensure_ascii=False)
+    text = output.printable(text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def _json(value: Event) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _field(value: object, form: Callable[[Any], str]) -> str:

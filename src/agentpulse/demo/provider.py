@@ -132,13 +132,6 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, headers, raw, body)
         provider = cast("_Server", self.server).provider
         reply = provider.answer(request)
-        self._send(reply)
-        if reply.charge is not None:
-            provider.bill.append(reply.charge)
-
-    do_POST = do_GET  # noqa: N815  # its name there
-
-    def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
         given = {"Content-Type": reply.content_type, "Transfer-Encoding": "chunked"}
         for name, value in {**given, **reply.headers}.items():
@@ -147,6 +140,10 @@ class _Handler(BaseHTTPRequestHandler):
         for part in (reply.encoded(),) if reply.events is None else reply.events:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
         self.wfile.write(b"0\r\n\r\n")
+        if reply.charge is not None:
+            provider.bill.append(reply.charge)
+
+    do_POST = do_GET  # noqa: N815  # its name there
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name there
         """Nothing is logged."""
