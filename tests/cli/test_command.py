@@ -58,13 +58,13 @@ def test_a_command_that_needs_more_than_is_installed_names_the_extra(
     monkeypatch.setitem(sys.modules, "agentpulse.cli._costs", None)
 
     with pytest.raises(ModuleNotFoundError):  # ours is missing, which no installing helps
-        main(["costs"])
+        main(["costs", "gpt-4o"])
 
     def without_starlette(name: str) -> None:
         raise ModuleNotFoundError(name="starlette")
 
     monkeypatch.setattr(cli, "import_module", without_starlette)
-    assert main(["costs"]) == 1
+    assert main(["costs", "gpt-4o"]) == 1
     assert capsys.readouterr().err == (
         "agentpulse costs needs starlette, which is not installed: "
         'pip install "agentpulse-sdk[prices]"\n'

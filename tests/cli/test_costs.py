@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pkgutil
-import sys
 from pathlib import Path
 
 import pytest
 from agentpulse_exporter._pricing import calculate_cost
 from agentpulse_exporter._pricing.table import price_table
-from fakes import processes
 
 from agentpulse.cli import main
 
@@ -46,7 +43,7 @@ def test_without_a_price_table_that_is_the_error(
     monkeypatch.setattr(pkgutil, "get_data", lambda *_given: None)
     price_table.cache_clear()
 
-    assert main(["costs"]) == 1
+    assert main(["costs", "gpt-4o"]) == 1
     price_table.cache_clear()
     printed = capsys.readouterr()
     assert (printed.out, printed.err.splitlines()[-1]) == (
@@ -105,29 +102,11 @@ def test_prices_of_the_users_own_win(
     }
 
 
-def test_the_list_has_every_model_of_every_provider(capsys: pytest.CaptureFixture[str]):
-    assert main(["costs"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-
-    providers = price_table().providers.values()
-    listed = [line[2:].split()[0] for line in lines if line.startswith("  ")]
-    assert listed == [name.split()[0] for provider in providers for name in provider.models]
-
-
-def test_the_list_of_one_provider_is_only_its_own(capsys: pytest.CaptureFixture[str]):
-    assert main(["costs", "--provider", "openai"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-
-    rows = [line.split() for line in lines if line.startswith("  ")]
-    assert len(rows) == len(price_table().providers["openai"].models)
-    assert ["gpt-4o", "$2.50", "$10.00", "$1.25", "-"] in rows
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["gpt-4oo"], "No price is known for the model 'gpt-4oo'. Did you mean gpt-4o,"),
-        (["my-own"], "No price is known for the model 'my-own'. `agentpulse costs` lists"),
+        (["my-own"], "No price is known for the model 'my-own'. AGENTPULSE_PRICES sets it."),
         (["x", "--provider", "opnai"], "No prices are known of provider 'opnai'. Try openai"),
     ],
 )
@@ -148,17 +127,3 @@ def test_a_price_file_that_makes_no_sense_is_a_clear_error(
 
     assert main(["costs", "gpt-4o"]) == 1
     assert "missing.json" in capsys.readouterr().err
-
-
-def test_a_reader_that_has_read_enough_is_no_error():
-    reading, writing = os.pipe()
-    with processes.running(
-        [sys.executable, "-W", "error", "-m", "agentpulse", "costs"],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=writing,
-    ) as command:
-        os.close(writing)
-        with os.fdopen(reading) as printed:
-            printed.readline()
-        _, err = processes.ended(command)
-    assert (command.returncode, err) == (0, "")

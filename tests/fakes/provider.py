@@ -70,7 +70,7 @@ def responses(body: Body, number: int) -> Reply:
         {"type": "response.completed", "response": response},
     ]
     numbered = ({**event, "sequence_number": n} for n, event in enumerate(events))
-    return replace(reply, content_type=EVENTS, events=sse(*numbered, named=True))
+    return replace(reply, content_type=EVENTS, events=sse(*numbered))
 
 
 def _item_events(item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -306,7 +306,7 @@ def broken(after: int, kind: str = "overloaded_error") -> Change:
     error = {"type": "error", "error": {"type": kind, "code": kind, "message": "Overloaded."}}
 
     def change(reply: Reply) -> Reply:
-        events = _first(after, reply.events) + sse(error, named=True)
+        events = _first(after, reply.events) + sse(error)
         return replace(reply, events=events, charge=None)
 
     return change

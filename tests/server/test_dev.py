@@ -164,7 +164,7 @@ def test_the_key_of_a_server_may_be_given(tmp_path: Path):
             AGENTPULSE_API_KEY=server.key, **elsewhere,
         )  # fmt: skip
 
-        assert program.stderr.startswith("agentpulse: 1 call recorded: 15 tokens, cost unknown. ")
+        assert program.stderr.startswith("agentpulse: 1 call recorded: 15 tokens, cost unknown.\n")
 
 
 def test_a_command_uses_the_server_that_runs_already(own_data_folder: Path):
@@ -177,8 +177,9 @@ def test_a_command_uses_the_server_that_runs_already(own_data_folder: Path):
         )  # fmt: skip
 
         assert (program.returncode, program.stdout) == (4, "")
-        printed = f"agentpulse: 1 call recorded: 15 tokens, $0.2500. {server.url}/open/"
-        assert program.stderr.startswith(printed)
+        totals, address = program.stderr.splitlines()
+        assert totals == "agentpulse: 1 call recorded: 15 tokens, $0.2500."
+        assert address.startswith(f"agentpulse: To see more, open {server.url}/open/")
         assert get(server, "/v1/stats")["cost"]["calls"] == 2
 
 

@@ -15,6 +15,7 @@ from importlib import import_module
 from traceback import walk_tb
 
 from agentpulse import __version__
+from agentpulse._output import fail
 
 COMMANDS = {
     "demo": "run an example agent against fake providers and show what was recorded",
@@ -23,7 +24,7 @@ COMMANDS = {
     "tail": "follow the events of a server as they arrive, one line each",
     "status": "show the settings, whether endpoint and key work, and which libraries are recorded",
     "test": "send one event and print the server's answer",
-    "costs": "show the prices of models",
+    "costs": "show the price that a model's name leads to",
 }
 EXTRAS = {"demo": "demo", "dev": "server"}
 """The extra of `agentpulse-sdk` that a command needs."""
@@ -67,12 +68,8 @@ def _explain_missing_module(command: str, error: ModuleNotFoundError) -> int:
     extra = EXTRAS.get(command)
     if extra is None or (error.name or "").startswith("agentpulse"):
         raise error
-    print(
-        f"agentpulse {command} needs {error.name}, which is not installed: "
-        f'pip install "agentpulse-sdk[{extra}]"',
-        file=sys.stderr,
-    )
-    return 1
+    install = f'pip install "agentpulse-sdk[{extra}]"'
+    return fail(f"agentpulse {command} needs {error.name}, which is not installed: {install}")
 
 
 def _explain_wrong_variable(command: str, error: Exception) -> int:
@@ -80,11 +77,8 @@ def _explain_wrong_variable(command: str, error: Exception) -> int:
     *_, (innermost, _) = walk_tb(error.__traceback__)
     if not str(innermost.f_globals.get("__name__")).startswith("opentelemetry."):
         raise error
-    reason = ": ".join(filter(None, (type(error).__name__, str(error))))
     variables = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
-    print(
+    return fail(
         f"agentpulse {command}: OpenTelemetry can't be used as its variables are ({variables}), so "
-        f"nothing can be recorded: {reason}",
-        file=sys.stderr,
+        f"nothing can be recorded: {type(error).__name__}: {error}"
     )
-    return 1

@@ -26,18 +26,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "provider for it and the local server, all on this machine, and shows what was recorded. "
         "It needs no key and no network, and keeps nothing."
     )
-    parser.add_argument(
-        "--once",
-        action="store_true",
-        help="exit after one run, with 0 only if every call was accepted by the server",
-    )
-    parser.add_argument(
-        "--port", type=int, help=f"of the server (default: {PORT}; any free one with --once)"
-    )
+    once = "exit after one run, with 0 only if every call was accepted by the server"
+    parser.add_argument("--once", action="store_true", help=once)
+    port = f"of the server (default: {PORT}; any free one with --once)"
+    parser.add_argument("--port", type=int, help=port)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the agent once, or until Ctrl-C or SIGTERM; 0 if all calls were accepted."""
+    """Runs the agent once, or until Ctrl-C or SIGTERM; 1 if a call of it was not accepted."""
     once: bool = arguments.once
     port = arguments.port if arguments.port is not None else 0 if once else PORT
     # The variables of the user's own programs are not meant for this one.
@@ -55,22 +51,18 @@ def _run(server: LocalServer, provider: FakeProvider, *, once: bool) -> int:
     client = agentpulse.init(
         api_key=server.key, endpoint=server.url, agent_name="night-shift", flush_interval=1.0
     )
-    problems: list[str] = []
     try:
         with NightShift(provider) as agent:
             agent.run()
             client.flush()
             events = server.events()
             problems = summary.differences(events, provider.requests, provider.bill)
-            report = [f"  {problem}" for problem in problems]
+            print(*summary.lines(events), "", sep="\n")
             if problems:
-                report.insert(0, "Not all calls were accepted as they were made:")
+                print("Not all calls were accepted as they were made:", *problems, sep="\n  ")
             else:
-                report.append(
-                    f"All {len(provider.requests)} calls were accepted by the server, and agree "
-                    "with the provider's bill."
-                )
-            print(*summary.lines(events), "", *report, sep="\n")
+                accepted = f"All {len(provider.requests)} calls were accepted by the server"
+                print(f"{accepted}, and agree with the provider's bill.")
             if once:
                 print(f"They were listed at {server.url}; without --once that page stays open.")
                 return 1 if problems else 0
@@ -83,6 +75,6 @@ def _run(server: LocalServer, provider: FakeProvider, *, once: bool) -> int:
                 agent.run()
     except KeyboardInterrupt:
         print("Ended.")
+        return 0
     finally:
         client.shutdown()
-    return 1 if problems else 0

@@ -11,9 +11,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -34,8 +33,6 @@ _FROM_KEYBOARD = ("SIGINT", "SIGQUIT")
 _FORWARDED = [
     each for each in signal.Signals if each.name in (*_FROM_KEYBOARD, "SIGTERM", "SIGHUP")
 ]
-_KILLED = 128
-"""By shells, the exit status of a killed command is this and the number of the signal."""
 _CHECK = "/v1/sessions?since=1e11"
 """It needs the key, and lists nothing."""
 
@@ -49,20 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "then prints their totals; the exit status is the command's. A server that runs already "
         "is used, and stays."
     )
-    parser.add_argument(
-        "--port", type=int, default=PORT, help=f"where to listen on {ADDRESS} (default: {PORT})"
-    )
-    parser.add_argument(
-        "--database",
-        type=Path,
-        metavar="PATH",
-        help="the file to keep events in (default: in your folder for data); "
-        '":memory:" keeps nothing',
-    )
-    parser.add_argument(
-        "--exit", action="store_true", help="stop serving when the command has ended"
-    )
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    add = parser.add_argument
+    add("--port", type=int, default=PORT, help=f"where to listen on {ADDRESS} (default: {PORT})")
+    database = 'the file of events (default: in your folder for data); ":memory:" keeps nothing'
+    add("--database", type=Path, metavar="PATH", help=database)
+    add("--exit", action="store_true", help="stop serving when the command has ended")
+    add("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,14 +82,15 @@ def _join_server(port: int, command: list[str], error: PortError) -> int:
             "Choose another port by --port, or set AGENTPULSE_API_KEY to its key."
         )
     address = url + opening_path(key)
-    if command:
-        ending = _record(command, port, key)
-        notify(f"{ending.report} {address}" if ending.has_run else ending.report)
-        return ending.status
-    return fail(
-        f"An AgentPulse server runs already at {url}. To see it, open {address} in a "
-        "browser. For another one, choose another port by --port."
-    )
+    if not command:
+        return fail(
+            f"An AgentPulse server runs already at {url}. To see it, open {address} in a "
+            "browser. For another one, choose another port by --port."
+        )
+    status, signals = _record(command, port, key)
+    if signals is not None:
+        notify(f"To see more, open {address} in a browser.")
+    return status
 
 
 def _usable_key(port: int) -> str | None:
@@ -122,32 +112,28 @@ def _get(port: int, path: str, key: str = "", seconds: float = 10.0) -> Mapping[
 
 
 def _serve_command(command: list[str], server: LocalServer, *, stays: bool) -> int:
-    ending = _record(command, server.port, server.key)
+    status, signals = _record(command, server.port, server.key)
     # Ctrl-C was meant for the command; after other signals nobody is there to look at the page.
-    if stays and ending.has_run and set(ending.signals) <= {signal.SIGINT}:
-        notify(f"{ending.report} {server.browser_address()}")
-        _serve_until_end(lambda: notify("The page stays there until Ctrl-C."))
-    else:
-        notify(ending.report)
-    return ending.status
+    if stays and signals is not None and signals <= {signal.SIGINT}:
+        address = server.browser_address()
+        _serve_until_end(lambda: notify(f"To see more, open {address}, until Ctrl-C."))
+    return status
 
 
 def _introduce(server: LocalServer, database: Path) -> None:
-    option = "" if server.port == PORT else f"--port {server.port} "
     kept = "in memory, until the end" if str(database) == MEMORY else f"in {database}"
-    if server.key_file is None:
-        key = f"Programs need AGENTPULSE_API_KEY={server.key}, which can't be written to a file."
-    else:
-        key = (
-            "Programs of yours find its key by themselves. Others, in a container for example,\n"
-            f"need as AGENTPULSE_API_KEY what is in {server.key_file}"
-        )
+    key = (
+        "Programs of yours find its key by themselves. Others, in a container for example,\n"
+        f"need as AGENTPULSE_API_KEY what is in {server.key_file}"
+        if server.key_file
+        else f"Programs need AGENTPULSE_API_KEY={server.key}, which can't be written to a file."
+    )
     print(
         f"AgentPulse is listening at {server.url}\n"
         f"To see it, open {server.browser_address()} in a browser.\n"
         f"Events are kept {kept}.\n\n"
         "To see the calls of a program there, run it, in another terminal, by\n"
-        f"  agentpulse dev {option}-- python agent.py\n"
+        f"  agentpulse dev --port {server.port} -- python agent.py\n"
         "or, where it calls agentpulse.init() itself, by\n"
         f"  AGENTPULSE_ENDPOINT={server.url} python agent.py\n\n"
         f"{key}\n\nCtrl-C stops the server.",
@@ -167,33 +153,24 @@ def _serve_until_end(announce: Callable[[], None]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """How a command ended."""
+def _record(command: list[str], port: int, key: str) -> tuple[int, set[int] | None]:
+    """Runs the command to its end, on our own streams, and prints the totals of its calls.
 
-    status: int
-    """As shells have it."""
-    report: str
-    """The totals of its calls in a sentence, or why it didn't run."""
-    has_run: bool = False
-    signals: Sequence[int] = ()
-    """The signals that we got while it ran."""
+    Signals that would end us go to the command instead, which may handle them in its own way. For
+    the main thread.
 
-
-def _record(command: list[str], port: int, key: str) -> _Ending:
-    """Runs the command to its end, on our own streams. For the main thread.
-
-    Signals that would end us go to the command instead, which may handle them in its own way.
+    Returns:
+        The exit status, as shells have it, and the signals that we got; None if it didn't run.
     """
     began = time.time()
     try:
         process = subprocess.Popen(command, env=environment(port, key))  # noqa: S603  # it is the user's own
     except OSError as error:
-        return _Ending(*not_started(command, error))
-    received: list[int] = []
+        return not_started(command, error), None
+    received: set[int] = set()
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
+        received.add(number)
         # Ctrl-C reaches every program of the terminal's foreground, the command too.
         if signal.Signals(number).name not in _FROM_KEYBOARD or not _has_keyboard():
             process.send_signal(number)
@@ -207,8 +184,9 @@ def _record(command: list[str], port: int, key: str) -> _Ending:
     status = process.wait()
     for number, handler in before.items():
         signal.signal(number, handler)
-    totals = _totals(_get(port, f"/v1/stats?since={began!r}", key).get("cost"))
-    return _Ending(_KILLED - status if status < 0 else status, totals, True, received)
+    notify(_totals(_get(port, f"/v1/stats?since={began!r}", key).get("cost")))
+    # The status of a killed command is 128 and the number of the signal.
+    return 128 - status if status < 0 else status, received
 
 
 def environment(port: int, key: str) -> dict[str, str]:
@@ -236,10 +214,7 @@ def _totals(sums: Mapping[str, Any] | None) -> str:
     if sums is None:
         return "The server has no answer for the calls that it recorded."
     if not sums["calls"]:
-        return (
-            "No call was recorded. If there was one: is agentpulse-sdk installed for the Python "
-            "that made it?"
-        )
+        return "No call was recorded. Does the Python of your program have agentpulse-sdk?"
     cost = "cost unknown" if sums["usd"] is None else dollars(sums["usd"])
     if sums["unpriced"] and sums["usd"] is not None:
         cost += f" and {_counted(sums['unpriced'], 'call')} of unknown cost"

@@ -17,13 +17,13 @@ from agentpulse.settings import Settings
 
 _SECONDS = 10.0
 """Seconds that a request may take, its answer included."""
-_FINAL = frozenset({400, 401, 403, 404})
-"""Statuses that a later request would get too."""
 
 Outcome = Answer | NoAnswerError
 """How a request ended."""
 
 _ANSWERS = {
+    3: "it redirects elsewhere ({}), which is never followed: check the address",
+    5: "it failed ({}): try again later",
     400: "it finds the request malformed (400): update agentpulse-sdk",
     401: "it takes no such API key (401): check AGENTPULSE_API_KEY",
     403: "it doesn't know this API key (403): it may be revoked, create one in your account",
@@ -31,6 +31,7 @@ _ANSWERS = {
     413: "it finds the request too large (413): check what is between here and AgentPulse",
     429: "the limit of events of your plan is reached (429): events are taken again later",
 }
+"""By the status, or its class."""
 _CAUSES = {
     f"{TLS} (": "its certificate can't be verified: check AGENTPULSE_ENDPOINT and SSL_CERT_FILE",
     "ConnectionRefusedError": "the connection is refused: check AGENTPULSE_ENDPOINT, or the proxy",
@@ -49,12 +50,8 @@ def in_words(outcome: Outcome) -> str:
         unknown = f"there is no answer, {outcome}: check AGENTPULSE_ENDPOINT and the network"
         return next(known, unknown)
     status = outcome.status
-    if status in _ANSWERS:
-        return _ANSWERS[status]
-    if 300 <= status < 400:  # the class of redirects
-        return f"it redirects elsewhere ({status}), which is never followed: check the address"
-    if status >= 500:  # the class of the server's failures
-        return f"it failed ({status}): try again later"
+    if words := _ANSWERS.get(status) or _ANSWERS.get(status // 100):
+        return words.format(status)
     if is_page(outcome):
         return f"it answers with a web page ({status}), not as an AgentPulse API: check the address"
     return f"it answered {status}, which no AgentPulse API does: check AGENTPULSE_ENDPOINT"
@@ -79,8 +76,6 @@ class RequestError(Exception):
         """The server's own words follow the problem, where there are some."""
         words = _quoted(outcome) if isinstance(outcome, Answer) and not is_page(outcome) else ""
         super().__init__(f"{problem}. Its answer: {words}" if words else f"{problem}.")
-        self.is_final: bool = isinstance(outcome, Answer) and outcome.status in _FINAL
-        """Whether a later request would end so too."""
 
 
 def get_json(settings: Settings, path: str) -> object:
@@ -125,16 +120,13 @@ def _success(outcome: Outcome) -> Answer:
 
 
 def request(
-    settings: Settings,
-    path: str,
-    headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    settings: Settings, path: str, headers: Mapping[str, str] = {}, body: bytes | None = None
 ) -> Outcome:
     """How a request below the endpoint ended: with each key that there is until one is accepted."""
     keys = known_keys(settings.address, settings.api_key)
     with closing(Transport(settings.address, proxy_for(settings.address), keys)) as transport:
         try:
-            return transport.request(path, headers or {}, body, seconds=_SECONDS)
+            return transport.request(path, headers, body, seconds=_SECONDS)
         except NoAnswerError as error:
             return error
 

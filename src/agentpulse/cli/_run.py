@@ -12,8 +12,6 @@ from shutil import which
 
 from agentpulse._output import notify
 
-_NOT_FOUND, _NOT_RUNNABLE = 127, 126
-"""Exit statuses of shells."""
 _PICKS_OURS = {"OTEL_PYTHON_DISTRO": "agentpulse", "OTEL_PYTHON_CONFIGURATOR": "agentpulse"}
 
 
@@ -48,9 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         program = which(command[0]) or command[0]
         return subprocess.run([program, *command[1:]], env=environ, check=False).returncode  # noqa: S603  # the same
     except OSError as error:
-        status, reason = not_started(command, error)
-        notify(reason)
-        return status
+        return not_started(command, error)
 
 
 def command_of(words: list[str]) -> list[str]:
@@ -58,11 +54,13 @@ def command_of(words: list[str]) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
 
-def not_started(command: list[str], error: OSError) -> tuple[int, str]:
-    """The exit status, as shells have it, and the reason of a command that could not be started."""
+def not_started(command: list[str], error: OSError) -> int:
+    """Prints why a command could not be started; the exit status, as shells have it."""
     if isinstance(error, FileNotFoundError):
-        return _NOT_FOUND, f"There is no command {command[0]!r}."
-    return _NOT_RUNNABLE, f"{command[0]!r} can't be run: {error.strerror}."
+        notify(f"There is no command {command[0]!r}.")
+        return 127
+    notify(f"{command[0]!r} can't be run: {error.strerror}.")
+    return 126
 
 
 def path_with(*folders: Path) -> str:

@@ -25,12 +25,7 @@ from agentpulse.cli._requests import Outcome, has_local_key, in_words, is_page, 
 from agentpulse.client import get_client
 from agentpulse.settings import DECLARED, ROWS, Settings, obstacle, resolve
 
-_CHECK = "/v1/stats"
-"""It takes the key, as sending does, and stores nothing."""
-_STATUSES = frozenset({200, 401, 403, 429})
-"""Each shows that an AgentPulse API is there, whatever it makes of the key."""
 _MARKS = {True: "ok", False: "!!", None: "--"}
-_SPANS_OFF = frozenset({"always_off", "parentbased_always_off"})
 _LIMITS = (
     # The least is a call with all that it may have, in a session without metadata.
     ("max_span_attributes", 48, "COUNT", "calls with more attributes are lost"),
@@ -51,10 +46,9 @@ class Finding(NamedTuple):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
     parser.description = (
-        "Shows the settings and where each comes from, whether the endpoint answers and takes the "
-        "key, which libraries are recorded, for which it imports them, which variables of "
-        "OpenTelemetry prevent that, and the tracer provider of this process. "
-        "Exit status 0 if all is well, else 1."
+        "Shows the settings, whether the endpoint answers and takes the key, which libraries are "
+        "recorded (it imports them), which variables of OpenTelemetry prevent that, and the tracer "
+        "provider of this process. Exit status 0 if all is well, else 1."
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
@@ -66,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         log_to_stderr()
     reason = obstacle(settings)
     # With a problem in the environment the endpoint may be another one than was meant.
-    outcome = None if settings.problems else request(settings, _CHECK)
+    # The path takes the key, as sending does, and nothing is stored.
+    outcome = None if settings.problems else request(settings, "/v1/stats")
     findings = {
         "agentpulse": Finding(False, reason.text) if reason else Finding(True, "on"),
         "endpoint": _endpoint(outcome),
@@ -76,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             for name, kind in INSTRUMENTORS.items()
             for library in kind.libraries()
         },
-        **_variables(settings, is_on=reason is None),
+        **{name: Finding(False, why) for name, why in _variables(settings, is_on=reason is None)},
     }
     # With `agentpulse run agentpulse status`, this process is instrumented itself.
     client = get_client()
@@ -97,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _endpoint(outcome: Outcome | None) -> Finding:
     if outcome is None:
         return Finding(None, "not asked")
-    if isinstance(outcome, Answer) and outcome.status in _STATUSES and not is_page(outcome):
+    # Only an AgentPulse API has these, whatever it makes of the key.
+    is_ours = isinstance(outcome, Answer) and outcome.status in (200, 401, 403, 429)
+    if is_ours and not is_page(outcome):
         return Finding(True, "answers")
     return Finding(False, in_words(outcome))
 
@@ -124,16 +121,14 @@ def _library(instrumentor: str, library: Library, settings: Settings, *, is_on: 
         return Finding(None, f"not installed ({specifier} is supported)")
     if not library.supports(installed):
         return Finding(False, f"{installed} is not recorded: {specifier} is supported")
+    variable = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
     reasons = {
         "because AgentPulse is off": not is_on,
         "because auto_patch is false": not settings.auto_patch,
-        "under opentelemetry-instrument because of OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": (
-            is_disabled(instrumentor)
-        ),
+        f"under opentelemetry-instrument because of {variable}": is_disabled(instrumentor),
     }
-    for reason, holds in reasons.items():
-        if holds:
-            return Finding(None, f"{installed} is supported, not recorded {reason}")
+    if reason := next((reason for reason, holds in reasons.items() if holds), None):
+        return Finding(None, f"{installed} is supported, not recorded {reason}")
     problem = _patch(INSTRUMENTORS[instrumentor](), library)
     return Finding(problem is None, problem or f"{installed} is recorded")
 
@@ -145,54 +140,39 @@ def _patch(instrumentor: LibraryInstrumentor, library: Library) -> str | None:
         for module in library.modules:
             if library.name not in instrumentor.not_recorded:
                 import_module(module)
+        return instrumentor.not_recorded.get(library.name)
     except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the finding
         reason = f"{type(error).__name__}: {error}"
         return f"{library.installed()} is broken, importing it fails: {reason}"
-    else:
-        return instrumentor.not_recorded.get(library.name)
     finally:
         uninstrument()
 
 
-def _variables(settings: Settings, *, is_on: bool) -> dict[str, Finding]:
+def _variables(settings: Settings, *, is_on: bool) -> Iterator[tuple[str, str]]:
     """The variables under which calls are not recorded, or not sent, each with the reason."""
     exporters = listed("OTEL_TRACES_EXPORTER")
-    problems: dict[str, str] = {}
     if exporters and "agentpulse" not in exporters:
-        problems["traces_exporter"] = (
-            "nothing is sent to AgentPulse under opentelemetry-instrument, because "
-            f"OTEL_TRACES_EXPORTER is {','.join(exporters)!r}"
+        unsent = "nothing is sent to AgentPulse under opentelemetry-instrument"
+        yield (
+            "traces_exporter",
+            f"{unsent}, because OTEL_TRACES_EXPORTER is {','.join(exporters)!r}",
         )
     if not os.environ.get(DECLARED):  # else a file has the sampler and the limits
         sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
-        if sampler in _SPANS_OFF:
-            problems["traces_sampler"] = (
-                f"none of the calls are recorded, because OTEL_TRACES_SAMPLER is {sampler!r}"
-            )
-        if limit := _limit():
-            problems["attribute_limits"] = limit
+        if sampler in ("always_off", "parentbased_always_off"):
+            reason = f"because OTEL_TRACES_SAMPLER is {sampler!r}"
+            yield "traces_sampler", f"none of the calls are recorded, {reason}"
+        for attribute, least, name, harm in _LIMITS:
+            limit: int | None = getattr(SpanLimits(), attribute)
+            if limit is not None and limit < least:
+                reason = f"because OTEL_[SPAN_]ATTRIBUTE_{name}_LIMIT is {limit}"
+                yield "attribute_limits", f"{harm}, {reason}; {least} are needed"
     if is_on and settings.otlp_endpoint is not None:
         try:
             import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         except ImportError:
-            problems["otlp_endpoint"] = (
-                "nothing is sent by OTLP, because its exporter is not installed: "
-                'pip install "agentpulse-sdk[otlp]"'
-            )
-    return {name: Finding(False, problem) for name, problem in problems.items()}
-
-
-def _limit() -> str | None:
-    try:
-        limits = SpanLimits()
-    except ValueError as error:
-        return f"nothing is recorded, because {error}"
-    for attribute, least, variable, harm in _LIMITS:
-        limit: int | None = getattr(limits, attribute)
-        if limit is not None and limit < least:
-            name = f"OTEL_[SPAN_]ATTRIBUTE_{variable}_LIMIT"
-            return f"{harm}, because {name} is {limit}; {least} are needed"
-    return None
+            install = 'its exporter is not installed: pip install "agentpulse-sdk[otlp]"'
+            yield "otlp_endpoint", f"nothing is sent by OTLP, because {install}"
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -33,14 +33,11 @@ def run(_arguments: argparse.Namespace) -> int:
     if reason is not None:
         return fail(f"Nothing was sent. {reason.text}")
     try:
-        was_compressed = post(settings, _event())
+        head = Head(kind="event", ts=time.time(), id=secrets.token_hex(16))
+        # None only for data that can't be made to fit.
+        was_compressed = post(settings, cast("Event", event(head, _DATA)))
     except RequestError as error:
         return fail(f"{settings.endpoint} did not accept the event: {error}")
     form = "gzip" if was_compressed else "plain JSON, since it reads no gzip"
     print(f"{settings.endpoint} accepted an event of the agent {settings.agent_name} ({form}).")
     return 0
-
-
-def _event() -> Event:
-    head = Head(kind="event", ts=time.time(), id=secrets.token_hex(16))
-    return cast("Event", event(head, _DATA))  # None only for data that can't be made to fit

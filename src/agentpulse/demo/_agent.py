@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from typing import Any, Self
 
 import anthropic
@@ -13,6 +12,7 @@ import openai
 import agentpulse
 from agentpulse.demo.provider import FakeProvider, fails
 
+_REPORT_USAGE: Any = {"include_usage": True}
 _LOOK_UP = {"type": "object", "properties": {"query": {"type": "string"}}}
 _RULES = "You answer the mail of a small company, politely and in short sentences. " * 20
 
@@ -21,19 +21,20 @@ class BackupError(Exception):
     """Raised by the backup of every night."""
 
 
+def _mail(to: str) -> list[Any]:
+    return [{"role": "user", "content": f"Answer {to}."}]
+
+
 class NightShift:
     """The agent with its clients, which talk to one fake provider; a context manager."""
 
     def __init__(self, provider: FakeProvider) -> None:
         self._provider = provider
         given: dict[str, Any] = {"api_key": "not-needed", "max_retries": 0}
-        at_openai: dict[str, Any] = {**given, "base_url": provider.openai_url}
-        at_anthropic: dict[str, Any] = {**given, "base_url": provider.anthropic_url}
-        self._openai = openai.OpenAI(**at_openai)
-        self._anthropic = anthropic.Anthropic(**at_anthropic)
-        # These belong to one event loop, and each night has a loop of its own.
-        self._async_openai = partial(openai.AsyncOpenAI, **at_openai)
-        self._async_anthropic = partial(anthropic.AsyncAnthropic, **at_anthropic)
+        self._at_openai: dict[str, Any] = {**given, "base_url": provider.openai_url}
+        self._at_anthropic: dict[str, Any] = {**given, "base_url": provider.anthropic_url}
+        self._openai = openai.OpenAI(**self._at_openai)
+        self._anthropic = anthropic.Anthropic(**self._at_anthropic)
 
     def __enter__(self) -> Self:
         return self
@@ -94,25 +95,21 @@ class NightShift:
     async def _write_replies(self) -> None:
         async def from_openai(to: str) -> None:
             stream = await openai_client.chat.completions.create(
-                model="gpt-4o",
-                messages=[{"role": "user", "content": f"Answer {to}."}],
-                stream=True,
-                stream_options={"include_usage": True},
+                model="gpt-4o", messages=_mail(to), stream=True, stream_options=_REPORT_USAGE
             )
             async for _ in stream:
                 pass
 
         async def from_anthropic(to: str) -> None:
             async with anthropic_client.messages.stream(
-                model="claude-haiku-4-5",
-                max_tokens=400,
-                messages=[{"role": "user", "content": f"Answer {to}."}],
+                model="claude-haiku-4-5", max_tokens=400, messages=_mail(to)
             ) as stream:
                 await stream.get_final_message()
 
+        # These belong to one event loop, and each night has a loop of its own.
         async with (
-            self._async_openai() as openai_client,
-            self._async_anthropic() as anthropic_client,
+            openai.AsyncOpenAI(**self._at_openai) as openai_client,
+            anthropic.AsyncAnthropic(**self._at_anthropic) as anthropic_client,
         ):
             await asyncio.gather(from_openai("Ada"), from_openai("Grace"), from_anthropic("Alan"))
 

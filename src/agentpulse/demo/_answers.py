@@ -5,9 +5,7 @@ Texts and token counts are made up, the same every time.
 
 from __future__ import annotations
 
-import base64
 import json
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,6 +15,7 @@ Body = Mapping[str, Any]
 TEXT = "All quiet at 3 am: two mails answered, one invoice filed, nothing that needs you."
 JSON = "application/json"
 EVENTS = "text/event-stream"
+_MADE = 1_763_884_800
 _DATED = {
     "gpt-4o": "gpt-4o-2024-08-06",
     "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
@@ -83,44 +82,39 @@ class Reply:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
-def sse(*events: Body, named: bool = False, done: bool = False) -> tuple[bytes, ...]:
-    """Server-sent events; `named` as Anthropic and the Responses API do, `done` as chat does."""
-    encoded = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
-    if named:
-        names = (f"event: {event['type']}\n".encode() for event in events)
-        encoded = [name + data for name, data in zip(names, encoded, strict=True)]
-    return (*encoded, b"data: [DONE]\n\n") if done else tuple(encoded)
+def sse(*events: Body, done: bool = False) -> tuple[bytes, ...]:
+    """Server-sent events, named where they have a type; `done` as the end of a chat's."""
+    names = (f"event: {event['type']}\n" if "type" in event else "" for event in events)
+    data = (f"data: {json.dumps(event)}\n\n" for event in events)
+    encoded = tuple(f"{name}{text}".encode() for name, text in zip(names, data, strict=True))
+    return (*encoded, b"data: [DONE]\n\n") if done else encoded
+
+
+def _tool(body: Body) -> dict[str, Any] | None:
+    """The first tool, where the conversation has no tool's answer yet."""
+    tools, sent = body.get("tools"), json.dumps(body)
+    answers = ('"role": "tool"', '"function_call_output"', '"tool_result"')
+    return tools[0] if tools and not any(mark in sent for mark in answers) else None
 
 
 def chat(body: Body, number: int) -> Reply:
     """`/chat/completions`: text, or a call of the first tool where none was answered yet."""
     model = dated(body.get("model", "gpt-4o"))
-    messages = body.get("messages", [])
-    message, reason = _message(body, messages)
-    spent_in, spent_out = tokens(messages), tokens(message)
-    usage = {
-        "prompt_tokens": spent_in,
-        "completion_tokens": spent_out,
-        "total_tokens": spent_in + spent_out,
-        "prompt_tokens_details": {"cached_tokens": spent_in // 2, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
-    }
-    head = {
-        "id": f"chatcmpl-{number}",
-        "created": 1_763_884_800,
-        "model": model,
-        "service_tier": "default",
-        "system_fingerprint": "fp_fake",
-    }
-    charge = Charge("openai", model, spent_in, spent_out, spent_in // 2)
+    message, reason = _message(body)
+    read, wrote = tokens(body.get("messages", [])), tokens(message)
+    usage: Any = {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
+    usage["prompt_tokens_details"] = {"cached_tokens": read // 2, "audio_tokens": 0}
+    usage["completion_tokens_details"] = {"reasoning_tokens": 0, "audio_tokens": 0}
+    served = {"service_tier": "default", "system_fingerprint": "fp_fake"}
+    head: Any = {"id": f"chatcmpl-{number}", "created": _MADE, "model": model, **served}
+    charge = Charge("openai", model, read, wrote, read // 2)
     choice = {"index": 0, "finish_reason": reason, "logprobs": None, "message": message}
     whole = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
     if not body.get("stream"):
         return Reply(whole, charge=charge)
-    chunks = [
-        {"choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
-        for delta, end in [*((delta, None) for delta in _deltas(message)), ({}, reason)]
-    ]
+    choices: list[Any] = [{"delta": delta, "finish_reason": None} for delta in _deltas(message)]
+    choices.append({"delta": {}, "finish_reason": reason})
+    chunks: list[Any] = [{"choices": [{"index": 0, **choice}]} for choice in choices]
     options: Any = body.get("stream_options") or {}
     if options.get("include_usage"):
         chunks = [{**chunk, "usage": None} for chunk in chunks] + [{"choices": [], "usage": usage}]
@@ -129,11 +123,10 @@ def chat(body: Body, number: int) -> Reply:
     return Reply(whole, content_type=EVENTS, events=events, charge=charge)
 
 
-def _message(body: Body, messages: list[Any]) -> tuple[dict[str, Any], str]:
-    tools, answered = body.get("tools"), any(each.get("role") == "tool" for each in messages)
+def _message(body: Body) -> tuple[dict[str, Any], str]:
     message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
-    if tools and not answered:
-        function = {"name": tools[0]["function"]["name"], "arguments": '{"query": "unread"}'}
+    if tool := _tool(body):
+        function = {"name": tool["function"]["name"], "arguments": '{"query": "unread"}'}
         call = {"id": "call_1", "type": "function", "function": function}
         return {**message, "tool_calls": [call]}, "tool_calls"
     return {**message, "content": answer_text(body)}, "stop"
@@ -144,63 +137,42 @@ def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:
     if not calls:
         words = pieces(message["content"])
         return [{"role": "assistant", "content": ""}, *({"content": word} for word in words)]
-    started = {**calls[0], "index": 0, "function": {**calls[0]["function"], "arguments": ""}}
-    rest = {"index": 0, "function": {"arguments": calls[0]["function"]["arguments"]}}
-    return [
-        {"role": "assistant", "content": None, "tool_calls": [started]},
-        {"tool_calls": [rest]},
-    ]
+    function = calls[0]["function"]
+    started = {**calls[0], "index": 0, "function": {**function, "arguments": ""}}
+    rest = {"index": 0, "function": {"arguments": function["arguments"]}}
+    first = {"role": "assistant", "content": None, "tool_calls": [started]}
+    return [first, {"tool_calls": [rest]}]
 
 
 def responses(body: Body, number: int) -> Reply:
     """`/responses`, unstreamed."""
-    model = dated(body.get("model"))
-    item = _output(body)
-    spent_in, spent_out = tokens(body.get("input")), tokens(item)
-    response = {
-        "id": f"resp_{number}",
-        "object": "response",
-        "created_at": 1_763_884_800,
-        "status": "completed",
-        "model": model,
-        "output": [item],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "error": None,
-        "incomplete_details": None,
-        "service_tier": "default",
-        "usage": {
-            "input_tokens": spent_in,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": spent_out,
-            "output_tokens_details": {"reasoning_tokens": spent_out // 2},
-            "total_tokens": spent_in + spent_out,
-        },
-    }
-    return Reply(response, charge=Charge("openai", model, spent_in, spent_out))
+    model, item = dated(body.get("model")), _output(body)
+    read, wrote = tokens(body.get("input")), tokens(item)
+    usage: Any = {"input_tokens": read, "output_tokens": wrote, "total_tokens": read + wrote}
+    usage["input_tokens_details"] = {"cached_tokens": 0}
+    usage["output_tokens_details"] = {"reasoning_tokens": wrote // 2}
+    response: Any = {"id": f"resp_{number}", "object": "response", "created_at": _MADE}
+    response |= {"model": model, "status": "completed", "output": [item], "usage": usage}
+    response |= {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
+    response |= {"service_tier": "default", "error": None, "incomplete_details": None}
+    return Reply(response, charge=Charge("openai", model, read, wrote))
 
 
 def _output(body: Body) -> dict[str, Any]:
-    tools = body.get("tools")
-    if tools and '"function_call_output"' not in json.dumps(body.get("input")):
+    if tool := _tool(body):
         call = {"id": "fc_1", "call_id": "call_1", "type": "function_call", "status": "completed"}
-        return {**call, "name": tools[0]["name"], "arguments": '{"query": "unread"}'}
-    part = {"type": "output_text", "text": answer_text(body), "annotations": list[Any]()}
+        return {**call, "name": tool["name"], "arguments": '{"query": "unread"}'}
+    part: Any = {"type": "output_text", "text": answer_text(body), "annotations": []}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
     return {**message, "content": [part]}
 
 
 def embeddings(body: Body, _number: int) -> Reply:
-    """`/embeddings`, as floats or in base64."""
+    """`/embeddings`, as floats, which clients read where they asked for base64 too."""
     given, model = body.get("input"), body.get("model")
     texts = cast("list[Any]", given) if isinstance(given, list) else [given]
-    vector: Any = [0.25, -0.5, 1.0]
-    if body.get("encoding_format") == "base64":
-        vector = base64.b64encode(struct.pack("<3f", *vector)).decode()
-    data = [
-        {"object": "embedding", "index": index, "embedding": vector} for index in range(len(texts))
-    ]
+    one = {"object": "embedding", "embedding": [0.25, -0.5, 1.0]}
+    data = [{**one, "index": index} for index in range(len(texts))]
     spent = tokens(texts)
     usage = {"prompt_tokens": spent, "total_tokens": spent}
     whole = {"object": "list", "data": data, "model": model, "usage": usage}
@@ -209,52 +181,34 @@ def embeddings(body: Body, _number: int) -> Reply:
 
 def messages(body: Body, number: int) -> Reply:
     """`/v1/messages`: text, or a call of the first tool."""
-    model = dated(body.get("model"))
-    blocks = _content(body)
-    fresh, cached, written = _input(body)
-    spent = tokens(blocks)
-    usage = {
-        "input_tokens": fresh,
-        "output_tokens": spent,
-        "cache_read_input_tokens": cached,
-        "cache_creation_input_tokens": written,
-        "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
-        "service_tier": "standard",
-    }
-    ending = {
-        "stop_reason": "tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn",
-        "stop_sequence": None,
-    }
-    message = {
-        "id": f"msg_{number}",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": blocks,
-        **ending,
-        "usage": usage,
-    }
-    charge = Charge("anthropic", model, fresh + cached + written, spent, cached, written)
+    model, block = dated(body.get("model")), _block(body)
+    (fresh, cached, written), wrote = _input(body), tokens([block])
+    usage: Any = {"input_tokens": fresh, "output_tokens": wrote, "service_tier": "standard"}
+    usage |= {"cache_read_input_tokens": cached, "cache_creation_input_tokens": written}
+    usage["cache_creation"] = {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0}
+    reason = "tool_use" if block["type"] == "tool_use" else "end_turn"
+    ending = {"stop_reason": reason, "stop_sequence": None}
+    head = {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": model}
+    message = {**head, "content": [block], **ending, "usage": usage}
+    charge = Charge("anthropic", model, fresh + cached + written, wrote, cached, written)
     if not body.get("stream"):
         return Reply(message, charge=charge)
     begun = {**message, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
     events = sse(
         {"type": "message_start", "message": begun},
         {"type": "ping"},
-        *(event for index, block in enumerate(blocks) for event in _block_events(index, block)),
-        {"type": "message_delta", "delta": ending, "usage": {"output_tokens": spent}},
+        *_block_events(block),
+        {"type": "message_delta", "delta": ending, "usage": {"output_tokens": wrote}},
         {"type": "message_stop"},
-        named=True,
     )
     return Reply(message, content_type=EVENTS, events=events, charge=charge)
 
 
-def _content(body: Body) -> list[dict[str, Any]]:
-    tools = body.get("tools")
-    if tools and '"tool_result"' not in json.dumps(body.get("messages", [])):
-        call = {"type": "tool_use", "id": "toolu_1", "name": tools[0]["name"]}
-        return [{**call, "input": {"query": "unread"}}]
-    return [{"type": "text", "text": answer_text(body), "citations": None}]
+def _block(body: Body) -> dict[str, Any]:
+    if tool := _tool(body):
+        call = {"type": "tool_use", "id": "toolu_1", "name": tool["name"]}
+        return {**call, "input": {"query": "unread"}}
+    return {"type": "text", "text": answer_text(body), "citations": None}
 
 
 def _input(body: Body) -> tuple[int, int, int]:
@@ -266,7 +220,7 @@ def _input(body: Body) -> tuple[int, int, int]:
     return fresh, marked - marked // 4, marked // 4
 
 
-def _block_events(index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
+def _block_events(block: dict[str, Any]) -> list[dict[str, Any]]:
     if block["type"] == "text":
         empty: dict[str, Any] = {"text": ""}
         deltas = [{"type": "text_delta", "text": word} for word in pieces(block["text"])]
@@ -274,9 +228,9 @@ def _block_events(index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
         empty = {"input": {}}
         deltas = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
     return [
-        {"type": "content_block_start", "index": index, "content_block": {**block, **empty}},
-        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
-        {"type": "content_block_stop", "index": index},
+        {"type": "content_block_start", "index": 0, "content_block": {**block, **empty}},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": 0},
     ]
 
 

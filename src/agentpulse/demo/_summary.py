@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agentpulse._output import precise_dollars
+from agentpulse._output import precise_dollars, whole
 from agentpulse.demo.provider import Charge, Request
 
 Event = Mapping[str, Any]
 
-
-def spans_of(events: Iterable[Event]) -> list[Event]:
-    """The events of a whole span, in the order in which the spans began."""
-    return sorted(
-        filter(_is_span, events), key=lambda event: event["data"].get("started_at", event["ts"])
-    )
-
-
-def _is_span(event: Event) -> bool:
-    if event["kind"] == "session":
-        # A cron run is a session too, and its own event has more of it.
-        return event["data"]["action"] == "end" and event["data"]["type"] == "session"
-    return event["kind"] in ("cron", "llm_call", "span_end", "alert")
+_ROW = "{:42.42} {:>7} {:>7} {:>10} {:>9}"
+_FIGURES = {"input_tokens": whole, "output_tokens": whole, "cost_usd": precise_dollars}
 
 
 def differences(
-    events: Iterable[Event], requests: Iterable[Request], bill: Iterable[Charge]
+    events: Sequence[Event], requests: Sequence[Request], bill: Sequence[Charge]
 ) -> list[str]:
     """The differences between server and provider, a sentence each."""
-    calls, made = _calls(events), sum(1 for _ in requests)
+    calls, made = _calls(events), len(requests)
     found = [] if len(calls) == made else [f"{made} calls were made, {len(calls)} were accepted."]
     billed = Counter[tuple[Any, ...]](
         (charge.model, charge.input_tokens, charge.output_tokens, charge.cached_tokens)
@@ -48,27 +37,32 @@ def differences(
     return found + [f"No price is known of {model}." for model in unpriced]
 
 
-def _calls(events: Iterable[Event]) -> list[Event]:
+def _calls(events: Sequence[Event]) -> list[Event]:
     return [event["data"] for event in events if event["kind"] == "llm_call"]
 
 
-def lines(events: Iterable[Event]) -> Iterator[str]:
-    """The tree of spans, and the totals of the calls by model."""
-    yield _SPAN.format("span", "in", "out", "cost", "time")
+def lines(events: Sequence[Event]) -> Iterator[str]:
+    """The tree of spans, in the order in which they began, and the totals of the calls by model."""
+    yield _ROW.format("span", "in", "out", "cost", "time")
     depths: dict[str | None, int] = {}
-    for event in spans_of(events):
+    spans = filter(_is_span, events)
+    for event in sorted(spans, key=lambda event: event["data"].get("started_at", event["ts"])):
         depth = depths[event["span_id"]] = depths.get(event.get("parent_span_id"), -1) + 1
         yield _line(event, "  " * depth)
-    yield ""
-    yield _TOTAL.format("model", "calls", "errors", "input", "cached", "output", "cost")
+    yield "\n" + _ROW.format("model (calls)", "in", "out", "cost", "")
     calls = _calls(events)
-    for model in sorted({call["model"] for call in calls}):
-        yield _total(model, [call for call in calls if call["model"] == model])
-    yield _total("all", calls)
+    for model in (*sorted({call["model"] for call in calls}), "all"):
+        of_model = [call for call in calls if model in (call["model"], "all")]
+        sums = {name: sum(call.get(name) or 0 for call in of_model) for name in _FIGURES}
+        failed = sum(call["status"] == "error" for call in of_model)
+        yield _row(f"{model} ({len(of_model)})", sums, f"{failed} failed" if failed else "")
 
 
-_SPAN = "{:42.42} {:>7} {:>7} {:>10} {:>9}"
-_TOTAL = "{:27} {:>6} {:>7} {:>8} {:>8} {:>8} {:>10}"
+def _is_span(event: Event) -> bool:
+    if event["kind"] == "session":
+        # A cron run is a session too, and its own event has more of it.
+        return event["data"]["action"] == "end" and event["data"]["type"] == "session"
+    return event["kind"] in ("cron", "llm_call", "span_end", "alert")
 
 
 def _line(event: Event, indent: str) -> str:
@@ -83,20 +77,9 @@ def _line(event: Event, indent: str) -> str:
     elif kind in ("cron", "session"):
         name += f"  {kind}"
     lasted = data["latency_ms" if kind == "llm_call" else "duration_ms"]
-    tokens = (
-        "" if count is None else f"{count:,}"
-        for count in (data.get("input_tokens"), data.get("output_tokens"))
-    )
-    cost = data.get("cost_usd")
-    dollars = "" if cost is None else precise_dollars(cost)
-    return _SPAN.format(indent + name, *tokens, dollars, f"{lasted:,.0f} ms")
+    return _row(indent + name, data, f"{lasted:,.0f} ms")
 
 
-def _total(name: str, calls: list[Event]) -> str:
-    errors = sum(call["status"] == "error" for call in calls)
-    *tokens, cost = (
-        sum(call.get(field) or 0 for call in calls)
-        for field in ("input_tokens", "cache_read_tokens", "output_tokens", "cost_usd")
-    )
-    figures = (f"{count:,}" for count in tokens)
-    return _TOTAL.format(name, len(calls), errors or "", *figures, precise_dollars(cost))
+def _row(name: str, data: Event, last: str) -> str:
+    known = ((form, data.get(field)) for field, form in _FIGURES.items())
+    return _ROW.format(name, *("" if value is None else form(value) for form, value in known), last)

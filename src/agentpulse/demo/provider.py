@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
+from weakref import WeakSet
 
 from agentpulse.demo._answers import ENDPOINTS, Body, Charge, Reply
 
@@ -30,7 +31,7 @@ def fails(status: int, kind: str = "server_error") -> Change:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came; the body is None where it is no JSON object."""
+    """A request as it came; the body is None where it is no JSON."""
 
     method: str
     path: str
@@ -104,21 +105,17 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, provider: FakeProvider) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.provider = provider
-        self._connections: set[socket.socket] = set()
+        self._connections = WeakSet[socket.socket]()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
 
     def server_close(self) -> None:
         super().server_close()
         for connection in tuple(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
@@ -131,39 +128,22 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers, raw, _json_object(raw))
+        body = json.loads(raw) if raw.startswith(b"{") else None
+        request = Request(self.command, self.path, headers, raw, body)
         provider = cast("_Server", self.server).provider
         reply = provider.answer(request)
-        self._send(reply)
+        self.send_response(reply.status)
+        given = {"Content-Type": reply.content_type, "Transfer-Encoding": "chunked"}
+        for name, value in {**given, **reply.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for part in (reply.encoded(),) if reply.events is None else reply.events:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+        self.wfile.write(b"0\r\n\r\n")
         if reply.charge is not None:
             provider.bill.append(reply.charge)
 
     do_POST = do_GET  # noqa: N815  # its name there
 
-    def _send(self, reply: Reply) -> None:
-        self.send_response(reply.status)
-        self.send_header("Content-Type", reply.content_type)
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        if reply.events is None:
-            body = reply.encoded()
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            return
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for event in reply.events:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
-        self.wfile.write(b"0\r\n\r\n")
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name there
         """Nothing is logged."""
-
-
-def _json_object(raw: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
