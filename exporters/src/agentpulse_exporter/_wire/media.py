@@ -104,7 +104,7 @@ def size_of_base64(base64: str, more: int = 0) -> int:
     return (_length(base64) + more) * 3 // 4 - base64[-8:].count("=")
 
 
-def _without(value: Any, holder: str, beyond: int = 0) -> Any:
+def _without(value: Any, holder: object, beyond: int = 0) -> Any:
     if isinstance(value, str):
         # A subclass may override anything; the text it holds counts.
         return _text(str.__str__(value), beyond)
