@@ -238,8 +238,8 @@ def _method(original: Any) -> Callable[..., Any]:
 
     def call(bound: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if instance is None:
-            instance, *args = args
-            bound = original.__get__(instance, type(instance))
+            instance, *given = args
+            return original.__get__(instance, type(instance))(*given, **kwargs)
         return bound(*args, **kwargs)
 
     return wrapt.FunctionWrapper(original, call)
