@@ -22,16 +22,10 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine import patching, semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
-from agentpulse_instrumentation._engine.patching import (
-    Library,
-    Patches,
-    is_missing,
-    shield,
-    when_imported,
-)
+from agentpulse_instrumentation._engine.patching import Library, Patches, shield
 from agentpulse_instrumentation._engine.recording import VERSION, Metrics, Recording
 
 _logger = logging.getLogger("agentpulse.instrumentation")
@@ -170,10 +164,10 @@ class LibraryInstrumentor(BaseInstrumentor):
     def _patch_when_imported(self, library: Library, recording: Recording) -> None:
         recording.patches[library.name] = Patches(library)
         for name in library.modules:
-            if is_missing(name):
+            if patching.is_missing(name):
                 self._fail(library, f"{name} is missing")
             else:
-                when_imported(name, partial(self._imported, library))
+                patching.when_imported(name, partial(self._imported, library))
 
     def _imported(self, library: Library, module: ModuleType) -> None:
         recording = self.recording

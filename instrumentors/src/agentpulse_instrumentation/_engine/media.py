@@ -56,7 +56,7 @@ _BASE64 = re.compile(rf"[{_ALPHABET}\s]+={{0,2}}\s*")
 _SECRETS = re.compile(r"(?<=://)[^/?#]*@|[?#].*", re.DOTALL)
 """What may hold a key in an address: its user, its query and its fragment."""
 
-_MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
+MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
 _KINDS = ("type", "kind", "source_type", "encoding")
 _PARTS = {
     *("image", "audio", "video", "file", "document", "media", "binary", "blob", "base64"),
@@ -74,13 +74,13 @@ _BODIES_OF_PARTS = {
 }
 _BODIES_OF_KINDS = {"result": "image_generation_call", "content": "base64"}
 """Fields that hold a body in one kind of part: a picture that was made, a file of GitHub's API."""
-_ADDRESSES = {
+ADDRESSES = (
     *("url", "uri", "image_url", "audio_url", "video_url", "document_url"),
     *("file_url", "file_uri", "fileUri"),
-}
+)
 _LEFT_OUT = "…"
 """The last item of a list that was cut."""
-_HINTS = sorted({*_BODIES_OF_PARTS, *_BODIES_OF_KINDS, *_ADDRESSES})
+_HINTS = sorted({*_BODIES_OF_PARTS, *_BODIES_OF_KINDS, *ADDRESSES})
 
 
 def without_bodies(value: Any, *, beyond: int = 0) -> Any:
@@ -185,14 +185,14 @@ def _without_bodies_in_json(text: str) -> str:
 
 def _object(fields: dict[Any, Any], holder: object) -> dict[Any, Any]:
     kinds = {kind for name in _KINDS if isinstance(kind := fields.get(name), str)}
-    media_type = next((fields[n] for n in _MEDIA_TYPES if isinstance(fields.get(n), str)), None)
+    media_type = next((fields[n] for n in MEDIA_TYPES if isinstance(fields.get(n), str)), None)
     is_part = media_type is not None or holder in _PARTS or not _PARTS.isdisjoint(kinds)
     bodies = _BODIES_OF_PARTS if is_part else _BODIES
     shown: dict[Any, Any] = {}
     for name, value in fields.items():
         if name in bodies or _BODIES_OF_KINDS.get(name) in kinds:
             shown[name] = _body(value, media_type, name)
-        elif is_part and name in _ADDRESSES and isinstance(value, str) and "://" in value[:32]:
+        elif is_part and name in ADDRESSES and isinstance(value, str) and "://" in value[:32]:
             shown[name] = _SECRETS.sub("", value)
         else:
             shown[name] = _without(value, name)

@@ -90,9 +90,8 @@ class Library:
 
     def supports(self, installed: str) -> bool:
         """Whether a version is among those that are tested, or is none that can be compared."""
-        found = _parsed(installed)
-        specifier = Requirement(self.supported).specifier
-        return found is None or specifier.contains(found, prereleases=True)
+        found, supported = _parsed(installed), Requirement(self.supported).specifier
+        return found is None or supported.contains(found, prereleases=True)
 
 
 class _UnfitError(Exception):
@@ -176,8 +175,7 @@ class Patches:
                 take_back()
 
     def _is_from(self, since: str) -> bool:
-        installed = self._library.installed()
-        found = None if installed is None else _parsed(installed)
+        found = _parsed(self._library.installed() or _UNKNOWN)
         return found is not None and found >= Version(since)
 
     @contextmanager

@@ -51,8 +51,8 @@ class Measure(NamedTuple):
 
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_SECONDS_OF_AGENTS = tuple(round(0.1 * 2**power, 1) for power in range(13))
-_SECONDS_OF_FLOWS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+_AGENT_SECONDS = tuple(round(0.1 * 2**power, 1) for power in range(13))
+_FLOW_SECONDS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 _TOKENS = tuple(4**power for power in range(14))
 _MODALITIES = ("text", "image", "audio")
 _CALLS = tuple(2**power for power in range(8))
@@ -60,10 +60,7 @@ _OF_CHUNKS = (
     *(semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.SERVER_ADDRESS, semconv.SERVER_PORT),
     *(semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL),
 )
-_OF_USAGE = (
-    *_OF_CHUNKS,
-    *(semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.OPENAI_SYSTEM_FINGERPRINT),
-)
+_OF_USAGE = (*_OF_CHUNKS, semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.OPENAI_SYSTEM_FINGERPRINT)
 _OF_CALLS = (*_OF_USAGE, semconv.ERROR_TYPE)
 _OF_AGENTS = (semconv.AGENT_NAME, semconv.ERROR_TYPE)
 _OF_TOOLS = (semconv.TOOL_NAME, semconv.TOOL_TYPE, *_OF_AGENTS)
@@ -72,10 +69,8 @@ _CALL, _AGENT = "gen_ai.client.inference", "gen_ai.invoke_agent"
 
 DURATIONS = {
     **dict.fromkeys(INFERENCE, Measure(f"{_CALL}.duration", "s", _OF_CALLS, _SECONDS)),
-    "invoke_agent": Measure(f"{_AGENT}.duration", "s", _OF_AGENTS, _SECONDS_OF_AGENTS),
-    "invoke_workflow": Measure(
-        "gen_ai.invoke_workflow.duration", "s", _OF_FLOWS, _SECONDS_OF_FLOWS
-    ),
+    "invoke_agent": Measure(f"{_AGENT}.duration", "s", _OF_AGENTS, _AGENT_SECONDS),
+    "invoke_workflow": Measure("gen_ai.invoke_workflow.duration", "s", _OF_FLOWS, _FLOW_SECONDS),
     "execute_tool": Measure("gen_ai.execute_tool.duration", "s", _OF_TOOLS, _SECONDS),
 }
 """By operation."""
@@ -118,8 +113,9 @@ class Metrics:
     def is_on(self) -> bool:
         """Whether there is a provider now."""
         # Where none was set, the API hands out a stand-in, whose class has no public name.
-        provider = self.provider or metrics.get_meter_provider()
-        return type(provider).__name__ != "_ProxyMeterProvider"
+        return self.provider is not None or (
+            type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
+        )
 
     def record(
         self, span: Span, attributes: Mapping[str, Any], seconds: float, inside: Inside | None
