@@ -9,9 +9,7 @@ read. Spans carry that JSON, events the structure that it stands for.
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 import os
 import re
 import traceback
@@ -22,6 +20,7 @@ from typing import Any, TypeVar
 from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.media import ADDRESSES, MEDIA_TYPES, without_bodies
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get
+from agentpulse_instrumentation._engine.patching import warn_once
 
 
 def text_part(content: str) -> Part:
@@ -132,7 +131,6 @@ CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EVENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
 NO_CONTENT: Content = {}
 
-_logger = logging.getLogger("agentpulse.instrumentation")
 _MODES = {
     "NO_CONTENT": (False, False),
     "SPAN_ONLY": (True, False),
@@ -236,13 +234,9 @@ class ContentPolicy:
 def _read(variable: str, words: Mapping[str, _T]) -> _T | None:
     text = os.environ.get(variable, "").strip()
     if text and text.upper() not in words:
-        _warn_once(variable, text, ", ".join(words))
+        known = ", ".join(words)
+        warn_once(f"{variable} is {text!r}, which has no effect; it takes one of {known}.")
     return words.get(text.upper())
-
-
-@functools.cache
-def _warn_once(variable: str, text: str, words: str) -> None:
-    _logger.warning("%s is %r, which has no effect; it takes one of %s.", variable, text, words)
 
 
 def _text_of(error: BaseException) -> str:

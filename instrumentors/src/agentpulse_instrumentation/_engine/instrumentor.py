@@ -11,7 +11,6 @@ user's import nor `instrument()`: it is logged once, and is in `not_recorded`.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
@@ -25,14 +24,12 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from agentpulse_instrumentation._engine import patching, semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
-from agentpulse_instrumentation._engine.patching import Library, Patches, shield
+from agentpulse_instrumentation._engine.patching import Library, Patches, shield, warn_once
 from agentpulse_instrumentation._engine.recording import VERSION, Metrics, Recording
 
-_logger = logging.getLogger("agentpulse.instrumentation")
 _SWITCH = "AGENTPULSE_ENABLED"
 _ON = ("true", "1", "yes", "on", "")
 _OFF = ("false", "0", "no", "off")
-_warned: set[str] = set()
 _PATCH = shield("patch a library")
 
 
@@ -47,14 +44,8 @@ def is_enabled(argument: bool | None) -> bool:
         return argument
     given = os.environ.get(_SWITCH, "").strip().lower()
     if given not in (*_ON, *_OFF):
-        _warn_once(f"Nothing is instrumented: {_SWITCH} is {given!r}; expected true or false.")
+        warn_once(f"Nothing is instrumented: {_SWITCH} is {given!r}; expected true or false.")
     return given in _ON
-
-
-def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        _logger.warning("%s", text)
 
 
 class LibraryInstrumentor(BaseInstrumentor):
@@ -202,7 +193,7 @@ class LibraryInstrumentor(BaseInstrumentor):
             recording.patches[library.name].undo()
         self.not_recorded = MappingProxyType(problems)
         advice = "Install another version of it, or update agentpulse."
-        _warn_once(f"{library.package} {problems[library.name]}. {advice}")
+        warn_once(f"{library.package} {problems[library.name]}. {advice}")
 
     def _uninstrument(self, **_kwargs: Any) -> None:
         recording = self.recording

@@ -55,6 +55,12 @@ class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
         return True
 
 
+@functools.cache
+def warn_once(text: str) -> None:
+    """Logs a warning, once in a process."""
+    _logger.warning("%s", text)
+
+
 _UNDO = shield("take a patch back")
 _UNKNOWN = "an unknown version"
 
