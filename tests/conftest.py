@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agentpulse_exporter import _values as exporter_shield
 from agentpulse_instrumentation import instrument, uninstrument
-from agentpulse_instrumentation._engine import instrumentor, patching
+from agentpulse_instrumentation._engine import patching
 from fakes import ports
 from fakes.logs import Logs
 from opentelemetry import trace
@@ -142,7 +142,7 @@ def instrumented(spans: Spans) -> Callable[..., Spans]:
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the instrumentors warn of from now on, also what they have warned of before."""
-    monkeypatch.setattr(instrumentor, "_warned", set())
+    patching.warn_once.cache_clear()
     logged: list[str] = []
     monkeypatch.setattr(caplog.handler, "emit", lambda record: logged.append(record.getMessage()))
     return logged

@@ -51,7 +51,7 @@ def test_an_event():
     logger = LoggerProvider(shutdown_on_exit=False).get_logger("agentpulse.tests")
     told = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai"}
     told["gen_ai.input.messages"] = "[]"
-    emit(logger, DETAILS, SeverityNumber.DEBUG, INVALID_SPAN, told, 1)
+    emit(logger, DETAILS, INVALID_SPAN, told, 1)
 """
 
 

@@ -17,7 +17,7 @@ from agentpulse_exporter import (
 )
 from agentpulse_exporter import settings as exporter_settings
 from agentpulse_instrumentation import INSTRUMENTORS, OpenAIInstrumentor, instrument, uninstrument
-from agentpulse_instrumentation._engine import instrumentor
+from agentpulse_instrumentation._engine import instrumentor, patching
 from fakes.pipe import CALL, KEY
 from fakes.receiver import Receiver
 from openai._base_client import SyncAPIClient
@@ -54,7 +54,7 @@ REQUEST = vars(SyncAPIClient)["request"]
 def clean_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logs._warned.clear()
     exporter_settings._log_problems.cache_clear()
-    monkeypatch.setattr(instrumentor, "_warned", set[str]())
+    patching.warn_once.cache_clear()
     yield
     agentpulse.shutdown(timeout=0)
     uninstrument()

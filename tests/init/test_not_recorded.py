@@ -12,7 +12,7 @@ from typing import Any
 import anthropic._base_client
 import openai
 import pytest
-from agentpulse_instrumentation._engine import instrumentor
+from agentpulse_instrumentation._engine import patching
 from fakes.moved import Name, moved
 from fakes.sdk import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -26,9 +26,9 @@ NAME = Name("anthropic", anthropic._base_client.__name__, "AsyncAPIClient.reques
 
 
 @pytest.fixture
-def missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def missing() -> Iterator[str]:
     """Moves a name of anthropic's away; how the reason begins."""
-    monkeypatch.setattr(instrumentor, "_warned", set())
+    patching.warn_once.cache_clear()
     with moved(NAME, "gone"):
         yield f"{version('anthropic')} is not recorded: "
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import agentpulse_exporter._wire.media
 import agentpulse_instrumentation._engine.media
 import pytest
-from agentpulse_instrumentation._engine.media import bare_address, without_bodies
+from agentpulse_instrumentation._engine.media import without_bodies
 
 BYTES = b"the pixels of a passport" * 4
 BODY = base64.b64encode(BYTES).decode()
@@ -241,10 +241,18 @@ def test_what_is_nested_too_deep_is_left_out_or_read_as_text() -> None:
         assert BODY not in without_bodies(levels)
 
 
-def test_an_address_that_is_none_stays_or_is_left_out() -> None:
-    assert bare_address("file-abc") == "file-abc"
-    assert bare_address("gs://bucket/a.png?x=1") == "gs://bucket/a.png"
-    assert bare_address("https://[secret") == "<address>"
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("file-abc", "file-abc"),
+        ("a?b#c", "a?b#c"),
+        ("gs://bucket/a.png?x=1", "gs://bucket/a.png"),
+        ("https://a@b:secret@host.example/c@d.png#e", "https://host.example/c@d.png"),
+        ("https://[secret?secret", "https://[secret"),
+    ],
+)
+def test_an_address_of_any_kind_loses_it_and_what_is_none_stays(address: str, shown: str) -> None:
+    assert without_bodies({"type": "image_url", "url": address})["url"] == shown
 
 
 def test_what_was_cut_off_counts() -> None:

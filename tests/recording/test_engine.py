@@ -17,7 +17,7 @@ from agentpulse_instrumentation._engine.client import (
 )
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.operation import Routes, Table, integer, text
-from agentpulse_instrumentation._engine.recording import Events, Metrics
+from agentpulse_instrumentation._engine.recording import Metrics
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Client:
 
 def wrapper(spans: Any, operation: Operation = TOY) -> RequestWrapper:
     tracer, metrics = spans.provider.get_tracer("toys"), Metrics("tests", None)
-    recording = Recording(tracer, None, ContentPolicy(), metrics, Events("tests", None))
+    recording = Recording(tracer, None, ContentPolicy(), metrics)
     routes = Routes([("post", "/toys", operation)])
     return RequestWrapper(recording, routes, lambda _client, _host: "toy maker")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
 import anthropic
@@ -13,7 +15,8 @@ import openai
 import openai._base_client
 import pytest
 import wrapt
-from agentpulse_instrumentation import instrument, uninstrument
+from agentpulse_instrumentation import Patches, instrument, uninstrument
+from agentpulse_instrumentation._engine.patching import Library
 from fakes import processes
 from fakes.provider import FakeProvider
 
@@ -135,7 +138,8 @@ def test_a_stream_open_while_uninstrumented_still_ends_its_span(provider: FakePr
 PROGRAM = """
 import importlib, json, sys
 import agentpulse_instrumentation
-from agentpulse_instrumentation import instrument, uninstrument
+from agentpulse_instrumentation import Patches, instrument, uninstrument
+from agentpulse_instrumentation._engine.patching import Library
 
 LIBRARIES = ("openai", "anthropic")
 
@@ -239,3 +243,41 @@ def test_a_method_that_somebody_wrapped_before_us_still_learns_its_instance(
     finally:
         for kind, original in zip(kinds, originals, strict=True):
             kind.request = original
+
+
+def passing(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+def by_a_function(original: Any) -> Any:
+    @functools.wraps(original)
+    def call(instance: Any, text: str, *, times: int) -> Any:
+        return original(instance, text, times=times)
+
+    return call
+
+
+def by_a_wrapper_of_wrapt(original: Any) -> Any:
+    return wrapt.FunctionWrapper(original, passing)
+
+
+@pytest.mark.parametrize("ours", [by_a_function, by_a_wrapper_of_wrapt])
+def test_so_it_does_however_ours_calls_it(ours: Any) -> None:
+    seen: list[Any] = []
+
+    def note(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(instance)
+        return wrapped(*args, **kwargs)
+
+    def ask(_self: object, text: str, *, times: int) -> str:
+        return text * times
+
+    kind: Any = type("Asking", (), {"ask": wrapt.FunctionWrapper(ask, note)})
+    module = ModuleType("asking")
+    vars(module)["Asking"] = kind
+    patches = Patches(Library("asking", "asking", ("asking",)))
+    patches.replace(module, "Asking.ask", ours)
+    asking = kind()
+    assert (asking.ask("a", times=2), kind.ask(asking, "b", times=1)) == ("aa", "b")
+    assert seen == [asking, asking]
+    assert patches.problem is None

@@ -9,9 +9,7 @@ read. Spans carry that JSON, events the structure that it stands for.
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 import os
 import re
 import traceback
@@ -20,8 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.media import without_bodies
+from agentpulse_instrumentation._engine.media import ADDRESSES, MEDIA_TYPES, without_bodies
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get
+from agentpulse_instrumentation._engine.patching import warn_once
 
 
 def text_part(content: str) -> Part:
@@ -58,12 +57,6 @@ _MODALITIES = {
 """By the type of a part without `input_` and `_url`, in the forms of OpenAI, Anthropic, Mistral,
 Gemini and LangChain; or by a field, for the parts of Bedrock and Gemini, which have no type."""
 _DATA = ("data", "base64", "file_data", "bytes")
-_ADDRESSES = (
-    *("url", "image_url", "file_url", "audio_url", "video_url", "document_url"),
-    *("uri", "file_uri"),
-)
-_FILES = ("file_id", "id")
-_MEDIA_TYPES = ("mime_type", "media_type", "mimeType")
 _IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:data):")
 
 
@@ -81,7 +74,7 @@ def media_part(block: Any) -> Part | None:
         return None
     inner = get(block, kind)
     nodes = [node for node in (inner, get(inner, "source"), get(block, "source"), block) if node]
-    data, address = _first(nodes, _DATA, (str, bytes)), _first(nodes, _ADDRESSES)
+    data, address = _first(nodes, _DATA, (str, bytes)), _first(nodes, ADDRESSES)
     if isinstance(inner, str):
         # Some hosts have either in the same field.
         is_address = kind.endswith("_url") or _IS_ADDRESS.match(inner)
@@ -92,11 +85,8 @@ def media_part(block: Any) -> Part | None:
             head, _, data = url.partition(",")
             media_type = head[5:].partition(";")[0] or media_type
             break
-    forms = (
-        ("blob", "content", data),
-        ("uri", "uri", address),
-        ("file", "file_id", _first(nodes, _FILES)),
-    )
+    file_id = _first(nodes, ("file_id", "id"))
+    forms = (("blob", "content", data), ("uri", "uri", address), ("file", "file_id", file_id))
     found = ({"type": form, name: value} for form, name, value in forms if value is not None)
     part: Part = next(found, {"type": kind})
     family = (media_type or "").partition("/")[0]
@@ -110,7 +100,7 @@ def _media_type(nodes: list[Any], modality: str) -> str | None:
     if name is not None and "/" not in name:
         # `wav`, `png`, `pdf`; LiteLLM has `application/pdf`.
         name = f"{modality.replace('document', 'application')}/{name}"
-    return _first(nodes, _MEDIA_TYPES) or name
+    return _first(nodes, MEDIA_TYPES) or name
 
 
 def _first(nodes: list[Any], names: tuple[str, ...], kind: Any = str) -> Any:
@@ -141,7 +131,6 @@ CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EVENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
 NO_CONTENT: Content = {}
 
-_logger = logging.getLogger("agentpulse.instrumentation")
 _MODES = {
     "NO_CONTENT": (False, False),
     "SPAN_ONLY": (True, False),
@@ -230,15 +219,12 @@ class ContentPolicy:
         kind = type(error)
         is_builtin = kind.__module__ == "builtins"
         name = kind.__qualname__ if is_builtin else f"{kind.__module__}.{kind.__qualname__}"
-        if not self.on_events:
-            return {semconv.EXCEPTION_TYPE: name}
-        return {
-            semconv.EXCEPTION_TYPE: name,
-            semconv.EXCEPTION_MESSAGE: _text_of(error),
-            semconv.EXCEPTION_STACKTRACE: without_bodies(
-                "".join(traceback.format_exception(error))
-            ),
-        }
+        attributes = {semconv.EXCEPTION_TYPE: name}
+        if self.on_events:
+            lines = traceback.format_exception(error)
+            attributes[semconv.EXCEPTION_MESSAGE] = _text_of(error)
+            attributes[semconv.EXCEPTION_STACKTRACE] = without_bodies("".join(lines))
+        return attributes
 
     @property
     def _captures(self) -> bool:
@@ -248,13 +234,9 @@ class ContentPolicy:
 def _read(variable: str, words: Mapping[str, _T]) -> _T | None:
     text = os.environ.get(variable, "").strip()
     if text and text.upper() not in words:
-        _warn_once(variable, text, ", ".join(words))
+        known = ", ".join(words)
+        warn_once(f"{variable} is {text!r}, which has no effect; it takes one of {known}.")
     return words.get(text.upper())
-
-
-@functools.cache
-def _warn_once(variable: str, text: str, words: str) -> None:
-    _logger.warning("%s is %r, which has no effect; it takes one of %s.", variable, text, words)
 
 
 def _text_of(error: BaseException) -> str:

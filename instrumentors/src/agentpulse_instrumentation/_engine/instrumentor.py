@@ -11,42 +11,26 @@ user's import nor `instrument()`: it is logged once, and is in `not_recorded`.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from functools import partial
 from types import MappingProxyType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 from opentelemetry import trace
-from opentelemetry._logs import LoggerProvider
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
 
-from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine import patching, semconv
 from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.operation import ErrorReader, error_readers
-from agentpulse_instrumentation._engine.patching import (
-    Library,
-    Patches,
-    is_imported,
-    is_missing,
-    shield,
-    when_imported,
-)
-from agentpulse_instrumentation._engine.recording import VERSION, Events, Metrics, Recording
+from agentpulse_instrumentation._engine.patching import Library, Patches, shield, warn_once
+from agentpulse_instrumentation._engine.recording import VERSION, Metrics, Recording
 
-# The kill switch: AGENTPULSE_ENABLED, and OTEL_SDK_DISABLED, which is OpenTelemetry's own.
-
-ENABLED_VARIABLE = "AGENTPULSE_ENABLED"
-OTEL_SDK_DISABLED = "OTEL_SDK_DISABLED"
-
-_logger = logging.getLogger("agentpulse.instrumentation")
+_SWITCH = "AGENTPULSE_ENABLED"
 _ON = ("true", "1", "yes", "on", "")
 _OFF = ("false", "0", "no", "off")
-_warned: set[str] = set()
+_PATCH = shield("patch a library")
 
 
 def is_enabled(argument: bool | None) -> bool:
@@ -54,20 +38,14 @@ def is_enabled(argument: bool | None) -> bool:
 
     OTEL_SDK_DISABLED always counts. A variable that can't be read switches off, and is logged once.
     """
-    if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     if argument is not None:
         return argument
-    given = os.environ.get(ENABLED_VARIABLE, "").strip().lower()
-    if given not in (*_ON, *_OFF) and given not in _warned:
-        _warned.add(given)
-        _logger.warning(
-            "Nothing is instrumented: %s is %r; expected true or false.", ENABLED_VARIABLE, given
-        )
+    given = os.environ.get(_SWITCH, "").strip().lower()
+    if given not in (*_ON, *_OFF):
+        warn_once(f"Nothing is instrumented: {_SWITCH} is {given!r}; expected true or false.")
     return given in _ON
-
-
-_PATCH = shield("patch a library")
 
 
 class LibraryInstrumentor(BaseInstrumentor):
@@ -96,8 +74,12 @@ class LibraryInstrumentor(BaseInstrumentor):
 
     recording: Recording | None = None
     """Of the last `instrument()`."""
-    _hooked: frozenset[str] = frozenset()
-    _problems: Mapping[str, str] = MappingProxyType({})
+    not_recorded: Mapping[str, str] = MappingProxyType({})
+    """What the last `instrument()` could not patch, and why, by the name of the library.
+
+    For example `{"langgraph": "1.4.0 is not recorded: 0 of 1 patches could be put on, because …"}`.
+    A library that isn't installed is no fault, and isn't in it.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Has the exceptions of the library read, whichever layer they reach."""
@@ -109,21 +91,8 @@ class LibraryInstrumentor(BaseInstrumentor):
     def is_patched(self) -> bool:
         """Whether the library is imported and every patch, of its companions too, is on."""
         recording = self.recording
-        return (
-            recording is not None
-            and recording.active
-            and bool(recording.patches.get(self.library))
-            and not self._problems
-        )
-
-    @property
-    def not_recorded(self) -> Mapping[str, str]:
-        """What the last `instrument()` could not patch, and why, by the name of the library.
-
-        For example `{"langgraph": "1.4.0 is not recorded: 0 of 1 patches could be put on, because
-        …"}`. A library that isn't installed is no fault, and isn't in it.
-        """
-        return MappingProxyType(dict(self._problems))
+        is_on = recording is not None and bool(recording.patches.get(self.library))
+        return is_on and not self.not_recorded
 
     @classmethod
     def libraries(cls) -> tuple[Library, ...]:
@@ -150,7 +119,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         itself = self.libraries()[0]
         if self.is_instrumented_by_opentelemetry or (installed := itself.installed()) is None:
             return
-        self._problems = {}
+        self.not_recorded = MappingProxyType({})
         if not self._is_unsupported(itself, installed):
             self.instrument(skip_dep_check=True, **kwargs)
 
@@ -165,16 +134,16 @@ class LibraryInstrumentor(BaseInstrumentor):
             self._is_instrumented_by_opentelemetry = recording is not None and recording.active
 
     def _instrument(self, **kwargs: Any) -> None:
-        provider = cast("TracerProvider | None", kwargs.get("tracer_provider"))
-        scope = f"agentpulse_instrumentation.{self.library}"
-        tracer = trace.get_tracer(
-            scope, VERSION, tracer_provider=provider, schema_url=semconv.SCHEMA_URL
+        provider = kwargs.get("tracer_provider")
+        scope, url = f"agentpulse_instrumentation.{self.library}", semconv.SCHEMA_URL
+        recording = self.recording = Recording(
+            trace.get_tracer(scope, VERSION, tracer_provider=provider, schema_url=url),
+            provider,
+            ContentPolicy.resolve(kwargs.get("capture_messages")),
+            Metrics(scope, kwargs.get("meter_provider")),
+            kwargs.get("logger_provider"),
         )
-        policy = ContentPolicy.resolve(cast("bool | None", kwargs.get("capture_messages")))
-        metrics = Metrics(scope, cast("MeterProvider | None", kwargs.get("meter_provider")))
-        events = Events(scope, cast("LoggerProvider | None", kwargs.get("logger_provider")))
-        recording = self.recording = Recording(tracer, provider, policy, metrics, events)
-        self._problems = {}
+        self.not_recorded = MappingProxyType({})
         atexit.register(recording.leave)
         for library in self.libraries():
             with _PATCH:
@@ -186,17 +155,14 @@ class LibraryInstrumentor(BaseInstrumentor):
     def _patch_when_imported(self, library: Library, recording: Recording) -> None:
         recording.patches[library.name] = Patches(library)
         for name in library.modules:
-            if is_missing(name):
+            if patching.is_missing(name):
                 self._fail(library, f"{name} is missing")
-            # Once per process: a later instrument() finds the hook still waiting.
-            elif name not in self._hooked or is_imported(name):
-                self._hooked |= {name}
-                when_imported(name, partial(self._imported, library))
+            else:
+                patching.when_imported(name, partial(self._imported, library))
 
     def _imported(self, library: Library, module: ModuleType) -> None:
-        self._hooked -= {module.__name__}
         recording = self.recording
-        if recording is None or not recording.active or library.name in self._problems:
+        if recording is None or not recording.active or library.name in self.not_recorded:
             return
         with _PATCH:
             patches = recording.patches[library.name]
@@ -212,37 +178,32 @@ class LibraryInstrumentor(BaseInstrumentor):
 
     def _fail(self, library: Library, problem: str) -> None:
         """Takes the patches of a library back, and warns of it once."""
-        if library.name in self._problems:
+        recording, problems = self.recording, dict(self.not_recorded)
+        if library.name in problems:
             return
-        problems = {**self._problems, library.name: _not_recorded(library, problem)}
-        if library.name != self.library:
-            if self.recording is not None and library.name in self.recording.patches:
-                self.recording.patches[library.name].undo()
-        else:
+        problems[library.name] = _not_recorded(library, problem)
+        if library.name == self.library:
             for each in self.companions:
                 if each.installed() is not None:
                     text = _not_recorded(each, f"it needs {self.library}, which isn't")
                     problems.setdefault(each.name, text)
-            if self.recording is not None:
-                self._end(self.recording)
+            self._uninstrument()
             self._is_instrumented_by_opentelemetry = False
-        self._problems = problems
-        warning = f"{library.package} {problems[library.name]}."
-        if warning not in _warned:
-            _warned.add(warning)
-            _logger.warning("%s Install another version of it, or update agentpulse.", warning)
+        elif recording is not None and library.name in recording.patches:
+            recording.patches[library.name].undo()
+        self.not_recorded = MappingProxyType(problems)
+        advice = "Install another version of it, or update agentpulse."
+        warn_once(f"{library.package} {problems[library.name]}. {advice}")
 
     def _uninstrument(self, **_kwargs: Any) -> None:
-        if self.recording is not None:
-            self._end(self.recording)
-
-    def _end(self, recording: Recording) -> None:
-        for patches in recording.patches.values():
-            patches.undo()
-        recording.leave()
-        # Whoever still holds a wrapper passes through it.
-        recording.active = False
-        atexit.unregister(recording.leave)
+        recording = self.recording
+        if recording is not None:
+            for patches in recording.patches.values():
+                patches.undo()
+            recording.leave()
+            # Whoever still holds a wrapper passes through it.
+            recording.active = False
+            atexit.unregister(recording.leave)
 
 
 def _not_recorded(library: Library, problem: str) -> str:

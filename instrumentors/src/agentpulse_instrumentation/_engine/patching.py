@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, all_suffixes
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import PackageNotFoundError, version
-from os.path import exists, isdir, join
-from types import FunctionType, ModuleType, TracebackType
+from os.path import join
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 import wrapt
@@ -46,18 +46,19 @@ class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> bool:
         if kind is None or strict or not issubclass(kind, Exception):
             return False
         # The message may hold content (a KeyError's key, a ValueError's text), so only the type is
         # logged.
         _logger.debug("AgentPulse could not %s: %s", self._step, kind.__name__)
         return True
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Logs a warning, once in a process."""
+    _logger.warning("%s", text)
 
 
 _UNDO = shield("take a patch back")
@@ -95,9 +96,8 @@ class Library:
 
     def supports(self, installed: str) -> bool:
         """Whether a version is among those that are tested, or is none that can be compared."""
-        found = _parsed(installed)
-        specifier = Requirement(self.supported).specifier
-        return found is None or specifier.contains(found, prereleases=True)
+        found, supported = _parsed(installed), Requirement(self.supported).specifier
+        return found is None or supported.contains(found, prereleases=True)
 
 
 class _UnfitError(Exception):
@@ -122,12 +122,9 @@ class Patches:
         """Why the library can't be patched as a whole; None where all went well so far."""
         if not self._failures:
             return None
-        done, first = len(self._on), self._failures[0]
+        done = len(self._on)
         text = f"{done} of {done + len(self._failures)} patches could be put on"
-        # A class that moved takes all its methods with it.
-        others = len(set(self._failures)) - 1
-        more = f", and so on ({others} more)" if others else ""
-        return f"{text}{' and were taken back' if done else ''}, because {first}{more}"
+        return f"{text}{' and were taken back' if done else ''}, because {self._failures[0]}"
 
     def put_on(self, module: ModuleType, patch: Callable[[], None]) -> str | None:
         """Patches a module, once; returns what kept it from being patched as a whole."""
@@ -150,12 +147,7 @@ class Patches:
             self._on.append(functools.partial(_take_out, listed, added))
 
     def replace(
-        self,
-        module: ModuleType,
-        path: str,
-        make: Callable[[Any], Any],
-        *,
-        since: str | None = None,
+        self, module: ModuleType, path: str, make: Callable[[Any], Any], *, since: str | None = None
     ) -> None:
         """Replaces a function, or the method of a class, by what `make` makes of it.
 
@@ -166,17 +158,17 @@ class Patches:
             since: The version in which it came; before that, it is replaced where it is there.
         """
         with self._attempt(f"{module.__name__}.{path}"):
-            owner, known = cast("Any", module), module.__name__
-            *classes, name = path.split(".")
-            for each in classes:
-                owner, known = getattr(owner, each, None), f"{known}.{each}"
+            owner: Any = module
+            class_name, _, name = path.rpartition(".")
+            if class_name:
+                owner, known = getattr(module, class_name, None), f"{module.__name__}.{class_name}"
                 if not isinstance(owner, type):
                     raise _UnfitError(known, "is missing" if owner is None else "is no class")
             if since is not None and name not in vars(owner) and not self._is_from(since):
                 return
-            known = f"{known}.{name}"
+            known = f"{module.__name__}.{path}"
             original = _attribute(owner, name, known)
-            replacement = make(_method(original) if isinstance(owner, type) else original)
+            replacement = make(_method(original) if class_name else original)
             _verify_kind(original, replacement, known)
             setattr(owner, name, replacement)
             self._on.append(functools.partial(_put_back, owner, name, original, replacement))
@@ -189,8 +181,7 @@ class Patches:
                 take_back()
 
     def _is_from(self, since: str) -> bool:
-        installed = self._library.installed()
-        found = None if installed is None else _parsed(installed)
+        found = _parsed(self._library.installed() or _UNKNOWN)
         return found is not None and found >= Version(since)
 
     @contextmanager
@@ -222,14 +213,12 @@ def _verify_kind(original: Any, replacement: Any, name: str) -> None:
     """Fails where the replacement would be called in another way than the original was."""
     if isinstance(original, staticmethod | classmethod | type) or not callable(original):
         raise _UnfitError(name, "is no function")
-    # Decorators of async functions are often sync, so only the innermost function counts. A
-    # callable that is no function may be anything.
+    # Decorators of async functions are often sync, so the innermost function counts too. A callable
+    # that is no function may be anything.
     innermost = inspect.unwrap(original)
     is_async = inspect.iscoroutinefunction(replacement)
-    if (
-        isinstance(innermost, FunctionType)
-        and inspect.iscoroutinefunction(innermost) is not is_async
-        and inspect.iscoroutinefunction(original) is not is_async
+    if isinstance(innermost, FunctionType) and not any(
+        inspect.iscoroutinefunction(each) is is_async for each in (innermost, original)
     ):
         raise _UnfitError(name, "is not async any more" if is_async else "is async now")
 
@@ -240,8 +229,7 @@ def _put_back(owner: Any, name: str, original: Any, replacement: Any) -> None:
 
 
 def _take_out(listed: list[object], added: list[object]) -> None:
-    ours = {*map(id, added)}
-    listed[:] = [item for item in listed if id(item) not in ours]
+    listed[:] = [item for item in listed if not any(item is each for each in added)]
 
 
 def _method(original: Any) -> Callable[..., Any]:
@@ -252,21 +240,20 @@ def _method(original: Any) -> Callable[..., Any]:
     if type(original) is FunctionType:
         return original
 
-    @functools.wraps(original)
-    def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return original.__get__(instance, type(instance))(*args, **kwargs)
+    def call(bound: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if instance is None:
+            instance, *given = args
+            return original.__get__(instance, type(instance))(*given, **kwargs)
+        return bound(*args, **kwargs)
 
-    @functools.wraps(original)
-    async def acall(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return await original.__get__(instance, type(instance))(*args, **kwargs)
-
-    return acall if inspect.iscoroutinefunction(original) else call
+    return wrapt.FunctionWrapper(original, call)
 
 
 # Waits for modules: nothing is imported for the user.
 
 Then = Callable[[ModuleType], object]
-_WAITING = "_agentpulse_waiting"
+_RUNNING, _WAITING = "_initializing", "_agentpulse_waiting"
+"""Of the spec of a module: whether its code is still run (import's own), and who waits for that."""
 
 
 def when_imported(name: str, then: Then) -> None:
@@ -276,20 +263,18 @@ def when_imported(name: str, then: Then) -> None:
     the user's import.
     """
     module = sys.modules.get(name)
+    spec: Any = getattr(module, "__spec__", None)
     if module is None:
         # wrapt has no types for it.
         wrapt.register_post_import_hook(then, name)  # pyright: ignore[reportUnknownMemberType]
-    elif not is_imported(name) and type(module.__spec__) in {ModuleSpec, _Importing}:
-        _wait_for(cast("ModuleSpec", module.__spec__), then)
+    elif getattr(spec, _RUNNING, False) and type(spec) in {ModuleSpec, _Importing}:
+        spec.__dict__.setdefault(_WAITING, []).append(then)
+        spec.__class__ = _Importing
+        if not getattr(spec, _RUNNING):
+            # Another thread was faster.
+            setattr(spec, _RUNNING, False)
     else:
         then(module)
-
-
-def is_imported(name: str) -> bool:
-    """Whether the module has been run: one that is being imported lacks some of its names."""
-    module = sys.modules.get(name)
-    spec = getattr(module, "__spec__", None)
-    return module is not None and not getattr(spec, "_initializing", False)
 
 
 def is_missing(name: str) -> bool:
@@ -300,15 +285,12 @@ def is_missing(name: str) -> bool:
     if name in sys.modules or not isinstance(__loader__, SourceFileLoader):
         # Where this module is in an archive or compiled, so may be others, in ways of their own.
         return False
-    package, *inside = name.split(".")
+    package, _, inside = name.partition(".")
+    *between, last = inside.split(".")
     spec = PathFinder.find_spec(package)
-    folders = list((spec and spec.submodule_search_locations) or ())
-    if not folders or not all(map(isdir, folders)):
-        return False
-    # The empty one is that of a package.
-    endings = ("", *all_suffixes())
-    paths = [join(folder, *inside) for folder in folders]  # noqa: PTH118  # as below
-    return not any(exists(path + end) for path in paths for end in endings)  # noqa: PTH110  # pathlib's raises
+    folders = (spec and inside and spec.submodule_search_locations) or ()
+    paths = [join(folder, *between) for folder in folders]  # noqa: PTH118  # pathlib changes it
+    return bool(paths) and PathFinder.find_spec(last, paths) is None
 
 
 class _Importing(ModuleSpec):
@@ -317,28 +299,11 @@ class _Importing(ModuleSpec):
     An import hook would come too late, for the loader is at work.
     """
 
-    @property
-    def _initializing(self) -> bool:
-        return vars(self)["_initializing"]
-
-    @_initializing.setter
-    def _initializing(self, value: bool) -> None:
-        vars(self)["_initializing"] = value
-        if not value:
-            _go_on(self)
-
-
-def _wait_for(spec: ModuleSpec, then: Then) -> None:
-    vars(spec).setdefault(_WAITING, []).append(then)
-    cast("Any", spec).__class__ = _Importing
-    if not vars(spec)["_initializing"]:
-        # Another thread was faster.
-        _go_on(spec)
-
-
-def _go_on(spec: ModuleSpec) -> None:
-    waiting: list[Then] = vars(spec).pop(_WAITING, [])
-    cast("Any", spec).__class__ = ModuleSpec
-    for then in waiting:
-        # An import that failed may be tried again.
-        when_imported(spec.name, then)
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == _RUNNING and not value:
+            waiting: list[Then] = vars(self).pop(_WAITING, [])
+            cast("Any", self).__class__ = ModuleSpec
+            for then in waiting:
+                # An import that failed may be tried again.
+                when_imported(self.name, then)

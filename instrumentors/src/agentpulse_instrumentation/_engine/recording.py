@@ -8,7 +8,7 @@ measured whether its span is recorded or not.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -16,14 +16,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
-from opentelemetry import metrics
-from opentelemetry._logs import (
-    Logger,
-    LoggerProvider,
-    LogRecord,
-    SeverityNumber,
-    get_logger_provider,
-)
+from opentelemetry import _logs, metrics
+from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, Tracer, TracerProvider, set_span_in_context
@@ -57,52 +51,45 @@ class Measure(NamedTuple):
 
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_SECONDS_OF_AGENTS = tuple(round(0.1 * 2**power, 1) for power in range(13))
-_SECONDS_OF_WORKFLOWS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+_AGENT_SECONDS = tuple(round(0.1 * 2**power, 1) for power in range(13))
+_FLOW_SECONDS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 _TOKENS = tuple(4**power for power in range(14))
+_MODALITIES = ("text", "image", "audio")
 _CALLS = tuple(2**power for power in range(8))
 _OF_CHUNKS = (
     *(semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.SERVER_ADDRESS, semconv.SERVER_PORT),
     *(semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL),
 )
-_OF_OPENAI = (semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.OPENAI_SYSTEM_FINGERPRINT)
-_OF_TOKENS = (*_OF_CHUNKS, *_OF_OPENAI)
-_OF_CALLS = (*_OF_TOKENS, semconv.ERROR_TYPE)
+_OF_USAGE = (*_OF_CHUNKS, semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.OPENAI_SYSTEM_FINGERPRINT)
+_OF_CALLS = (*_OF_USAGE, semconv.ERROR_TYPE)
 _OF_AGENTS = (semconv.AGENT_NAME, semconv.ERROR_TYPE)
 _OF_TOOLS = (semconv.TOOL_NAME, semconv.TOOL_TYPE, *_OF_AGENTS)
-_OF_WORKFLOWS = (semconv.WORKFLOW_NAME, semconv.ERROR_TYPE)
-_INFERENCE = "gen_ai.client.inference"
+_OF_FLOWS = (semconv.WORKFLOW_NAME, semconv.ERROR_TYPE)
+_CALL, _AGENT = "gen_ai.client.inference", "gen_ai.invoke_agent"
 
 DURATIONS = {
-    **dict.fromkeys(INFERENCE, Measure(f"{_INFERENCE}.duration", "s", _OF_CALLS, _SECONDS)),
-    "invoke_agent": Measure("gen_ai.invoke_agent.duration", "s", _OF_AGENTS, _SECONDS_OF_AGENTS),
-    "invoke_workflow": Measure(
-        "gen_ai.invoke_workflow.duration", "s", _OF_WORKFLOWS, _SECONDS_OF_WORKFLOWS
-    ),
+    **dict.fromkeys(INFERENCE, Measure(f"{_CALL}.duration", "s", _OF_CALLS, _SECONDS)),
+    "invoke_agent": Measure(f"{_AGENT}.duration", "s", _OF_AGENTS, _AGENT_SECONDS),
+    "invoke_workflow": Measure("gen_ai.invoke_workflow.duration", "s", _OF_FLOWS, _FLOW_SECONDS),
     "execute_tool": Measure("gen_ai.execute_tool.duration", "s", _OF_TOOLS, _SECONDS),
 }
 """By operation."""
 OTHER_DURATION = Measure("gen_ai.client.operation.duration", "s", _OF_CALLS, _SECONDS)
-LATER_CHUNKS = Measure(f"{_INFERENCE}.time_per_output_chunk", "s", _OF_CHUNKS, _SECONDS)
+LATER_CHUNKS = Measure(f"{_CALL}.time_per_output_chunk", "s", _OF_CHUNKS, _SECONDS)
+FIRST_CHUNK = Measure(f"{_CALL}.time_to_first_chunk", "s", _OF_CHUNKS, _SECONDS)
 CALLS = {
-    kind: Measure(f"gen_ai.invoke_agent.{kind}s", f"{{{kind}}}", (semconv.AGENT_NAME,), _CALLS)
+    kind: Measure(f"{_AGENT}.{kind}s", f"{{{kind}}}", (semconv.AGENT_NAME,), _CALLS)
     for kind in ("inference_call", "tool_call")
 }
 """The calls of one run of an agent."""
 FIGURES = {
-    semconv.RESPONSE_TIME_TO_FIRST_CHUNK: Measure(
-        f"{_INFERENCE}.time_to_first_chunk", "s", _OF_CHUNKS, _SECONDS
-    ),
-    **{
-        f"gen_ai.usage.{kind}": Measure(
-            f"{_INFERENCE}.operation.{kind}", "{token}", _OF_TOKENS, _TOKENS
-        )
-        for kind in ("input_tokens", "output_tokens")
-    },
+    f"gen_ai.usage.{kind}": Measure(f"{_CALL}.operation.{kind}", "{token}", _OF_USAGE, _TOKENS)
+    for kind in ("input_tokens", "output_tokens")
 }
+FIGURES[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = FIRST_CHUNK
 """The figures of one inference, by the attribute that each is."""
 USAGE = {
-    kind: Measure(f"{_INFERENCE}.usage.{kind}", "{token}", _OF_TOKENS)
+    kind: Measure(f"{_CALL}.usage.{kind}", "{token}", (*_OF_USAGE, semconv.MODALITY))
     for kind in (
         *("input_tokens", "output_tokens", "reasoning.output_tokens"),
         *("cache_read.input_tokens", "cache_write.input_tokens"),
@@ -126,17 +113,12 @@ class Metrics:
     def is_on(self) -> bool:
         """Whether there is a provider now."""
         # Where none was set, the API hands out a stand-in, whose class has no public name.
-        return (
-            self.provider is not None
-            or type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
+        return self.provider is not None or (
+            type(metrics.get_meter_provider()).__name__ != "_ProxyMeterProvider"
         )
 
     def record(
-        self,
-        span: Span,
-        attributes: Mapping[str, Any],
-        seconds: float,
-        inside: Inside | None = None,
+        self, span: Span, attributes: Mapping[str, Any], seconds: float, inside: Inside | None
     ) -> None:
         """Measures what is over. Never raises.
 
@@ -153,8 +135,7 @@ class Metrics:
         with _RECORD:
             if semconv.CALLED_IN_AGENT in attributes:
                 # On spans, the name of an agent means that they are its.
-                around = attributes[semconv.CALLED_IN_AGENT]
-                attributes = {semconv.AGENT_NAME: around, **attributes}
+                attributes = {semconv.AGENT_NAME: attributes[semconv.CALLED_IN_AGENT], **attributes}
             measure = DURATIONS.get(operation, OTHER_DURATION)
             self._record(measure, _length(span, seconds), attributes)
             if operation in INFERENCE:
@@ -176,47 +157,31 @@ class Metrics:
             if (figure := attributes.get(name)) is not None:
                 self._record(measure, figure, attributes)
         for kind, measure in USAGE.items():
-            for modality, tokens in _by_modality(kind, attributes):
-                self._record(measure, tokens, attributes, {semconv.MODALITY: modality})
+            rest = attributes.get(f"gen_ai.usage.{kind}") or 0
+            parts = {each: attributes.get(f"gen_ai.usage.{each}.{kind}") for each in _MODALITIES}
+            for modality, part in {**parts, "unknown": rest}.items():
+                if tokens := min(part or 0, rest):
+                    rest -= tokens
+                    self._record(measure, tokens, {**attributes, semconv.MODALITY: modality})
 
-    def _record(
-        self,
-        measure: Measure,
-        value: float,
-        attributes: Mapping[str, Any],
-        more: Mapping[str, str] = {},
-    ) -> None:
+    def _record(self, measure: Measure, value: float, attributes: Mapping[str, Any]) -> None:
+        if measure.name not in self._instruments:
+            self._instruments[measure.name] = self._instrument(measure)
         chosen = {name: attributes[name] for name in measure.attributes if name in attributes}
-        record = self._instruments.get(measure.name)
-        if record is None:
-            record = self._instruments[measure.name] = self._instrument(measure)
-        record(value, {**chosen, **more})
+        self._instruments[measure.name](value, chosen)
 
     def _instrument(self, measure: Measure) -> Any:
-        url = semconv.SCHEMA_URL
+        url, name, unit = semconv.SCHEMA_URL, measure.name, measure.unit
         meter = metrics.get_meter(self.scope, VERSION, self.provider, schema_url=url)
         if measure.buckets is None:
-            return meter.create_counter(measure.name, measure.unit).add
-        return meter.create_histogram(
-            measure.name, measure.unit, explicit_bucket_boundaries_advisory=measure.buckets
-        ).record
+            return meter.create_counter(name, unit).add
+        limits = measure.buckets
+        return meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=limits).record
 
 
 def _length(span: Span, seconds: float) -> float:
     started, ended = getattr(span, "start_time", None), getattr(span, "end_time", None)
     return seconds if started is None or ended is None else (ended - started) / 1e9
-
-
-def _by_modality(kind: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """The parts of a figure by their modality, and the rest."""
-    rest = attributes.get(f"gen_ai.usage.{kind}") or 0
-    for modality in ("text", "image", "audio"):
-        tokens = min(attributes.get(f"gen_ai.usage.{modality}.{kind}") or 0, rest)
-        if tokens:
-            rest -= tokens
-            yield modality, tokens
-    if rest:
-        yield "unknown", rest
 
 
 _SESSION = (
@@ -229,22 +194,16 @@ DETAILS = "gen_ai.client.inference.operation.details"
 EXCEPTION = "gen_ai.client.operation.exception"
 
 
-def emit(
-    logger: Logger,
-    name: str,
-    severity: SeverityNumber,
-    span: Span,
-    attributes: Mapping[str, Any],
-    timestamp: int,
-) -> None:
+def emit(logger: Logger, name: str, span: Span, attributes: Mapping[str, Any], at: int) -> None:
     """Emits an event of a span, at a time in nanoseconds since 1970."""
+    severity = SeverityNumber.WARN if name == EXCEPTION else SeverityNumber.DEBUG
     record = _record_type(logger)(
         event_name=name,
         severity_number=severity,
         severity_text=severity.name,
         context=set_span_in_context(span),
         attributes=attributes,
-        timestamp=timestamp,
+        timestamp=at,
     )
     logger.emit(record)
 
@@ -256,40 +215,8 @@ def _record_type(logger: Logger) -> Callable[..., LogRecord]:
     if is_sdk and import_module("opentelemetry.sdk.version").__version__.startswith(_OWN_RECORDS):
         # The SDK of 1.36 takes only records of its own class, which hold the resource; that of 1.37
         # makes such a record of any other, and warns of how it does that.
-        resource = getattr(logger, "resource", None)
-        return partial(sys.modules[module].LogRecord, resource=resource)
+        return partial(sys.modules[module].LogRecord, resource=getattr(logger, "resource", None))
     return LogRecord
-
-
-@dataclass(slots=True, eq=False)
-class Events:
-    """Finds where the events of one scope, the instrumentation's name, go."""
-
-    scope: str
-    provider: LoggerProvider | None
-    _found: tuple[LoggerProvider | None, Logger | None] = field(default=(None, None), init=False)
-
-    def logger(self) -> Logger | None:
-        """Where the events of a call that begins now go; None where nobody takes them.
-
-        Never raises: a provider that fails costs the events, and not the span.
-        """
-        with _FIND:
-            provider = self.provider or get_logger_provider()
-            known, logger = self._found
-            if provider is not known:
-                # Where none was set, the API hands out a stand-in, whose class has no public name.
-                is_one = type(provider).__name__ != "ProxyLoggerProvider"
-                url = semconv.SCHEMA_URL
-                logger = (
-                    provider.get_logger(self.scope, VERSION, schema_url=url) if is_one else None
-                )
-                self._found = provider, logger
-            # OpenTelemetry has this question since 1.45.
-            is_enabled: Callable[..., bool] = getattr(logger, "enabled", _always)
-            if is_enabled(severity_number=SeverityNumber.DEBUG, event_name=DETAILS):
-                return logger
-        return None
 
 
 def emit_call(
@@ -306,17 +233,13 @@ def emit_call(
     with _EMIT, suppress_instrumentation():
         if error is not None:
             of_error = policy.exception_attributes(error)
-            emit(logger, EXCEPTION, SeverityNumber.WARN, span, of_error, timestamp)
+            emit(logger, EXCEPTION, span, of_error, timestamp)
         if attributes.get(semconv.OPERATION_NAME) in INFERENCE:
             # Of what others put onto the span, the events have the session.
             found: Any = getattr(span, "attributes", None) or {}
             session = {n: value for n, value in found.items() if n.startswith(_SESSION)}
             of_span = policy.event_attributes({**session, **attributes}, content)
-            emit(logger, DETAILS, SeverityNumber.DEBUG, span, of_span, timestamp)
-
-
-def _always(**_event: object) -> bool:
-    return True
+            emit(logger, DETAILS, span, of_span, timestamp)
 
 
 class Leavable(Protocol):
@@ -324,6 +247,9 @@ class Leavable(Protocol):
 
     def left(self) -> None:
         """The caller will read no further."""
+
+
+_Open = dict[int, "ReferenceType[Leavable]"]
 
 
 def is_captured(policy: ContentPolicy, logger: Logger | None) -> bool:
@@ -340,15 +266,15 @@ class Recording:
     """Where the spans go, as given; None for the global provider."""
     policy: ContentPolicy
     metrics: Metrics
-    events: Events
+    logger_provider: LoggerProvider | None = None
+    """Where the events go, as given; None for the global provider, if there is one."""
     patches: dict[str, Patches] = field(default_factory=dict[str, Patches])
     """By the name of the library, in the order in which they are put on."""
     active: bool = True
     """False once uninstrumented: a wrapper that is still in somebody's hands passes through."""
-    _open: dict[int, ReferenceType[Leavable]] = field(
-        default_factory=dict[int, "ReferenceType[Leavable]"], init=False
-    )
+    _open: _Open = field(default_factory=_Open, init=False)
     """The answers that nobody has read to their end or closed, held weakly, from any thread."""
+    _found: tuple[LoggerProvider | None, Logger | None] = field(default=(None, None), init=False)
 
     def opened(self, answer: Leavable) -> None:
         """Notes an answer that is open from now on."""
@@ -371,5 +297,23 @@ class Recording:
                     answer.left()
 
     def event_logger(self) -> Logger | None:
-        """Where the events of a call that begins now go; None where none are wanted or taken."""
-        return self.events.logger() if self.policy.emits_events else None
+        """Where the events of a call that begins now go; None where none are wanted or taken.
+
+        Never raises: a provider that fails costs the events, and not the span.
+        """
+        if not self.policy.emits_events:
+            return None
+        with _FIND:
+            provider = self.logger_provider or _logs.get_logger_provider()
+            known, logger = self._found
+            if provider is not known:
+                # Where none was set, the API hands out a stand-in, whose class has no public name.
+                is_one = type(provider).__name__ != "ProxyLoggerProvider"
+                scope, url = self.metrics.scope, semconv.SCHEMA_URL
+                logger = provider.get_logger(scope, VERSION, schema_url=url) if is_one else None
+                self._found = provider, logger
+            # OpenTelemetry has this question since 1.45.
+            takes = getattr(logger, "enabled", None)
+            if takes is None or takes(severity_number=SeverityNumber.DEBUG, event_name=DETAILS):
+                return logger
+        return None
