@@ -24,10 +24,25 @@ from agentpulse_instrumentation.registry import (
     uninstrument,
 )
 
-__all__ = ["INSTRUMENTORS", "instrument", "not_recorded", "uninstrument"]
-__all__ += ["AnthropicInstrumentor", "GroqInstrumentor", "LangChainInstrumentor"]
-__all__ += ["LiteLLMInstrumentor", "OpenAIInstrumentor"]
-# For an instrumentor of one's own: itself, its calls, their streams.
-__all__ += ["LibraryInstrumentor", "Patches", "Recording"]
-__all__ += ["InputContent", "Invocation", "Operation", "Table", "begin"]
-__all__ += ["Observer", "aobserved", "observed"]
+__all__ = [
+    "INSTRUMENTORS",
+    "AnthropicInstrumentor",
+    "GroqInstrumentor",
+    "InputContent",
+    "Invocation",
+    "LangChainInstrumentor",
+    "LibraryInstrumentor",
+    "LiteLLMInstrumentor",
+    "Observer",
+    "OpenAIInstrumentor",
+    "Operation",
+    "Patches",
+    "Recording",
+    "Table",
+    "aobserved",
+    "begin",
+    "instrument",
+    "not_recorded",
+    "observed",
+    "uninstrument",
+]
