@@ -105,7 +105,7 @@ def wrapper(spans: Any, operation: Operation = TOY) -> RequestWrapper:
     tracer, metrics = spans.provider.get_tracer("toys"), Metrics("tests", None)
     recording = Recording(tracer, None, ContentPolicy(), metrics, Events("tests", None))
     family = ToyInstrumentor()
-    family.routes = Routes([("post", "/toys", operation)])
+    family.routes = Routes((operation, "post", "/toys"))
     return RequestWrapper(recording, family)
 
 

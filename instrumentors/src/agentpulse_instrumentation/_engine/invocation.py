@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
-from types import TracebackType
 from typing import Any, Self
 
 from opentelemetry import context as context_api
@@ -180,12 +179,7 @@ class Invocation:
             context_api.attach(self._entered)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Ends the invocation where the code inside raised; makes the caller's context current.
 
         Not by `detach`: a coroutine that is closed in another context would have it log an error.
@@ -240,7 +234,7 @@ class Invocation:
                 )
                 if answer is not None:
                     reported = self._read(answer, into, finished=complete) or failure
-                    if not accumulator.reported_usage():
+                    if self.operation.estimates_usage and not accumulator.reported_usage():
                         self._estimate(accumulator, into)
                 if not complete and not left:
                     reported = reported or STREAM_CUT
@@ -320,8 +314,6 @@ class Invocation:
             self.span.update_name(f"{self.operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
-        if not self.operation.estimates_usage:
-            return
         if semconv.USAGE_INPUT_TOKENS not in attributes:
             attributes[semconv.USAGE_INPUT_TOKENS] = input_tokens(self._request)
         attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(accumulator.received_characters())

@@ -200,15 +200,16 @@ class Routes:
 
     __slots__ = ("_exact", "_loose")
 
-    def __init__(self, operations: Iterable[tuple[str, str, Operation]]) -> None:
+    def __init__(self, *operations: tuple[Operation, str, *tuple[str, ...]]) -> None:
+        """Takes rows of an operation, its method, and the paths that it has."""
         self._exact: dict[tuple[str, str], tuple[Operation, None]] = {}
         self._loose: list[tuple[str, re.Pattern[str], Operation]] = []
-        for method, path, operation in operations:
-            self._exact[method, path] = operation, None
-            pattern = re.escape(path).replace(r"\{id\}", r"([A-Za-z0-9_.:-]+)")
-            self._loose.append(
-                (method, re.compile(rf"^(?:https?://[^?]*)?/?{pattern[1:]}/?$"), operation)
-            )
+        for operation, method, *paths in operations:
+            for path in paths:
+                self._exact[method, path] = operation, None
+                pattern = re.escape(path[1:]).replace(r"\{id\}", r"([A-Za-z0-9_.:-]+)")
+                loose = re.compile(rf"^(?:https?://[^?]*)?/?{pattern}/?$")
+                self._loose.append((method, loose, operation))
 
     def find(self, method: str, url: str) -> tuple[Operation, str | None] | None:
         """The operation and the resource's id in the path; None for a request that isn't ours."""

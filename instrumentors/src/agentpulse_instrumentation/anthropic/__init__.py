@@ -33,12 +33,8 @@ class AnthropicInstrumentor(ClientInstrumentor):
         "AnthropicVertex": "gcp.vertex_ai",
     }
     routes: Routes = Routes(
-        (
-            ("post", "/v1/messages", MESSAGE),
-            ("post", "/v1/messages?beta=true", MESSAGE),
-            ("post", "/v1/messages/batches", CREATE_BATCH),
-            ("post", "/v1/messages/batches?beta=true", CREATE_BATCH),
-        )
+        (MESSAGE, "post", "/v1/messages", "/v1/messages?beta=true"),
+        (CREATE_BATCH, "post", "/v1/messages/batches", "/v1/messages/batches?beta=true"),
     )
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:

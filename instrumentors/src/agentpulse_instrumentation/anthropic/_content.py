@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from agentpulse_instrumentation._engine import content as genai
-from agentpulse_instrumentation._engine.body import fields, get, items, listed
+from agentpulse_instrumentation._engine.body import get, items, listed
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part
 
 _DELTA_TEXT = ("text", "thinking", "partial_json")
@@ -23,15 +23,10 @@ def delta_characters(delta: Any) -> int:
 
 def messages_input(body: Mapping[str, Any]) -> InputContent:
     """The messages, the system prompt (apart from the history in this API) and the tools."""
+    messages = [_message(message) for message in items(body, "messages")]
     blocks = listed(body.get("system"))
-    return InputContent(
-        [_message(message) for message in items(body, "messages")],
-        [
-            genai.text_part(block if isinstance(block, str) else str(get(block, "text") or ""))
-            for block in blocks
-        ],
-        [_tool(tool) for tool in items(body, "tools")],
-    )
+    system = [genai.text_part(each) if isinstance(each, str) else _text(each) for each in blocks]
+    return InputContent(messages, system, [_tool(tool) for tool in items(body, "tools")])
 
 
 def messages_output(answer: Any) -> list[Message]:
@@ -123,27 +118,10 @@ _BLOCKS = {
 }
 
 
-class BlockBuilder:
-    """Puts the content blocks of a stream together."""
-
-    def __init__(self) -> None:
-        self._blocks: dict[int, dict[str, Any]] = {}
-
-    def start(self, index: Any, block: Any) -> None:
-        """A block begins."""
-        self._blocks[index] = {**fields(block)}
-
-    def grow(self, index: Any, delta: Any) -> None:
-        """A delta of a block; the input of tools comes as pieces of JSON text."""
-        block = self._blocks.setdefault(index, {})
-        for name in _DELTA_TEXT:
-            if isinstance(piece := get(delta, name), str):
-                block[name] = (block.get(name) or "") + piece
-
-    def blocks(self) -> list[dict[str, Any]]:
-        """The blocks in order."""
-        blocks = [block for _, block in sorted(self._blocks.items())]
-        return [
-            {**block, "input": genai.parsed(text)} if (text := block.get("partial_json")) else block
-            for block in blocks
-        ]
+def grow(block: dict[str, Any], delta: Any) -> None:
+    """Adds a delta to a block of a stream; the input of tools comes as pieces of JSON text."""
+    for name in _DELTA_TEXT:
+        if isinstance(piece := get(delta, name), str):
+            block[name] = (block.get(name) or "") + piece
+    if block.get("partial_json"):
+        block["input"] = block["partial_json"]

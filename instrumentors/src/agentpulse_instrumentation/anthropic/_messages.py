@@ -59,7 +59,8 @@ class MessageAccumulator:
     """
 
     def __init__(self, keeps_content: bool) -> None:
-        self._blocks = content.BlockBuilder() if keeps_content else None
+        self._keeps_content = keeps_content
+        self._blocks: dict[int, dict[str, Any]] = {}
         self._message: Any = None
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
@@ -75,11 +76,10 @@ class MessageAccumulator:
             delta = known["delta"]
             piece = fields(delta).get("text")
             self._characters += len(piece) if piece else content.delta_characters(delta)
-            if self._blocks is not None:
-                self._blocks.grow(known.get("index"), delta)
-        elif kind == "content_block_start":
-            if self._blocks is not None:
-                self._blocks.start(known.get("index"), known.get("content_block"))
+            if self._keeps_content:
+                content.grow(self._blocks.setdefault(known.get("index", 0), {}), delta)
+        elif kind == "content_block_start" and self._keeps_content:
+            self._blocks[known.get("index", 0)] = {**fields(known.get("content_block"))}
         elif kind == "message_start":
             self._message = known.get("message")
             self._take_usage(get(self._message, "usage"))
@@ -103,7 +103,7 @@ class MessageAccumulator:
             "role": "assistant",
             "stop_reason": self._stop_reason or text(get(self._message, "stop_reason")),
             "usage": self._usage,
-            "content": self._blocks.blocks() if self._blocks is not None else [],
+            "content": [block for _, block in sorted(self._blocks.items())],
         }
 
     def is_complete(self) -> bool:

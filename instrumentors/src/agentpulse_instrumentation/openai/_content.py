@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from agentpulse_instrumentation._engine import content as genai
-from agentpulse_instrumentation._engine.body import get, items, listed
+from agentpulse_instrumentation._engine.body import fields, get, items, listed, text
 from agentpulse_instrumentation._engine.operation import InputContent, Message, Part
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
@@ -18,9 +18,8 @@ _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 def chat_input(body: Mapping[str, Any]) -> InputContent:
     """The messages and tools of a chat completion. System messages are part of the history here."""
-    return InputContent(
-        [_chat_message(message) for message in items(body, "messages")], [], _tools(body)
-    )
+    messages = [_chat_message(message) for message in items(body, "messages")]
+    return InputContent(messages, tools=_tools(body))
 
 
 def chat_output(answer: Any) -> list[Message]:
@@ -31,18 +30,12 @@ def chat_output(answer: Any) -> list[Message]:
 def _chat_message(message: Any) -> Message:
     role = get(message, "role") or "assistant"
     if role == "tool":
-        return {
-            "role": "tool",
-            "parts": [genai.tool_response_part(get(message, "tool_call_id"), _flat(message))],
-        }
-    parts: list[Part] = []
-    for name in ("reasoning_content", "reasoning"):
-        if isinstance(value := get(message, name), str) and value:
-            parts.append({"type": "reasoning", "content": value})
-            break
-    parts += _content_parts(get(message, "content"))
-    parts += _beside(message)
-    if isinstance(refusal := get(message, "refusal"), str) and refusal:
+        answer = genai.tool_response_part(get(message, "tool_call_id"), _flat(message))
+        return {"role": "tool", "parts": [answer]}
+    thought = text(get(message, "reasoning_content")) or text(get(message, "reasoning"))
+    parts: list[Part] = [{"type": "reasoning", "content": thought}] if thought else []
+    parts += [*_content_parts(get(message, "content")), *_beside(message)]
+    if refusal := text(get(message, "refusal")):
         parts.append(genai.text_part(refusal))
     # `function_call` is what `tool_calls` was before it had its name.
     legacy = {"function": get(message, "function_call")}
@@ -67,8 +60,7 @@ def _beside(message: Any) -> list[Part]:
     if isinstance(size := get(audio, "size"), int):
         # Of a stream, the pieces were counted.
         sound = {"type": "blob", "modality": "audio", "content": "", "size": size}
-    transcript = get(audio, "transcript")
-    if isinstance(transcript, str) and transcript:
+    if transcript := text(get(audio, "transcript")):
         parts.append(genai.text_part(transcript))
     return [*parts, sound] if sound is not None else parts
 
@@ -102,11 +94,7 @@ def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     tools: list[dict[str, Any]] = []
     for tool in items(body, "tools"):
         function = get(tool, "function")
-        flat = (
-            {**cast("dict[str, Any]", function), "type": get(tool, "type")}
-            if isinstance(function, dict)
-            else tool
-        )
+        flat = {**fields(function), "type": get(tool, "type")} if function else tool
         if isinstance(flat, dict):
             known = genai.tool_definition(cast("dict[str, Any]", flat))
             kind = str(known.get("type") or "function")

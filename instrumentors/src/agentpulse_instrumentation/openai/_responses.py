@@ -5,6 +5,7 @@ Fields: https://platform.openai.com/docs/api-reference/responses.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from agentpulse_instrumentation._engine import semconv
@@ -142,13 +143,8 @@ RESPONSE = Operation(
     output_content=content.responses_output,
     estimates_usage=True,
 )
-COMPACTION = Operation(
-    name="chat",
-    request=Table(_REQUEST),
-    answer=Table({**_IDENTITY, **_USAGE}),
-    constants={semconv.OPENAI_API_TYPE: "responses", semconv.CONVERSATION_COMPACTED: True},
-    input_content=content.responses_input,
-    output_content=content.responses_output,
+COMPACTION = replace(
+    RESPONSE, constants={**RESPONSE.constants, semconv.CONVERSATION_COMPACTED: True}
 )
 # The conventions: fetching a response is no inference, and never carries usage (it was billed when
 # it was made).
