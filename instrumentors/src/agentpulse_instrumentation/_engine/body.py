@@ -166,10 +166,10 @@ _DONE = b"[DONE]"
 class EventDecoder:
     """Cuts bytes into events and gives the JSON object in their data; others are passed over."""
 
-    is_done = False
+    is_done: bool = False
     """Whether the server declared the stream over (`data: [DONE]`)."""
-    _rest = b""
-    _size = 0
+    _rest: bytes = b""
+    _size: int = 0
     _data: tuple[bytes, ...] = ()
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:

@@ -155,9 +155,9 @@ _KEPT = 64
 class Ending(Watcher):
     """The first and the last bytes of a stream's body, whose events say nothing of these."""
 
-    first = b""
+    first: bytes = b""
     """Those that came first: all of them, where the body is no stream but small."""
-    _last = b"\n"
+    _last: bytes = b"\n"
 
     def add(self, chunk: bytes, /) -> bool:
         """Takes the next bytes."""
