@@ -80,6 +80,7 @@ def _kind_of(answer: type[object]) -> str:
     return "text" if issubclass(answer, str) else ""
 
 
+Changes = Callable[[Any, Any, TracerProvider | None], Mapping[str, Any] | None]
 _UNCHANGED: Mapping[str, Any] = {}
 
 
@@ -247,6 +248,12 @@ class ClientInstrumentor(LibraryInstrumentor):
     """Which requests are which operations."""
     clouds: Mapping[str, str] = {}
     """The providers of clients of another class than the library's usual one, by its name."""
+    changes: Changes = staticmethod(lambda *_call: _UNCHANGED)
+    """Fields of a request's options that must be otherwise for the call to be recorded.
+
+    None for a client that records itself. Given the client, the options, and the provider of our
+    spans.
+    """
     read_error: ErrorReader | None = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
@@ -260,12 +267,3 @@ class ClientInstrumentor(LibraryInstrumentor):
         names = (base.__name__.removeprefix("Async") for base in type(client).__mro__)
         cloud = next((self.clouds[name] for name in names if name in self.clouds), None)
         return cloud or host.provider or self.library
-
-    def changes(
-        self, _client: Any, _options: Any, _provider: TracerProvider | None, /
-    ) -> Mapping[str, Any] | None:
-        """Fields of a request's options that must be otherwise for the call to be recorded.
-
-        None for a client that records itself. Given the provider of our spans.
-        """
-        return _UNCHANGED

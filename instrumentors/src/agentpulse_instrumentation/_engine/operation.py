@@ -18,11 +18,9 @@ from typing import Any, Protocol, cast
 from agentpulse_instrumentation._engine.body import Table as Table  # noqa: PLC0414
 from agentpulse_instrumentation._engine.body import count as count  # noqa: PLC0414
 from agentpulse_instrumentation._engine.body import double as double  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import fields as fields  # noqa: PLC0414
 from agentpulse_instrumentation._engine.body import get as get  # noqa: PLC0414
 from agentpulse_instrumentation._engine.body import integer as integer  # noqa: PLC0414
 from agentpulse_instrumentation._engine.body import items as items  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import listed as listed  # noqa: PLC0414
 from agentpulse_instrumentation._engine.body import text as text  # noqa: PLC0414
 from agentpulse_instrumentation._engine.body import texts as texts  # noqa: PLC0414
 from agentpulse_instrumentation._engine.media import without_bodies
