@@ -51,19 +51,22 @@ class Recorded:
         self.provider = spans.provider
 
     def finished(self, *, least: int = 0) -> list[Any]:
-        """All spans since it was last asked, in the order in which they ended.
+        """All spans since it was last asked, in the order in which they began.
+
+        (They end in threads, in any order.)
 
         A stream that was left ends with its last holder, which may be a thread of LiteLLM's: a test
         that has some says how many spans there are at `least`.
         """
         import litellm
+        from litellm.litellm_core_utils.thread_pool_executor import executor
 
-        # A thread reports sync calls, in the order in which they were made. So one more call is
-        # made: if that one is recorded, so are all others.
+        # Threads of a pool report sync calls. So one more call is made: when that one is recorded
+        # and the pool has no work left, all others are.
         litellm.completion("openai/marker", [{"role": "user", "content": "x"}], mock_response="x")
         found: list[Any] = []
         until = time.monotonic() + 60
-        while not any(span.name == MARKER for span in found):
+        while not any(span.name == MARKER for span in found) or not _is_idle(executor):
             assert time.monotonic() < until, [span.name for span in found]
             found += self.spans.finished()
             time.sleep(0.001)
@@ -73,11 +76,17 @@ class Recorded:
             time.sleep(0.01)
             gc.collect()
             found += self.spans.finished()
+        found.sort(key=lambda span: span.start_time)
         return [span for span in found if span.name != MARKER]
 
     def __call__(self, *, least: int = 0) -> list[dict[str, Any]]:
         """The same as dicts, with the library that reported it, without what differs each time."""
         return [reported(span) for span in self.finished(least=least)]
+
+
+def _is_idle(pool: Any) -> bool:
+    # Its semaphore counts the threads that wait for work.
+    return pool._work_queue.empty() and pool._idle_semaphore._value == len(pool._threads)
 
 
 @pytest.fixture

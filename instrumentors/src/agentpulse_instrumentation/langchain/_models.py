@@ -21,28 +21,18 @@ from opentelemetry import context as context_api
 from opentelemetry.trace import Span, get_current_span
 
 from agentpulse_instrumentation._engine import nesting, semconv
+from agentpulse_instrumentation._engine import operation as op
 from agentpulse_instrumentation._engine.content import NO_CONTENT
 from agentpulse_instrumentation._engine.hosts import provider_named
+from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.invocation import begin as begin_span
 from agentpulse_instrumentation._engine.nesting import Layer
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    Message,
-    Operation,
-    Table,
-    count,
-    double,
-    get,
-    integer,
-    reported_error,
-    text,
-    texts,
-)
+from agentpulse_instrumentation._engine.operation import Attributes, Operation, Table
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import is_captured
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.langchain import _content as content
-from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels
+from agentpulse_instrumentation.langchain._runs import About, Run, Runs, labels
 from agentpulse_instrumentation.openai._chat import CHAT
 
 _READ = shield("read the answer")
@@ -50,18 +40,18 @@ _CONTINUE = shield("continue a run")
 _END = shield("end a run")
 
 _ANSWER = {
-    "model": (semconv.RESPONSE_MODEL, text),
-    "model_name": (semconv.RESPONSE_MODEL, text),
-    "id": (semconv.RESPONSE_ID, text),
-    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, text),
-    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, text),
+    "model": (semconv.RESPONSE_MODEL, op.text),
+    "model_name": (semconv.RESPONSE_MODEL, op.text),
+    "id": (semconv.RESPONSE_ID, op.text),
+    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, op.text),
+    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, op.text),
 }
 _OUTPUT = Table(
     {
-        "token_usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        "token_usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        "token_usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, op.integer),
+        "token_usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, op.integer),
+        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, op.integer),
+        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, op.integer),
         **_ANSWER,
     }
 )
@@ -69,15 +59,15 @@ _USAGE = "usage_metadata"
 _IN, _OUT = f"{_USAGE}.input_token_details", f"{_USAGE}.output_token_details"
 _MESSAGE = Table(
     {
-        f"{_USAGE}.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        f"{_USAGE}.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-        f"{_IN}.cache_read": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
-        f"{_IN}.cache_creation": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, count),
-        f"{_IN}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
-        f"{_IN}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
-        f"{_IN}.audio": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
-        f"{_OUT}.reasoning": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
-        f"{_OUT}.audio": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
+        f"{_USAGE}.input_tokens": (semconv.USAGE_INPUT_TOKENS, op.integer),
+        f"{_USAGE}.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, op.integer),
+        f"{_IN}.cache_read": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, op.count),
+        f"{_IN}.cache_creation": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, op.count),
+        f"{_IN}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, op.count),
+        f"{_IN}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, op.count),
+        f"{_IN}.audio": (semconv.USAGE_AUDIO_INPUT_TOKENS, op.count),
+        f"{_OUT}.reasoning": (semconv.USAGE_REASONING_OUTPUT_TOKENS, op.count),
+        f"{_OUT}.audio": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, op.count),
         **{f"response_metadata.{name}": row for name, row in _ANSWER.items()},
     }
 )
@@ -87,18 +77,18 @@ _LIFETIMES = (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, semconv.ANTHROPIC_CACHE_W
 # LangChain itself has put into the run's metadata is better.
 _PARAMETERS = Table(
     {
-        "model_id": (semconv.REQUEST_MODEL, text),
-        "model_name": (semconv.REQUEST_MODEL, text),
-        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+        "model_id": (semconv.REQUEST_MODEL, op.text),
+        "model_name": (semconv.REQUEST_MODEL, op.text),
+        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, op.integer),
     }
 )
 _REQUEST = _PARAMETERS | CHAT.request | MESSAGE.request
 _METADATA = Table(
     {
-        "ls_model_name": (semconv.REQUEST_MODEL, text),
-        "ls_temperature": (semconv.REQUEST_TEMPERATURE, double),
-        "ls_max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "ls_stop": (semconv.REQUEST_STOP_SEQUENCES, texts),
+        "ls_model_name": (semconv.REQUEST_MODEL, op.text),
+        "ls_temperature": (semconv.REQUEST_TEMPERATURE, op.double),
+        "ls_max_tokens": (semconv.REQUEST_MAX_TOKENS, op.integer),
+        "ls_stop": (semconv.REQUEST_STOP_SEQUENCES, op.texts),
     }
 )
 
@@ -108,21 +98,18 @@ _begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_beg
 
 def begin(operation: str, runs: Runs, _serialized: Any, messages: Any, about: About) -> None:
     """A model is asked: the clients underneath record that with the facts of the run."""
-    parent, recording = runs.get(about.get("parent_run_id")), runs.recording
-    facts = {**inherited_from(parent, about), **labels(about)}
-    context = runs.context_for(parent)
+    run, recording, policy = runs.inside(about), runs.recording, runs.recording.policy
+    facts = run.inherited = {**run.inherited, **labels(about)}
+    context = runs.context_for(run.parent)
     ambient = nesting.within(nesting.inside(context), context_api.get_current())
-    run = Run(about["run_id"], inherited=facts, about=about)
+    run.about = about
     run.layer = Layer(ambient, get_current_span(context), facts, operation=operation)
-    if is_captured(recording.policy, recording.event_logger()):
-        run.content = content.read(
-            lambda: recording.policy.input_attributes(content.model_input(messages, about)),
-            NO_CONTENT,
-        )
+    if is_captured(policy, recording.event_logger()):
+        asked = functools.partial(content.model_input, messages, about)
+        run.content = content.read(lambda: policy.input_attributes(asked()), NO_CONTENT)
     nesting.enter(run.layer)
-    runs.open(run, parent)
-    begun = _begun_here.get()
-    if begun is not None:
+    runs.open(run)
+    if (begun := _begun_here.get()) is not None:
         begun.append(run.id)
 
 
@@ -136,7 +123,9 @@ def chunk_arrived(runs: Runs, _chunk: Any, about: About) -> None:
 
 def failed(runs: Runs, error: BaseException, about: About) -> None:
     """The model failed, maybe after a part of its answer."""
-    end(runs, about.get("response"), about, error)
+    # A caller that closes a stream early is no error.
+    failure = None if isinstance(error, GeneratorExit) else error
+    end(runs, about.get("response"), about, failure)
 
 
 def end(runs: Runs, response: Any, about: About, error: BaseException | None = None) -> None:
@@ -148,29 +137,27 @@ def end(runs: Runs, response: Any, about: About, error: BaseException | None = N
     with _READ:
         answer = _answer_attributes(response)
     known = {**run.layer.facts, **_request_attributes(run.about)}
-    if run.layer.is_recorded and not _is_another(run.layer.spans, known, answer):
+    is_recorded = run.layer.is_recorded and not _is_another(run.layer.spans, known, answer)
+    if is_recorded or not runs.recording.active:
         return
-    if runs.recording.active:
-        nesting.recorded_layers(run.layer, run.layer.operation or "")
-        _record(runs, run, run.layer, known, answer, response, error)
+    invocation = _begun(runs, run, run.layer, known, answer)
+    messages: list[op.Message] = []
+    if invocation.keeps_content:
+        messages = content.read(lambda: content.model_output(response), messages)
+    reported = answer.pop(semconv.ERROR_TYPE, None)
+    invocation.ended(answer, messages=messages, failure=reported, error=error)
 
 
-def _record(
-    runs: Runs,
-    run: Run,
-    layer: Layer,
-    known: Attributes,
-    answer: Attributes,
-    response: Any,
-    error: BaseException | None,
-) -> None:
+def _begun(runs: Runs, run: Run, layer: Layer, known: Attributes, answer: Attributes) -> Invocation:
+    """The span of a call that is over, with what of the answer belongs to its beginning."""
+    nesting.recorded_layers(layer, layer.operation or "")
     if semconv.RESPONSE_MODEL in answer:
         known.setdefault(semconv.REQUEST_MODEL, answer[semconv.RESPONSE_MODEL])
     if semconv.ANSWERED_BY in answer:
         known[semconv.ANSWERED_BY] = answer.pop(semconv.ANSWERED_BY)
     if run.first_chunk is not None:
         answer[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = run.first_chunk
-    invocation = begin_span(
+    return begin_span(
         runs.recording,
         Operation(layer.operation or ""),
         attributes=known,
@@ -179,13 +166,6 @@ def _record(
         start_time=run.started,
         content=run.content,
     )
-    messages: list[Message] = []
-    if invocation.keeps_content:
-        messages = content.read(lambda: content.model_output(response), messages)
-    # A caller that closes a stream early is no error.
-    failure = None if isinstance(error, GeneratorExit) else error
-    reported = answer.pop(semconv.ERROR_TYPE, None)
-    invocation.ended(answer, messages=messages, failure=reported, error=failure)
 
 
 def _is_another(recorded: list[Span], request: Attributes, answer: Attributes) -> bool:
@@ -220,7 +200,7 @@ def _tokens(attributes: Mapping[str, Any]) -> list[Any]:
 def _request_attributes(about: About) -> Attributes:
     metadata, parameters = about.get("metadata"), about.get("invocation_params")
     # The conventions ask for a provider, which a model of the user's own may not name.
-    provider = text(get(metadata, "ls_provider")) or "langchain"
+    provider = op.text(op.get(metadata, "ls_provider")) or "langchain"
     found: Attributes = {semconv.PROVIDER_NAME: provider_named(provider)}
     _REQUEST.read(parameters, found)
     _METADATA.read(metadata, found)
@@ -229,20 +209,20 @@ def _request_attributes(about: About) -> Attributes:
 
 def _answer_attributes(response: Any) -> Attributes:
     found: Attributes = {}
-    _OUTPUT.read(get(response, "llm_output"), found)
+    _OUTPUT.read(op.get(response, "llm_output"), found)
     reasons: list[str] = []
     costs: set[Any] = set()
     for generation in content.generations(response):
-        message = get(generation, "message")
-        nodes = (get(generation, "generation_info"), get(message, "response_metadata"))
+        message = op.get(generation, "message")
+        nodes = (op.get(generation, "generation_info"), op.get(message, "response_metadata"))
         # The choices of one answer repeat its usage.
         if message is not None:
             _MESSAGE.read(message, found)
-        named = (text(get(node, name)) for node in nodes for name in _REASONS)
+        named = (op.text(op.get(node, name)) for node in nodes for name in _REASONS)
         reasons += itertools.islice(filter(None, named), 1)
-        costs.add(get(get(message, _USAGE), "total_cost"))
+        costs.add(op.get(op.get(message, _USAGE), "total_cost"))
         for node in nodes:
-            if (failure := reported_error({"choices": [node]})) is not None:
+            if (failure := op.reported_error({"choices": [node]})) is not None:
                 found[semconv.ERROR_TYPE] = failure
     if reasons:
         found[semconv.RESPONSE_FINISH_REASONS] = reasons
@@ -291,7 +271,7 @@ def continued(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
         with _CONTINUE:
             # They come after the prompts and the words to stop at.
             for manager in args[2] if len(args) > 2 else kwargs["run_managers"]:
-                run = runs.get(get(manager, "run_id"))
+                run = runs.get(op.get(manager, "run_id"))
                 if run is not None and run.layer and nesting.innermost() is not run.layer:
                     nesting.enter(run.layer)
         return await original(model, *args, **kwargs)
