@@ -22,8 +22,7 @@ from agentpulse_instrumentation._engine.body import json_object
 from agentpulse_instrumentation._engine.hosts import Host, host_at
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
-from agentpulse_instrumentation._engine.operation import Attributes, ErrorReader, Routes
-from agentpulse_instrumentation._engine.operation import api_error as api_error  # noqa: PLC0414
+from agentpulse_instrumentation._engine.operation import Attributes, ErrorReader, Routes, api_error
 from agentpulse_instrumentation._engine.patching import Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._engine.stream import observe_body, observe_stream

@@ -14,15 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-# The modules of frameworks import these from here.
-from agentpulse_instrumentation._engine.body import Table as Table  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import count as count  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import double as double  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import get as get  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import integer as integer  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import items as items  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import text as text  # noqa: PLC0414
-from agentpulse_instrumentation._engine.body import texts as texts  # noqa: PLC0414
+from agentpulse_instrumentation._engine.body import Table, items
+from agentpulse_instrumentation._engine.body import get as get  # noqa: PLC0414  # for `content`
 from agentpulse_instrumentation._engine.media import without_bodies
 
 # What the conventions ask to know of an error, without its text.

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from agentpulse_instrumentation._engine import content as parts
-from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._engine.body import get, items
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part
 from agentpulse_instrumentation._engine.patching import shield
 
 _READ = shield("read content")

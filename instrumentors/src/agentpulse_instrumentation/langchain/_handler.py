@@ -16,8 +16,9 @@ from opentelemetry import context as context_api
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from agentpulse_instrumentation._engine import nesting, semconv
+from agentpulse_instrumentation._engine.body import get, text
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.operation import Attributes, InputContent, get, text
+from agentpulse_instrumentation._engine.operation import Attributes, InputContent
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation.langchain import _content as content
 from agentpulse_instrumentation.langchain import _models as models

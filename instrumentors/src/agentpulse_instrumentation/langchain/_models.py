@@ -22,12 +22,13 @@ from opentelemetry.trace import Span, get_current_span
 
 from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine import operation as op
+from agentpulse_instrumentation._engine.body import Table, count, get, text
 from agentpulse_instrumentation._engine.content import NO_CONTENT
 from agentpulse_instrumentation._engine.hosts import provider_named
 from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.invocation import begin as begin_span
 from agentpulse_instrumentation._engine.nesting import Layer
-from agentpulse_instrumentation._engine.operation import Attributes, Operation, Table
+from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import is_captured
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
@@ -40,18 +41,18 @@ _CONTINUE = shield("continue a run")
 _END = shield("end a run")
 
 _ANSWER = {
-    "model": (semconv.RESPONSE_MODEL, op.text),
-    "model_name": (semconv.RESPONSE_MODEL, op.text),
-    "id": (semconv.RESPONSE_ID, op.text),
-    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, op.text),
-    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, op.text),
+    "model": (semconv.RESPONSE_MODEL, str),
+    "model_name": (semconv.RESPONSE_MODEL, str),
+    "id": (semconv.RESPONSE_ID, str),
+    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, str),
+    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, str),
 }
 _OUTPUT = Table(
     {
-        "token_usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, op.integer),
-        "token_usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, op.integer),
-        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, op.integer),
-        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, op.integer),
+        "token_usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+        "token_usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
+        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
         **_ANSWER,
     }
 )
@@ -59,15 +60,15 @@ _USAGE = "usage_metadata"
 _IN, _OUT = f"{_USAGE}.input_token_details", f"{_USAGE}.output_token_details"
 _MESSAGE = Table(
     {
-        f"{_USAGE}.input_tokens": (semconv.USAGE_INPUT_TOKENS, op.integer),
-        f"{_USAGE}.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, op.integer),
-        f"{_IN}.cache_read": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, op.count),
-        f"{_IN}.cache_creation": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, op.count),
-        f"{_IN}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, op.count),
-        f"{_IN}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, op.count),
-        f"{_IN}.audio": (semconv.USAGE_AUDIO_INPUT_TOKENS, op.count),
-        f"{_OUT}.reasoning": (semconv.USAGE_REASONING_OUTPUT_TOKENS, op.count),
-        f"{_OUT}.audio": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, op.count),
+        f"{_USAGE}.input_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+        f"{_USAGE}.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
+        f"{_IN}.cache_read": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
+        f"{_IN}.cache_creation": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, count),
+        f"{_IN}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
+        f"{_IN}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
+        f"{_IN}.audio": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
+        f"{_OUT}.reasoning": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
+        f"{_OUT}.audio": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
         **{f"response_metadata.{name}": row for name, row in _ANSWER.items()},
     }
 )
@@ -77,18 +78,18 @@ _LIFETIMES = (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, semconv.ANTHROPIC_CACHE_W
 # LangChain itself has put into the run's metadata is better.
 _PARAMETERS = Table(
     {
-        "model_id": (semconv.REQUEST_MODEL, op.text),
-        "model_name": (semconv.REQUEST_MODEL, op.text),
-        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, op.integer),
+        "model_id": (semconv.REQUEST_MODEL, str),
+        "model_name": (semconv.REQUEST_MODEL, str),
+        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, int),
     }
 )
 _REQUEST = _PARAMETERS | CHAT.request | MESSAGE.request
 _METADATA = Table(
     {
-        "ls_model_name": (semconv.REQUEST_MODEL, op.text),
-        "ls_temperature": (semconv.REQUEST_TEMPERATURE, op.double),
-        "ls_max_tokens": (semconv.REQUEST_MAX_TOKENS, op.integer),
-        "ls_stop": (semconv.REQUEST_STOP_SEQUENCES, op.texts),
+        "ls_model_name": (semconv.REQUEST_MODEL, str),
+        "ls_temperature": (semconv.REQUEST_TEMPERATURE, float),
+        "ls_max_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+        "ls_stop": (semconv.REQUEST_STOP_SEQUENCES, list[str]),
     }
 )
 
@@ -200,7 +201,7 @@ def _tokens(attributes: Mapping[str, Any]) -> list[Any]:
 def _request_attributes(about: About) -> Attributes:
     metadata, parameters = about.get("metadata"), about.get("invocation_params")
     # The conventions ask for a provider, which a model of the user's own may not name.
-    provider = op.text(op.get(metadata, "ls_provider")) or "langchain"
+    provider = text(get(metadata, "ls_provider")) or "langchain"
     found: Attributes = {semconv.PROVIDER_NAME: provider_named(provider)}
     _REQUEST.read(parameters, found)
     _METADATA.read(metadata, found)
@@ -209,18 +210,18 @@ def _request_attributes(about: About) -> Attributes:
 
 def _answer_attributes(response: Any) -> Attributes:
     found: Attributes = {}
-    _OUTPUT.read(op.get(response, "llm_output"), found)
+    _OUTPUT.read(get(response, "llm_output"), found)
     reasons: list[str] = []
     costs: set[Any] = set()
     for generation in content.generations(response):
-        message = op.get(generation, "message")
-        nodes = (op.get(generation, "generation_info"), op.get(message, "response_metadata"))
+        message = get(generation, "message")
+        nodes = (get(generation, "generation_info"), get(message, "response_metadata"))
         # The choices of one answer repeat its usage.
         if message is not None:
             _MESSAGE.read(message, found)
-        named = (op.text(op.get(node, name)) for node in nodes for name in _REASONS)
+        named = (text(get(node, name)) for node in nodes for name in _REASONS)
         reasons += itertools.islice(filter(None, named), 1)
-        costs.add(op.get(op.get(message, _USAGE), "total_cost"))
+        costs.add(get(get(message, _USAGE), "total_cost"))
         for node in nodes:
             if (failure := op.reported_error({"choices": [node]})) is not None:
                 found[semconv.ERROR_TYPE] = failure
@@ -271,7 +272,7 @@ def continued(original: Callable[..., Any], runs: Runs) -> Callable[..., Any]:
         with _CONTINUE:
             # They come after the prompts and the words to stop at.
             for manager in args[2] if len(args) > 2 else kwargs["run_managers"]:
-                run = runs.get(op.get(manager, "run_id"))
+                run = runs.get(get(manager, "run_id"))
                 if run is not None and run.layer and nesting.innermost() is not run.layer:
                     nesting.enter(run.layer)
         return await original(model, *args, **kwargs)

@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 
 from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine import operation as op
+from agentpulse_instrumentation._engine.body import text, texts
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
 from agentpulse_instrumentation._engine.operation import Attributes, Operation
@@ -118,7 +119,7 @@ class Runs:
         inherited: Attributes = {} if parent is None else dict(parent.inherited)
         metadata = cast("dict[str, Any]", about.get("metadata") or {})
         names = map(metadata.get, ("thread_id", "session_id", "conversation_id"))
-        if (value := next(filter(None, map(op.text, names)), None)) is not None:
+        if (value := next(filter(None, map(text, names)), None)) is not None:
             inherited[semconv.CONVERSATION_ID] = value
         return Run(about["run_id"], parent, inherited)
 
@@ -188,9 +189,9 @@ class Runs:
 def labels(about: Mapping[str, Any]) -> Attributes:
     """The run's name and tags, where its user gave it any."""
     found: Attributes = {}
-    if (name := op.text(about.get("name"))) is not None:
+    if (name := text(about.get("name"))) is not None:
         found[semconv.RUN_NAME] = name
-    tags = [tag for tag in op.texts(about.get("tags")) or () if not tag.startswith(_INTERNAL_TAGS)]
+    tags = [tag for tag in texts(about.get("tags")) or () if not tag.startswith(_INTERNAL_TAGS)]
     if tags:
         found[semconv.RUN_TAGS] = tags
     return found

@@ -22,9 +22,8 @@ from typing import Any
 
 import wrapt
 
-from agentpulse_instrumentation._engine.client import api_error
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
-from agentpulse_instrumentation._engine.operation import ErrorReader
+from agentpulse_instrumentation._engine.operation import ErrorReader, api_error
 from agentpulse_instrumentation._engine.patching import Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.litellm._calls import Given, Observer

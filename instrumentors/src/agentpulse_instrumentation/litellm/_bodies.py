@@ -12,7 +12,15 @@ from typing import Any
 
 from agentpulse_instrumentation._engine import operation as op
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.body import EventDecoder, json_object
+from agentpulse_instrumentation._engine.body import (
+    EventDecoder,
+    Table,
+    count,
+    get,
+    items,
+    json_object,
+    text,
+)
 from agentpulse_instrumentation._engine.invocation import STREAM_CUT
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.stream import Watcher, watch
@@ -152,11 +160,11 @@ class _ContentAccumulator:
     def add(self, chunk: Any) -> None:
         """Takes one chunk."""
         self._last = {**self._last, **chunk}
-        for candidate in op.items(chunk, "candidates"):
-            index, reason = op.get(candidate, "index") or 0, op.get(candidate, "finishReason")
-            self._reasons[index] = op.text(reason) or self._reasons.get(index)
-            for part in op.items(op.get(candidate, "content"), "parts"):
-                self._characters += len(op.text(op.get(part, "text")) or "")
+        for candidate in items(chunk, "candidates"):
+            index, reason = get(candidate, "index") or 0, get(candidate, "finishReason")
+            self._reasons[index] = text(reason) or self._reasons.get(index)
+            for part in items(get(candidate, "content"), "parts"):
+                self._characters += len(text(get(part, "text")) or "")
 
     def answer(self) -> Mapping[str, Any]:
         """What the chunks say of the whole."""
@@ -164,12 +172,12 @@ class _ContentAccumulator:
 
     def is_complete(self) -> bool:
         """Whether every candidate was given its reason, or the prompt was refused."""
-        is_blocked = op.get(op.get(self._last, "promptFeedback"), "blockReason") is not None
+        is_blocked = get(get(self._last, "promptFeedback"), "blockReason") is not None
         return is_blocked or (bool(self._reasons) and all(self._reasons.values()))
 
     def reported_usage(self) -> bool:
         """Whether a chunk carried it."""
-        return op.get(op.get(self._last, _USAGE), "candidatesTokenCount") is not None
+        return get(get(self._last, _USAGE), "candidatesTokenCount") is not None
 
     def received_characters(self) -> int:
         """The text."""
@@ -177,24 +185,24 @@ class _ContentAccumulator:
 
 
 def _output_tokens(answer: Any, into: op.Attributes) -> None:
-    used = op.get(answer, _USAGE)
-    visible, thought = (op.get(used, f"{name}TokenCount") for name in ("candidates", "thoughts"))
+    used = get(answer, _USAGE)
+    visible, thought = (get(used, f"{name}TokenCount") for name in ("candidates", "thoughts"))
     if isinstance(visible, int):
         into[semconv.USAGE_OUTPUT_TOKENS] = visible + (thought if isinstance(thought, int) else 0)
 
 
 _CONTENT = op.Operation(
     name="chat",
-    answer=op.Table(
+    answer=Table(
         {
-            "responseId": (semconv.RESPONSE_ID, op.text),
-            "modelVersion": (semconv.RESPONSE_MODEL, op.text),
-            f"{_USAGE}.promptTokenCount": (semconv.USAGE_INPUT_TOKENS, op.integer),
-            f"{_USAGE}.cachedContentTokenCount": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, op.count),
-            f"{_USAGE}.thoughtsTokenCount": (semconv.USAGE_REASONING_OUTPUT_TOKENS, op.count),
+            "responseId": (semconv.RESPONSE_ID, str),
+            "modelVersion": (semconv.RESPONSE_MODEL, str),
+            f"{_USAGE}.promptTokenCount": (semconv.USAGE_INPUT_TOKENS, int),
+            f"{_USAGE}.cachedContentTokenCount": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
+            f"{_USAGE}.thoughtsTokenCount": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
         }
     ),
     more_from_answer=_output_tokens,
-    finish_reasons=lambda answer: op.items(answer, "reasons"),
+    finish_reasons=lambda answer: items(answer, "reasons"),
     accumulator=_ContentAccumulator,
 )

@@ -27,7 +27,8 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import get_current_span
 
 from agentpulse_instrumentation._engine import nesting, semconv
-from agentpulse_instrumentation._engine.operation import Attributes, Operation, get, text
+from agentpulse_instrumentation._engine.body import get, text
+from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.litellm import _content as content

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from agentpulse_instrumentation._engine import operation as op
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.body import json_object
+from agentpulse_instrumentation._engine.body import Table, count, get, items, json_object, text
 from agentpulse_instrumentation._engine.hosts import host_at, provider_named
 from agentpulse_instrumentation.anthropic import _content as anthropic_content
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
@@ -28,12 +28,12 @@ from agentpulse_instrumentation.openai._responses import RESPONSE
 _PROTOCOLS = ("openai", "text-completion-openai", "custom_openai", "openai_like")
 
 # Parameters have the names of whoever is asked. These are Gemini's and Bedrock's.
-_CAMEL_CASE = op.Table(
+_CAMEL_CASE = Table(
     {
-        "topP": (semconv.REQUEST_TOP_P, op.double),
-        "topK": (semconv.REQUEST_TOP_K, op.integer),
-        "maxTokens": (semconv.REQUEST_MAX_TOKENS, op.integer),
-        "stopSequences": (semconv.REQUEST_STOP_SEQUENCES, op.texts),
+        "topP": (semconv.REQUEST_TOP_P, float),
+        "topK": (semconv.REQUEST_TOP_K, int),
+        "maxTokens": (semconv.REQUEST_MAX_TOKENS, int),
+        "stopSequences": (semconv.REQUEST_STOP_SEQUENCES, list[str]),
     }
 )
 
@@ -63,7 +63,7 @@ _OPERATIONS: Mapping[str, op.Operation] = {
 
 def operation_of(logging: Any) -> op.Operation | None:
     """The operation that a call is; None for what is none of ours (reranking, files, search, …)."""
-    name = op.text(getattr(logging, "call_type", None)) or ""
+    name = text(getattr(logging, "call_type", None)) or ""
     return _OPERATIONS.get(name) or _OPERATIONS.get(name.removeprefix("a"))
 
 
@@ -74,8 +74,8 @@ def read_request(logging: Any, address: object = None) -> tuple[dict[str, Any], 
     """
     details = cast("dict[str, Any]", logging.model_call_details)
     for_litellm = cast("dict[str, Any]", details.get("litellm_params") or {})
-    name = op.text(details.get("custom_llm_provider") or for_litellm.get("custom_llm_provider"))
-    model = op.text(details.get("model"))
+    name = text(details.get("custom_llm_provider") or for_litellm.get("custom_llm_provider"))
+    model = text(details.get("model"))
     # As LiteLLM takes `anthropic/claude-…` apart; a cache answers before it does.
     prefix, _, rest = (model or "").partition("/")
     known = (name,) if name else of_litellm("provider_list") or ()
@@ -100,27 +100,27 @@ def of_litellm(name: str) -> Any:
 
 # LiteLLM's additions to OpenAI's format of chat answers: Anthropic's caches and modes.
 _TTLS = "usage.prompt_tokens_details.cache_creation_token_details"
-_ADDED = op.Table(
+_ADDED = Table(
     {
-        "usage.cache_read_input_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, op.count),
-        "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, op.count),
-        f"{_TTLS}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, op.count),
-        f"{_TTLS}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, op.count),
-        "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, op.text),
-        "usage.speed": (semconv.SPEED, op.text),
-        "usage.inference_geo": (semconv.INFERENCE_GEO, op.text),
+        "usage.cache_read_input_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
+        "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, count),
+        f"{_TTLS}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
+        f"{_TTLS}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
+        "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, str),
+        "usage.speed": (semconv.SPEED, str),
+        "usage.inference_geo": (semconv.INFERENCE_GEO, str),
     }
 )
 # Of the provider's own body: its names and its count of the thinking. `responseId` and
 # `modelVersion` are Gemini's.
 _OUT = "usage.output_tokens_details"
-_BODY = op.Table(
+_BODY = Table(
     {
-        "id": (semconv.RESPONSE_ID, op.text),
-        "model": (semconv.RESPONSE_MODEL, op.text),
-        "responseId": (semconv.RESPONSE_ID, op.text),
-        "modelVersion": (semconv.RESPONSE_MODEL, op.text),
-        f"{_OUT}.thinking_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, op.count),
+        "id": (semconv.RESPONSE_ID, str),
+        "model": (semconv.RESPONSE_MODEL, str),
+        "responseId": (semconv.RESPONSE_ID, str),
+        "modelVersion": (semconv.RESPONSE_MODEL, str),
+        f"{_OUT}.thinking_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
     }
 )
 _TOTALS = {semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.COST_REPORTED}
@@ -147,9 +147,8 @@ def is_whole(result: Any) -> bool:
 def characters(result: Any) -> int:
     """How much text an answer brings, or a chunk of a stream."""
     pieces = (
-        op.get(op.get(choice, "message") or op.get(choice, "delta"), "content")
-        or op.get(choice, "text")
-        for choice in op.items(result, "choices")
+        get(get(choice, "message") or get(choice, "delta"), "content") or get(choice, "text")
+        for choice in items(result, "choices")
     )
     return sum(len(piece) for piece in pieces if isinstance(piece, str))
 
@@ -164,7 +163,7 @@ def read_answer(
 ) -> Answer:
     """Reads LiteLLM's answer to a call; `body` is the provider's own, where that is known."""
     # Of a stream of the Responses API, this is the last event.
-    result = op.get(result, "response") or result
+    result = get(result, "response") or result
     shape = _shape_of(result)
     # LiteLLM makes a finish reason that it doesn't know, `error` too, the most usual one.
     answer = Answer(failure=op.reported_error(body) or op.reported_error(result))
@@ -176,8 +175,8 @@ def read_answer(
         _ADDED.read(result, attributes)
         _drop_guesses(result, attributes)
     shape.more_from_answer(result, attributes)
-    usage = op.get(result, "usage")
-    if provider != "openrouter" and op.get(usage, "cost_in_usd_ticks") is None:
+    usage = get(result, "usage")
+    if provider != "openrouter" and get(usage, "cost_in_usd_ticks") is None:
         # `usage.cost` is OpenRouter's own figure; elsewhere LiteLLM puts its estimate there.
         attributes.pop(semconv.COST_REPORTED, None)
     if reasons := [reason for reason in shape.finish_reasons(result) if reason]:
@@ -186,7 +185,7 @@ def read_answer(
     if with_content:
         answer.messages = shape.output_content(result)
     # The provider's own names, where LiteLLM has put in others.
-    served = op.text(op.get(getattr(result, "_hidden_params", None), "provider_response_model"))
+    served = text(get(getattr(result, "_hidden_params", None), "provider_response_model"))
     if served is not None:
         attributes[semconv.RESPONSE_MODEL] = served
     if semconv.RESPONSE_ID in attributes:
@@ -197,7 +196,7 @@ def read_answer(
 
 def _drop_guesses(result: Any, attributes: op.Attributes) -> None:
     """Drops the figures that LiteLLM makes up where a provider reports none."""
-    if "claude" in str(op.get(result, "model")):
+    if "claude" in str(get(result, "model")):
         # It counts the words of the thinking; Anthropic's own figure is only in the body.
         attributes.pop(semconv.USAGE_REASONING_OUTPUT_TOKENS, None)
     for name in attributes.keys() - _TOTALS:
@@ -208,19 +207,19 @@ def _drop_guesses(result: Any, attributes: op.Attributes) -> None:
 
 
 def _shape_of(result: Any) -> op.Operation | None:
-    choices = op.items(result, "choices")
+    choices = items(result, "choices")
     if choices:
-        return CHAT if op.get(choices[0], "message") is not None else COMPLETION
-    if isinstance(op.get(result, "output"), list):
+        return CHAT if get(choices[0], "message") is not None else COMPLETION
+    if isinstance(get(result, "output"), list):
         return RESPONSE
-    if op.get(result, "type") == "message":
+    if get(result, "type") == "message":
         return MESSAGE
-    if isinstance(op.get(result, "results"), list):
+    if isinstance(get(result, "results"), list):
         return endpoints.MODERATION
-    if op.get(result, "object") == "list":
+    if get(result, "object") == "list":
         return endpoints.EMBEDDINGS
     # Images and transcriptions report their usage alike; some answers are bytes and have none.
-    return endpoints.IMAGE if op.get(result, "usage") is not None else None
+    return endpoints.IMAGE if get(result, "usage") is not None else None
 
 
 def _unwrapped(response_id: str) -> str:

@@ -13,6 +13,7 @@ from opentelemetry.context import Context
 
 from agentpulse_instrumentation._engine import operation as op
 from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.body import get
 from agentpulse_instrumentation._engine.invocation import begin
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording
@@ -211,7 +212,7 @@ def _first_chunk(logging: Any) -> int | None:
 def _cost(result: Any, logging: Any) -> float | None:
     """LiteLLM's figure for the call, in USD; None where it has none (it gives 0 then too)."""
     hidden = getattr(result, "_hidden_params", None)
-    for cost in (op.get(hidden, "response_cost"), logging.model_call_details.get("response_cost")):
+    for cost in (get(hidden, "response_cost"), logging.model_call_details.get("response_cost")):
         if isinstance(cost, int | float) and cost > 0:
             return float(cost)
     return None
