@@ -7,16 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from agentpulse_instrumentation import Operation, Recording
+from agentpulse_instrumentation import Operation, Recording, Table
 from agentpulse_instrumentation._engine import patching
 from agentpulse_instrumentation._engine.body import LONGEST_EVENT, EventDecoder
-from agentpulse_instrumentation._engine.client import (
-    RequestWrapper,
-    wrap_async_request,
-    wrap_request,
-)
+from agentpulse_instrumentation._engine.client import ClientInstrumentor, RequestWrapper
 from agentpulse_instrumentation._engine.content import ContentPolicy
-from agentpulse_instrumentation._engine.operation import Routes, Table, integer, text
+from agentpulse_instrumentation._engine.operation import Routes
 from agentpulse_instrumentation._engine.recording import Metrics
 
 
@@ -57,8 +53,8 @@ class Toys:
 
 TOY = Operation(
     name="toy",
-    request=Table({"model": ("gen_ai.request.model", text)}),
-    answer=Table({"toys": ("toys.count", integer)}),
+    request=Table({"model": ("gen_ai.request.model", str)}),
+    answer=Table({"toys": ("toys.count", int)}),
     accumulator=Toys,
 )
 
@@ -99,15 +95,22 @@ class Client:
         return self._answer
 
 
+class ToyInstrumentor(ClientInstrumentor):
+    """Of a family of its own, whose name is that of the provider."""
+
+    library = "toy maker"
+
+
 def wrapper(spans: Any, operation: Operation = TOY) -> RequestWrapper:
     tracer, metrics = spans.provider.get_tracer("toys"), Metrics("tests", None)
     recording = Recording(tracer, None, ContentPolicy(), metrics)
-    routes = Routes([("post", "/toys", operation)])
-    return RequestWrapper(recording, routes, lambda _client, _host: "toy maker")
+    family = ToyInstrumentor()
+    family.routes = Routes((operation, "post", "/toys"))
+    return RequestWrapper(recording, family)
 
 
 def instrumented(client: Client, spans: Any, operation: Operation = TOY) -> Any:
-    request = wrap_request(Client.request, wrapper(spans, operation))
+    request = wrapper(spans, operation).wrap(Client.request)
     return lambda options=None, **more: request(client, object, options or Options(), **more)
 
 
@@ -237,7 +240,7 @@ async def test_a_coroutine_that_is_never_awaited_begins_nothing(spans: Any) -> N
     async def request(_self: Any, _cast_to: Any, _options: Any) -> Any:
         return {}
 
-    observed, client = wrap_async_request(request, wrapper(spans)), Client({})
+    observed, client = wrapper(spans).wrap_async(request), Client({})
     coroutine = observed(client, object, ASKED)
     coroutine.close()
     assert spans() == []
@@ -281,9 +284,7 @@ async def test_an_async_stream_of_whatever_kind_is_read_once(spans: Any) -> None
     async def request(_self: Any, _cast_to: Any, _options: Any, **_more: Any) -> Any:
         return AsyncStream([{"toys": 1}] * 3)
 
-    stream = await wrap_async_request(request, wrapper(spans))(
-        Client({}), object, ASKED, stream=True
-    )
+    stream = await wrapper(spans).wrap_async(request)(Client({}), object, ASKED, stream=True)
     assert [chunk async for chunk in stream] == [{"toys": 1}] * 3
     (span,) = spans()
     assert span["attributes"]["toys.count"] == 3

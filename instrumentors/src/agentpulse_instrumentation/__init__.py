@@ -6,9 +6,10 @@ An instrumentor of one's own is a `LibraryInstrumentor` whose patches call `begi
 
 from __future__ import annotations
 
+from agentpulse_instrumentation._engine.body import Table
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
-from agentpulse_instrumentation._engine.operation import InputContent, Operation, Table
+from agentpulse_instrumentation._engine.operation import InputContent, Operation
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._engine.stream import Observer, aobserved, observed

@@ -22,19 +22,10 @@ from agentpulse_instrumentation._engine.body import json_object
 from agentpulse_instrumentation._engine.hosts import Host, host_at
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    ErrorReader,
-    Routes,
-    code_of,
-    get,
-    http_status,
-    own,
-    status_of,
-)
+from agentpulse_instrumentation._engine.operation import Attributes, ErrorReader, Routes, api_error
 from agentpulse_instrumentation._engine.patching import Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
-from agentpulse_instrumentation._engine.stream import UsageChunk, observe_body, observe_stream
+from agentpulse_instrumentation._engine.stream import observe_body, observe_stream
 
 _BEGIN = shield("begin a span")
 _OBSERVE = shield("observe an answer")
@@ -46,8 +37,8 @@ class Call:
 
     options: Any
     invocation: Invocation
-    hidden: UsageChunk | None
     streams: bool
+    hides_usage: bool
 
     def returned(self, result: Any) -> None:
         """The call returned: reads its answer, or observes the caller reading it. Never raises."""
@@ -61,7 +52,7 @@ class Call:
         with _OBSERVE:
             match _kind_of(cast("type[object]", type(result))):
                 case "stream":
-                    observe_stream(result, invocation, self.hidden)
+                    observe_stream(result, invocation, hides_usage=self.hides_usage)
                 case "body":
                     # The HTTP library's response itself (`cast_to=httpx.Response`).
                     observe_body(result, invocation, stream=self.streams)
@@ -94,26 +85,54 @@ _UNCHANGED: Mapping[str, Any] = {}
 
 @dataclass(slots=True, eq=False)
 class RequestWrapper:
-    """Begins a call for the requests of one client family; the functions are its instrumentor's."""
+    """Begins a call for the requests of one client family, and wraps its clients' `request`."""
 
     recording: Recording
-    routes: Routes
-    provider: Callable[[Any, Host], str]
-    changes: Changes = lambda _client, _options, _provider: _UNCHANGED
+    family: ClientInstrumentor
     # By identity: a client of somebody's own class may have no hash.
     servers: dict[int, tuple[ref[object], object, Host, Attributes]] = field(
         default_factory=dict[int, Any]
     )
 
-    def begin(
-        self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]
-    ) -> Call | None:
+    def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`request` of a sync client, observed."""
+
+        @functools.wraps(original)
+        def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+            call = self._begin(client, cast_to, options, kwargs)
+            if call is None:
+                return original(client, cast_to, options, *args, **kwargs)
+            with call.invocation:
+                result = original(client, cast_to, call.options, *args, **kwargs)
+            call.returned(result)
+            return result
+
+        return request
+
+    def wrap_async(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`request` of an async client, observed: the same with one `await`."""
+
+        @functools.wraps(original)
+        async def request(
+            client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            call = self._begin(client, cast_to, options, kwargs)
+            if call is None:
+                return await original(client, cast_to, options, *args, **kwargs)
+            with call.invocation:
+                result = await original(client, cast_to, call.options, *args, **kwargs)
+            call.returned(result)
+            return result
+
+        return request
+
+    def _begin(self, client: Any, cast_to: Any, options: Any, kwargs: Any) -> Call | None:
         """Begins the call; None for a request that no route matches. Never raises."""
         if not self.recording.active:
             return None
         with _BEGIN:
-            found = self.routes.find(options.method, options.url)
-            changes = found and self.changes(client, options, self.recording.provider)
+            found = self.family.routes.find(options.method, options.url)
+            changes = found and self.family.changes(client, options, self.recording.provider)
             if found is None or changes is None:
                 return None
             (operation, resource), body = found, _body(options)
@@ -122,18 +141,16 @@ class RequestWrapper:
             if resource is not None and operation.resource_attribute is not None:
                 attributes = {**attributes, operation.resource_attribute: resource}
             invocation = begin(self.recording, operation, body, attributes, stream=streams)
-            hidden = None
+            asking: dict[str, Any] = {}
             asks = operation.usage_on_request and host.reports_usage_on_request
-            if streams and asks and invocation.is_open and body.get("stream") is True:
+            if streams and asks and body.get("stream") is True:
                 asking = _options_for_usage(client, options, cast_to, kwargs.get("stream_cls"))
-                hidden = UsageChunk() if asking else None
-                changes = {**changes, **asking}
-            if changes and invocation.is_open:
+            if (changes or asking) and invocation.is_open:
                 # The caller's options may be used again, so they stay as they are. `copy` is the
                 # name before pydantic 2.
                 copy = getattr(options, "model_copy", None) or options.copy
-                options = copy(update=changes)
-            return Call(options, invocation, hidden, streams)
+                options = copy(update={**changes, **asking})
+            return Call(options, invocation, streams, bool(asking))
         return None
 
     def _server(self, client: Any, url: str) -> tuple[Host, Attributes]:
@@ -151,7 +168,7 @@ class RequestWrapper:
 
     def _read(self, client: Any, url: str) -> tuple[Host, Attributes]:
         host = host_at(url)
-        return host, {semconv.PROVIDER_NAME: self.provider(client, host), **host.attributes}
+        return host, {semconv.PROVIDER_NAME: self.family.provider(client, host), **host.attributes}
 
 
 def _body(options: Any) -> Mapping[str, Any]:
@@ -220,59 +237,6 @@ def _is_of_chunks(cast_to: Any, stream_class: Any) -> bool:
     return "usage" in (getattr(chunk, "model_fields", None) or vars(chunk).get("__fields__") or ())
 
 
-def wrap_request(original: Callable[..., Any], wrapper: RequestWrapper) -> Callable[..., Any]:
-    """`request` of a sync client, observed."""
-
-    @functools.wraps(original)
-    def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = wrapper.begin(self, cast_to, options, kwargs)
-        if call is None:
-            return original(self, cast_to, options, *args, **kwargs)
-        with call.invocation:
-            result = original(self, cast_to, call.options, *args, **kwargs)
-        call.returned(result)
-        return result
-
-    return request
-
-
-def wrap_async_request(original: Callable[..., Any], wrapper: RequestWrapper) -> Callable[..., Any]:
-    """`request` of an async client, observed: the same with one `await`."""
-
-    @functools.wraps(original)
-    async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = wrapper.begin(self, cast_to, options, kwargs)
-        if call is None:
-            return await original(self, cast_to, options, *args, **kwargs)
-        with call.invocation:
-            result = await original(self, cast_to, call.options, *args, **kwargs)
-        call.returned(result)
-        return result
-
-    return request
-
-
-def api_error(error: BaseException) -> str | None:
-    """The code of an exception of these clients, as the provider's answer has it.
-
-    openai puts it on the exception (`code`, `type`), so does anthropic (`type`); groq, and older
-    versions of anthropic, have it in the body alone: in its envelope, or bare for an error that a
-    stream reports after its start.
-    """
-    body = own(error, "body")
-    envelope = get(body, "error") or body
-    code = code_of(
-        *(own(error, "code"), own(error, "type")),
-        *(get(envelope, "code"), get(envelope, "type")),
-    )
-    if code is None and http_status(error) is None:
-        code = status_of(own(error, "code"))
-    return code
-
-
-_WRAPPED = {"SyncAPIClient": wrap_request, "AsyncAPIClient": wrap_async_request}
-
-
 class ClientInstrumentor(LibraryInstrumentor):
     """Instruments one client library of the generated kind; `defining` has its clients.
 
@@ -283,32 +247,22 @@ class ClientInstrumentor(LibraryInstrumentor):
     """Which requests are which operations."""
     clouds: Mapping[str, str] = {}
     """The providers of clients of another class than the library's usual one, by its name."""
+    changes: Changes = staticmethod(lambda *_call: _UNCHANGED)
+    """Fields of a request's options that must be otherwise for the call to be recorded.
+
+    None for a client that records itself. Given the client, the options, and the provider of our
+    spans.
+    """
     read_error: ErrorReader | None = staticmethod(api_error)
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request` of the sync and the async client."""
-        wrapper = RequestWrapper(recording, self.routes, self.provider, self.changes)
-        for class_name, observed in _WRAPPED.items():
-            patches.replace(
-                module,
-                f"{class_name}.request",
-                lambda original, observed=observed: observed(original, wrapper),
-            )
+        wrapper = RequestWrapper(recording, self)
+        patches.replace(module, "SyncAPIClient.request", wrapper.wrap)
+        patches.replace(module, "AsyncAPIClient.request", wrapper.wrap_async)
 
     def provider(self, client: object, host: Host) -> str:
         """The provider's name for a client at a host: of its class, else of the address."""
         names = (base.__name__.removeprefix("Async") for base in type(client).__mro__)
         cloud = next((self.clouds[name] for name in names if name in self.clouds), None)
         return cloud or host.provider or self.library
-
-    def changes(
-        self,
-        client: Any,  # noqa: ARG002  # for those that need it
-        options: Any,  # noqa: ARG002
-        provider: TracerProvider | None,  # noqa: ARG002
-    ) -> Mapping[str, Any] | None:
-        """Fields of a request's options that must be otherwise for the call to be recorded.
-
-        None for a client that records itself. Given the provider of our spans.
-        """
-        return _UNCHANGED

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
-from types import TracebackType
 from typing import Any, Self
 
 from opentelemetry import context as context_api
@@ -92,7 +91,8 @@ def begin(
                 known[semconv.REQUEST_STREAM] = True
             if not captures:
                 invocation.policy = recording.policy.silenced()
-            invocation.start(request, known, name, kind, parent, start_time, content)
+            invocation.read_request(request, known, kind, content)
+            invocation.start(name, kind, parent, start_time)
     return invocation
 
 
@@ -106,6 +106,10 @@ class Invocation:
     span: Span = INVALID_SPAN
     inside: Inside | None = None
     """The agent for whose run the calls inside this operation count."""
+    accumulator: Accumulator | None = None
+    """What its stream brought so far."""
+    arrivals: list[float] | None = None
+    """When the chunks of its stream came, in seconds by one clock, where that is measured."""
     _content: Content | None = None
     _first_chunk: float | None = None
     _started = 0
@@ -120,32 +124,31 @@ class Invocation:
         # holds the process that does: a forked child leaves the calls of its parent to that.
         self._open: list[int] = []
 
-    def start(
-        self,
-        request: Mapping[str, Any],
-        attributes: Attributes,
-        name: str | None,
-        kind: SpanKind,
-        parent: Context | None,
-        start_time: int | None,
-        content: Content | None,
+    def read_request(
+        self, request: Mapping[str, Any], known: Attributes, kind: SpanKind, content: Content | None
     ) -> None:
-        """Reads the request and starts the span, inside the enclosing layer's: for `begin`."""
-        operation, policy = self.operation, self.policy
-        operation.request.read(request, attributes)
-        self._request, self._attributes = request, attributes
+        """Reads the request, which adds to the attributes that are known: for `begin`."""
+        self.operation.request.read(request, known)
+        self._request, self._attributes = request, known
         self._logger = self.recording.event_logger() if kind is SpanKind.CLIENT else None
-        if is_captured(policy, self._logger):
+        if is_captured(self.policy, self._logger):
             self._content = content or NO_CONTENT
             if content is None:
                 with _BEGIN:
-                    self._content = policy.input_attributes(operation.input_content(request))
+                    read = self.operation.input_content(request)
+                    self._content = self.policy.input_attributes(read)
+
+    def start(
+        self, name: str | None, kind: SpanKind, parent: Context | None, start_time: int | None
+    ) -> None:
+        """Starts the span, inside the enclosing layer's: for `begin`."""
+        operation, attributes = self.operation, self._attributes
         layers: Sequence[nesting.Layer] = ()
         if parent is None:
             around = context_api.get_current()
             parent, layers = nesting.begin_call(operation.name, around, attributes)
         model = attributes.get(semconv.REQUEST_MODEL)
-        captured = policy.span_attributes(self._content) if self._content else NO_CONTENT
+        captured = self.policy.span_attributes(self._content) if self._content else NO_CONTENT
         self._started = start_time or time_ns()
         self.span = self.recording.tracer.start_span(
             name or (operation.name if model is None else f"{operation.name} {model}"),
@@ -157,6 +160,8 @@ class Invocation:
         for layer in layers:
             layer.spans.append(self.span)
         is_measured = self.recording.metrics.is_on
+        if is_measured and operation.name in INFERENCE:
+            self.arrivals = []
         # An answer of a cache is no call.
         if semconv.ANSWERED_BY not in attributes:
             self.inside = nesting.count(operation.name, parent)
@@ -174,12 +179,7 @@ class Invocation:
             context_api.attach(self._entered)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Ends the invocation where the code inside raised; makes the caller's context current.
 
         Not by `detach`: a coroutine that is closed in another context would have it log an error.
@@ -200,11 +200,6 @@ class Invocation:
         """Whether nobody has ended it yet, and this process is to."""
         return self._open[:1] == [os.getpid()]
 
-    @property
-    def times_chunks(self) -> bool:
-        """Whether the time of every chunk of its stream is measured."""
-        return self.recording.metrics.is_on and self.operation.name in INFERENCE
-
     def chunk_arrived(self) -> None:
         """Notes the time to the first chunk of a stream, at the first call."""
         if self._first_chunk is None:
@@ -215,28 +210,19 @@ class Invocation:
         self._end(lambda into: self._read(answer, into, finished=True))
 
     def streamed(
-        self,
-        accumulator: Accumulator | None,
-        *,
-        is_done: bool = False,
-        left: bool = False,
-        failure: str | None = None,
-        error: BaseException | None = None,
-        arrivals: Sequence[float] = (),
+        self, *, is_done: bool, left: bool, failure: str | None, error: BaseException | None
     ) -> None:
         """Ends the span of a stream: read to its end, closed early (`left`), or broken.
 
         Args:
-            accumulator: What the stream brought.
             is_done: Whether the server declared the stream over, whatever it brought.
             left: Whether the caller closed or dropped it.
             failure: The `error.type` of an error that the server reported in the stream.
             error: What reading raised.
-            arrivals: When its chunks came, in seconds by one clock, where that is measured.
         """
 
         def read(into: Attributes) -> str | None:
-            reported = failure
+            reported, accumulator = failure, self.accumulator
             if self._first_chunk is not None:
                 into[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
             if accumulator is not None:
@@ -248,12 +234,12 @@ class Invocation:
                 )
                 if answer is not None:
                     reported = self._read(answer, into, finished=complete) or failure
-                    if not accumulator.reported_usage():
+                    if self.operation.estimates_usage and not accumulator.reported_usage():
                         self._estimate(accumulator, into)
                 if not complete and not left:
                     reported = reported or STREAM_CUT
-            if arrivals:
-                self.recording.metrics.record_chunks(arrivals, {**self._attributes, **into})
+            if self.arrivals:
+                self.recording.metrics.record_chunks(self.arrivals, {**self._attributes, **into})
             return None if error else reported
 
         self._end(read, error)
@@ -328,8 +314,6 @@ class Invocation:
             self.span.update_name(f"{self.operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
-        if not self.operation.estimates_usage:
-            return
         if semconv.USAGE_INPUT_TOKENS not in attributes:
             attributes[semconv.USAGE_INPUT_TOKENS] = input_tokens(self._request)
         attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(accumulator.received_characters())
@@ -356,11 +340,7 @@ class Invocation:
                 self._close(attributes, failure, error, end_time)
 
     def _close(
-        self,
-        attributes: Attributes,
-        failure: str | None,
-        error: BaseException | None,
-        end_time: int | None,
+        self, into: Attributes, failure: str | None, error: BaseException | None, at: int | None
     ) -> None:
         span, content = self.span, self._content or NO_CONTENT
         # What is kept for a call ends with the call.
@@ -370,22 +350,22 @@ class Invocation:
                 failure = error_type(error)
                 status = http_status(error)
                 if status is not None:
-                    attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+                    into[semconv.HTTP_RESPONSE_STATUS_CODE] = status
             if failure is not None:
-                attributes[semconv.ERROR_TYPE] = failure
+                into[semconv.ERROR_TYPE] = failure
                 description = self.policy.span_error_text(error) if error is not None else None
                 span.set_status(StatusCode.ERROR, description)
-            if attributes:
-                span.set_attributes(attributes)
+            if into:
+                span.set_attributes(into)
         finally:
             # Runs the processors of other people, so this is inside a shield too.
-            known, logger = {**self._attributes, **attributes}, self._logger
+            known, logger = {**self._attributes, **into}, self._logger
             try:
                 if logger is not None:
                     # What takes the events may take its time, which is none of the call's.
-                    end_time = end_time or time_ns()
-                    emit_call(logger, span, known, content, self.policy, error, end_time)
+                    at = at or time_ns()
+                    emit_call(logger, span, known, content, self.policy, error, at)
             finally:
-                span.end(end_time)
-                seconds = ((end_time or time_ns()) - self._started) / 1e9
+                span.end(at)
+                seconds = ((at or time_ns()) - self._started) / 1e9
                 self.recording.metrics.record(span, known, seconds, self.inside)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -77,50 +78,39 @@ def count(operation: str, context: Context) -> Inside | None:
     return around
 
 
+@dataclass(slots=True, eq=False)
 class Layer:
-    """The work of an outer layer, while it is open.
+    """The work of an outer layer, while it is open."""
 
-    Args:
-        ambient: The context in which the layer began.
-        parent: The span that calls made here belong to; None for the current one of `ambient`.
-        facts: Attributes that a recorded call made here takes over, where it has none of the name.
-        operation: The operation of a layer that calls a model itself. A recorded call of that kind
-            is the layer's call.
-        model: The one model whose call this is. A call of another one has nothing to do with it,
-            and only one call is made here.
-    """
+    ambient: Context
+    """The context in which the layer began."""
+    parent: Span | None = None
+    """The span that calls made here belong to; None for the current one of `ambient`."""
+    facts: Attributes = field(default_factory=Attributes)
+    """Attributes that a recorded call made here takes over, where it has none of the name."""
+    operation: str | None = None
+    """That of a layer that calls a model itself. A recorded call of that kind is its call."""
+    model: str | None = None
+    """The one model whose call this is. A call of another one has nothing to do with it, and only
+    one call is made here."""
+    around: Layer | None = None
+    open: bool = True
+    is_recorded: bool = False
+    """Whether the layer's call is recorded underneath."""
+    spans: list[Span] = field(default_factory=list[Span])
+    """The spans of those calls, as far as they have one from their start on."""
 
-    __slots__ = (
-        *("_seen", "around", "context", "facts", "model"),
-        *("open", "operation", "is_recorded", "spans"),
-    )
-
-    def __init__(
-        self,
-        ambient: Context,
-        parent: Span | None = None,
-        facts: Attributes | None = None,
-        *,
-        operation: str | None = None,
-        model: str | None = None,
-    ) -> None:
-        self._seen = get_current_span(ambient)
-        self.context = ambient if parent is None else set_span_in_context(parent, ambient)
+    @property
+    def context(self) -> Context:
         """The context of the layer's own span."""
-        self.facts: Attributes = facts or {}
-        self.operation = operation
-        self.model = model
-        self.around: Layer | None = None
-        self.open = True
-        self.is_recorded = False
-        """Whether the layer's call is recorded underneath."""
-        self.spans: list[Span] = []
-        """The spans of those calls, as far as they have one from their start on."""
+        span, ambient = self.parent, self.ambient
+        return ambient if span is None else set_span_in_context(span, ambient)
 
     def context_in(self, ambient: Context) -> Context:
         """The context of a call that the layer makes while `ambient` is the current one."""
         # A span that was started since is nearer to the call than the layer's parent.
-        return self.context if get_current_span(ambient) is self._seen else ambient
+        is_nearer = get_current_span(ambient) is not get_current_span(self.ambient)
+        return ambient if is_nearer else self.context
 
 
 _current: ContextVar[Layer | None] = ContextVar("agentpulse_layer", default=None)

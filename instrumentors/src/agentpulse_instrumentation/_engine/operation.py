@@ -14,147 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from agentpulse_instrumentation._engine.body import Table, items
+from agentpulse_instrumentation._engine.body import get as get  # noqa: PLC0414  # for `content`
 from agentpulse_instrumentation._engine.media import without_bodies
-
-# Reading requests and answers by tables of paths.
-#
-# A node is a JSON object: a dict, or the pydantic model a client library made of one. Paths are
-# read from the `__dict__` of a model, because asking a model for an attribute it lacks costs 3 µs
-# and dumping it more.
-
-Value = str | bool | int | float | list[str]
-Convert = Callable[[Any], Value | None]
-
-
-def text(value: Any) -> str | None:
-    """A non-empty string."""
-    return value if isinstance(value, str) and value else None
-
-
-def integer(value: Any) -> int | None:
-    """A whole number that is not a bool."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def count(value: Any) -> int | None:
-    """A whole number above zero: some parts of the usage are reported as 0 where none apply."""
-    return value if isinstance(value, int) and value > 0 else None
-
-
-def double(value: Any) -> float | None:
-    """A number as a float, as the conventions ask for: `temperature=1` is 1.0."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def texts(value: Any) -> list[str] | None:
-    """A list of strings, or one string as a list."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list):
-        found = [item for item in cast("list[Any]", value) if isinstance(item, str)]
-        return found or None
-    return None
-
-
-# Values of exactly this type are what these conversions make of them (but for the empty text).
-_AS_IT_IS: Mapping[Convert, type] = {text: str, integer: int, double: float}
-
-
-class Table:
-    """Span attributes, each with the path it is read from and the conversion to its type.
-
-    A value of another type than the conversion expects sets nothing, so that an answer of a later
-    API version gives no attribute rather than a wrong one. Of two paths for one attribute the
-    later one wins.
-    """
-
-    __slots__ = ("_rows",)
-
-    def __init__(self, rows: Mapping[str, tuple[str, Convert]]) -> None:
-        """Takes `{"usage.prompt_tokens": (attribute, conversion), …}`."""
-        own: dict[str, Any] = {}
-        for path, row in rows.items():
-            parent, _, rest = path.partition(".")
-            if rest:
-                own.setdefault(parent, {})[rest] = row
-            else:
-                own[parent] = row
-        self._rows: tuple[tuple[str, str, type | None, Any], ...] = tuple(
-            (name, "", None, Table(cast("dict[str, Any]", row)).read)
-            if isinstance(row, dict)
-            else (name, row[0], _AS_IT_IS.get(row[1]), row[1])
-            for name, row in own.items()
-        )
-
-    def __or__(self, other: Table) -> Table:
-        """The rows of both; where they have one attribute, `other` wins."""
-        both = Table({})
-        both._rows = (*self._rows, *other._rows)
-        return both
-
-    def read(self, node: Any, into: dict[str, Any]) -> None:
-        """Adds the attributes that `node` gives to `into`.
-
-        This runs for every object in every answer, so nothing is called for a field that has its
-        attribute's type already.
-        """
-        declared, extra = (node, None) if node.__class__ is dict else _fields(node)
-        for name, attribute, kind, convert in self._rows:
-            value = declared.get(name)
-            if value is None and extra:
-                value = extra.get(name)
-            if value.__class__ is kind:
-                if value != "":
-                    into[attribute] = value
-            elif value is None:
-                continue
-            elif not attribute:
-                convert(value, into)
-            elif (converted := convert(value)) is not None:
-                into[attribute] = converted
-
-
-_NOTHING: dict[str, Any] = {}
-
-
-def _fields(node: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    # Pydantic keeps the fields that a model does not declare apart: a compatible host's own
-    # figures are there.
-    try:
-        return node.__dict__, node.__pydantic_extra__
-    except AttributeError:
-        if isinstance(node, dict):
-            return cast("dict[str, Any]", node), None
-        return getattr(node, "__dict__", _NOTHING), None
-
-
-def fields(node: Any) -> Mapping[str, Any]:
-    """All fields of a node, also those that its model does not declare."""
-    declared, extra = (node, None) if node.__class__ is dict else _fields(node)
-    return {**declared, **extra} if extra else declared
-
-
-def get(node: Any, name: str) -> Any:
-    """The field `name` of a node, or None."""
-    declared, extra = (node, None) if node.__class__ is dict else _fields(node)
-    value = declared.get(name)
-    if value is None and extra:
-        return extra.get(name)
-    return value
-
-
-def items(node: Any, name: str) -> list[Any]:
-    """The list in the field `name` of a node; empty where there is none."""
-    value = get(node, name)
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def listed(value: Any) -> list[Any]:
-    """A list as it is; one text as a list of it; nothing for anything else."""
-    if isinstance(value, str):
-        return [value]
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
 
 # What the conventions ask to know of an error, without its text.
 #
@@ -204,6 +66,19 @@ def code_of(*candidates: Any) -> str | None:
 def status_of(code: Any) -> str | None:
     """The HTTP status that some have as the code of an error."""
     return str(code) if str(code).isdecimal() and int(code) in _STATUSES else None
+
+
+def api_error(error: BaseException) -> str | None:
+    """The code of an exception of a generated client, as the provider's answer has it.
+
+    openai puts it on the exception (`code`, `type`), so does anthropic (`type`); groq, and older
+    versions of anthropic, have it in the body alone: in its envelope, or bare for an error that a
+    stream reports after its start.
+    """
+    body, code, kind = (own(error, name) for name in ("body", "code", "type"))
+    envelope = get(body, "error") or body
+    found = code_of(code, kind, get(envelope, "code"), get(envelope, "type"))
+    return status_of(code) if found is None and http_status(error) is None else found
 
 
 def reported_error(answer: Any) -> str | None:
@@ -316,15 +191,16 @@ class Routes:
 
     __slots__ = ("_exact", "_loose")
 
-    def __init__(self, operations: Iterable[tuple[str, str, Operation]]) -> None:
+    def __init__(self, *operations: tuple[Operation, str, *tuple[str, ...]]) -> None:
+        """Takes rows of an operation, its method, and the paths that it has."""
         self._exact: dict[tuple[str, str], tuple[Operation, None]] = {}
         self._loose: list[tuple[str, re.Pattern[str], Operation]] = []
-        for method, path, operation in operations:
-            self._exact[method, path] = operation, None
-            pattern = re.escape(path).replace(r"\{id\}", r"([A-Za-z0-9_.:-]+)")
-            self._loose.append(
-                (method, re.compile(rf"^(?:https?://[^?]*)?/?{pattern[1:]}/?$"), operation)
-            )
+        for operation, method, *paths in operations:
+            for path in paths:
+                self._exact[method, path] = operation, None
+                pattern = re.escape(path[1:]).replace(r"\{id\}", r"([A-Za-z0-9_.:-]+)")
+                loose = re.compile(rf"^(?:https?://[^?]*)?/?{pattern}/?$")
+                self._loose.append((method, loose, operation))
 
     def find(self, method: str, url: str) -> tuple[Operation, str | None] | None:
         """The operation and the resource's id in the path; None for a request that isn't ours."""

@@ -20,7 +20,7 @@ from weakref import ref
 
 from agentpulse_instrumentation._engine.body import EventDecoder, json_object
 from agentpulse_instrumentation._engine.invocation import Invocation
-from agentpulse_instrumentation._engine.operation import Accumulator, reported_error
+from agentpulse_instrumentation._engine.operation import reported_error
 from agentpulse_instrumentation._engine.patching import shield
 
 CHUNKS_AT_ONCE = 32
@@ -118,7 +118,9 @@ def watch(response: Any, watcher: Watcher, closed: Callable[[], None] | None = N
         # reports.
         if not any(is_running(each()) for each in reading):
             (closed or watcher.left)()
-        _release(weak())
+        # Pickling the response must not meet attributes of ours.
+        for name in _REPLACED:
+            getattr(weak(), "__dict__", {}).pop(name, None)
 
     response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
     _watch_close(response, ended)
@@ -129,28 +131,20 @@ def _watch_close(response: Any, closed: Callable[[], None]) -> None:
     kind = cast("Any", type(response))
 
     def close() -> None:
-        target = weak()
         try:
-            if target is not None:
+            if (target := weak()) is not None:
                 kind.close(target)
         finally:
             closed()
 
     async def aclose() -> None:
-        target = weak()
         try:
-            if target is not None:
+            if (target := weak()) is not None:
                 await kind.aclose(target)
         finally:
             closed()
 
     response.close, response.aclose = close, aclose
-
-
-def _release(response: Any | None) -> None:
-    """Makes the response what it was: pickling it must not meet attributes of ours."""
-    for name in _REPLACED:
-        getattr(response, "__dict__", {}).pop(name, None)
 
 
 _DONE_LINE = re.compile(rb"\ndata: ?\[DONE\]")
@@ -159,15 +153,11 @@ _KEPT = 64
 
 
 class Ending(Watcher):
-    """The first and the last bytes of a body whose events the client decodes, and reports.
+    """The first and the last bytes of a stream's body, whose events say nothing of these."""
 
-    Attributes:
-        first: As that of `EventDecoder`.
-    """
-
-    def __init__(self) -> None:
-        self.first: bytes = b""
-        self._last: bytes = b"\n"
+    first: bytes = b""
+    """Those that came first: all of them, where the body is no stream but small."""
+    _last: bytes = b"\n"
 
     def add(self, chunk: bytes, /) -> bool:
         """Takes the next bytes."""
@@ -177,42 +167,8 @@ class Ending(Watcher):
 
     @property
     def is_done(self) -> bool:
-        """As that of `EventDecoder`: clients pass over the event that ends a stream."""
+        """Whether the server declared the stream over: clients pass over the event that does."""
         return _DONE_LINE.search(self._last) is not None
-
-
-class UsageChunk:
-    """Recognizes the usage chunk that we requested, so that the caller never sees it.
-
-    `stream_options.include_usage` adds one last chunk without choices that carries the usage, and
-    the field `usage: null` to every other chunk, which is taken off these.
-    """
-
-    __slots__ = ("_is_taken",)
-
-    def __init__(self) -> None:
-        self._is_taken = False
-
-    def takes(self, chunk: Any, has_finished: Callable[[], bool]) -> bool:
-        """Whether the caller must not see this chunk. Never raises.
-
-        `has_finished` asks whether every choice has its reason to end: usage that a host reports
-        before that is no answer to the option.
-        """
-        try:
-            fields = chunk if chunk.__class__ is dict else chunk.__dict__
-            if fields["usage"] is None:
-                if fields is chunk:
-                    del chunk["usage"]
-                else:
-                    chunk.__pydantic_fields_set__.discard("usage")
-                return False
-            if fields["choices"] or self._is_taken or not has_finished():
-                return False
-        except (AttributeError, KeyError):
-            return False  # a chunk of another kind, or a host that has no field for the usage
-        self._is_taken = True
-        return True
 
 
 class Observer:
@@ -222,30 +178,21 @@ class Observer:
     and caller, finds the processor's caches cold and takes three times as long.
     """
 
-    def __init__(
-        self,
-        invocation: Invocation,
-        ending: EventDecoder | Ending | None = None,
-        hidden: UsageChunk | None = None,
-    ) -> None:
-        """`ending` knows whether the server declared the stream over.
-
-        `hidden` knows the chunk that the caller will not see.
-        """
+    def __init__(self, invocation: Invocation, *, hides_usage: bool = False) -> None:
+        """`hides_usage`: whether a usage chunk that we requested is hidden from the caller."""
         self._invocation: Invocation = invocation
-        self._ending: EventDecoder | Ending = ending or Ending()
-        self._hidden: UsageChunk | None = hidden
+        self._hides_usage: bool = hides_usage
+        self.ending: Ending = Ending()
         self._last: Any = None
         self._failure: str | None = None
-        make = invocation.operation.accumulator
-        self._accumulator: Accumulator | None = make(invocation.keeps_content) if make else None
         self._pending: list[Any] = []
-        self._arrivals: list[float] | None = [] if invocation.times_chunks else None
+        if (make := invocation.operation.accumulator) is not None:
+            invocation.accumulator = make(invocation.keeps_content)
         invocation.recording.opened(self)
 
     def add(self, chunk: Any, /) -> bool:
         """Takes each chunk, and returns whether the caller sees it. Never raises."""
-        arrivals, pending = self._arrivals, self._pending
+        arrivals, pending = self._invocation.arrivals, self._pending
         if arrivals is not None:
             arrivals.append(perf_counter())
         if not pending:
@@ -253,22 +200,41 @@ class Observer:
         pending.append(chunk)
         if len(pending) == CHUNKS_AT_ONCE:
             self._read()
-        if self._hidden is None or not self._hidden.takes(chunk, self._has_finished):
+        if not self._hides_usage or not self._is_requested_usage(chunk):
             return True
+        self._hides_usage = False
         if arrivals is not None:
             arrivals.pop()
         return False
 
-    def _has_finished(self) -> bool:
-        self._read()
-        return self._accumulator is not None and self._accumulator.is_complete()
+    def _is_requested_usage(self, chunk: Any) -> bool:
+        """Whether it is the usage chunk that we requested. Never raises.
+
+        `stream_options.include_usage` adds one last chunk without choices that carries the usage,
+        and the field `usage: null` to every other chunk, which is taken off these. Usage that a
+        host reports before every choice has its reason to end is no answer to the option.
+        """
+        try:
+            fields = chunk if chunk.__class__ is dict else chunk.__dict__
+            if fields["usage"] is None:
+                if fields is chunk:
+                    del chunk["usage"]
+                else:
+                    chunk.__pydantic_fields_set__.discard("usage")
+            elif not fields["choices"]:
+                self._read()
+                accumulator = self._invocation.accumulator
+                return accumulator is not None and accumulator.is_complete()
+        except (AttributeError, KeyError):
+            pass  # a chunk of another kind, or a host that has no field for the usage
+        return False
 
     def exhausted(self) -> None:
         """The stream came to its end."""
         self._read()
         with _READ_CHUNKS:
             # Where nothing came, there may be an error in place of a stream.
-            last = json_object(self._ending.first) if self._last is None else self._last
+            last = json_object(self.ending.first) if self._last is None else self._last
             self._failure = self._failure or reported_error(last)
         self._end()
 
@@ -285,35 +251,29 @@ class Observer:
 
     def _end(self, *, left: bool = False, error: BaseException | None = None) -> None:
         self._invocation.streamed(
-            self._accumulator,
-            is_done=self._ending.is_done,
-            left=left,
-            failure=self._failure,
-            error=error,
-            arrivals=self._arrivals or (),
+            is_done=self.ending.is_done, left=left, failure=self._failure, error=error
         )
 
     def _read(self) -> None:
         pending, self._pending = self._pending, []
         if pending and self._invocation.is_open:
             self._last = pending[-1]
-            if self._accumulator is not None:
+            if (accumulator := self._invocation.accumulator) is not None:
                 with _READ_CHUNKS:
                     for chunk in pending:
-                        self._accumulator.add(chunk)
+                        accumulator.add(chunk)
 
     def __del__(self) -> None:
         self._invocation.recording.closed(self)
         self.left()
 
 
-def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | None) -> None:
+def observe_stream(stream: Any, invocation: Invocation, *, hides_usage: bool) -> None:
     """Puts an observed iterator into a client's stream object.
 
     Closing a stream only closes its response, so that is watched too.
     """
-    ending = Ending()
-    observer = Observer(invocation, ending, hidden)
+    observer = Observer(invocation, hides_usage=hides_usage)
     observe: Any = aobserved if hasattr(stream, "__anext__") else observed
     iterator = observe(stream._iterator, observer)  # noqa: SLF001  # `_streaming.py` of both
     stream._iterator = iterator  # noqa: SLF001  # the same
@@ -327,7 +287,7 @@ def observe_stream(stream: Any, invocation: Invocation, hidden: UsageChunk | Non
         if observer is not None and not is_running(weak_iterator()):
             observer.left()
 
-    watch(stream.response, ending, closed)
+    watch(stream.response, observer.ending, closed)
 
 
 def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None:
@@ -336,17 +296,18 @@ def observe_body(response: Any, invocation: Invocation, *, stream: bool) -> None
     if content is not None:
         invocation.answered(json_object(content))
     else:
-        watch(response, (_RawStream if stream else _Body)(invocation, response))
+        watch(response, _RawStream(invocation) if stream else _Body(invocation, response))
 
 
 class _RawStream(Observer):
     """Takes the bytes of a stream that the caller reads raw."""
 
-    def __init__(self, invocation: Invocation, _response: Any) -> None:
+    def __init__(self, invocation: Invocation) -> None:
+        super().__init__(invocation)
         self._events = EventDecoder()
-        super().__init__(invocation, self._events)
 
     def add(self, chunk: bytes, /) -> bool:
+        self.ending.add(chunk)
         with _READ_BODY:
             for event in self._events.feed(chunk):
                 super().add(event)
@@ -355,29 +316,25 @@ class _RawStream(Observer):
 
 
 class _Body:
-    """Takes the bytes of one answer."""
+    """Takes the bytes of one answer, and keeps those of JSON that isn't too large."""
 
     def __init__(self, invocation: Invocation, response: Any) -> None:
         self._invocation = invocation
         self._is_json = "json" in response.headers.get("content-type", "")
-        self._kept: list[bytes] = []
-        self._size = 0
+        self._kept = bytearray()
         invocation.recording.opened(self)
 
     def add(self, chunk: bytes, /) -> bool:
         with _READ_BODY:
             # Some gateways give errors another type than that of JSON.
             self._is_json = self._is_json or (not self._kept and chunk.startswith(b"{"))
-            if self._is_json and self._size <= LARGEST_BODY:
-                self._size += len(chunk)
-                self._kept.append(chunk)
+            if self._is_json and len(self._kept) <= LARGEST_BODY:
+                self._kept += chunk
         return True
 
     def exhausted(self) -> None:
-        if self._is_json and self._size <= LARGEST_BODY:
-            self._invocation.answered(json_object(b"".join(self._kept)))
-        else:
-            self._invocation.ended()
+        is_whole = len(self._kept) <= LARGEST_BODY
+        self._invocation.answered(json_object(bytes(self._kept)) if is_whole else None)
 
     def broken(self, error: BaseException, /) -> None:
         self._invocation.failed(error)

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
-from opentelemetry.trace import TracerProvider
-
-from agentpulse_instrumentation._engine.client import ClientInstrumentor
+from agentpulse_instrumentation._engine.client import Changes, ClientInstrumentor
 from agentpulse_instrumentation._engine.operation import Routes
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.recording import Recording
@@ -32,22 +29,13 @@ class AnthropicInstrumentor(ClientInstrumentor):
         "AnthropicBedrockMantle": "aws.bedrock",
         "AnthropicVertex": "gcp.vertex_ai",
     }
+    changes: Changes = staticmethod(native.without_native_span)
     routes: Routes = Routes(
-        (
-            ("post", "/v1/messages", MESSAGE),
-            ("post", "/v1/messages?beta=true", MESSAGE),
-            ("post", "/v1/messages/batches", CREATE_BATCH),
-            ("post", "/v1/messages/batches?beta=true", CREATE_BATCH),
-        )
+        (MESSAGE, "post", "/v1/messages", "/v1/messages?beta=true"),
+        (CREATE_BATCH, "post", "/v1/messages/batches", "/v1/messages/batches?beta=true"),
     )
 
     def patch(self, module: ModuleType, patches: Patches, recording: Recording) -> None:
         """Patches `request`, and notes which clients trace themselves by their user's wish."""
         super().patch(module, patches, recording)
         native.watch_options(module, patches)
-
-    def changes(
-        self, client: Any, options: Any, provider: TracerProvider | None
-    ) -> Mapping[str, Any] | None:
-        """Leaves out the client's own span; None for a client that traces itself."""
-        return native.without_native_span(client, options, provider)

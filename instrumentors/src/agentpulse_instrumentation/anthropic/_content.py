@@ -9,24 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from agentpulse_instrumentation._engine.content import (
-    media_part,
-    parsed,
-    text_part,
-    tool_call_part,
-    tool_definition,
-    tool_response_part,
-    with_id,
-)
-from agentpulse_instrumentation._engine.operation import (
-    InputContent,
-    Message,
-    Part,
-    fields,
-    get,
-    items,
-    listed,
-)
+from agentpulse_instrumentation._engine import content as genai
+from agentpulse_instrumentation._engine.body import get, items, listed
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part
 
 _DELTA_TEXT = ("text", "thinking", "partial_json")
 
@@ -38,15 +23,10 @@ def delta_characters(delta: Any) -> int:
 
 def messages_input(body: Mapping[str, Any]) -> InputContent:
     """The messages, the system prompt (apart from the history in this API) and the tools."""
+    messages = [_message(message) for message in items(body, "messages")]
     blocks = listed(body.get("system"))
-    return InputContent(
-        [_message(message) for message in items(body, "messages")],
-        [
-            text_part(block if isinstance(block, str) else str(get(block, "text") or ""))
-            for block in blocks
-        ],
-        [_tool(tool) for tool in items(body, "tools")],
-    )
+    system = [genai.text_part(each) if isinstance(each, str) else _text(each) for each in blocks]
+    return InputContent(messages, system, [_tool(tool) for tool in items(body, "tools")])
 
 
 def messages_output(answer: Any) -> list[Message]:
@@ -57,7 +37,9 @@ def messages_output(answer: Any) -> list[Message]:
 
 def _message(message: Any) -> Message:
     content = get(message, "content")
-    parts = [text_part(content) if block is content else _block(block) for block in listed(content)]
+    parts = [
+        genai.text_part(content) if block is content else _block(block) for block in listed(content)
+    ]
     answers = parts and all(part["type"] == "tool_call_response" for part in parts)
     return {"role": "tool" if answers else str(get(message, "role") or "user"), "parts": parts}
 
@@ -66,7 +48,9 @@ def _tool(definition: Any) -> dict[str, Any]:
     tool = cast("dict[str, Any]", definition) if isinstance(definition, dict) else {}
     schema = {"parameters": tool["input_schema"]} if "input_schema" in tool else {}
     kind = tool.get("type") or "function"
-    flat = tool_definition({**tool, **schema, "type": "function" if kind == "custom" else kind})
+    flat = genai.tool_definition(
+        {**tool, **schema, "type": "function" if kind == "custom" else kind}
+    )
     return {**flat, "name": flat.get("name") or str(kind)}
 
 
@@ -78,12 +62,12 @@ def _block(block: Any) -> Part:
     if isinstance(kind, str) and kind.endswith("_tool_result"):
         # The answer of a tool that the provider ran: web search, code execution, …
         name = "server_tool_call_response"
-        return with_id({"type": name, name: {"type": kind}}, get(block, "tool_use_id"))
-    return media_part(block) or {"type": str(kind or "unknown")}
+        return genai.with_id({"type": name, name: {"type": kind}}, get(block, "tool_use_id"))
+    return genai.media_part(block) or {"type": str(kind or "unknown")}
 
 
 def _text(block: Any) -> Part:
-    return text_part(str(get(block, "text") or ""))
+    return genai.text_part(str(get(block, "text") or ""))
 
 
 def _thinking(block: Any) -> Part:
@@ -91,7 +75,7 @@ def _thinking(block: Any) -> Part:
 
 
 def _tool_use(block: Any) -> Part:
-    return tool_call_part(get(block, "name"), get(block, "id"), get(block, "input"))
+    return genai.tool_call_part(get(block, "name"), get(block, "id"), get(block, "input"))
 
 
 def _tool_result(block: Any) -> Part:
@@ -100,24 +84,24 @@ def _tool_result(block: Any) -> Part:
         blocks = cast("list[Any]", content)
         is_text = all(get(block, "type") == "text" for block in blocks)
         content = _joined(blocks) if is_text else [_block(block) for block in blocks]
-    return tool_response_part(get(block, "tool_use_id"), content)
+    return genai.tool_response_part(get(block, "tool_use_id"), content)
 
 
 def _server_tool_use(block: Any) -> Part:
     name = str(get(block, "name") or "")
-    call = {"type": name, "input": parsed(get(block, "input"))}
+    call = {"type": name, "input": genai.parsed(get(block, "input"))}
     part: Part = {"type": "server_tool_call", "name": name, "server_tool_call": call}
-    return with_id(part, get(block, "id"))
+    return genai.with_id(part, get(block, "id"))
 
 
 def _document(block: Any) -> Part:
     source = get(block, "source")
     content = get(source, "content")
     if isinstance(content, str):
-        return text_part(content)
+        return genai.text_part(content)
     if isinstance(content, list):
-        return text_part(_joined(cast("list[Any]", content)))
-    return media_part(block) or {"type": "document"}
+        return genai.text_part(_joined(cast("list[Any]", content)))
+    return genai.media_part(block) or {"type": "document"}
 
 
 def _joined(blocks: list[Any]) -> str:
@@ -134,27 +118,10 @@ _BLOCKS = {
 }
 
 
-class BlockBuilder:
-    """Puts the content blocks of a stream together."""
-
-    def __init__(self) -> None:
-        self._blocks: dict[int, dict[str, Any]] = {}
-
-    def start(self, index: Any, block: Any) -> None:
-        """A block begins."""
-        self._blocks[index] = {**fields(block)}
-
-    def grow(self, index: Any, delta: Any) -> None:
-        """A delta of a block; the input of tools comes as pieces of JSON text."""
-        block = self._blocks.setdefault(index, {})
-        for name in _DELTA_TEXT:
-            if isinstance(piece := get(delta, name), str):
-                block[name] = (block.get(name) or "") + piece
-
-    def blocks(self) -> list[dict[str, Any]]:
-        """The blocks in order."""
-        blocks = [block for _, block in sorted(self._blocks.items())]
-        return [
-            {**block, "input": parsed(text)} if (text := block.get("partial_json")) else block
-            for block in blocks
-        ]
+def grow(block: dict[str, Any], delta: Any) -> None:
+    """Adds a delta to a block of a stream; the input of tools comes as pieces of JSON text."""
+    for name in _DELTA_TEXT:
+        if isinstance(piece := get(delta, name), str):
+            block[name] = (block.get(name) or "") + piece
+    if block.get("partial_json"):
+        block["input"] = block["partial_json"]

@@ -8,48 +8,34 @@ from __future__ import annotations
 from typing import Any
 
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    Operation,
-    Table,
-    count,
-    double,
-    fields,
-    get,
-    integer,
-    text,
-    texts,
-)
+from agentpulse_instrumentation._engine.body import Table, count, fields, get, text
+from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation.anthropic import _content as content
 
-_REQUEST = Table(
-    {
-        "model": (semconv.REQUEST_MODEL, text),
-        "max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "temperature": (semconv.REQUEST_TEMPERATURE, double),
-        "top_p": (semconv.REQUEST_TOP_P, double),
-        "top_k": (semconv.REQUEST_TOP_K, integer),
-        "stop_sequences": (semconv.REQUEST_STOP_SEQUENCES, texts),
-        "output_config.effort": (semconv.REQUEST_REASONING_LEVEL, text),
-    }
-)
+_REQUEST = {
+    "model": (semconv.REQUEST_MODEL, str),
+    "max_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+    "temperature": (semconv.REQUEST_TEMPERATURE, float),
+    "top_p": (semconv.REQUEST_TOP_P, float),
+    "top_k": (semconv.REQUEST_TOP_K, int),
+    "stop_sequences": (semconv.REQUEST_STOP_SEQUENCES, list[str]),
+    "output_config.effort": (semconv.REQUEST_REASONING_LEVEL, str),
+}
 _CREATED, _OUT = "usage.cache_creation", "usage.output_tokens_details"
-_ANSWER = Table(
-    {
-        "id": (semconv.RESPONSE_ID, text),
-        "model": (semconv.RESPONSE_MODEL, text),
-        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-        "usage.cache_read_input_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
-        "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
-        f"{_CREATED}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
-        f"{_CREATED}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
-        f"{_OUT}.thinking_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, integer),
-        "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, text),
-        "usage.speed": (semconv.SPEED, text),
-        "usage.inference_geo": (semconv.INFERENCE_GEO, text),
-    }
-)
+_ANSWER = {
+    "id": (semconv.RESPONSE_ID, str),
+    "model": (semconv.RESPONSE_MODEL, str),
+    "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+    "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
+    "usage.cache_read_input_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, int),
+    "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, int),
+    f"{_CREATED}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
+    f"{_CREATED}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
+    f"{_OUT}.thinking_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, int),
+    "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, str),
+    "usage.speed": (semconv.SPEED, str),
+    "usage.inference_geo": (semconv.INFERENCE_GEO, str),
+}
 
 
 def _more_from_answer(_answer: Any, into: Attributes) -> None:
@@ -73,7 +59,8 @@ class MessageAccumulator:
     """
 
     def __init__(self, keeps_content: bool) -> None:
-        self._blocks = content.BlockBuilder() if keeps_content else None
+        self._keeps_content = keeps_content
+        self._blocks: dict[int, dict[str, Any]] = {}
         self._message: Any = None
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
@@ -89,11 +76,10 @@ class MessageAccumulator:
             delta = known["delta"]
             piece = fields(delta).get("text")
             self._characters += len(piece) if piece else content.delta_characters(delta)
-            if self._blocks is not None:
-                self._blocks.grow(known.get("index"), delta)
-        elif kind == "content_block_start":
-            if self._blocks is not None:
-                self._blocks.start(known.get("index"), known.get("content_block"))
+            if self._keeps_content:
+                content.grow(self._blocks.setdefault(known.get("index", 0), {}), delta)
+        elif kind == "content_block_start" and self._keeps_content:
+            self._blocks[known.get("index", 0)] = {**fields(known.get("content_block"))}
         elif kind == "message_start":
             self._message = known.get("message")
             self._take_usage(get(self._message, "usage"))
@@ -117,7 +103,7 @@ class MessageAccumulator:
             "role": "assistant",
             "stop_reason": self._stop_reason or text(get(self._message, "stop_reason")),
             "usage": self._usage,
-            "content": self._blocks.blocks() if self._blocks is not None else [],
+            "content": [block for _, block in sorted(self._blocks.items())],
         }
 
     def is_complete(self) -> bool:
@@ -135,8 +121,8 @@ class MessageAccumulator:
 
 MESSAGE = Operation(
     name="chat",
-    request=_REQUEST,
-    answer=_ANSWER,
+    request=Table(_REQUEST),
+    answer=Table(_ANSWER),
     more_from_answer=_more_from_answer,
     finish_reasons=_finish_reasons,
     accumulator=MessageAccumulator,

@@ -38,29 +38,25 @@ def watch_options(module: ModuleType, patches: Patches) -> None:
 
 def _noting(original: Any) -> Any:
     @functools.wraps(original)
-    def _set_open_telemetry(
-        self: Any, open_telemetry: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
+    def set_option(self: Any, open_telemetry: Any = None, *args: Any, **kwargs: Any) -> Any:
         with _NOTE:
             is_given = open_telemetry is not None and not isinstance(open_telemetry, _Inherited)
             (_given.add if is_given else _given.discard)(self)
         return original(self, open_telemetry, *args, **kwargs)
 
-    return _set_open_telemetry
+    return set_option
 
 
 def _marking(original: Any) -> Any:
     @functools.wraps(original)
-    def _copy_open_telemetry(
-        self: Any, open_telemetry: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
+    def copy_option(self: Any, open_telemetry: Any = None, *args: Any, **kwargs: Any) -> Any:
         option = original(self, open_telemetry, *args, **kwargs)
         with _NOTE:
             if open_telemetry is None and self not in _given:
                 return _Inherited(option)
         return option
 
-    return _copy_open_telemetry
+    return copy_option
 
 
 def without_native_span(

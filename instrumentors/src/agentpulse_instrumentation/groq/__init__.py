@@ -23,11 +23,8 @@ class GroqInstrumentor(ClientInstrumentor):
     defining = "groq._base_client"
     supported = "groq >= 0.18.0, < 2"
     routes: Routes = Routes(
-        (
-            ("post", "/openai/v1/chat/completions", CHAT),
-            ("post", "/openai/v1/embeddings", EMBEDDINGS),
-            ("post", "/openai/v1/audio/transcriptions", TRANSCRIPTION),
-            ("post", "/openai/v1/audio/translations", TRANSCRIPTION),
-            ("post", "/openai/v1/audio/speech", SPEECH),
-        )
+        (CHAT, "post", "/openai/v1/chat/completions"),
+        (EMBEDDINGS, "post", "/openai/v1/embeddings"),
+        (TRANSCRIPTION, "post", "/openai/v1/audio/transcriptions", "/openai/v1/audio/translations"),
+        (SPEECH, "post", "/openai/v1/audio/speech"),
     )

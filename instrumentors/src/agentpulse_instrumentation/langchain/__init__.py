@@ -56,8 +56,8 @@ class LangChainInstrumentor(LibraryInstrumentor):
 
 
 def _register(module: ModuleType, runs: Runs) -> None:
-    handler = make_handler(runs)
     # A default is what every thread and task sees.
+    handler = make_handler(runs)
     variable: ContextVar[object] = ContextVar("agentpulse_handler", default=handler)
     module.register_configure_hook(variable, inheritable=True)
 

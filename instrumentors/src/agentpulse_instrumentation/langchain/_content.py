@@ -8,20 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
-from agentpulse_instrumentation._engine.content import (
-    media_part,
-    text_part,
-    tool_call_part,
-    tool_definition,
-    tool_response_part,
-)
-from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get, items
+from agentpulse_instrumentation._engine import content as parts
+from agentpulse_instrumentation._engine.body import get, items
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part
 from agentpulse_instrumentation._engine.patching import shield
 
 _READ = shield("read content")
 _T = TypeVar("_T")
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
-_REASONING = {"reasoning": "reasoning", "thinking": "thinking"}
 _MOST = 200
 _DEEP = 6
 
@@ -45,7 +39,7 @@ def model_input(given: Any, about: dict[str, Any]) -> InputContent:
     found: list[Message] = []
     for each in cast("list[Any]", given) if isinstance(given, list) else []:
         if isinstance(each, str):
-            found.append({"role": "user", "parts": [text_part(each)]})
+            found.append(parts.text_message("user", each))
         elif isinstance(each, list):
             found += [message(one) for one in cast("list[Any]", each)]
     tools = items(about.get("invocation_params"), "tools")
@@ -56,11 +50,10 @@ def model_output(response: Any) -> list[Message]:
     """One message a generation."""
     found: list[Message] = []
     for generation in generations(response):
-        answer = get(generation, "message")
-        if answer is not None:
+        if (answer := get(generation, "message")) is not None:
             found.append(message(answer))
         elif isinstance(text := get(generation, "text"), str):
-            found.append({"role": "assistant", "parts": [text_part(text)]})
+            found.append(parts.text_message("assistant", text))
     return found
 
 
@@ -70,16 +63,14 @@ def message(given: Any) -> Message:
     role = _ROLES.get(kind, kind) if isinstance(kind, str) else "user"
     content = get(given, "content")
     if role == "tool":
-        return {
-            "role": "tool",
-            "parts": [tool_response_part(get(given, "tool_call_id"), plain(content))],
-        }
-    parts: list[Part] = [text_part(content)] if isinstance(content, str) and content else []
-    parts += [part for block in items(given, "content") if (part := _part(block)) is not None]
+        answer = parts.tool_response_part(get(given, "tool_call_id"), plain(content))
+        return {"role": "tool", "parts": [answer]}
+    found: list[Part] = [parts.text_part(content)] if isinstance(content, str) and content else []
+    found += [part for block in items(given, "content") if (part := _part(block)) is not None]
     for call in items(given, "tool_calls"):
         arguments = plain(get(call, "args"))
-        parts.append(tool_call_part(str(get(call, "name") or ""), get(call, "id"), arguments))
-    return {"role": role, "parts": parts}
+        found.append(parts.tool_call_part(get(call, "name"), get(call, "id"), arguments))
+    return {"role": role, "parts": found}
 
 
 def messages(values: Any) -> list[Message] | None:
@@ -118,26 +109,24 @@ def _object(value: Any, deep: int) -> Any:
 
 
 def _is_message(value: Any) -> bool:
-    return isinstance(get(value, "type"), str) and "additional_kwargs" in getattr(
-        value, "__dict__", {}
-    )
+    held = getattr(value, "__dict__", {})
+    return isinstance(held.get("type"), str) and "additional_kwargs" in held
 
 
 def _part(block: Any) -> Part | None:
     if isinstance(block, str):
-        return text_part(block)
+        return parts.text_part(block)
     kind = get(block, "type")
     if isinstance(text := get(block, "text"), str):
-        return text_part(text)
-    if kind in _REASONING:
-        return {"type": "reasoning", "content": str(get(block, _REASONING[kind]) or "")}
+        return parts.text_part(text)
+    if kind in ("reasoning", "thinking"):
+        return {"type": "reasoning", "content": str(get(block, kind) or "")}
     # Calls of tools stand in `tool_calls` too, and parts of other types are dropped.
-    return media_part(block)
+    return parts.media_part(block)
 
 
 def _tool(tool: Any) -> dict[str, Any]:
-    function = get(tool, "function")
-    given = tool if function is None else function
+    given = get(tool, "function") or tool
     found = {name: plain(get(given, name)) for name in ("name", "description", "parameters")}
     found["parameters"] = found["parameters"] or plain(get(given, "input_schema"))
-    return tool_definition({"type": "function", **found})
+    return parts.tool_definition({"type": "function", **found})

@@ -13,21 +13,16 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from opentelemetry import context as context_api
-from opentelemetry.trace import SpanKind
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from agentpulse_instrumentation._engine import nesting, semconv
+from agentpulse_instrumentation._engine.body import get, text
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.nesting import Layer
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    InputContent,
-    get,
-    text,
-)
+from agentpulse_instrumentation._engine.operation import Attributes, InputContent
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation.langchain import _content as content
 from agentpulse_instrumentation.langchain import _models as models
-from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels
+from agentpulse_instrumentation.langchain._runs import About, Run, Runs, labels
 
 _BEGIN = shield("begin a run")
 _READ = shield("read a token")
@@ -41,21 +36,19 @@ _BUBBLING = "GraphBubbleUp"
 
 
 def _begin_chain(runs: Runs, _serialized: Any, inputs: Any, about: About) -> None:
-    parent = runs.get(about.get("parent_run_id"))
-    inherited = inherited_from(parent, about)
-    tags: list[str] = about.get("tags") or []
+    run, tags = runs.inside(about), cast("list[str]", about.get("tags") or [])
     if any(tag in _HIDDEN for tag in tags):
-        around = None if parent is None else parent.invocation
-        runs.open(Run(about["run_id"], around, inherited, is_shown=False), parent)
+        run.invocation, run.is_shown = run.parent and run.parent.invocation, False
+        runs.open(run)
         return
     name = text(about.get("name")) or "chain"
-    attributes: Attributes = {**inherited, **labels(about)}
+    attributes: Attributes = {**run.inherited, **labels(about)}
     attributes.pop(semconv.RUN_NAME, None)
-    kind, span_name = _kind_of(name, parent, tags, about)
+    kind, span_name = _kind_of(name, run.parent, tags, about)
     if kind == "agent":
         attributes.pop(semconv.CALLED_IN_AGENT, None)
         attributes[semconv.AGENT_NAME] = name
-        inherited[semconv.CALLED_IN_AGENT] = name
+        run.inherited[semconv.CALLED_IN_AGENT] = name
     elif kind == "workflow":
         if not _is_type_name(name):
             attributes[semconv.WORKFLOW_NAME] = name
@@ -65,36 +58,31 @@ def _begin_chain(runs: Runs, _serialized: Any, inputs: Any, about: About) -> Non
     attributes[semconv.SPAN_KIND] = kind
     operation, policy = _OPERATIONS.get(kind, ""), runs.recording.policy
     capture = functools.partial(_input, policy, inputs, bool(operation))
-    runs.start(about, operation, span_name, attributes, inherited, capture)
+    runs.start(run, operation, span_name, attributes, capture)
 
 
 def _begin_tool(runs: Runs, serialized: Any, input_str: Any, about: About) -> None:
-    inherited = inherited_from(runs.get(about.get("parent_run_id")), about)
+    run = runs.inside(about)
     name = text(get(serialized, "name")) or text(about.get("name")) or "tool"
-    attributes: Attributes = {
-        **inherited,
-        semconv.TOOL_NAME: name,
-        semconv.TOOL_TYPE: "function",
-        semconv.SPAN_KIND: "tool",
-    }
+    attributes: Attributes = {semconv.TOOL_NAME: name, semconv.TOOL_TYPE: "function"}
+    attributes |= {semconv.SPAN_KIND: "tool", **run.inherited}
     if (call_id := text(about.get("tool_call_id"))) is not None:
         attributes[semconv.TOOL_CALL_ID] = call_id
     given = input_str if about.get("inputs") is None else about["inputs"]
     capture = functools.partial(_json, runs.recording.policy, semconv.TOOL_CALL_ARGUMENTS, given)
-    runs.start(about, "execute_tool", f"execute_tool {name}", attributes, inherited, capture)
+    runs.start(run, "execute_tool", f"execute_tool {name}", attributes, capture)
 
 
 def _begin_retriever(runs: Runs, serialized: Any, query: Any, about: About) -> None:
     """Its body has no context of its own, so calls inside find it as the layer above them."""
-    inherited = inherited_from(runs.get(about.get("parent_run_id")), about)
-    name = text(about.get("name")) or text(get(serialized, "name"))
-    attributes: Attributes = {**inherited}
+    run = runs.inside(about)
+    name, attributes = text(about.get("name")) or text(get(serialized, "name")), {**run.inherited}
     if name is not None:
         attributes[semconv.RUN_NAME] = name
     capture = functools.partial(runs.recording.policy.span_text, semconv.RETRIEVAL_QUERY, query)
-    ambient, kind = context_api.get_current(), SpanKind.CLIENT
-    run = runs.start(about, "retrieval", "retrieval", attributes, inherited, capture, kind)
-    run.layer = Layer(ambient, run.invocation and run.invocation.span, inherited)
+    ambient = context_api.get_current()
+    runs.start(run, "retrieval", "retrieval", attributes, capture)
+    run.layer = nesting.Layer(ambient, run.invocation and run.invocation.span, run.inherited)
     nesting.enter(run.layer)
 
 
@@ -169,8 +157,9 @@ def _callback(step: shield, do: Callable[..., None]) -> Callable[..., None]:
 
     def callback(handler: Any, *given: Any, **about: Any) -> None:
         with step:
-            if step is not _BEGIN or handler.runs.is_recording:
-                do(handler.runs, *given, about)
+            runs = handler.runs
+            if step is not _BEGIN or (runs.recording.active and is_instrumentation_enabled()):
+                do(runs, *given, about)
 
     return callback
 

@@ -21,28 +21,19 @@ from opentelemetry import context as context_api
 from opentelemetry.trace import Span, get_current_span
 
 from agentpulse_instrumentation._engine import nesting, semconv
+from agentpulse_instrumentation._engine import operation as op
+from agentpulse_instrumentation._engine.body import Table, count, get, text
 from agentpulse_instrumentation._engine.content import NO_CONTENT
 from agentpulse_instrumentation._engine.hosts import provider_named
+from agentpulse_instrumentation._engine.invocation import Invocation
 from agentpulse_instrumentation._engine.invocation import begin as begin_span
 from agentpulse_instrumentation._engine.nesting import Layer
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    Message,
-    Operation,
-    Table,
-    count,
-    double,
-    get,
-    integer,
-    reported_error,
-    text,
-    texts,
-)
+from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import is_captured
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.langchain import _content as content
-from agentpulse_instrumentation.langchain._runs import About, Run, Runs, inherited_from, labels
+from agentpulse_instrumentation.langchain._runs import About, Run, Runs, labels
 from agentpulse_instrumentation.openai._chat import CHAT
 
 _READ = shield("read the answer")
@@ -50,18 +41,18 @@ _CONTINUE = shield("continue a run")
 _END = shield("end a run")
 
 _ANSWER = {
-    "model": (semconv.RESPONSE_MODEL, text),
-    "model_name": (semconv.RESPONSE_MODEL, text),
-    "id": (semconv.RESPONSE_ID, text),
-    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, text),
-    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, text),
+    "model": (semconv.RESPONSE_MODEL, str),
+    "model_name": (semconv.RESPONSE_MODEL, str),
+    "id": (semconv.RESPONSE_ID, str),
+    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, str),
+    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, str),
 }
 _OUTPUT = Table(
     {
-        "token_usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        "token_usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        "token_usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+        "token_usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
+        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
         **_ANSWER,
     }
 )
@@ -69,8 +60,8 @@ _USAGE = "usage_metadata"
 _IN, _OUT = f"{_USAGE}.input_token_details", f"{_USAGE}.output_token_details"
 _MESSAGE = Table(
     {
-        f"{_USAGE}.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        f"{_USAGE}.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
+        f"{_USAGE}.input_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+        f"{_USAGE}.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
         f"{_IN}.cache_read": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
         f"{_IN}.cache_creation": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, count),
         f"{_IN}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
@@ -87,18 +78,18 @@ _LIFETIMES = (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, semconv.ANTHROPIC_CACHE_W
 # LangChain itself has put into the run's metadata is better.
 _PARAMETERS = Table(
     {
-        "model_id": (semconv.REQUEST_MODEL, text),
-        "model_name": (semconv.REQUEST_MODEL, text),
-        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
+        "model_id": (semconv.REQUEST_MODEL, str),
+        "model_name": (semconv.REQUEST_MODEL, str),
+        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, int),
     }
 )
 _REQUEST = _PARAMETERS | CHAT.request | MESSAGE.request
 _METADATA = Table(
     {
-        "ls_model_name": (semconv.REQUEST_MODEL, text),
-        "ls_temperature": (semconv.REQUEST_TEMPERATURE, double),
-        "ls_max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "ls_stop": (semconv.REQUEST_STOP_SEQUENCES, texts),
+        "ls_model_name": (semconv.REQUEST_MODEL, str),
+        "ls_temperature": (semconv.REQUEST_TEMPERATURE, float),
+        "ls_max_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+        "ls_stop": (semconv.REQUEST_STOP_SEQUENCES, list[str]),
     }
 )
 
@@ -108,21 +99,18 @@ _begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_beg
 
 def begin(operation: str, runs: Runs, _serialized: Any, messages: Any, about: About) -> None:
     """A model is asked: the clients underneath record that with the facts of the run."""
-    parent, recording = runs.get(about.get("parent_run_id")), runs.recording
-    facts = {**inherited_from(parent, about), **labels(about)}
-    context = runs.context_for(parent)
+    run, recording, policy = runs.inside(about), runs.recording, runs.recording.policy
+    facts = run.inherited = {**run.inherited, **labels(about)}
+    context = runs.context_for(run.parent)
     ambient = nesting.within(nesting.inside(context), context_api.get_current())
-    run = Run(about["run_id"], inherited=facts, about=about)
+    run.about = about
     run.layer = Layer(ambient, get_current_span(context), facts, operation=operation)
-    if is_captured(recording.policy, recording.event_logger()):
-        run.content = content.read(
-            lambda: recording.policy.input_attributes(content.model_input(messages, about)),
-            NO_CONTENT,
-        )
+    if is_captured(policy, recording.event_logger()):
+        asked = functools.partial(content.model_input, messages, about)
+        run.content = content.read(lambda: policy.input_attributes(asked()), NO_CONTENT)
     nesting.enter(run.layer)
-    runs.open(run, parent)
-    begun = _begun_here.get()
-    if begun is not None:
+    runs.open(run)
+    if (begun := _begun_here.get()) is not None:
         begun.append(run.id)
 
 
@@ -136,7 +124,9 @@ def chunk_arrived(runs: Runs, _chunk: Any, about: About) -> None:
 
 def failed(runs: Runs, error: BaseException, about: About) -> None:
     """The model failed, maybe after a part of its answer."""
-    end(runs, about.get("response"), about, error)
+    # A caller that closes a stream early is no error.
+    failure = None if isinstance(error, GeneratorExit) else error
+    end(runs, about.get("response"), about, failure)
 
 
 def end(runs: Runs, response: Any, about: About, error: BaseException | None = None) -> None:
@@ -148,29 +138,27 @@ def end(runs: Runs, response: Any, about: About, error: BaseException | None = N
     with _READ:
         answer = _answer_attributes(response)
     known = {**run.layer.facts, **_request_attributes(run.about)}
-    if run.layer.is_recorded and not _is_another(run.layer.spans, known, answer):
+    is_recorded = run.layer.is_recorded and not _is_another(run.layer.spans, known, answer)
+    if is_recorded or not runs.recording.active:
         return
-    if runs.recording.active:
-        nesting.recorded_layers(run.layer, run.layer.operation or "")
-        _record(runs, run, run.layer, known, answer, response, error)
+    invocation = _begun(runs, run, run.layer, known, answer)
+    messages: list[op.Message] = []
+    if invocation.keeps_content:
+        messages = content.read(lambda: content.model_output(response), messages)
+    reported = answer.pop(semconv.ERROR_TYPE, None)
+    invocation.ended(answer, messages=messages, failure=reported, error=error)
 
 
-def _record(
-    runs: Runs,
-    run: Run,
-    layer: Layer,
-    known: Attributes,
-    answer: Attributes,
-    response: Any,
-    error: BaseException | None,
-) -> None:
+def _begun(runs: Runs, run: Run, layer: Layer, known: Attributes, answer: Attributes) -> Invocation:
+    """The span of a call that is over, with what of the answer belongs to its beginning."""
+    nesting.recorded_layers(layer, layer.operation or "")
     if semconv.RESPONSE_MODEL in answer:
         known.setdefault(semconv.REQUEST_MODEL, answer[semconv.RESPONSE_MODEL])
     if semconv.ANSWERED_BY in answer:
         known[semconv.ANSWERED_BY] = answer.pop(semconv.ANSWERED_BY)
     if run.first_chunk is not None:
         answer[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = run.first_chunk
-    invocation = begin_span(
+    return begin_span(
         runs.recording,
         Operation(layer.operation or ""),
         attributes=known,
@@ -179,13 +167,6 @@ def _record(
         start_time=run.started,
         content=run.content,
     )
-    messages: list[Message] = []
-    if invocation.keeps_content:
-        messages = content.read(lambda: content.model_output(response), messages)
-    # A caller that closes a stream early is no error.
-    failure = None if isinstance(error, GeneratorExit) else error
-    reported = answer.pop(semconv.ERROR_TYPE, None)
-    invocation.ended(answer, messages=messages, failure=reported, error=failure)
 
 
 def _is_another(recorded: list[Span], request: Attributes, answer: Attributes) -> bool:
@@ -242,7 +223,7 @@ def _answer_attributes(response: Any) -> Attributes:
         reasons += itertools.islice(filter(None, named), 1)
         costs.add(get(get(message, _USAGE), "total_cost"))
         for node in nodes:
-            if (failure := reported_error({"choices": [node]})) is not None:
+            if (failure := op.reported_error({"choices": [node]})) is not None:
                 found[semconv.ERROR_TYPE] = failure
     if reasons:
         found[semconv.RESPONSE_FINISH_REASONS] = reasons

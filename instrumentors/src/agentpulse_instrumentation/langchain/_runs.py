@@ -9,32 +9,24 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from opentelemetry import context as context_api
-from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 from agentpulse_instrumentation._engine import nesting, semconv
+from agentpulse_instrumentation._engine import operation as op
+from agentpulse_instrumentation._engine.body import text, texts
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
-from agentpulse_instrumentation._engine.nesting import Layer
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    Operation,
-    error_type,
-    text,
-    texts,
-)
+from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.langchain._content import read
 
-MOST_ORPHANS = 100
 MOST_RUNS = 10_000
 """Runs under way that are known; of more, the one in which nothing began longest is given up."""
 About = dict[str, Any]
@@ -50,35 +42,35 @@ class Run:
     """A run under way.
 
     Attributes:
+        parent: The run around it.
+        inherited: The attributes that the runs inside it take over.
         invocation: Owns its span, or that of the run around it, where it is shown as a part of
             that; None for a call of a model, whose span is made at its end if no client records the
             call.
-        inherited: The attributes that the runs inside it take over.
         is_shown: Whether the span is its own.
         layer: The layer that a model or a retriever is, for the calls of clients underneath.
         about: The request of a model, as LangChain gives it, but for its content.
         content: The captured content of that request.
         first_chunk: When a model's first chunk came, in seconds after the run began.
         started: When it began, in nanoseconds since 1970.
-        parent: The run around it.
         children: The ids of the runs inside it that are under way.
         process: The id of the process in which it began.
     """
 
     id: Any
+    parent: Run | None
+    inherited: Attributes
     invocation: Invocation | None = None
-    inherited: Attributes = field(default_factory=dict[str, Any])
     is_shown: bool = True
-    layer: Layer | None = None
+    layer: nesting.Layer | None = None
     about: dict[str, Any] | None = None
     content: Content = field(default_factory=dict[str, str])
     first_chunk: float | None = None
     started: int = field(default_factory=time.time_ns)
-    parent: Run | None = None
     children: set[Any] = field(default_factory=set[Any])
     process: int = field(default_factory=os.getpid)
 
-    def context_in(self, ambient: Context) -> Context:
+    def context_in(self, ambient: context_api.Context) -> context_api.Context:
         """The context of its body."""
         if self.invocation is None:
             return ambient if self.layer is None else self.layer.context_in(ambient)
@@ -88,7 +80,7 @@ class Run:
     def end(self, attributes: Content = NO_CONTENT, error: BaseException | None = None) -> None:
         """Ends its span, where it has one of its own."""
         if self.invocation is not None and self.is_shown:
-            failure = None if error is None else error_type(error)
+            failure = None if error is None else op.error_type(error)
             self.invocation.ended(attributes, failure=failure, error=error)
 
 
@@ -102,12 +94,6 @@ class Runs:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self._open: OrderedDict[Any, Run] = OrderedDict()
-        self._orphans: deque[Any] = deque()
-
-    @property
-    def is_recording(self) -> bool:
-        """Whether runs that begin now are recorded."""
-        return self.recording.active and is_instrumentation_enabled()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -116,7 +102,7 @@ class Runs:
         """The run under way that has the id."""
         return None if run_id is None else self._open.get(run_id)
 
-    def context_for(self, parent: Run | None) -> Context:
+    def context_for(self, parent: Run | None) -> context_api.Context:
         """The context in which a run inside `parent` begins."""
         ambient = context_api.get_current()
         if parent is None or ambient.get(_BODY) is parent:
@@ -124,44 +110,46 @@ class Runs:
             return ambient
         return parent.context_in(ambient)
 
-    def open(self, run: Run, parent: Run | None) -> None:
+    def inside(self, about: About) -> Run:
+        """A run that begins, inside the one that `about` names.
+
+        It takes over the attributes of those around it, and its own conversation.
+        """
+        parent = self.get(about.get("parent_run_id"))
+        inherited: Attributes = {} if parent is None else dict(parent.inherited)
+        metadata = cast("dict[str, Any]", about.get("metadata") or {})
+        names = map(metadata.get, ("thread_id", "session_id", "conversation_id"))
+        if (value := next(filter(None, map(text, names)), None)) is not None:
+            inherited[semconv.CONVERSATION_ID] = value
+        return Run(about["run_id"], parent, inherited)
+
+    def open(self, run: Run) -> None:
         """Keeps a run until it ends."""
-        run.parent = parent
         self._open[run.id] = run
-        if parent is not None:
-            parent.children.add(run.id)
+        if run.parent is not None:
+            run.parent.children.add(run.id)
             # Long runs stay known for as long as something begins in them. This one may be over.
             with suppress(KeyError):
-                self._open.move_to_end(parent.id)
+                self._open.move_to_end(run.parent.id)
         while len(self._open) > MOST_RUNS:
             _, oldest = self._open.popitem(last=False)
             self._close(oldest)
             oldest.end()
 
     def start(
-        self,
-        about: About,
-        operation: str,
-        name: str,
-        attributes: Attributes,
-        inherited: Attributes,
-        capture: Callable[[], Content],
-        kind: SpanKind = SpanKind.INTERNAL,
-    ) -> Run:
-        """Starts the span of a run inside the one that `about` names, with the captured content."""
-        parent = self.get(about.get("parent_run_id"))
-        invocation = begin(
+        self, run: Run, operation: str, name: str, own: Attributes, capture: Callable[[], Content]
+    ) -> None:
+        """Starts the span of a run, with its own attributes and the captured content."""
+        run.invocation = begin(
             self.recording,
             _operation_named(operation),
-            attributes=attributes,
+            attributes=own,
             name=name,
-            kind=kind,
-            parent=self.context_for(parent),
+            kind=SpanKind.CLIENT if operation == "retrieval" else SpanKind.INTERNAL,
+            parent=self.context_for(run.parent),
             content=read(capture, NO_CONTENT),
         )
-        run = Run(about["run_id"], invocation, inherited)
-        self.open(run, parent)
-        return run
+        self.open(run)
 
     def close(self, run_id: Any) -> Run | None:
         """Removes a run that ended; None if it isn't known, or belongs to the parent process."""
@@ -189,27 +177,13 @@ class Runs:
         """A run is over, but one inside it isn't: its task was cancelled, or its stream closed.
 
         LangChain reports the end of some of these never. That of a model that streams may still
-        come, with the answer so far: where no client records that, a few are kept.
+        come, with the answer so far: where no client records that, it is kept until then.
         """
         run = self._open.get(run_id)
         if run is not None and run.about is not None and run.layer and not run.layer.is_recorded:
             nesting.leave(run.layer)
-            self._orphans.append(run_id)
-            run_id = self._orphans.popleft() if len(self._orphans) > MOST_ORPHANS else None
-        given_up = self.close(run_id)
-        if given_up is not None:
+        elif (given_up := self.close(run_id)) is not None:
             given_up.end()
-
-
-def inherited_from(parent: Run | None, about: Mapping[str, Any]) -> Attributes:
-    """The attributes that a run takes over from those around it, and its own conversation."""
-    inherited: Attributes = {} if parent is None else dict(parent.inherited)
-    metadata = cast("dict[str, Any]", about.get("metadata") or {})
-    for name in ("thread_id", "session_id", "conversation_id"):
-        if (value := text(metadata.get(name))) is not None:
-            inherited[semconv.CONVERSATION_ID] = value
-            break
-    return inherited
 
 
 def labels(about: Mapping[str, Any]) -> Attributes:

@@ -14,6 +14,7 @@ with status 200, and ends a stream that was cut as if it were whole.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -21,17 +22,16 @@ from typing import Any
 
 import wrapt
 
-from agentpulse_instrumentation._engine.client import api_error
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
-from agentpulse_instrumentation._engine.operation import ErrorReader
+from agentpulse_instrumentation._engine.operation import ErrorReader, api_error
 from agentpulse_instrumentation._engine.patching import Patches, shield
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.litellm._calls import Given, Observer
 
 _OBSERVE = shield("observe a call of LiteLLM")
 Args = tuple[Any, ...]
-Step = Callable[[Observer, Any, Args, Given], None]
-After = Callable[[Observer, Any, Args, Given, Any], None]
+Step = Callable[..., None]
+"""Is given the observer, the object, and the arguments of its method; then, what that returned."""
 
 _LOGGING = "litellm.litellm_core_utils.litellm_logging"
 _STREAMS = "litellm.litellm_core_utils.streaming_handler"
@@ -39,8 +39,9 @@ _HTTP = "litellm.llms.custom_httpx.http_handler"
 
 # `litellm/litellm_core_utils/litellm_logging.py` of 1.80 to 1.110.
 # Most of them report the same end; the first to be called is the one in the caller's own task.
-_BEFORE: Mapping[str, Mapping[str, Step]] = {
+_STEPS: Mapping[str, Mapping[str, Step]] = {
     _LOGGING: {
+        "Logging.__init__": Observer.begun,
         "Logging.pre_call": Observer.sending,
         "Logging.post_call": Observer.got,
         "Logging.handle_sync_success_callbacks_for_async_calls": Observer.answered,
@@ -53,11 +54,10 @@ _BEFORE: Mapping[str, Mapping[str, Step]] = {
         "Logging.failure_handler": Observer.failed,
     },
     _STREAMS: {"CustomStreamWrapper.finish_reason_handler": Observer.finishing},
-}
-_AFTER: Mapping[str, Mapping[str, After]] = {
-    _LOGGING: {"Logging.__init__": Observer.begun},
     _HTTP: {"HTTPHandler.post": Observer.received, "AsyncHTTPHandler.post": Observer.received},
 }
+_AFTER = (Observer.begun, Observer.received)
+"""The steps that are observed after they ran."""
 _SINCE = {
     "Logging.dispatch_success_handlers": "1.88.0",
     "Logging.dispatch_failure_handlers": "1.95.0",
@@ -81,18 +81,10 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
         """Patches the steps of `Logging`, and where answers come in."""
         if self._observer is None or self._observer.recording is not recording:
             self._observer = Observer(recording)
-        observer = self._observer
-        for path, after in _AFTER.get(module.__name__, {}).items():
-            patches.replace(
-                module, path, lambda original, step=after: _observed_after(original, step, observer)
-            )
-        for path, step in _BEFORE.get(module.__name__, {}).items():
-            patches.replace(
-                module,
-                path,
-                lambda original, step=step: _observed(original, step, observer),
-                since=_SINCE.get(path),
-            )
+        for path, step in _STEPS.get(module.__name__, {}).items():
+            observed = _observed_after if step in _AFTER else _observed
+            patch = functools.partial(observed, step=step, observer=self._observer)
+            patches.replace(module, path, patch, since=_SINCE.get(path))
 
 
 def _observed(original: Any, step: Step, observer: Observer) -> Any:
@@ -107,7 +99,7 @@ def _observed(original: Any, step: Step, observer: Observer) -> Any:
     return wrapt.FunctionWrapper(original, call)
 
 
-def _observed_after(original: Any, step: After, observer: Observer) -> Any:
+def _observed_after(original: Any, step: Step, observer: Observer) -> Any:
     """The method, observed after it ran."""
 
     def observed(result: Any, instance: Any, args: Args, given: Given) -> Any:

@@ -10,23 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentpulse_instrumentation._engine import operation as op
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.body import EventDecoder, json_object
-from agentpulse_instrumentation._engine.invocation import STREAM_CUT
-from agentpulse_instrumentation._engine.operation import (
-    Accumulator,
-    Attributes,
-    Operation,
+from agentpulse_instrumentation._engine.body import (
+    EventDecoder,
     Table,
     count,
     get,
-    integer,
     items,
-    reported_error,
+    json_object,
     text,
 )
+from agentpulse_instrumentation._engine.invocation import STREAM_CUT
 from agentpulse_instrumentation._engine.patching import shield
-from agentpulse_instrumentation._engine.stream import watch
+from agentpulse_instrumentation._engine.stream import Watcher, watch
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.openai._chat import CHAT
 from agentpulse_instrumentation.openai._responses import RESPONSE
@@ -36,7 +33,7 @@ _LARGEST_ERROR = 2**16
 """Bytes of what may be an error in place of an answer."""
 
 
-class Body:
+class Body(Watcher):
     """What one HTTP response brought so far.
 
     Attributes:
@@ -46,20 +43,18 @@ class Body:
         stream: What these brought.
     """
 
-    __slots__ = (
-        *("_error", "_events", "_head", "_is_event_stream", "_is_over"),
-        *("has_begun", "has_no_reason", "operation", "stream"),
-    )
+    operation: op.Operation | None = None
+    stream: op.Accumulator | None = None
+    has_begun = has_no_reason = False
+    _error: str | None = None
+    _head = b""
+    _is_event_stream = False
+    _is_over = False
+    """Whether no more will come: the server ended it, or the connection broke."""
 
-    def __init__(self, response: Any) -> None:
+    def observe(self, response: Any) -> None:
         """Reads what is in memory already, or watches what is read from now on."""
-        self.operation: Operation | None = None
-        self.has_begun = self.has_no_reason = False
-        # Whether no more will come: the server ended it, or the connection broke.
-        self._is_over = False
-        self.stream: Accumulator | None = None
         self._events = EventDecoder()
-        self._error: str | None = None
         kind = str(response.headers.get("content-type", ""))
         self._is_event_stream = "event-stream" in kind
         content: bytes | None = response.__dict__.get("_content")
@@ -72,7 +67,7 @@ class Body:
     def error(self) -> str | None:
         """The `error.type` of an error that the body reports, in place of an answer or in it."""
         if b'"error"' in self._head and len(self._head) <= _LARGEST_ERROR:
-            return reported_error(json_object(self._head))
+            return op.reported_error(json_object(self._head))
         return self._error
 
     @property
@@ -95,7 +90,7 @@ class Body:
         """Whether any part of an answer came, and not an error in its place, or nothing at all."""
         return self.has_begun or (self.error is None and not self._is_event_stream)
 
-    def read(self, into: Attributes) -> list[str | None]:
+    def read(self, into: op.Attributes) -> list[str | None]:
         """Reads what came of an answer; returns why it ended, one per choice."""
         operation = self.operation
         answer = None if self.stream is None else self.stream.answer()
@@ -113,7 +108,7 @@ class Body:
             for event in self._events.feed(chunk):
                 if not self.has_begun:
                     self._begin(event)
-                self._error = self._error or reported_error(event)
+                self._error = self._error or op.reported_error(event)
                 if self.stream is not None:
                     self.stream.add(event)
         return True
@@ -126,9 +121,6 @@ class Body:
         """The connection broke, or the task that reads was cancelled."""
         self._is_over = isinstance(error, Exception)
 
-    def left(self) -> None:
-        """The caller closed or dropped the body, of which more may have come."""
-
     def _begin(self, event: dict[str, Any]) -> None:
         self.has_begun, self._head = True, b""
         self.operation = _operation_of(event)
@@ -136,7 +128,11 @@ class Body:
             self.stream = self.operation.accumulator(False)
 
 
-def _operation_of(event: dict[str, Any]) -> Operation | None:
+NO_BODY = Body()
+"""That of a request that LiteLLM's own HTTP client didn't send."""
+
+
+def _operation_of(event: dict[str, Any]) -> op.Operation | None:
     """What streams begin with such an event."""
     kind = event.get("type")
     if kind == "message_start":
@@ -150,6 +146,8 @@ def _operation_of(event: dict[str, Any]) -> Operation | None:
 
 # Streams of Gemini's API: LiteLLM gives each of their chunks a reason to end that it thinks up.
 
+_USAGE = "usageMetadata"
+
 
 class _ContentAccumulator:
     """Keeps the last chunk, whose usage is that of all so far, and the reasons to end."""
@@ -157,20 +155,16 @@ class _ContentAccumulator:
     def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # LiteLLM's answer has it
         self._last: dict[str, Any] = {}
         self._reasons: dict[int, str | None] = {}
-        self._is_blocked = False
         self._characters = 0
 
     def add(self, chunk: Any) -> None:
         """Takes one chunk."""
         self._last = {**self._last, **chunk}
-        self._is_blocked = self._is_blocked or bool(
-            get(get(chunk, "promptFeedback"), "blockReason")
-        )
         for candidate in items(chunk, "candidates"):
-            index, reason = get(candidate, "index") or 0, text(get(candidate, "finishReason"))
-            self._reasons[index] = reason or self._reasons.get(index)
-            texts = (get(part, "text") for part in items(get(candidate, "content"), "parts"))
-            self._characters += sum(len(piece) for piece in texts if isinstance(piece, str))
+            index, reason = get(candidate, "index") or 0, get(candidate, "finishReason")
+            self._reasons[index] = text(reason) or self._reasons.get(index)
+            for part in items(get(candidate, "content"), "parts"):
+                self._characters += len(text(get(part, "text")) or "")
 
     def answer(self) -> Mapping[str, Any]:
         """What the chunks say of the whole."""
@@ -178,36 +172,34 @@ class _ContentAccumulator:
 
     def is_complete(self) -> bool:
         """Whether every candidate was given its reason, or the prompt was refused."""
-        return self._is_blocked or (bool(self._reasons) and all(self._reasons.values()))
+        is_blocked = get(get(self._last, "promptFeedback"), "blockReason") is not None
+        return is_blocked or (bool(self._reasons) and all(self._reasons.values()))
 
     def reported_usage(self) -> bool:
         """Whether a chunk carried it."""
-        return get(get(self._last, "usageMetadata"), "candidatesTokenCount") is not None
+        return get(get(self._last, _USAGE), "candidatesTokenCount") is not None
 
     def received_characters(self) -> int:
         """The text."""
         return self._characters
 
 
-def _output_tokens(answer: Any, into: Attributes) -> None:
-    used = get(answer, "usageMetadata")
+def _output_tokens(answer: Any, into: op.Attributes) -> None:
+    used = get(answer, _USAGE)
     visible, thought = (get(used, f"{name}TokenCount") for name in ("candidates", "thoughts"))
     if isinstance(visible, int):
         into[semconv.USAGE_OUTPUT_TOKENS] = visible + (thought if isinstance(thought, int) else 0)
 
 
-_CONTENT = Operation(
+_CONTENT = op.Operation(
     name="chat",
     answer=Table(
         {
-            "responseId": (semconv.RESPONSE_ID, text),
-            "modelVersion": (semconv.RESPONSE_MODEL, text),
-            "usageMetadata.promptTokenCount": (semconv.USAGE_INPUT_TOKENS, integer),
-            "usageMetadata.cachedContentTokenCount": (
-                semconv.USAGE_CACHE_READ_INPUT_TOKENS,
-                count,
-            ),
-            "usageMetadata.thoughtsTokenCount": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
+            "responseId": (semconv.RESPONSE_ID, str),
+            "modelVersion": (semconv.RESPONSE_MODEL, str),
+            f"{_USAGE}.promptTokenCount": (semconv.USAGE_INPUT_TOKENS, int),
+            f"{_USAGE}.cachedContentTokenCount": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
+            f"{_USAGE}.thoughtsTokenCount": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
         }
     ),
     more_from_answer=_output_tokens,

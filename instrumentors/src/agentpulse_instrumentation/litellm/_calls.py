@@ -27,18 +27,13 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import get_current_span
 
 from agentpulse_instrumentation._engine import nesting, semconv
-from agentpulse_instrumentation._engine.nesting import Layer
-from agentpulse_instrumentation._engine.operation import Attributes, Operation, get, text
+from agentpulse_instrumentation._engine.body import get, text
+from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording
+from agentpulse_instrumentation.litellm import _content as content
 from agentpulse_instrumentation.litellm import _spans as spans
-from agentpulse_instrumentation.litellm._bodies import Body
-from agentpulse_instrumentation.litellm._content import (
-    characters,
-    is_whole,
-    operation_of,
-    read_request,
-)
+from agentpulse_instrumentation.litellm._bodies import NO_BODY, Body
 from agentpulse_instrumentation.litellm._spans import Attempt
 
 _END = shield("end a call of LiteLLM")
@@ -51,11 +46,7 @@ _LOGGING = "logging_obj"
 _MOCK_KEY = "mock-key"
 """The key that LiteLLM passes on before it answers with a mock (`mock_completion`)."""
 _MOCKS = ("mock_response", "mock_tool_calls")
-_REASONS = (
-    "received_finish_reason",
-    "intermittent_finish_reason",
-    "received_any_finish_reason",
-)
+_REASONS = ("received_finish_reason", "intermittent_finish_reason", "received_any_finish_reason")
 """What a stream knows of why it ended; the last is younger than the oldest supported version."""
 _PENDING = (inspect.iscoroutine, inspect.isgenerator, inspect.isasyncgen)
 
@@ -68,7 +59,7 @@ class Call:
 
     recording: Recording
     operation: Operation
-    layer: Layer
+    layer: nesting.Layer
     outer: ref[Call] | None
     """The call of LiteLLM for which this one may be made."""
     is_mock: bool
@@ -94,13 +85,46 @@ class Call:
 
     def describe(self, attempt: Attempt, logging: Any, address: object = None) -> None:
         """Adds what is asked for, and marks the calls of LiteLLM that this one is made for."""
-        attempt.request, attributes = read_request(logging, address)
+        attempt.request, attributes = content.read_request(logging, address)
         attempt.attributes = {**self.layer.facts, **attributes}
         attempt.is_stream = getattr(logging, "stream", None) is True
         outer = self.outer and self.outer()
         while outer is not None:
             outer.wraps_calls = True
             outer = outer.outer and outer.outer()
+
+    def is_over(self, attempt: Attempt, logging: Any) -> bool:
+        """Whether an attempt is over because another request is sent; if so, records it.
+
+        LiteLLM tries some calls again without a word, and some of its handlers report one request
+        twice.
+        """
+        error = sys.exception()
+        if error is not None and id(error) != self.handled:
+            # A sync call is tried again in the middle of handling the exception that it raised.
+            attempt.answered_at = None
+            self.ended(attempt, logging, spans.failed(logging, error), error)
+        elif attempt.raw is None:
+            return False
+        else:
+            self.ended(attempt, logging, spans.unfinished)
+        return True
+
+    def ended(
+        self, attempt: Attempt, logging: Any, read: spans.Read, error: BaseException | None = None
+    ) -> None:
+        """Records an attempt that is over, unless another layer does."""
+        layer = self.layer
+        was_recorded, layer.is_recorded, layer.open = layer.is_recorded, False, False
+        if not attempt.is_sent:
+            if self.is_mock and attempt.answered_by is None:
+                attempt.answered_by = "mock"
+            was_recorded = attempt.answered_by is None and self.wraps_calls
+            if not was_recorded:
+                # Of a call that never was a request, all is read at its end.
+                self.describe(attempt, logging)
+        if not was_recorded:
+            spans.record(self.recording, attempt, read, error)
 
     def __del__(self) -> None:
         self.recording.closed(self)
@@ -109,10 +133,10 @@ class Call:
     def left(self) -> None:
         """Nobody will report its end any more."""
         attempt = self.take()
-        is_ours = attempt is not None and attempt.is_sent and not self.layer.is_recorded
-        if attempt is not None and is_ours and self.recording.active:
+        is_ours = self.recording.active and not self.layer.is_recorded
+        if attempt is not None and attempt.is_sent and is_ours:
             with _END:
-                spans.record(self.recording, attempt, spans.unfinished, attempt.answered_at)
+                spans.record(self.recording, attempt, spans.unfinished)
 
 
 _current: ContextVar[ref[Call] | None] = ContextVar("agentpulse_litellm", default=None)
@@ -121,8 +145,6 @@ _current: ContextVar[ref[Call] | None] = ContextVar("agentpulse_litellm", defaul
 
 class Observer:
     """Watches the steps of all `Logging` objects. Its methods have the arguments of the steps."""
-
-    __slots__ = ("_known", "recording")
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
@@ -133,7 +155,7 @@ class Observer:
 
         Either this call or that of a client underneath is recorded, so the layers above are.
         """
-        operation = operation_of(logging)
+        operation = content.operation_of(logging)
         if operation is None or not is_instrumentation_enabled():
             self._known[logging] = None
             return
@@ -141,7 +163,7 @@ class Observer:
         facts: Attributes = {semconv.REQUEST_MODEL: logging.model}
         context = nesting.begin_call(operation.name, ambient, facts)[0]
         del facts[semconv.REQUEST_MODEL]
-        layer = Layer(ambient, get_current_span(context), facts, operation=operation.name)
+        layer = nesting.Layer(ambient, get_current_span(context), facts, operation=operation.name)
         # It is opened when a client is about to be called.
         layer.open = False
         nesting.enter(layer)
@@ -157,17 +179,13 @@ class Observer:
         if call is None:
             return
         before = call.take()
-        if before is not None and before.is_sent and not self._is_over(call, before, logging):
+        if before is not None and before.is_sent and not call.is_over(before, logging):
             call.open.append(before)
             return
         details = cast("Given", given.get("additional_args") or {})
         is_mock = call.is_mock or given.get("api_key") == _MOCK_KEY
-        attempt = Attempt(
-            call.operation,
-            call.layer.context,
-            is_sent=True,
-            answered_by="mock" if is_mock else None,
-        )
+        attempt = Attempt(call.operation, call.layer.context, is_sent=True)
+        attempt.answered_by = "mock" if is_mock else None
         call.describe(attempt, logging, details.get("api_base"))
         call.open.append(attempt)
         if not is_mock and _calls_a_client():
@@ -177,26 +195,10 @@ class Observer:
 
     def _adopted(self, logging: Any) -> Call | None:
         """The call of an object, also of one that was copied from another after that began."""
-        if logging not in self._known and operation_of(logging) is not None:
+        if logging not in self._known and content.operation_of(logging) is not None:
             current = _current.get()
             self._known[logging] = current and current()
         return self._known.get(logging)
-
-    def _is_over(self, call: Call, attempt: Attempt, logging: Any) -> bool:
-        """Whether an attempt is over because another request is sent; if so, records it.
-
-        LiteLLM tries some calls again without a word, and some of its handlers report one request
-        twice.
-        """
-        error = sys.exception()
-        if error is not None and id(error) != call.handled:
-            # A sync call is tried again in the middle of handling the exception that it raised.
-            self._ended(call, attempt, logging, spans.failed(logging, error), error=error)
-        elif attempt.raw is None:
-            return False
-        else:
-            self._ended(call, attempt, logging, spans.unfinished, attempt.answered_at)
-        return True
 
     def _open_of(self, logging: Any | None) -> list[Attempt]:
         """The attempt of an object that is under way, where there is any."""
@@ -218,12 +220,13 @@ class Observer:
     def received(self, _client: Any, _args: Any, _given: Given, response: Any) -> None:
         """`post` of LiteLLM's own HTTP client, after it."""
         for attempt in self._open_of(_logging_of_sender()):
-            attempt.body = Body(response)
+            attempt.body = Body()
+            attempt.body.observe(response)
 
     def finishing(self, stream: Any, _args: tuple[Any, ...], _given: Given) -> None:
         """`finish_reason_handler`: a stream is at its end, and its last chunk is made."""
         for attempt in self._open_of(stream.logging_obj):
-            if attempt.body is not None:
+            if attempt.body is not NO_BODY:
                 has_reason = any(getattr(stream, name, None) for name in _REASONS)
                 attempt.body.has_no_reason = not has_reason
 
@@ -233,17 +236,17 @@ class Observer:
         result = _argument(args, given, 0, "result")
         if call is None:
             return
-        if not is_whole(result):
+        if not content.is_whole(result):
             for attempt in call.open[-1:]:
-                attempt.characters += characters(result)
+                attempt.characters += content.characters(result)
                 attempt.answered_at = time_ns()
             return
         attempt = call.take()
         if attempt is not None:
             if not attempt.is_sent and _argument(args, given, 3, "cache_hit") is True:
                 attempt.answered_by = "cache"
-            end = _argument(args, given, 2, "end_time")
-            self._ended(call, attempt, logging, spans.answered(logging, result), end)
+            attempt.answered_at = _argument(args, given, 2, "end_time")
+            call.ended(attempt, logging, spans.answered(logging, result))
 
     def failed(self, logging: Any, args: tuple[Any, ...], given: Given) -> None:
         """One of the handlers of failure: `(exception, traceback, start_time, end_time)`."""
@@ -253,30 +256,8 @@ class Observer:
         if call is not None and attempt is not None:
             # What breaks a stream is wrapped for the router, which tries another model.
             error = getattr(error, "original_exception", None) or error
-            end = _argument(args, given, 3, "end_time")
-            self._ended(call, attempt, logging, spans.failed(logging, error), end, error)
-
-    def _ended(
-        self,
-        call: Call,
-        attempt: Attempt,
-        logging: Any,
-        read: spans.Read,
-        end: object = None,
-        error: BaseException | None = None,
-    ) -> None:
-        """Records an attempt that is over, unless another layer does."""
-        layer = call.layer
-        was_recorded, layer.is_recorded, layer.open = layer.is_recorded, False, False
-        if not attempt.is_sent:
-            if call.is_mock and attempt.answered_by is None:
-                attempt.answered_by = "mock"
-            was_recorded = attempt.answered_by is None and call.wraps_calls
-            if not was_recorded:
-                # Of a call that never was a request, all is read at its end.
-                call.describe(attempt, logging)
-        if not was_recorded:
-            spans.record(self.recording, attempt, read, end, error)
+            attempt.answered_at = _argument(args, given, 3, "end_time")
+            call.ended(attempt, logging, spans.failed(logging, error), error)
 
 
 def _argument(args: tuple[Any, ...], given: Given, position: int, name: str) -> Any:

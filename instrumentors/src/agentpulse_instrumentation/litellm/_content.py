@@ -8,60 +8,37 @@ format whoever was asked, and sometimes in the provider's own.
 from __future__ import annotations
 
 import base64
-import binascii
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from agentpulse_instrumentation._engine import operation as op
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.body import json_object
-from agentpulse_instrumentation._engine.hosts import Host, host_at, provider_named
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    InputContent,
-    Message,
-    Operation,
-    Table,
-    count,
-    double,
-    get,
-    integer,
-    items,
-    reported_error,
-    text,
-    texts,
-)
+from agentpulse_instrumentation._engine.body import Table, count, get, items, json_object, text
+from agentpulse_instrumentation._engine.hosts import host_at, provider_named
 from agentpulse_instrumentation.anthropic import _content as anthropic_content
 from agentpulse_instrumentation.anthropic._messages import MESSAGE
 from agentpulse_instrumentation.openai import _content as content
+from agentpulse_instrumentation.openai import _endpoints as endpoints
 from agentpulse_instrumentation.openai._chat import CHAT, COMPLETION
-from agentpulse_instrumentation.openai._endpoints import (
-    EMBEDDINGS,
-    IMAGE,
-    MODERATION,
-    SPEECH,
-    TRANSCRIPTION,
-)
 from agentpulse_instrumentation.openai._responses import RESPONSE
 
 # With these, LiteLLM speaks OpenAI's protocol to whoever is at the address.
 _PROTOCOLS = ("openai", "text-completion-openai", "custom_openai", "openai_like")
-_UNKNOWN = "litellm"
-"""The provider of calls that failed before LiteLLM knew whom to ask."""
 
 # Parameters have the names of whoever is asked. These are Gemini's and Bedrock's.
 _CAMEL_CASE = Table(
     {
-        "topP": (semconv.REQUEST_TOP_P, double),
-        "topK": (semconv.REQUEST_TOP_K, integer),
-        "maxTokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "stopSequences": (semconv.REQUEST_STOP_SEQUENCES, texts),
+        "topP": (semconv.REQUEST_TOP_P, float),
+        "topK": (semconv.REQUEST_TOP_K, int),
+        "maxTokens": (semconv.REQUEST_MAX_TOKENS, int),
+        "stopSequences": (semconv.REQUEST_STOP_SEQUENCES, list[str]),
     }
 )
 
 
-def _response_input(body: Mapping[str, Any]) -> InputContent:
+def _response_input(body: Mapping[str, Any]) -> op.InputContent:
     return content.responses_input({**body, "input": body["messages"]})
 
 
@@ -69,113 +46,93 @@ def _response_input(body: Mapping[str, Any]) -> InputContent:
 _REQUEST = CHAT.request | MESSAGE.request | RESPONSE.request | _CAMEL_CASE
 _CHAT = replace(CHAT, request=_REQUEST, constants={})
 # By the name of LiteLLM's function; the async ones have an `a` before it.
-_OPERATIONS: Mapping[str, Operation] = {
+_OPERATIONS: Mapping[str, op.Operation] = {
     "completion": _CHAT,
     "responses": replace(_CHAT, input_content=_response_input),
     "anthropic_messages": replace(_CHAT, input_content=anthropic_content.messages_input),
     "text_completion": replace(_CHAT, name="text_completion"),
-    "embedding": EMBEDDINGS,
-    "image_generation": IMAGE,
-    "image_edit": IMAGE,
-    "image_variation": IMAGE,
-    "transcription": TRANSCRIPTION,
-    "speech": SPEECH,
-    "moderation": MODERATION,
+    "embedding": endpoints.EMBEDDINGS,
+    "image_generation": endpoints.IMAGE,
+    "image_edit": endpoints.IMAGE,
+    "image_variation": endpoints.IMAGE,
+    "transcription": endpoints.TRANSCRIPTION,
+    "speech": endpoints.SPEECH,
+    "moderation": endpoints.MODERATION,
 }
 
 
-def operation_of(logging: Any) -> Operation | None:
+def operation_of(logging: Any) -> op.Operation | None:
     """The operation that a call is; None for what is none of ours (reranking, files, search, …)."""
     name = text(getattr(logging, "call_type", None)) or ""
     return _OPERATIONS.get(name) or _OPERATIONS.get(name.removeprefix("a"))
 
 
-def read_request(logging: Any, address: object = None) -> tuple[dict[str, Any], Attributes]:
+def read_request(logging: Any, address: object = None) -> tuple[dict[str, Any], op.Attributes]:
     """The request in OpenAI's format, as far as text goes, and the attributes of its receiver.
 
     `address` is where it is sent, as far as that is known.
     """
     details = cast("dict[str, Any]", logging.model_call_details)
     for_litellm = cast("dict[str, Any]", details.get("litellm_params") or {})
-    name = text(details.get("custom_llm_provider")) or text(for_litellm.get("custom_llm_provider"))
+    name = text(details.get("custom_llm_provider") or for_litellm.get("custom_llm_provider"))
     model = text(details.get("model"))
     # As LiteLLM takes `anthropic/claude-…` apart; a cache answers before it does.
     prefix, _, rest = (model or "").partition("/")
-    if rest and (prefix == name or (name is None and prefix in _of_litellm("provider_list", ()))):
+    known = (name,) if name else of_litellm("provider_list") or ()
+    if rest and prefix in known:
         name, model = prefix, rest
     host = host_at(str(address or for_litellm.get("api_base") or ""))
-    attributes: Attributes = {semconv.PROVIDER_NAME: _provider_name(name, host)}
-    if host.address is not None and host.port is not None:
-        attributes[semconv.SERVER_ADDRESS] = host.address
-        attributes[semconv.SERVER_PORT] = host.port
-    parameters = cast("dict[str, Any]", details.get("optional_params") or {})
+    # A call may fail before LiteLLM knows whom to ask.
+    provider = host.provider or ("openai" if name else "litellm")
+    if name is not None and name not in _PROTOCOLS:
+        provider = provider_named(name)
     # The caller's messages; `input` is what the provider is sent.
     messages = getattr(logging, "messages", None) or details.get("messages")
-    return {**parameters, "messages": messages, "model": model}, attributes
+    parameters = cast("dict[str, Any]", details.get("optional_params") or {})
+    request = {**parameters, "messages": messages, "model": model}
+    return request, {semconv.PROVIDER_NAME: provider, **host.attributes}
 
 
-def _provider_name(name: str | None, host: Host) -> str:
-    if name is None or name in _PROTOCOLS:
-        return host.provider or ("openai" if name else _UNKNOWN)
-    return provider_named(name)
-
-
-def hides_content() -> bool:
-    """Whether the user keeps messages from LiteLLM's callbacks, and so from us."""
-    return _of_litellm("turn_off_message_logging", None) is True
-
-
-def _of_litellm(name: str, otherwise: Any) -> Any:
-    return getattr(sys.modules.get("litellm"), name, otherwise)
+def of_litellm(name: str) -> Any:
+    """One of LiteLLM's settings; None where it has none of the name."""
+    return getattr(sys.modules.get("litellm"), name, None)
 
 
 # LiteLLM's additions to OpenAI's format of chat answers: Anthropic's caches and modes.
+_TTLS = "usage.prompt_tokens_details.cache_creation_token_details"
 _ADDED = Table(
     {
         "usage.cache_read_input_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, count),
         "usage.cache_creation_input_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, count),
-        "usage.prompt_tokens_details.cache_creation_token_details.ephemeral_5m_input_tokens": (
-            semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS,
-            count,
-        ),
-        "usage.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens": (
-            semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS,
-            count,
-        ),
-        "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, text),
-        "usage.speed": (semconv.SPEED, text),
-        "usage.inference_geo": (semconv.INFERENCE_GEO, text),
+        f"{_TTLS}.ephemeral_5m_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_5M_TOKENS, count),
+        f"{_TTLS}.ephemeral_1h_input_tokens": (semconv.ANTHROPIC_CACHE_WRITE_1H_TOKENS, count),
+        "usage.service_tier": (semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, str),
+        "usage.speed": (semconv.SPEED, str),
+        "usage.inference_geo": (semconv.INFERENCE_GEO, str),
     }
 )
 # Of the provider's own body: its names and its count of the thinking. `responseId` and
 # `modelVersion` are Gemini's.
+_OUT = "usage.output_tokens_details"
 _BODY = Table(
     {
-        "id": (semconv.RESPONSE_ID, text),
-        "model": (semconv.RESPONSE_MODEL, text),
-        "responseId": (semconv.RESPONSE_ID, text),
-        "modelVersion": (semconv.RESPONSE_MODEL, text),
-        "usage.output_tokens_details.thinking_tokens": (
-            semconv.USAGE_REASONING_OUTPUT_TOKENS,
-            count,
-        ),
+        "id": (semconv.RESPONSE_ID, str),
+        "model": (semconv.RESPONSE_MODEL, str),
+        "responseId": (semconv.RESPONSE_ID, str),
+        "modelVersion": (semconv.RESPONSE_MODEL, str),
+        f"{_OUT}.thinking_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, count),
     }
 )
-_PARTS = (
-    semconv.USAGE_CACHE_READ_INPUT_TOKENS,
-    semconv.USAGE_CACHE_WRITE_INPUT_TOKENS,
-    semconv.USAGE_REASONING_OUTPUT_TOKENS,
-)
+_TOTALS = {semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.COST_REPORTED}
 _LARGEST_BODY = 2**18
-_WRAPPED_ID = b"response_id:"
 
 
 @dataclass(slots=True)
 class Answer:
     """An answer, or as much of one as came."""
 
-    attributes: Attributes = field(default_factory=dict[str, Any])
-    messages: list[Message] = field(default_factory=list[Message])
+    attributes: op.Attributes = field(default_factory=dict[str, Any])
+    messages: list[op.Message] = field(default_factory=list[op.Message])
     failure: str | None = None
     """The `error.type` of a call that failed."""
 
@@ -189,11 +146,11 @@ def is_whole(result: Any) -> bool:
 
 def characters(result: Any) -> int:
     """How much text an answer brings, or a chunk of a stream."""
-    texts = (
+    pieces = (
         get(get(choice, "message") or get(choice, "delta"), "content") or get(choice, "text")
         for choice in items(result, "choices")
     )
-    return sum(len(piece) for piece in texts if isinstance(piece, str))
+    return sum(len(piece) for piece in pieces if isinstance(piece, str))
 
 
 def parsed(body: str | None) -> Mapping[str, Any]:
@@ -209,7 +166,7 @@ def read_answer(
     result = get(result, "response") or result
     shape = _shape_of(result)
     # LiteLLM makes a finish reason that it doesn't know, `error` too, the most usual one.
-    answer = Answer(failure=reported_error(body) or reported_error(result))
+    answer = Answer(failure=op.reported_error(body) or op.reported_error(result))
     if shape is None:
         return answer
     attributes = answer.attributes
@@ -237,19 +194,19 @@ def read_answer(
     return answer
 
 
-def _drop_guesses(result: Any, attributes: Attributes) -> None:
+def _drop_guesses(result: Any, attributes: op.Attributes) -> None:
     """Drops the figures that LiteLLM makes up where a provider reports none."""
     if "claude" in str(get(result, "model")):
         # It counts the words of the thinking; Anthropic's own figure is only in the body.
         attributes.pop(semconv.USAGE_REASONING_OUTPUT_TOKENS, None)
-    for name in _PARTS:
-        if attributes.get(name) == 0:
+    for name in attributes.keys() - _TOTALS:
+        if attributes[name] == 0:
             del attributes[name]
     if semconv.OPENAI_RESPONSE_SERVICE_TIER in attributes:
         attributes.pop(semconv.ANTHROPIC_RESPONSE_SERVICE_TIER, None)
 
 
-def _shape_of(result: Any) -> Operation | None:
+def _shape_of(result: Any) -> op.Operation | None:
     choices = items(result, "choices")
     if choices:
         return CHAT if get(choices[0], "message") is not None else COMPLETION
@@ -258,11 +215,11 @@ def _shape_of(result: Any) -> Operation | None:
     if get(result, "type") == "message":
         return MESSAGE
     if isinstance(get(result, "results"), list):
-        return MODERATION
+        return endpoints.MODERATION
     if get(result, "object") == "list":
-        return EMBEDDINGS
+        return endpoints.EMBEDDINGS
     # Images and transcriptions report their usage alike; some answers are bytes and have none.
-    return IMAGE if get(result, "usage") is not None else None
+    return endpoints.IMAGE if get(result, "usage") is not None else None
 
 
 def _unwrapped(response_id: str) -> str:
@@ -270,8 +227,8 @@ def _unwrapped(response_id: str) -> str:
     # `resp_` and the base64 of `litellm:custom_llm_provider:…;model_id:…;response_id:…`.
     try:
         decoded = base64.b64decode(response_id.partition("_")[2], validate=True)
-    except (ValueError, binascii.Error):
+    except ValueError:
         return response_id
-    if not decoded.startswith(b"litellm:") or _WRAPPED_ID not in decoded:
-        return response_id
-    return decoded.partition(_WRAPPED_ID)[2].decode("utf-8", "replace")
+    head, _, wrapped = decoded.partition(b"response_id:")
+    is_wrapped = head.startswith(b"litellm:") and wrapped
+    return wrapped.decode("utf-8", "replace") if is_wrapped else response_id

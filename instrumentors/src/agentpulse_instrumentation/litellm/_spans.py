@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import time_ns
@@ -11,28 +11,14 @@ from typing import Any
 
 from opentelemetry.context import Context
 
+from agentpulse_instrumentation._engine import operation as op
 from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.body import get
 from agentpulse_instrumentation._engine.invocation import begin
-from agentpulse_instrumentation._engine.operation import (
-    UNKNOWN,
-    Attributes,
-    Operation,
-    error_type,
-    get,
-    http_status,
-    input_tokens,
-    tokens,
-)
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Recording
-from agentpulse_instrumentation.litellm._bodies import Body
-from agentpulse_instrumentation.litellm._content import (
-    Answer,
-    characters,
-    hides_content,
-    parsed,
-    read_answer,
-)
+from agentpulse_instrumentation.litellm import _content as content
+from agentpulse_instrumentation.litellm._bodies import NO_BODY, Body
 
 _READ = shield("read the answer")
 _NANOSECONDS = 1_000_000_000
@@ -48,13 +34,13 @@ _DEEPEST = 8
 class Attempt:
     """One request to a provider, or a call that is answered without one."""
 
-    operation: Operation
+    operation: op.Operation
     context: Context
     """The context that its span belongs to."""
     started: int = field(default_factory=time_ns)
     """Nanoseconds since 1970."""
     request: dict[str, Any] = field(default_factory=dict[str, Any])
-    attributes: Attributes = field(default_factory=dict[str, Any])
+    attributes: op.Attributes = field(default_factory=dict[str, Any])
     """Those known before the answer that are no part of the request."""
     is_sent: bool = False
     """Whether a provider was to be asked."""
@@ -66,9 +52,9 @@ class Attempt:
     """How much text came so far, as far as LiteLLM reports the chunks of a stream."""
     raw: str | None = None
     """The body that the provider sent, where LiteLLM logs it."""
-    answered_at: int | None = None
-    """When the answer was there, or the last chunk of it that came: nanoseconds since 1970."""
-    body: Body | None = None
+    answered_at: object = None
+    """When the answer was there, or the last chunk of it that came, as `_nanoseconds` reads it."""
+    body: Body = NO_BODY
     """What LiteLLM's own HTTP client received; a client underneath keeps its own to itself."""
     process: int = field(default_factory=os.getpid)
     """In which it began, and which alone makes its span."""
@@ -79,16 +65,12 @@ class Attempt:
         return self.is_sent and self.answered_by is None
 
 
-Read = Callable[[Attempt, bool], Answer]
+Read = Callable[[Attempt, bool], content.Answer]
 """Reads how an attempt ended, and its content where that is kept."""
 
 
 def record(
-    recording: Recording,
-    attempt: Attempt,
-    read: Read,
-    end: object = None,
-    error: BaseException | None = None,
+    recording: Recording, attempt: Attempt, read: Read, error: BaseException | None = None
 ) -> None:
     """Makes the span of an attempt that is over."""
     if attempt.answered_by is not None:
@@ -101,11 +83,12 @@ def record(
         stream=attempt.is_stream,
         parent=attempt.context,
         start_time=attempt.started,
-        captures=not hides_content(),
+        # Some users keep messages from LiteLLM's callbacks, and so from us.
+        captures=content.of_litellm("turn_off_message_logging") is not True,
     )
     if not invocation.is_open:
         return
-    answer = Answer()
+    answer = content.Answer()
     with _READ:
         answer = read(attempt, invocation.keeps_content)
     invocation.ended(
@@ -113,31 +96,26 @@ def record(
         messages=answer.messages,
         failure=answer.failure,
         error=error,
-        end_time=max(_nanoseconds(end) or time_ns(), attempt.started),
+        end_time=max(_nanoseconds(attempt.answered_at) or time_ns(), attempt.started),
     )
 
 
 def answered(logging: Any, result: Any) -> Read:
     """For an attempt that was answered, by a provider, a cache or a mock."""
 
-    def read(attempt: Attempt, with_content: bool) -> Answer:
+    def read(attempt: Attempt, with_content: bool) -> content.Answer:
         answer, body = _read(attempt, result, with_content), attempt.body
-        attributes = answer.attributes
-        failure = None if body is None else body.failure
-        if attempt.is_stream and body is not None and (failure is not None or body.is_partial):
+        attributes, failure = answer.attributes, body.failure
+        if attempt.is_stream and (failure is not None or body.is_partial):
             # Of a stream that isn't whole, LiteLLM makes up the usage, and with it the cost.
-            attempt.characters = max(attempt.characters, characters(result))
+            attempt.characters = max(attempt.characters, content.characters(result))
             known = {name: attributes[name] for name in _IDENTITY if name in attributes}
-            answer = Answer(_cut_short(attempt, known), answer.messages, failure)
-        else:
-            answer.failure = answer.failure or failure
-            cost = _cost(result, logging) if attempt.answered_by is None else None
-            if cost is not None:
-                attributes[semconv.COST_FALLBACK] = cost
-        first = _first_chunk(logging) if attempt.is_stream else None
-        if first is not None and first >= attempt.started:
-            waited = (first - attempt.started) / _NANOSECONDS
-            answer.attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = waited
+            answer = content.Answer(_cut_short(attempt, known), answer.messages, failure)
+        elif attempt.answered_by is None and (cost := _cost(result, logging)) is not None:
+            attributes[semconv.COST_FALLBACK] = cost
+        waited = (_first_chunk(logging) or 0) - attempt.started
+        if attempt.is_stream and waited >= 0:
+            answer.attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = waited / _NANOSECONDS
         return answer
 
     return read
@@ -146,46 +124,39 @@ def answered(logging: Any, result: Any) -> Read:
 def failed(logging: Any, error: BaseException) -> Read:
     """For an attempt that raised."""
 
-    def read(attempt: Attempt, _with_content: bool) -> Answer:
-        body, attributes = attempt.body, Attributes()
-        is_begun = _first_chunk(logging) is not None or (body is not None and body.has_begun)
-        if attempt.is_stream and is_begun:
+    def read(attempt: Attempt, _with_content: bool) -> content.Answer:
+        body, attributes = attempt.body, op.Attributes()
+        if attempt.is_stream and (body.has_begun or _first_chunk(logging) is not None):
             attributes = _cut_short(attempt, attributes)
-        status = http_status(error) if attempt.is_billed else None
+        status = op.http_status(error) if attempt.is_billed else None
         if status is not None and _was_answered(error):
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
         # What LiteLLM raises for an answer that reports an error is often what reading it raised.
-        reported = None if body is None else body.error
-        return Answer(attributes, failure=reported or error_type(error))
+        return content.Answer(attributes, failure=body.error or op.error_type(error))
 
     return read
 
 
-def unfinished(attempt: Attempt, with_content: bool) -> Answer:
+def unfinished(attempt: Attempt, with_content: bool) -> content.Answer:
     """For an attempt whose end LiteLLM never logged: cancelled, closed early, or answered.
 
     LiteLLM is silent about the last of several async tries that it makes by itself.
     """
-    failure = None if attempt.body is None else attempt.body.failure
     if attempt.is_stream:
-        return Answer(_cut_short(attempt, {}), failure=failure)
-    body = parsed(attempt.raw)
+        return content.Answer(_cut_short(attempt, {}), failure=attempt.body.failure)
+    body = content.parsed(attempt.raw)
     if not body or "error" in body:
-        return Answer(failure=failure or UNKNOWN)
-    answer = _read(attempt, body, with_content)
-    answer.failure = answer.failure or failure
-    return answer
+        return content.Answer(failure=attempt.body.failure or op.UNKNOWN)
+    return _read(attempt, body, with_content)
 
 
-def _read(attempt: Attempt, result: Any, with_content: bool) -> Answer:
+def _read(attempt: Attempt, result: Any, with_content: bool) -> content.Answer:
     # LiteLLM never logs the body of a stream, and vectors are much to read for nothing.
     knows_body = not attempt.is_stream and attempt.operation.name != "embeddings"
-    answer = read_answer(
-        result,
-        parsed(attempt.raw) if knows_body else {},
-        provider=attempt.attributes.get(semconv.PROVIDER_NAME),
-        with_content=with_content,
-    )
+    body: Mapping[str, Any] = content.parsed(attempt.raw) if knows_body else {}
+    provider = attempt.attributes.get(semconv.PROVIDER_NAME)
+    answer = content.read_answer(result, body, provider=provider, with_content=with_content)
+    answer.failure = answer.failure or attempt.body.failure
     if attempt.answered_by is not None:
         # Where no provider was asked, no tokens were used and nothing is billed.
         kept = (*_IDENTITY, semconv.RESPONSE_FINISH_REASONS)
@@ -194,23 +165,21 @@ def _read(attempt: Attempt, result: Any, with_content: bool) -> Answer:
     return answer
 
 
-def _cut_short(attempt: Attempt, attributes: Attributes) -> Attributes:
+def _cut_short(attempt: Attempt, attributes: op.Attributes) -> op.Attributes:
     """Adds what is known of a stream that isn't whole; nothing where no answer began."""
-    body = attempt.body
-    if body is not None and not body.has_answer:
+    body, stream = attempt.body, attempt.body.stream
+    if not body.has_answer:
         return {}
-    reasons = [] if body is None else body.read(attributes)
-    reported = [reason or "error" for reason in reasons] or ["error"]
-    attributes[semconv.RESPONSE_FINISH_REASONS] = reported
-    stream = None if body is None else body.stream
+    reasons = [reason or "error" for reason in body.read(attributes) or [None]]
+    attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
     if stream is not None and stream.reported_usage():
         return attributes
     if attempt.operation.estimates_usage and attempt.is_billed:
-        attributes.setdefault(semconv.USAGE_INPUT_TOKENS, input_tokens(attempt.request))
+        attributes.setdefault(semconv.USAGE_INPUT_TOKENS, op.input_tokens(attempt.request))
         attributes[semconv.USAGE_ESTIMATED] = True
         came = attempt.characters or None if stream is None else stream.received_characters()
         if came is not None:
-            attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(came)
+            attributes[semconv.USAGE_OUTPUT_TOKENS] = op.tokens(came)
     return attributes
 
 

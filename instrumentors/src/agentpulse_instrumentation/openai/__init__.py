@@ -10,14 +10,8 @@ from collections.abc import Mapping
 
 from agentpulse_instrumentation._engine.client import ClientInstrumentor
 from agentpulse_instrumentation._engine.operation import Routes
+from agentpulse_instrumentation.openai import _endpoints as endpoints
 from agentpulse_instrumentation.openai._chat import CHAT, COMPLETION
-from agentpulse_instrumentation.openai._endpoints import (
-    EMBEDDINGS,
-    IMAGE,
-    MODERATION,
-    SPEECH,
-    TRANSCRIPTION,
-)
 from agentpulse_instrumentation.openai._responses import COMPACTION, FETCH_RESPONSE, RESPONSE
 
 
@@ -29,19 +23,14 @@ class OpenAIInstrumentor(ClientInstrumentor):
     supported = "openai >= 1.66.0, < 4"
     clouds: Mapping[str, str] = {"AzureOpenAI": "azure.ai.openai", "BedrockOpenAI": "aws.bedrock"}
     routes: Routes = Routes(
-        (
-            ("post", "/chat/completions", CHAT),
-            ("post", "/responses", RESPONSE),
-            ("post", "/responses/compact", COMPACTION),
-            ("get", "/responses/{id}", FETCH_RESPONSE),
-            ("post", "/completions", COMPLETION),
-            ("post", "/embeddings", EMBEDDINGS),
-            ("post", "/images/generations", IMAGE),
-            ("post", "/images/edits", IMAGE),
-            ("post", "/images/variations", IMAGE),
-            ("post", "/audio/transcriptions", TRANSCRIPTION),
-            ("post", "/audio/translations", TRANSCRIPTION),
-            ("post", "/audio/speech", SPEECH),
-            ("post", "/moderations", MODERATION),
-        )
+        (CHAT, "post", "/chat/completions"),
+        (RESPONSE, "post", "/responses"),
+        (COMPACTION, "post", "/responses/compact"),
+        (FETCH_RESPONSE, "get", "/responses/{id}"),
+        (COMPLETION, "post", "/completions"),
+        (endpoints.EMBEDDINGS, "post", "/embeddings"),
+        (endpoints.IMAGE, "post", "/images/generations", "/images/edits", "/images/variations"),
+        (endpoints.TRANSCRIPTION, "post", "/audio/transcriptions", "/audio/translations"),
+        (endpoints.SPEECH, "post", "/audio/speech"),
+        (endpoints.MODERATION, "post", "/moderations"),
     )

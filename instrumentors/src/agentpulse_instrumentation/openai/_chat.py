@@ -10,20 +10,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.body import Table, count, fields, get, items, text
 from agentpulse_instrumentation._engine.media import size_of_base64
-from agentpulse_instrumentation._engine.operation import (
-    Attributes,
-    Operation,
-    Table,
-    count,
-    double,
-    fields,
-    get,
-    integer,
-    items,
-    text,
-    texts,
-)
+from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation.openai import _content as content
 
 # What OpenAI-compatible hosts report otherwise than OpenAI, made to hold to the conventions.
@@ -76,47 +65,43 @@ def tier(value: Any) -> str | None:
     return None if value == "auto" else text(value)
 
 
-REQUEST = Table(
-    {
-        "model": (semconv.REQUEST_MODEL, text),
-        "temperature": (semconv.REQUEST_TEMPERATURE, double),
-        "top_p": (semconv.REQUEST_TOP_P, double),
-        "max_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "max_completion_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "frequency_penalty": (semconv.REQUEST_FREQUENCY_PENALTY, double),
-        "presence_penalty": (semconv.REQUEST_PRESENCE_PENALTY, double),
-        "seed": (semconv.REQUEST_SEED, integer),
-        "stop": (semconv.REQUEST_STOP_SEQUENCES, texts),
-        "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, text),
-        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, tier),
-        "n": (semconv.REQUEST_CHOICE_COUNT, choices),
-        "response_format.type": (semconv.OUTPUT_TYPE, output_type),
-    }
-)
+_REQUEST = {
+    "model": (semconv.REQUEST_MODEL, str),
+    "temperature": (semconv.REQUEST_TEMPERATURE, float),
+    "top_p": (semconv.REQUEST_TOP_P, float),
+    "max_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+    "max_completion_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+    "frequency_penalty": (semconv.REQUEST_FREQUENCY_PENALTY, float),
+    "presence_penalty": (semconv.REQUEST_PRESENCE_PENALTY, float),
+    "seed": (semconv.REQUEST_SEED, int),
+    "stop": (semconv.REQUEST_STOP_SEQUENCES, list[str]),
+    "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, str),
+    "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, tier),
+    "n": (semconv.REQUEST_CHOICE_COUNT, choices),
+    "response_format.type": (semconv.OUTPUT_TYPE, output_type),
+}
 _IN, _OUT = "usage.prompt_tokens_details", "usage.completion_tokens_details"
-ANSWER = Table(
-    {
-        "id": (semconv.RESPONSE_ID, text),
-        "model": (semconv.RESPONSE_MODEL, text),
-        "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, text),
-        "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, text),
-        "usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        "usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-        # DeepSeek's own name, which its older answers have alone.
-        "usage.prompt_cache_hit_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
-        f"{_IN}.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
-        f"{_IN}.cache_write_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
-        f"{_IN}.audio_tokens": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
-        f"{_IN}.image_tokens": (semconv.USAGE_IMAGE_INPUT_TOKENS, count),
-        f"{_OUT}.reasoning_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, integer),
-        f"{_OUT}.audio_tokens": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
-        # Hugging Face and Together put it beside the counts.
-        "usage.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
-        "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, dollars_of_ticks),
-        # OpenRouter bills in US dollars (https://openrouter.ai/docs/use-cases/usage-accounting).
-        "usage.cost": (semconv.COST_REPORTED, double),
-    }
-)
+_ANSWER = {
+    "id": (semconv.RESPONSE_ID, str),
+    "model": (semconv.RESPONSE_MODEL, str),
+    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, str),
+    "system_fingerprint": (semconv.OPENAI_SYSTEM_FINGERPRINT, str),
+    "usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+    "usage.completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
+    # DeepSeek's own name, which its older answers have alone.
+    "usage.prompt_cache_hit_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, int),
+    f"{_IN}.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, int),
+    f"{_IN}.cache_write_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, int),
+    f"{_IN}.audio_tokens": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
+    f"{_IN}.image_tokens": (semconv.USAGE_IMAGE_INPUT_TOKENS, count),
+    f"{_OUT}.reasoning_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, int),
+    f"{_OUT}.audio_tokens": (semconv.USAGE_AUDIO_OUTPUT_TOKENS, count),
+    # Hugging Face and Together put it beside the counts.
+    "usage.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, int),
+    "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, dollars_of_ticks),
+    # OpenRouter bills in US dollars (https://openrouter.ai/docs/use-cases/usage-accounting).
+    "usage.cost": (semconv.COST_REPORTED, float),
+}
 _HEAD = ("id", "model", "service_tier", "system_fingerprint")
 
 
@@ -267,8 +252,8 @@ class ChatAccumulator:
 
 CHAT = Operation(
     name="chat",
-    request=REQUEST,
-    answer=ANSWER,
+    request=Table(_REQUEST),
+    answer=Table(_ANSWER),
     more_from_answer=within_totals,
     finish_reasons=finish_reasons,
     constants={semconv.OPENAI_API_TYPE: "chat_completions"},

@@ -9,54 +9,46 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.operation import (
-    Operation,
-    Table,
-    count,
-    integer,
-    text,
-    texts,
-)
+from agentpulse_instrumentation._engine.body import Table, count
+from agentpulse_instrumentation._engine.operation import Operation
 from agentpulse_instrumentation.openai._chat import choices
 from agentpulse_instrumentation.openai._responses import ResponseAccumulator
 
-_MODEL = {"model": (semconv.REQUEST_MODEL, text)}
+_MODEL = {"model": (semconv.REQUEST_MODEL, str)}
 
 EMBEDDINGS = Operation(
     name="embeddings",
     request=Table(
         {
             **_MODEL,
-            "encoding_format": (semconv.REQUEST_ENCODING_FORMATS, texts),
-            "dimensions": (semconv.EMBEDDINGS_DIMENSION_COUNT, integer),
+            "encoding_format": (semconv.REQUEST_ENCODING_FORMATS, list[str]),
+            "dimensions": (semconv.EMBEDDINGS_DIMENSION_COUNT, int),
         }
     ),
     answer=Table(
         {
-            "model": (semconv.RESPONSE_MODEL, text),
-            "usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
+            "model": (semconv.RESPONSE_MODEL, str),
+            "usage.prompt_tokens": (semconv.USAGE_INPUT_TOKENS, int),
         }
     ),
 )
 
-_MEDIA_ANSWER = Table(
-    {
-        "model": (semconv.RESPONSE_MODEL, text),
-        "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-        "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-        "usage.input_tokens_details.text_tokens": (semconv.USAGE_TEXT_INPUT_TOKENS, count),
-        "usage.input_tokens_details.image_tokens": (semconv.USAGE_IMAGE_INPUT_TOKENS, count),
-        "usage.input_token_details.text_tokens": (semconv.USAGE_TEXT_INPUT_TOKENS, count),
-        "usage.input_token_details.audio_tokens": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
-        "usage.output_tokens_details.text_tokens": (semconv.USAGE_TEXT_OUTPUT_TOKENS, count),
-        "usage.output_tokens_details.image_tokens": (semconv.USAGE_IMAGE_OUTPUT_TOKENS, count),
-    }
-)
+_MEDIA_ANSWER = {
+    "model": (semconv.RESPONSE_MODEL, str),
+    "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+    "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
+    "usage.input_tokens_details.text_tokens": (semconv.USAGE_TEXT_INPUT_TOKENS, count),
+    "usage.input_tokens_details.image_tokens": (semconv.USAGE_IMAGE_INPUT_TOKENS, count),
+    "usage.input_token_details.text_tokens": (semconv.USAGE_TEXT_INPUT_TOKENS, count),
+    "usage.input_token_details.audio_tokens": (semconv.USAGE_AUDIO_INPUT_TOKENS, count),
+    "usage.output_tokens_details.text_tokens": (semconv.USAGE_TEXT_OUTPUT_TOKENS, count),
+    "usage.output_tokens_details.image_tokens": (semconv.USAGE_IMAGE_OUTPUT_TOKENS, count),
+}
 
 IMAGE = Operation(
     name="generate_content",
     request=Table({**_MODEL, "n": (semconv.REQUEST_CHOICE_COUNT, choices)}),
-    answer=_MEDIA_ANSWER,
+    answer=Table(_MEDIA_ANSWER),
     constants={semconv.OUTPUT_TYPE: "image"},
     accumulator=ResponseAccumulator,
 )
@@ -65,5 +57,5 @@ SPEECH = replace(IMAGE, constants={semconv.OUTPUT_TYPE: "speech"})
 MODERATION = Operation(
     name="moderation",
     request=Table(_MODEL),
-    answer=Table({"id": (semconv.RESPONSE_ID, text), "model": (semconv.RESPONSE_MODEL, text)}),
+    answer=Table({"id": (semconv.RESPONSE_ID, str), "model": (semconv.RESPONSE_MODEL, str)}),
 )

@@ -5,64 +5,49 @@ Fields: https://platform.openai.com/docs/api-reference/responses.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from agentpulse_instrumentation._engine import semconv
-from agentpulse_instrumentation._engine.operation import (
-    UNKNOWN,
-    Operation,
-    Table,
-    double,
-    fields,
-    get,
-    integer,
-    reported_error,
-    text,
-)
+from agentpulse_instrumentation._engine.body import Table, fields, get, text
+from agentpulse_instrumentation._engine.operation import UNKNOWN, Operation, reported_error
+from agentpulse_instrumentation.openai import _chat as chat
 from agentpulse_instrumentation.openai import _content as content
-from agentpulse_instrumentation.openai._chat import (
-    dollars_of_ticks,
-    output_type,
-    tier,
-    within_totals,
-)
 
 
 def _conversation(value: Any) -> str | None:
     return text(value) or text(get(value, "id"))
 
 
-_REQUEST = Table(
-    {
-        "model": (semconv.REQUEST_MODEL, text),
-        "temperature": (semconv.REQUEST_TEMPERATURE, double),
-        "top_p": (semconv.REQUEST_TOP_P, double),
-        "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, integer),
-        "reasoning.effort": (semconv.REQUEST_REASONING_LEVEL, text),
-        "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, tier),
-        "text.format.type": (semconv.OUTPUT_TYPE, output_type),
-        "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, text),
-        "conversation": (semconv.CONVERSATION_ID, _conversation),
-        "prompt.id": (semconv.PROMPT_NAME, text),
-        "prompt.version": (semconv.PROMPT_VERSION, text),
-    }
-)
+_REQUEST = {
+    "model": (semconv.REQUEST_MODEL, str),
+    "temperature": (semconv.REQUEST_TEMPERATURE, float),
+    "top_p": (semconv.REQUEST_TOP_P, float),
+    "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+    "reasoning.effort": (semconv.REQUEST_REASONING_LEVEL, str),
+    "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, chat.tier),
+    "text.format.type": (semconv.OUTPUT_TYPE, chat.output_type),
+    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, str),
+    "conversation": (semconv.CONVERSATION_ID, _conversation),
+    "prompt.id": (semconv.PROMPT_NAME, str),
+    "prompt.version": (semconv.PROMPT_VERSION, str),
+}
 _IN, _OUT = "usage.input_tokens_details", "usage.output_tokens_details"
 _USAGE = {
-    "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, integer),
-    "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, integer),
-    f"{_IN}.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, integer),
-    f"{_IN}.cache_write_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, integer),
-    f"{_OUT}.reasoning_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, integer),
-    "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, dollars_of_ticks),
-    "usage.cost": (semconv.COST_REPORTED, double),
+    "usage.input_tokens": (semconv.USAGE_INPUT_TOKENS, int),
+    "usage.output_tokens": (semconv.USAGE_OUTPUT_TOKENS, int),
+    f"{_IN}.cached_tokens": (semconv.USAGE_CACHE_READ_INPUT_TOKENS, int),
+    f"{_IN}.cache_write_tokens": (semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, int),
+    f"{_OUT}.reasoning_tokens": (semconv.USAGE_REASONING_OUTPUT_TOKENS, int),
+    "usage.cost_in_usd_ticks": (semconv.COST_REPORTED, chat.dollars_of_ticks),
+    "usage.cost": (semconv.COST_REPORTED, float),
 }
 _IDENTITY = {
-    "id": (semconv.RESPONSE_ID, text),
-    "model": (semconv.RESPONSE_MODEL, text),
-    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, text),
+    "id": (semconv.RESPONSE_ID, str),
+    "model": (semconv.RESPONSE_MODEL, str),
+    "service_tier": (semconv.OPENAI_RESPONSE_SERVICE_TIER, str),
 }
-_CONVERSATION = {"conversation.id": (semconv.CONVERSATION_ID, text)}
+_CONVERSATION = {"conversation.id": (semconv.CONVERSATION_ID, str)}
 _UNFINISHED = ("queued", "in_progress")
 
 
@@ -147,9 +132,9 @@ class ResponseAccumulator:
 
 RESPONSE = Operation(
     name="chat",
-    request=_REQUEST,
+    request=Table(_REQUEST),
     answer=Table({**_IDENTITY, **_CONVERSATION, **_USAGE}),
-    more_from_answer=within_totals,
+    more_from_answer=chat.within_totals,
     finish_reasons=_finish_reasons,
     failure=_failure,
     constants={semconv.OPENAI_API_TYPE: "responses"},
@@ -158,19 +143,14 @@ RESPONSE = Operation(
     output_content=content.responses_output,
     estimates_usage=True,
 )
-COMPACTION = Operation(
-    name="chat",
-    request=_REQUEST,
-    answer=Table({**_IDENTITY, **_USAGE}),
-    constants={semconv.OPENAI_API_TYPE: "responses", semconv.CONVERSATION_COMPACTED: True},
-    input_content=content.responses_input,
-    output_content=content.responses_output,
+COMPACTION = replace(
+    RESPONSE, constants={**RESPONSE.constants, semconv.CONVERSATION_COMPACTED: True}
 )
 # The conventions: fetching a response is no inference, and never carries usage (it was billed when
 # it was made).
 FETCH_RESPONSE = Operation(
     name="fetch_response",
-    answer=Table({**_IDENTITY, **_CONVERSATION, "status": (semconv.RESPONSE_STATUS, text)}),
+    answer=Table({**_IDENTITY, **_CONVERSATION, "status": (semconv.RESPONSE_STATUS, str)}),
     constants={semconv.OPENAI_API_TYPE: "responses"},
     failure=_failure_to_fetch,
     accumulator=ResponseAccumulator,
