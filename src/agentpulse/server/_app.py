@@ -15,12 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from agentpulse import __version__
+from agentpulse.server import _requests as web
 from agentpulse.server._pages import calls_page, closed_page
 from agentpulse.server._protocol import Event, read_batch, read_heartbeat
 from agentpulse.server._reports import PERIODS, sessions, stats, transcript
-from agentpulse.server._requests import OPENING, Access, Refusal, answer, failure, read_json
 from agentpulse.server._runs import crons
 from agentpulse.server._storage import MAX_EVENTS, Cursor, Storage
 
@@ -33,11 +34,11 @@ class Api:
     """The endpoints over one storage."""
 
     storage: Storage
-    access: Access
+    access: web.Access
 
-    def routes(self) -> list[Route]:
+    def application(self) -> ASGIApp:
         """All addresses. Without the key only `/v1/health` answers, and those of a browser."""
-        return [
+        routes = [
             Route("/v1/ingest", self._writing(read_batch), methods=["POST"]),
             Route("/v1/heartbeat", self._writing(read_heartbeat), methods=["POST"]),
             Route("/v1/health", self._health),
@@ -48,41 +49,41 @@ class Api:
             Route("/v1/sessions/{session:path}/transcript", self._reading(self._transcript)),
             Route("/v1/crons", self._reading(self._crons)),
             Route("/", self._page_for_a_browser),
-            Route(f"{OPENING}{{code}}", self._open),
+            Route(f"{web.OPENING}{{code}}", self._open),
         ]
+        handlers = {HTTPException: web.failure, Exception: web.failure}
+        return web.guarded(Starlette(routes=routes, exception_handlers=handlers))
 
-    def _writing(
-        self, read: Callable[[object], list[Event]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _writing(self, read: Callable[[object], list[Event]]) -> Callable[..., Awaitable[Response]]:
         async def write(request: Request) -> Response:
             self.access.verify(request)
-            events = read(await read_json(request))
+            events = read(await web.read_json(request))
             try:
                 await run_in_threadpool(self.storage.add, events)
             except sqlite3.Error as error:
-                raise Refusal(503, f"The database can't be written: {error}.") from error
-            return answer({"accepted": len(events)})
+                raise web.Refusal(503, f"The database can't be written: {error}.") from error
+            return web.answer({"accepted": len(events)})
 
         return write
 
     def _reading(self, read: Callable[[Request], object]) -> Callable[[Request], Response]:
         def reading(request: Request) -> Response:
             self.access.verify(request)
-            return answer(read(request))
+            return web.answer(read(request))
 
         return reading
 
     async def _health(self, _request: Request) -> Response:
-        return answer({"status": "ok", "service": SERVICE, "version": __version__})
+        return web.answer({"status": "ok", "service": SERVICE, "version": __version__})
 
     def _events(self, request: Request) -> object:
         query = request.query_params
         events, last = self.storage.events(
+            _given(request, "limit") or 100,
+            _given(request, "since"),
+            _given(request, "before"),
             kind=query.get("kind"),
             session=query.get("session"),
-            since=_given(request, "since"),
-            before=_given(request, "before"),
-            limit=_given(request, "limit") or 100,
         )
         return {"events": events, "next": last and f"{last[0]!r}:{last[1]}"}
 
@@ -100,7 +101,7 @@ class Api:
         messages = transcript(self.storage, session)
         if messages is None:
             message = "There is no transcript of this session; capture_messages sends them."
-            raise Refusal(404, message)
+            raise web.Refusal(404, message)
         return {"session": session, "messages": messages}
 
     def _crons(self, _request: Request) -> object:
@@ -109,7 +110,7 @@ class Api:
     def _page_for_a_browser(self, request: Request) -> Response:
         try:
             self.access.verify(request)
-        except Refusal as refusal:
+        except web.Refusal as refusal:
             if "text/html" not in request.headers.get("Accept", ""):
                 raise
             return closed_page(request, refusal.status_code)
@@ -123,12 +124,6 @@ class Api:
         if cookie is not None or self.access.is_opened(request):
             return RedirectResponse("/", 303, {"Set-Cookie": cookie} if cookie else None)
         return closed_page(request, 401)
-
-
-def make_app(api: Api) -> Starlette:
-    """The application, to be `guarded`, for any ASGI server that listens on 127.0.0.1."""
-    handlers = {HTTPException: failure, Exception: failure}
-    return Starlette(routes=api.routes(), exception_handlers=handlers)
 
 
 def _finite(text: str) -> float:
@@ -164,4 +159,4 @@ def _given(request: Request, name: str) -> Any:
     try:
         return None if text is None else read(text)
     except (LookupError, ValueError):
-        raise Refusal(400, f"{name} is {text!r}; expected {expected}.") from None
+        raise web.Refusal(400, f"{name} is {text!r}; expected {expected}.") from None

@@ -17,8 +17,8 @@ import uvicorn
 from agentpulse_exporter._delivery.endpoint import data_folder, key_file, read_key
 from starlette.types import ASGIApp
 
-from agentpulse.server._app import Api, make_app
-from agentpulse.server._requests import Access, guarded, new_key, opening_path
+from agentpulse.server._app import Api
+from agentpulse.server._requests import Access, new_key, opening_path
 from agentpulse.server._storage import MEMORY, Storage
 
 ADDRESS = "127.0.0.1"
@@ -84,8 +84,8 @@ class LocalServer:
             self.key_file = file = _publish_key(self.port, self.key)
             stack.callback(_withdraw_key, file, self.key)
             where = "that was printed as it started" if file is None else f"in {file}"
-            app = make_app(Api(self._storage, Access(self.key, self.port, where)))
-            _serve(stack, guarded(app), listening)
+            api = Api(self._storage, Access(self.key, self.port, where))
+            _serve(stack, api.application(), listening)
             self._stack = stack.pop_all()
         return self
 

@@ -46,9 +46,8 @@ _AGENTS = """
         AND NOT EXISTS (
             SELECT 1 FROM sessions WHERE session = start.session AND ended_at >= start.ts)
 """
-_BEGUN = (
-    f"UNION ALL SELECT 'span ' || span_id, session, agent, NULL, ts, received, NULL, NULL {_AGENTS}"
-)
+_BEGUN = f"""UNION ALL
+    SELECT 'span ' || span_id, session, agent, NULL, ts, received, NULL, NULL {_AGENTS}"""
 _RUNNING = f"""
     {fates(_BEGUN)}, listed (key, session, agent, type, name, started_at) AS (
         SELECT session, session, agent, type, label, started_at FROM sessions

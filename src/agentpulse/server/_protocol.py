@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 from agentpulse.server._requests import Refusal
 
@@ -91,7 +91,7 @@ def _event(sent: object, where: str, agent: str, latest: float) -> Event:
     kind, ts, session = event.get("kind"), event.get("ts"), event.get("session")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         raise Refusal(400, f"{where}.kind is not of the form [A-Za-z0-9_]{{1,64}}.")
-    if type(ts) not in (int, float) or not _EARLIEST <= ts <= latest:
+    if not _is_number(ts) or not _EARLIEST <= ts <= latest:
         expected = "a time in seconds since 1970, from 2020 to a day from now"
         raise Refusal(400, f"{where}.ts is not {expected}.")
     if session is not None and not (isinstance(session, str) and _units(session) <= MAX_SESSION):
@@ -113,6 +113,10 @@ def _object(value: object, where: str) -> Data:
     return cast("Data", value)
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
@@ -130,7 +134,7 @@ _LATEST = 253_402_300_799.0  # the last second of the year 9999
 def number(data: Data, name: str) -> float | None:
     """An amount from 0 to a sensible one; None for everything else, which is unknown."""
     value = data.get(name)
-    return float(value) if type(value) in (int, float) and 0 <= value <= _TOO_MUCH else None
+    return float(value) if _is_number(value) and 0 <= value <= _TOO_MUCH else None
 
 
 def instant(data: Data, name: str) -> float | None:

@@ -162,6 +162,6 @@ def sessions(storage: Storage, now: float, since: float = 0.0, most: int = _MOST
 
 def transcript(storage: Storage, session: str) -> list[object] | None:
     """The messages of a session's latest conversation; None where there are none."""
-    found, _ = storage.events(kind="transcript", session=session, limit=1)
+    found, _ = storage.events(1, kind="transcript", session=session)
     messages = found[0]["data"].get("messages") if found else None
     return cast("list[object]", messages) if isinstance(messages, list) else None

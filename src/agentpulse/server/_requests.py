@@ -124,8 +124,7 @@ def _is_deeper(value: Any, depth: int) -> bool:
 
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
-_READING = frozenset({"GET", "HEAD"})
-_OWN_SITES = frozenset({"same-origin", "none"})  # "none": the user's own doing, a bookmark say
+_READING = ("GET", "HEAD")
 
 
 def guarded(app: ASGIApp) -> ASGIApp:
@@ -158,7 +157,8 @@ def _verify_origin(scope: Scope) -> None:
     if scope["method"] in _READING:
         return
     origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")
-    if site not in _OWN_SITES or origin not in (None, f"http://{host}"):
+    # "none" is the user's own doing, a bookmark say.
+    if site not in ("same-origin", "none") or origin not in (None, f"http://{host}"):
         raise Refusal(403, "A page of another origin may not write here.")
 
 
@@ -200,7 +200,7 @@ class Access:
         authorization = request.headers.get("Authorization")
         if authorization is None:
             # A cookie is enough to read; to write, the key is needed.
-            if request.method in ("GET", "HEAD") and self.is_opened(request):
+            if request.method in _READING and self.is_opened(request):
                 return
             raise Refusal(401, f"This needs the key of this server: {self._how}.")
         scheme, _, given = authorization.partition(" ")

@@ -162,6 +162,7 @@ def crons(storage: Storage, now: float) -> list[Row]:
 
 def _counted(job: Row, known: list[Row]) -> Row:
     running = [run for run in known if run["is_running"]]
+    listed = running[:_MAX_LISTED]
     over = [run for run in known if not run["is_running"]]
     last = max(over, key=lambda run: run["over_at"], default=None)
     lost = sum(run["ended_at"] is None for run in over)
@@ -173,9 +174,7 @@ def _counted(job: Row, known: list[Row]) -> Row:
         "lost": lost,
         "success_rate": (runs - failures) / runs if runs else None,
         "last_run": last and _values(last, _OF_LAST, "exceeded_max_runtime"),
-        "running": [
-            _values(run, _OF_RUNNING, "exceeds_max_runtime") for run in running[:_MAX_LISTED]
-        ],
+        "running": [_values(run, _OF_RUNNING, "exceeds_max_runtime") for run in listed],
         "running_count": len(running),
     }
 

@@ -21,9 +21,6 @@ MOST_DUE = 500
 EARLY = 5.0
 """Seconds that a run may start before it is due, because no two clocks agree."""
 
-_LEAST_GRACE = 60.0
-_MOST_GRACE = 3600.0
-_SHARE_OF_INTERVAL = 0.1
 _NAMED = {
     **dict.fromkeys(("@yearly", "@annually"), "0 0 1 1 *"),
     "@monthly": "0 0 1 * *",
@@ -108,7 +105,7 @@ def judge(
     for due in times:
         first = bisect_left(starts, due - EARLY)
         start = starts[first] if first < len(starts) else math.inf
-        grace = min(max(_SHARE_OF_INTERVAL * (following - due), _LEAST_GRACE), _MOST_GRACE)
+        grace = min(max(0.1 * (following - due), 60.0), 3600.0)
         is_missed = start >= following - EARLY  # it belongs to the next time, or there is none
         following = due
         if is_missed and now < due + grace:

@@ -47,7 +47,6 @@ _TABLES = """
     CREATE INDEX events_by_time ON events (ts);
     CREATE INDEX events_by_kind ON events (kind, ts);
     CREATE INDEX events_by_session ON events (session, ts) WHERE session IS NOT NULL;
-    CREATE INDEX events_by_arrival ON events (received);
     CREATE INDEX spans_ended ON events (span_id) WHERE kind = 'span_end';
     CREATE INDEX starts_by_agent ON events (agent, ts) WHERE kind = 'sdk_init';
 
@@ -125,13 +124,12 @@ class Storage:
                     execute(statement)
                 execute(f"PRAGMA application_id = {APPLICATION}")
                 execute(f"PRAGMA user_version = {VERSION}")
-        for pragma, expected, owner in (
-            ("application_id", APPLICATION, "program"),
-            ("user_version", VERSION, "version of agentpulse"),
-        ):
-            if execute(f"PRAGMA {pragma}").fetchone() != (expected,):
-                message = f"{self.name} is a database of another {owner}. {_REMEDY}"
-                raise DatabaseError(message)
+        pragmas = ("application_id", "user_version")
+        found = [execute(f"PRAGMA {each}").fetchone() for each in pragmas]
+        if found != [(APPLICATION,), (VERSION,)]:
+            owner = "version of agentpulse" if found[0] == (APPLICATION,) else "program"
+            message = f"{self.name} is a database of another {owner}. {_REMEDY}"
+            raise DatabaseError(message)
         execute("PRAGMA journal_mode = WAL")
         # With a write-ahead log, only the last events before a power failure are at stake.
         execute("PRAGMA synchronous = NORMAL")
@@ -162,21 +160,15 @@ class Storage:
         return row
 
     def events(
-        self,
-        *,
-        kind: str | None = None,
-        session: str | None = None,
-        since: float | None = None,
-        before: Cursor | None = None,
-        limit: int = MAX_EVENTS,
+        self, limit: int, since: float | None = None, before: Cursor | None = None, **equal: object
     ) -> tuple[list[Data], Cursor | None]:
         """Events, the latest first, and the position to go on `before` where there are more.
 
-        `since` is a time in seconds since 1970, and includes events of that very time.
+        `since` is a time in seconds since 1970, and includes events of that very time. `equal` has
+        values of columns; None stands for any.
         """
         conditions = {
-            "kind = ?": (kind,),
-            "session = ?": (session,),
+            **{f"{name} = ?": (value,) for name, value in equal.items()},
             "ts >= ?": (since,),
             "(ts, seq) < (?, ?)": before or (None,),
         }
