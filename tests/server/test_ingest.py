@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from server.conftest import NOW, batch, call, event, get, post, request, send
 
-from agentpulse.server import FREE, LocalServer, Plan, _requests
+from agentpulse.server import LocalServer, _requests
 from agentpulse.server._requests import MAX_BODY
 
 DAY = 86_400.0
@@ -183,27 +183,6 @@ def test_what_is_just_within_the_limits_is_taken(server: LocalServer):
     assert post(server, padded + b" " * (MAX_BODY - len(padded))).status == 200
 
     assert len(server.events()) == len(good) + 501
-
-
-def test_the_limits_of_a_hosted_plan_can_be_had():
-    with LocalServer(plan=FREE) as server:
-        assert post(server, batch(*[event()] * 100)).status == 200
-        reply = post(server, batch(*[event()] * 101))
-
-    assert (reply.status, reply.json) == (
-        413, {"error": "There are 101 events; at most 100 go in a request."},
-    )  # fmt: skip
-
-
-def test_the_events_of_a_day_are_limited_by_when_they_come():
-    with LocalServer(plan=Plan(events_in_request=10, events_in_a_day=5)) as server:
-        long_ago = [event(ts=NOW - 100 * DAY) for _ in range(4)]
-        assert post(server, batch(*long_ago)).status == 200
-        refused = post(server, batch(event(), event()))
-        assert post(server, batch(event())).status == 200
-
-        assert (refused.status, list(refused.json)) == (429, ["error"])
-        assert len(server.events()) == 5
 
 
 def most_of_each_text() -> list[dict[str, Any]]:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agentpulse_exporter._delivery.endpoint import data_folder
 from fakes import ports, processes
 from server.conftest import call, event, get, send
 
 from agentpulse.server import DatabaseError, LocalServer, PortError
-from agentpulse.server._local import default_database
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 
@@ -65,21 +65,6 @@ def test_what_is_kept_in_memory_is_gone_afterwards():
 
     with server:
         assert server.events() == []
-
-
-def test_outside_with_the_error_explains_its_use():
-    server = LocalServer()
-
-    for use in (lambda: server.url, lambda: server.port, server.events):
-        with pytest.raises(RuntimeError, match="with LocalServer"):
-            use()
-
-
-def test_entered_twice_it_goes_on_as_it_was(server: LocalServer):
-    with pytest.raises(RuntimeError, match="running already"):
-        server.__enter__()
-
-    assert get(server, "/v1/health")["status"] == "ok"
 
 
 def test_a_port_that_is_taken_is_an_error_before_the_database_is_touched(tmp_path: Path):
@@ -208,10 +193,10 @@ HOME = Path.home()
     ],
 )
 @posix
-def test_the_database_is_in_the_users_folder_for_data(
+def test_the_users_folder_for_data_is_that_of_the_platform(
     platform: str, environ: dict[str, str], folder: Path
 ):
-    assert default_database(environ, platform) == folder / "agentpulse/agentpulse.sqlite3"
+    assert data_folder(environ, platform) == folder / "agentpulse"
 
 
 def test_importing_agentpulse_loads_nothing_of_the_server():

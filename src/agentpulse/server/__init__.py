@@ -5,7 +5,6 @@ Needs the extra `server`. `agentpulse dev` runs it in the foreground; tests and 
 """
 
 from agentpulse.server._local import LocalServer, PortError
-from agentpulse.server._protocol import FREE, LOCAL, PRO, Plan
 from agentpulse.server._storage import DatabaseError
 
-__all__ = ["FREE", "LOCAL", "PRO", "DatabaseError", "LocalServer", "Plan", "PortError"]
+__all__ = ["DatabaseError", "LocalServer", "PortError"]

@@ -6,23 +6,18 @@ In the user's folder for data are its events, and its key while it runs.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import sys
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any, Self
 
 import uvicorn
 from agentpulse_exporter._delivery.endpoint import data_folder, key_file, read_key
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
-from agentpulse.server._app import Api, make_app
-from agentpulse.server._protocol import LOCAL, Plan
+from agentpulse.server._app import Api
 from agentpulse.server._requests import Access, new_key, opening_path
 from agentpulse.server._storage import MEMORY, Storage
 
@@ -30,6 +25,12 @@ ADDRESS = "127.0.0.1"
 """The only address the server ever listens on."""
 
 _CONNECTIONS = 256
+_HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
 _STOPPING = 2
 """Seconds that a request under way may take when the server stops."""
 
@@ -38,31 +39,22 @@ class PortError(Exception):
     """The port can't be had; the message gives the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A server between its start and its end."""
-
-    port: int
-    key: str
-    key_file: Path | None
-    storage: Storage
-    stack: ExitStack
-
-
 class LocalServer:
     """A server that speaks the ingest protocol on 127.0.0.1, and keeps the events it accepts.
 
-    Runs inside `with`, and may be entered again. While it runs, programs of the same user find its
-    key by its port.
+    Runs inside `with`, and may be entered again when it has ended. While it runs, programs of the
+    same user find its key by its port.
     """
 
+    port: int
+    """The port that it listens on; known inside `with`, as the key and its file."""
+    key: str
+    """The key that requests need: `Authorization: Bearer ap_…`."""
+    key_file: Path | None
+    """Where programs of this user find the key; None where it could not be written."""
+
     def __init__(
-        self,
-        port: int = 0,
-        database: Path | str = MEMORY,
-        key: str | None = None,
-        *,
-        plan: Plan = LOCAL,
+        self, port: int = 0, database: Path | str = MEMORY, key: str | None = None
     ) -> None:
         """Does not listen yet.
 
@@ -70,13 +62,9 @@ class LocalServer:
             port: Where to listen; 0 takes a free one.
             database: A file, which is made if it isn't there, or ":memory:".
             key: The only key that is accepted; by default another one each time it is entered.
-            plan: The hosted plan whose limits hold; by default those of both, without a daily one.
         """
-        self._port = port
-        self._database = database
-        self._key = key
-        self._plan = plan
-        self._running: _Running | None = None
+        self._wanted = port, database, key
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Starts it.
@@ -85,49 +73,29 @@ class LocalServer:
             PortError: Another program listens on the port, or it isn't for everybody.
             DatabaseError: The database can't be used.
         """
-        if self._running is not None:
-            message = "The server is running already."
-            raise RuntimeError(message)
+        port, database, key = self._wanted
         with ExitStack() as stack:
             # The port first: a server that can't have it doesn't touch the database.
-            listening = stack.enter_context(_listen(self._port))
-            storage = Storage(self._database)
-            stack.callback(storage.close)
-            port, key = listening.getsockname()[1], self._key or new_key()
+            listening = stack.enter_context(_listen(port))
+            self._storage = stack.enter_context(closing(Storage(database)))
+            self.port, self.key = listening.getsockname()[1], key or new_key()
             # Before anything is answered, because whoever is refused for the key of an earlier run
             # reads it; and until nothing is: without a key, events would be refused, not kept.
-            file = _publish_key(port, key)
-            stack.callback(_withdraw_key, file, key)
+            self.key_file = file = _publish_key(self.port, self.key)
+            stack.callback(_withdraw_key, file, self.key)
             where = "that was printed as it started" if file is None else f"in {file}"
-            app = make_app(Api(storage, Access(key, port, where), self._plan))
-            _serve(stack, app, listening)
-            self._running = _Running(port, key, file, storage, stack.pop_all())
+            api = Api(self._storage, Access(self.key, self.port, where))
+            _serve(stack, api.application(), listening)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.stack.close()
+        self._stack.close()
 
     @property
     def url(self) -> str:
         """The address, for example `http://127.0.0.1:4319`."""
         return f"http://{ADDRESS}:{self.port}"
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return self._now().port
-
-    @property
-    def key(self) -> str:
-        """The key that requests need: `Authorization: Bearer ap_…`."""
-        return self._now().key
-
-    @property
-    def key_file(self) -> Path | None:
-        """Where programs of this user find the key; None where it could not be written."""
-        return self._now().key_file
 
     def browser_address(self) -> str:
         """An address, another one each time, that opens the page in one browser, once."""
@@ -135,16 +103,10 @@ class LocalServer:
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The accepted events in the order of arrival: each as it was sent, and its `agent`."""
-        return self._now().storage.arrivals(kind)
-
-    def _now(self) -> _Running:
-        if self._running is None:
-            message = "The server is not running: use it inside `with LocalServer() as server:`."
-            raise RuntimeError(message)
-        return self._running
+        return self._storage.arrivals(kind)
 
 
-def _serve(stack: ExitStack, app: Starlette, listening: socket.socket) -> None:
+def _serve(stack: ExitStack, app: ASGIApp, listening: socket.socket) -> None:
     """Serves in a thread until the stack is closed; who connects before it is up waits for it."""
     config = uvicorn.Config(
         app,
@@ -157,6 +119,7 @@ def _serve(stack: ExitStack, app: Starlette, listening: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=_HEADERS,
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_STOPPING,
@@ -171,28 +134,21 @@ def _serve(stack: ExitStack, app: Starlette, listening: socket.socket) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-    # asyncio looks at the protocol by name before it sets TCP_NODELAY. Without that, head and body
-    # of an answer, which are two writes, wait 40 ms for each other on a kept-alive connection.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name == "posix":
-            # Else the port of a server that just ended stays in use for a minute. On Windows the
-            # option lets two listen on one port.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((ADDRESS, port))
-        listening.listen(128)
+        bound = socket.create_server((ADDRESS, port), backlog=128)
     except (OSError, OverflowError) as error:
-        listening.close()
         is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         reason = "is in use by another program" if is_taken else f"can't be used: {error}"
         message = f"Port {port} {reason}."
         raise PortError(message) from error
-    return listening
+    # asyncio looks at the protocol by name before it sets TCP_NODELAY. Without that, head and body
+    # of an answer, which are two writes, wait 40 ms for each other on a kept-alive connection.
+    return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
 
 
-def default_database(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """The database in the user's folder for data, by the rules of the platform."""
-    return data_folder(environ, platform) / "agentpulse.sqlite3"
+def default_database() -> Path:
+    """The database in the user's folder for data."""
+    return data_folder() / "agentpulse.sqlite3"
 
 
 def _publish_key(port: int, key: str) -> Path | None:

@@ -40,27 +40,20 @@ _NOTICES = """
 """
 """Alerts, and errors that nobody handled, the latest first."""
 _AGENTS = """
-    FROM events AS start
-    WHERE kind = 'span_start' AND ts >= :since AND span_id IS NOT NULL
+    FROM events AS start WHERE kind = 'span_start' AND ts >= :since AND span_id IS NOT NULL
         AND json_extract(data, '$.span_kind') = 'agent'
+        AND NOT EXISTS (SELECT 1 FROM events WHERE kind = 'span_end' AND span_id = start.span_id)
         AND NOT EXISTS (
-            SELECT 1 FROM events WHERE kind = 'span_end' AND span_id = start.span_id
-        )
-        AND NOT EXISTS (
-            SELECT 1 FROM sessions WHERE session = start.session AND ended_at >= start.ts
-        )
+            SELECT 1 FROM sessions WHERE session = start.session AND ended_at >= start.ts)
 """
-_BEGUN = (
-    f"UNION ALL SELECT 'span ' || span_id, session, agent, NULL, ts, received, NULL, NULL {_AGENTS}"
-)
+_BEGUN = f"""UNION ALL
+    SELECT 'span ' || span_id, session, agent, NULL, ts, received, NULL, NULL {_AGENTS}"""
 _RUNNING = f"""
     {fates(_BEGUN)}, listed (key, session, agent, type, name, started_at) AS (
         SELECT session, session, agent, type, label, started_at FROM sessions
         WHERE ended_at IS NULL
-        UNION ALL
-        SELECT 'span ' || span_id, session, agent, 'agent', json_extract(data, '$.name'), ts
-        {_AGENTS}
-    )
+        UNION ALL SELECT 'span ' || span_id, session, agent, 'agent', json_extract(data, '$.name'),
+            ts {_AGENTS})
     SELECT listed.session, agent, type, name, started_at
     FROM listed JOIN fates ON fates.session = key WHERE NOT is_lost
     ORDER BY started_at DESC LIMIT :most
@@ -124,8 +117,8 @@ def _moment(seconds: float | None) -> str | Markup:
 
 _TEMPLATES = Environment(
     loader=PackageLoader("agentpulse.server"),
-    autoescape=True,
     undefined=StrictUndefined,
+    autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
 )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeGuard, cast
 
 from agentpulse.server._requests import Refusal
 
+MAX_BATCH = 500
+"""Events in a request: what the larger plan of the hosted API takes."""
 MAX_DATA = 16_384
 """Characters of an event's data as JSON, escaped to ASCII, which no other way to count exceeds."""
 MAX_SESSION = 256
@@ -30,66 +32,44 @@ Data = dict[str, Any]
 IDS = ("id", "trace_id", "span_id", "parent_span_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The limits of a plan of the hosted API."""
-
-    events_in_request: int
-    events_in_a_day: int | None
-    """None: as many as the disk has room for."""
-
-
-FREE = Plan(events_in_request=100, events_in_a_day=5_000)
-PRO = Plan(events_in_request=500, events_in_a_day=100_000)
-LOCAL = Plan(events_in_request=500, events_in_a_day=None)
-"""The default of the local server: requests of either plan, without a daily limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One valid event."""
+class Event(NamedTuple):
+    """One valid event: a row of the table `events`, and its data as they were read."""
 
     agent: str
     kind: str
     ts: float
     """Seconds since 1970."""
-    data: Data
-    json: str
-    """The data as JSON, in ASCII."""
-    session: str | None = None
+    session: str | None
+    fields: Data
+    data: str
+    """The fields as JSON, in ASCII."""
     id: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
 
 
-def read_batch(body: object, plan: Plan) -> list[Event]:
+def read_batch(body: object) -> list[Event]:
     """The events of an ingest request.
 
     Raises:
         Refusal: 400 or 413, for the whole batch, naming the first event that is wrong.
     """
     batch = _object(body, "The body")
-    agent = batch.get("agent", "unknown")
+    agent, events = batch.get("agent", "unknown"), batch.get("events")
     if not isinstance(agent, str) or len(agent) > MAX_NAME:
         raise Refusal(400, f"agent is not a string of at most {MAX_NAME} characters.")
-    events = batch.get("events")
-    if not isinstance(events, list):
-        raise Refusal(400, "events is not a list.")
+    if not isinstance(events, list) or not events:
+        raise Refusal(400, "events is not a list with at least one event.")
     events = cast("list[object]", events)
-    if not events:
-        raise Refusal(400, "events is empty.")
-    if len(events) > plan.events_in_request:
-        most = plan.events_in_request
-        raise Refusal(413, f"There are {len(events)} events; at most {most} go in a request.")
-    latest = time.time() + _DAY
-    return [
-        _event(_object(event, f"events[{index}]"), f"events[{index}]", clean(agent), latest)
-        for index, event in enumerate(events)
-    ]
+    if len(events) > MAX_BATCH:
+        message = f"There are {len(events)} events; at most {MAX_BATCH} go in a request."
+        raise Refusal(413, message)
+    agent, latest = clean(agent), time.time() + _DAY
+    return [_event(event, f"events[{index}]", agent, latest) for index, event in enumerate(events)]
 
 
-def read_heartbeat(body: object, plan: Plan) -> list[Event]:
+def read_heartbeat(body: object) -> list[Event]:
     """The one event of a heartbeat request: `agent`, and the data beside it.
 
     Raises:
@@ -98,7 +78,7 @@ def read_heartbeat(body: object, plan: Plan) -> list[Event]:
     data = dict(_object(body, "The body"))
     agent = data.pop("agent", "unknown")
     event = {"kind": "heartbeat", "ts": time.time(), "data": data}
-    return read_batch({"agent": agent, "events": [event]}, plan)
+    return read_batch({"agent": agent, "events": [event]})
 
 
 def clean(text: str) -> str:
@@ -106,25 +86,25 @@ def clean(text: str) -> str:
     return _HALF_PAIR.sub("\ufffd", text)
 
 
-def _event(event: Data, where: str, agent: str, latest: float) -> Event:
+def _event(sent: object, where: str, agent: str, latest: float) -> Event:
+    event = _object(sent, where)
     kind, ts, session = event.get("kind"), event.get("ts"), event.get("session")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         raise Refusal(400, f"{where}.kind is not of the form [A-Za-z0-9_]{{1,64}}.")
-    if isinstance(ts, bool) or not isinstance(ts, (int, float)) or not _EARLIEST <= ts <= latest:
-        raise Refusal(
-            400, f"{where}.ts is not a time in seconds since 1970, from 2020 to a day from now."
-        )
-    if session is not None and not (
-        isinstance(session, str)
-        and len(session.encode("utf-16-le", "surrogatepass")) // 2 <= MAX_SESSION
-    ):
+    if not _is_number(ts) or not _EARLIEST <= ts <= latest:
+        expected = "a time in seconds since 1970, from 2020 to a day from now"
+        raise Refusal(400, f"{where}.ts is not {expected}.")
+    if session is not None and not (isinstance(session, str) and _units(session) <= MAX_SESSION):
         raise Refusal(400, f"{where}.session is not a string of at most {MAX_SESSION} characters.")
-    data = _object(event.get("data"), f"{where}.data")
-    text = json.dumps(data, separators=(",", ":"))
-    if len(text) > MAX_DATA:
+    fields = _object(event.get("data"), f"{where}.data")
+    data = _json(fields)
+    if len(data) > MAX_DATA:
         raise Refusal(413, f"{where}.data is longer than {MAX_DATA} characters of JSON.")
-    ids = {name: _id(event, name, where) for name in IDS}
-    return Event(agent, kind, float(ts), data, text, clean(session) if session else None, **ids)
+    ids = {name: text(event, name) for name in IDS}
+    for name, value in ids.items():
+        if value is not None and len(value) > MAX_NAME:
+            raise Refusal(400, f"{where}.{name} is longer than {MAX_NAME} characters.")
+    return Event(agent, kind, float(ts), text(event, "session"), fields, data, **ids)
 
 
 def _object(value: object, where: str) -> Data:
@@ -133,13 +113,16 @@ def _object(value: object, where: str) -> Data:
     return cast("Data", value)
 
 
-def _id(event: Data, name: str, where: str) -> str | None:
-    value = event.get(name)
-    if not isinstance(value, str) or not value:
-        return None
-    if len(value) > MAX_NAME:
-        raise Refusal(400, f"{where}.{name} is longer than {MAX_NAME} characters.")
-    return clean(value)
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 # The data of an event may hold anything; these read a field as the type that it should have.
@@ -147,15 +130,11 @@ def _id(event: Data, name: str, where: str) -> str | None:
 _TOO_MUCH = 1e12  # above it there is no usage, and sums would exceed the range of the database
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
 
-Column = str | int | float | None
-
 
 def number(data: Data, name: str) -> float | None:
     """An amount from 0 to a sensible one; None for everything else, which is unknown."""
     value = data.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if 0 <= value <= _TOO_MUCH else None
+    return float(value) if _is_number(value) and 0 <= value <= _TOO_MUCH else None
 
 
 def instant(data: Data, name: str) -> float | None:
@@ -176,53 +155,64 @@ def text(data: Data, name: str) -> str | None:
     return clean(value) if isinstance(value, str) and value else None
 
 
-def call_columns(data: Data) -> dict[str, Column]:
+def encoded(data: Data, name: str) -> str | None:
+    """Any value as JSON; None for null."""
+    value = data.get(name)
+    return None if value is None else _json(value)
+
+
+_Fields = Mapping[Callable[[Data, str], object], str]
+"""Names of fields, by the function that reads them."""
+
+_CALL: _Fields = {
+    text: "provider operation model request_model error_type error",
+    count: "input_tokens output_tokens reasoning_tokens tokens",
+    number: "cost_usd latency_ms ttft_ms",
+}
+_SESSION: _Fields = {
+    text: "label type job_name status error_type error",
+    instant: "started_at",
+    number: "duration_ms",
+    encoded: "metadata result",
+}
+_RUN: _Fields = {
+    text: "job run_id status summary error_type error schedule timezone",
+    instant: "started_at",
+    number: "duration_ms cost_usd max_runtime_s",
+    count: "tokens calls",
+}
+
+
+def call_columns(data: Data) -> Data:
     """A call in the columns of the table `calls`."""
-    texts = ("provider", "operation", "request_model", "error_type", "error")
-    tokens = {
-        name: count(data, name) for name in ("input_tokens", "output_tokens", "reasoning_tokens")
-    }
-    parts = (tokens["input_tokens"], tokens["output_tokens"])
-    known = None if parts == (None, None) else sum(filter(None, parts))
-    total, reasons = count(data, "tokens"), data.get("finish_reasons")
+    row = _read(data, _CALL)
+    parts = [row[name] for name in ("input_tokens", "output_tokens") if row[name] is not None]
+    if row["tokens"] is None and parts:
+        row["tokens"] = sum(parts)
+    reasons = data.get("finish_reasons")
     reasons = cast("list[object]", reasons) if isinstance(reasons, list) else []
     return {
-        **{name: text(data, name) for name in texts},
-        "model": text(data, "model") or text(data, "request_model"),
-        **tokens,
+        **row,
+        "model": row["model"] or row["request_model"],
         "cached_tokens": count(data, "cache_read_tokens"),
-        "tokens": known if total is None else total,
-        **{name: number(data, name) for name in ("cost_usd", "latency_ms", "ttft_ms")},
         "failed": data.get("status") == "error",
         "estimated": data.get("estimated") is True,
         "finish_reasons": clean(", ".join(each for each in reasons if isinstance(each, str))),
     }
 
 
-def session_columns(data: Data, session: str) -> dict[str, Column]:
+def session_columns(data: Data, session: str) -> Data:
     """The start or the end of a session in the columns of the table `sessions`."""
     parent = text(data, "parent_session")
-    texts = ("label", "type", "job_name", "status", "error_type", "error")
-    return {
-        "session": session,
-        "parent": parent if parent != session else None,
-        **{name: text(data, name) for name in texts},
-        "started_at": instant(data, "started_at"),
-        "duration_ms": number(data, "duration_ms"),
-        **{
-            name: None if data.get(name) is None else json.dumps(data[name], separators=(",", ":"))
-            for name in ("metadata", "result")
-        },
-    }
+    parent = parent if parent != session else None
+    return {**_read(data, _SESSION), "session": session, "parent": parent}
 
 
-def run_columns(data: Data) -> dict[str, Column]:
+def run_columns(data: Data) -> Data:
     """The start or the end of a cron run in the columns of the table `runs`."""
-    texts = ("run_id", "status", "summary", "error_type", "error", "schedule", "timezone")
-    return {
-        "job": text(data, "job") or "unknown",
-        "started_at": instant(data, "started_at"),
-        **{name: text(data, name) for name in texts},
-        **{name: number(data, name) for name in ("duration_ms", "cost_usd", "max_runtime_s")},
-        **{name: count(data, name) for name in ("tokens", "calls")},
-    }
+    row = _read(data, _RUN)
+    return {**row, "job": row["job"] or "unknown"}
+
+
+def _read(data: Data, fields: _Fields) -> Data:
+    return {name: read(data, name) for read, names in fields.items() for name in names.split()}

@@ -36,11 +36,9 @@ _CALLS = "calls JOIN events USING (seq) WHERE ts >= :since"
 _CRON_HEALTH = f"""
     {open_runs()},
     ended AS (
-        SELECT job, ended_at AS over_at, status, duration_ms,
-            coalesce(error, error_type) AS error
+        SELECT job, ended_at AS over_at, status, duration_ms, coalesce(error, error_type) AS error
         FROM runs WHERE ended_at >= :since
-        UNION ALL
-        SELECT job, seen_at, '{LOST}', NULL, '{LOST}'
+        UNION ALL SELECT job, seen_at, '{LOST}', NULL, '{LOST}'
         FROM open_runs WHERE is_lost AND seen_at >= :since),
     last AS (SELECT job, max(over_at) AS last_run_ts, status AS last_status,
         duration_ms AS last_duration_ms FROM ended GROUP BY job),
@@ -81,10 +79,8 @@ _LISTS = {
 
 def call_totals(storage: Storage, since: float) -> Row:
     """The sums of all calls since a time, those of input and output apart."""
-    parts = ", ".join(
-        f"coalesce(sum({name}), 0) AS {name}"
-        for name in ("input_tokens", "cached_tokens", "output_tokens")
-    )
+    names = ("input_tokens", "cached_tokens", "output_tokens")
+    parts = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in names)
     return storage.row(f"SELECT {_SUMS}, {parts} FROM {_CALLS}", {"since": since})
 
 
@@ -115,39 +111,36 @@ _MOST = 500
 _RUNNING = "running"
 """The status of a session without an end, unless it is lost; else the end has the status."""
 
-_OF_SESSION = f"""label, type, job_name, parent AS parent_session, started_at, ended_at,
-    duration_ms, error_type, error, metadata, result,
-    CASE WHEN started_at IS NULL OR ended_at IS NOT NULL THEN status
-        WHEN coalesce(is_lost, 1) THEN '{LOST}' ELSE '{_RUNNING}' END AS status
-"""
 _SESSIONS = f"""
     {fates()}, own (session, ts) AS (
-        SELECT session, max(ts) FROM events WHERE session IS NOT NULL GROUP BY session
-    ), active (session, ts) AS (
-        -- Events of a nested session are events of those around it too.
+        SELECT session, max(ts) FROM events WHERE session IS NOT NULL GROUP BY session),
+    active (session, ts) AS (
         SELECT session, ts FROM own
-        UNION SELECT parent, ts FROM active JOIN sessions USING (session) WHERE parent IS NOT NULL
-    ), listed (root, last_ts) AS (
+        UNION SELECT parent, ts FROM active JOIN sessions USING (session) WHERE parent IS NOT NULL),
+    listed (root, last_ts) AS (
         SELECT session, max(active.ts) AS last_ts FROM active JOIN own USING (session)
-        GROUP BY session HAVING last_ts >= :since ORDER BY last_ts DESC, session LIMIT :most
-    ), tree (root, session) AS (
-        -- UNION drops rows that are there already, so that no ring of parents goes on for ever.
+        GROUP BY session HAVING last_ts >= :since ORDER BY last_ts DESC, session LIMIT :most),
+    tree (root, session) AS (
         SELECT root, root FROM listed
-        UNION SELECT root, sessions.session FROM tree JOIN sessions ON parent = tree.session
-    ), summed AS (
+        UNION SELECT root, sessions.session FROM tree JOIN sessions ON parent = tree.session),
+    summed AS (
         SELECT root, last_ts, min(ts) FILTER (WHERE session = root) AS first_ts,
             count(*) FILTER (WHERE session = root) AS events,
             json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL) AS models, {_SUMS}
         FROM listed JOIN tree USING (root) JOIN events USING (session) LEFT JOIN calls USING (seq)
-        GROUP BY root
-    )
-    SELECT root AS session, (
-            SELECT agent FROM events WHERE session = root ORDER BY ts DESC, seq DESC LIMIT 1
-        ) AS agent, {_OF_SESSION}, events, first_ts, last_ts, models,
-        calls, errors, tokens, cost_usd, unpriced
+        GROUP BY root)
+    SELECT root AS session, label, type, job_name, parent AS parent_session, started_at, ended_at,
+        duration_ms, error_type, error, metadata, result, events, first_ts, last_ts, models, calls,
+        errors, tokens, cost_usd, unpriced,
+        (SELECT agent FROM events WHERE session = root ORDER BY ts DESC, seq DESC LIMIT 1) AS agent,
+        CASE WHEN started_at IS NULL OR ended_at IS NOT NULL THEN status
+            WHEN coalesce(is_lost, 1) THEN '{LOST}' ELSE '{_RUNNING}' END AS status
     FROM summed LEFT JOIN sessions ON sessions.session = root
-        LEFT JOIN fates ON fates.session = root
-    ORDER BY last_ts DESC, root
+        LEFT JOIN fates ON fates.session = root ORDER BY last_ts DESC, root
+"""
+"""Events of a nested session are events of those around it too.
+
+UNION drops rows that are there already, so that no ring of parents goes on for ever.
 """
 
 
@@ -169,6 +162,6 @@ def sessions(storage: Storage, now: float, since: float = 0.0, most: int = _MOST
 
 def transcript(storage: Storage, session: str) -> list[object] | None:
     """The messages of a session's latest conversation; None where there are none."""
-    found, _ = storage.events(kind="transcript", session=session, limit=1)
+    found, _ = storage.events(1, kind="transcript", session=session)
     messages = found[0]["data"].get("messages") if found else None
     return cast("list[object]", messages) if isinstance(messages, list) else None

@@ -17,20 +17,17 @@ import secrets
 import zlib
 from typing import Any, cast
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 _MESSAGES = {404: "There is no such address here.", 405: "This address takes another method."}
 
 
-class Refusal(Exception):  # noqa: N818  # it is an answer, and nothing has gone wrong here
-    """Raised while a request is read; becomes `{"error": message}` with this status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+class Refusal(HTTPException):  # it is an answer, and nothing has gone wrong here
+    """Raised while a request is read; becomes `{"error": detail}` with this status."""
 
 
 def answer(content: object, *, status: int = 200) -> Response:
@@ -40,13 +37,12 @@ def answer(content: object, *, status: int = 200) -> Response:
     return Response(text, status, media_type="application/json")
 
 
-def failure(error: Exception) -> Response:
+def failure(_request: Request | None, error: Exception) -> Response:
     """The answer to a request that is refused, has no address here, or at which we failed."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = _MESSAGES.get(status, "The local server failed.")
     if isinstance(error, Refusal):
-        status, message = error.status, str(error)
-    else:
-        status = getattr(error, "status_code", 500)
-        message = _MESSAGES.get(status, "The local server failed.")
+        message = error.detail
     response = answer({"error": message}, status=status)
     if status == 401:  # HTTP requires it
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -128,18 +124,11 @@ def _is_deeper(value: Any, depth: int) -> bool:
 
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
-_READING = frozenset({"GET", "HEAD"})
-_OWN_SITES = frozenset({"same-origin", "none"})  # "none": the user's own doing, a bookmark say
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+_READING = ("GET", "HEAD")
 
 
-class Guard:
-    """Middleware that refuses requests from other machines and sites, before they are handled.
+def guarded(app: ASGIApp) -> ASGIApp:
+    """The application, with requests from other machines and sites refused before it sees them.
 
     Binding to 127.0.0.1 keeps other machines out, but not the web pages in this machine's browsers.
     A page of another origin can neither read (no CORS header is ever sent) nor write (its POSTs are
@@ -147,23 +136,15 @@ class Guard:
     refused by `Host`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers the request, by itself or by the application inside."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        app = self._app
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _verify_origin(scope)
         except Refusal as refusal:
-            app = failure(refusal)
-        await app(scope, receive, send_with_headers)
+            await failure(None, refusal)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return guard
 
 
 def _verify_origin(scope: Scope) -> None:
@@ -171,13 +152,13 @@ def _verify_origin(scope: Scope) -> None:
     port = scope["server"][1]
     host = headers.get("Host", "").lower()
     if host not in {f"{name}:{port}" for name in HOSTS}:
-        raise Refusal(
-            403, f"The local server is http://127.0.0.1:{port} and goes by no other name."
-        )
+        message = f"The local server is http://127.0.0.1:{port} and goes by no other name."
+        raise Refusal(403, message)
     if scope["method"] in _READING:
         return
     origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")
-    if site not in _OWN_SITES or origin not in (None, f"http://{host}"):
+    # "none" is the user's own doing, a bookmark say.
+    if site not in ("same-origin", "none") or origin not in (None, f"http://{host}"):
         raise Refusal(403, "A page of another origin may not write here.")
 
 
@@ -205,7 +186,7 @@ class Access:
     def __init__(self, key: str, port: int, where: str) -> None:
         """`where` completes the sentence "the key …", for people."""
         self.key = key
-        self._where = where
+        self._how = f"send Authorization: Bearer KEY with the key {where}"
         # Browsers send a cookie to all ports of a host, and each server needs its own.
         self._cookie = f"agentpulse_{port}"
         self._used: set[str] = set()
@@ -219,15 +200,15 @@ class Access:
         authorization = request.headers.get("Authorization")
         if authorization is None:
             # A cookie is enough to read; to write, the key is needed.
-            if request.method in ("GET", "HEAD") and self.is_opened(request):
+            if request.method in _READING and self.is_opened(request):
                 return
-            raise Refusal(401, f"This needs the key of this server: {self._how()}.")
+            raise Refusal(401, f"This needs the key of this server: {self._how}.")
         scheme, _, given = authorization.partition(" ")
         given = given.strip()
         if scheme.lower() != "bearer" or not given.startswith("ap_"):
-            raise Refusal(401, f"This is no API key of AgentPulse: {self._how()}.")
+            raise Refusal(401, f"This is no API key of AgentPulse: {self._how}.")
         if not hmac.compare_digest(given.encode(), self.key.encode()):
-            raise Refusal(403, f"This API key is not known here: {self._how()}.")
+            raise Refusal(403, f"This API key is not known here: {self._how}.")
 
     def is_opened(self, request: Request) -> bool:
         """Whether a browser was opened before."""
@@ -244,9 +225,6 @@ class Access:
         self._used.add(nonce)
         cookie = f"{self._cookie}={_proof(self.key, 'cookie')}"
         return f"{cookie}; Path=/; Max-Age={_SECONDS_OF_COOKIE}; HttpOnly; SameSite=Strict"
-
-    def _how(self) -> str:
-        return f"send Authorization: Bearer KEY with the key {self._where}"
 
 
 def _proof(key: str, purpose: str) -> str:

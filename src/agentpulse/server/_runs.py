@@ -33,41 +33,32 @@ _MOST_SILENCE = 86_400.0
 _SAME = 1.0
 """Seconds within which a session may start after its process, by its heartbeat."""
 
+_PROGRAM = """FROM events WHERE kind = 'sdk_init' AND agent = begun.agent
+    AND ts <= begun.started_at ORDER BY ts DESC LIMIT 1"""
+"""The start of the program."""
 _SILENCE = f"""coalesce(
     (SELECT max(2 * nullif(coalesce(json_extract(data, '$.heartbeat_interval'), {_HEARTBEAT}), 0),
-        {_LEAST_SILENCE})
-    FROM events WHERE kind = 'sdk_init' AND agent = begun.agent AND ts <= begun.started_at
-    ORDER BY ts DESC LIMIT 1),
-    {_MOST_SILENCE})"""
-_NEXT_RUN = """(
-    SELECT min(started_at) FROM runs
-    WHERE job = begun.job AND agent = begun.agent AND started_at > begun.started_at
-)"""
-_NEXT_START = """
-    SELECT ts FROM events
-    WHERE kind = 'sdk_init' AND agent = begun.agent AND ts > begun.started_at
-        AND json_extract(data, '$.program') = (
-            SELECT json_extract(data, '$.program') FROM events
-            WHERE kind = 'sdk_init' AND agent = begun.agent AND ts <= begun.started_at
-            ORDER BY ts DESC LIMIT 1
-        )
-    ORDER BY ts LIMIT 1
-"""
-_NEXT_SESSION = f"""(
-    SELECT min(started_at) FROM sessions
-    WHERE agent = begun.agent AND label = begun.label AND started_at >= ({_NEXT_START})
-)"""
+        {_LEAST_SILENCE}) {_PROGRAM}), {_MOST_SILENCE})"""
+_NEXT_RUN = """(SELECT min(started_at) FROM runs
+    WHERE job = begun.job AND agent = begun.agent AND started_at > begun.started_at)"""
+_NEXT_SESSION = f"""(SELECT min(started_at) FROM sessions
+    WHERE agent = begun.agent AND label = begun.label AND started_at >= (
+        SELECT ts FROM events
+        WHERE kind = 'sdk_init' AND agent = begun.agent AND ts > begun.started_at
+            AND json_extract(data, '$.program')
+                = (SELECT json_extract(data, '$.program') {_PROGRAM})
+        ORDER BY ts LIMIT 1))"""
 
 
 def fates(more: str = "") -> str:
     """The beginning of a query with `:now` that has a table `fates (session, is_lost, seen_at)`.
 
     It has a row for each session that is open, and each run without a session. The others are
-    over. `more` has other things that began: as a SELECT of the columns of `begun`.
+    over. What is nested in a session lives and dies with it. `more` has other things that began:
+    as a SELECT of the columns of `begun`.
     """
-    return f"""WITH RECURSIVE begun (
-        session, parent, agent, label, started_at, received, job, most
-    ) AS (
+    return f"""WITH RECURSIVE
+    begun (session, parent, agent, label, started_at, received, job, most) AS (
         SELECT sessions.session, parent, sessions.agent, label, sessions.started_at, NULL, runs.job,
             max_runtime_s
         FROM sessions LEFT JOIN runs ON runs.job = job_name AND run_id = sessions.session
@@ -76,39 +67,33 @@ def fates(more: str = "") -> str:
         SELECT run_id, NULL, agent, NULL, started_at, NULL, job, max_runtime_s FROM runs
         WHERE ended_at IS NULL
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session = run_id AND job_name = runs.job)
-        {more}
-    ), nested (session, root) AS (
-        -- What is nested in a session lives and dies with it.
+        {more}),
+    nested (session, root) AS (
         SELECT session, session FROM begun WHERE NOT EXISTS (
             SELECT 1 FROM sessions AS around
-            WHERE around.session = begun.parent AND around.ended_at IS NULL
-        )
-        UNION
-        SELECT begun.session, root FROM nested JOIN begun ON parent = nested.session
-    ), judged (root, agent, started_at, is_session, seen_at, over_at) AS (
+            WHERE around.session = begun.parent AND around.ended_at IS NULL)
+        UNION SELECT begun.session, root FROM nested JOIN begun ON parent = nested.session),
+    judged (root, agent, started_at, is_session, seen_at, over_at) AS (
         SELECT root, max(agent) FILTER (WHERE session = root),
             max(started_at) FILTER (WHERE session = root),
             max(received IS NULL) FILTER (WHERE session = root),
             max(coalesce(received, (
                 SELECT received FROM events WHERE events.session = begun.session
-                ORDER BY ts DESC LIMIT 1
-            ), started_at)),
+                ORDER BY ts DESC LIMIT 1), started_at)),
             max(max(
                 :now - {_SILENCE},
                 coalesce(CASE WHEN started_at + most < :now THEN started_at + most END, 0),
                 coalesce(CASE WHEN job IS NULL THEN {_NEXT_SESSION} ELSE {_NEXT_RUN} END, 0)
             )) FILTER (WHERE session = root)
-        FROM nested JOIN begun USING (session) GROUP BY root
-    ), fates (session, is_lost, seen_at) AS (
+        FROM nested JOIN begun USING (session) GROUP BY root),
+    fates (session, is_lost, seen_at) AS (
         SELECT nested.session, seen_at <= over_at AND NOT EXISTS (
             SELECT 1 FROM events
             WHERE kind = 'heartbeat' AND events.agent = judged.agent AND ts > over_at
-                AND coalesce(ts - json_extract(data, '$.uptime_s'), 0)
-                    <= judged.started_at + {_SAME}
+                AND coalesce(ts - json_extract(data, '$.uptime_s'), 0) <= started_at + {_SAME}
                 AND (coalesce(json_extract(data, '$.active_sessions'), 1) > 0 OR NOT is_session)
         ), seen_at
-        FROM judged JOIN nested USING (root)
-    )"""
+        FROM judged JOIN nested USING (root))"""
 
 
 def open_runs() -> str:
@@ -132,18 +117,22 @@ _JOBS = """
         count(*) FILTER (WHERE ended_at IS NOT NULL AND status <> 'ok') AS failed
     FROM runs GROUP BY job ORDER BY job
 """
+_OF_RUNNING = ("run_id", "agent", "started_at", "duration_ms")
 _OF_LAST = (
-    "run_id", "agent", "started_at", "ended_at", "duration_ms", "cost_usd", "tokens", "calls",
-    "summary", "error_type", "error",
+    *_OF_RUNNING, "ended_at", "cost_usd", "tokens", "calls", "summary", "error_type", "error",
+    "status", "over_at",
 )  # fmt: skip
+_RUN = (
+    "job, run_id, agent, started_at, ended_at, cost_usd, tokens, calls, summary, error_type, error"
+)
 _RUNS = f"""
     {open_runs()}
-    SELECT job, {", ".join(_OF_LAST)}, max_runtime_s, status, max(ended_at) AS over_at,
-        0 AS is_running
-    FROM runs WHERE ended_at IS NOT NULL GROUP BY job
+    SELECT job, {_RUN}, max_runtime_s, status, duration_ms, max(ended_at) AS over_at,
+        0 AS is_running FROM runs WHERE ended_at IS NOT NULL GROUP BY job
     UNION ALL
-    SELECT job, {", ".join(_OF_LAST)}, max_runtime_s, '{LOST}', seen_at, NOT is_lost FROM open_runs
-    ORDER BY started_at DESC
+    SELECT job, {_RUN}, max_runtime_s, '{LOST}',
+        iif(is_lost, duration_ms, max(:now - started_at, 0) * 1000), seen_at, NOT is_lost
+    FROM open_runs ORDER BY started_at DESC
 """
 """Of each job the run that ended last, and all without an end."""
 _STARTS = """
@@ -167,13 +156,15 @@ def crons(storage: Storage, now: float) -> list[Row]:
     runs: defaultdict[object, list[Row]] = defaultdict(list)
     for run in storage.rows(_RUNS, {"now": now}):
         runs[run["job"]].append(run)
-    jobs = [_counted(job, runs[job["job"]], now) for job in storage.rows(_JOBS)]
+    jobs = [_counted(job, runs[job["job"]]) for job in storage.rows(_JOBS)]
     return [{**job, **_punctuality(storage, job, now)} for job in jobs]
 
 
-def _counted(job: Row, known: list[Row], now: float) -> Row:
+def _counted(job: Row, known: list[Row]) -> Row:
     running = [run for run in known if run["is_running"]]
+    listed = running[:_MAX_LISTED]
     over = [run for run in known if not run["is_running"]]
+    last = max(over, key=lambda run: run["over_at"], default=None)
     lost = sum(run["ended_at"] is None for run in over)
     runs, failures = job["ended"] + lost, job["failed"] + lost
     return {
@@ -182,32 +173,17 @@ def _counted(job: Row, known: list[Row], now: float) -> Row:
         "failures": failures,
         "lost": lost,
         "success_rate": (runs - failures) / runs if runs else None,
-        "last_run": _last_run(max(over, key=lambda run: run["over_at"])) if over else None,
-        "running": [_run_under_way(run, now) for run in running[:_MAX_LISTED]],
+        "last_run": last and _values(last, _OF_LAST, "exceeded_max_runtime"),
+        "running": [_values(run, _OF_RUNNING, "exceeds_max_runtime") for run in listed],
         "running_count": len(running),
     }
 
 
-def _last_run(run: Row) -> Row:
-    exceeded = _exceeds(run["duration_ms"], run["max_runtime_s"])
-    values = {name: run[name] for name in (*_OF_LAST, "over_at", "status")}
-    return {**values, "exceeded_max_runtime": exceeded}
-
-
-def _run_under_way(run: Row, now: float) -> Row:
-    lasted = max(now - run["started_at"], 0.0) * 1000
-    return {
-        **{name: run[name] for name in ("run_id", "agent", "started_at")},
-        "duration_ms": lasted,
-        "exceeds_max_runtime": _exceeds(lasted, run["max_runtime_s"]),
-    }
-
-
-def _exceeds(milliseconds: float | None, most_seconds: float | None) -> bool | None:
-    """None where the duration or its limit is unknown."""
-    if milliseconds is None or most_seconds is None:
-        return None
-    return milliseconds > most_seconds * 1000
+def _values(run: Row, names: tuple[str, ...], exceeds: str) -> Row:
+    """Values of a run and, by the name `exceeds`, whether it took too long; None: unknown."""
+    lasted, most = run["duration_ms"], run["max_runtime_s"]
+    is_too_long = None if lasted is None or most is None else lasted > most * 1000
+    return {**{name: run[name] for name in names}, exceeds: is_too_long}
 
 
 def _punctuality(storage: Storage, job: Row, now: float) -> Row:
@@ -219,8 +195,7 @@ def _punctuality(storage: Storage, job: Row, now: float) -> Row:
         schedule = read_schedule(job["schedule"], job["timezone"])
     except ScheduleError as error:
         return {**answer, "schedule_error": str(error)}
-    values = {name: job[name] for name in ("job", "schedule", "timezone")}
-    rows = storage.rows(_STARTS, {**values, "most": 2 * MOST_DUE})
+    rows = storage.rows(_STARTS, {**job, "most": 2 * MOST_DUE})
     starts = [row["started_at"] for row in reversed(rows)]
     times = schedule.between(starts[0] - EARLY, now) if starts else []
     found = judge(times, starts, upcoming=schedule.after(now), now=now)

@@ -8,11 +8,10 @@ is due, it is late. Where nothing has started by then, the run is missed.
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -22,20 +21,14 @@ MOST_DUE = 500
 EARLY = 5.0
 """Seconds that a run may start before it is due, because no two clocks agree."""
 
-_LEAST_GRACE = 60.0
-_MOST_GRACE = 3600.0
-_SHARE_OF_INTERVAL = 0.1
 _NAMED = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
+    **dict.fromkeys(("@yearly", "@annually"), "0 0 1 1 *"),
     "@monthly": "0 0 1 * *",
     "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
+    **dict.fromkeys(("@daily", "@midnight"), "0 0 * * *"),
     "@hourly": "0 * * * *",
 }
 _FIELDS = 5
-_OFFSET = re.compile(r"UTC([+-])(\d\d):([0-5]\d)", re.ASCII)
 
 
 class ScheduleError(ValueError):
@@ -94,10 +87,8 @@ def read_schedule(expression: str, zone: str | None) -> Schedule:
         # Of six fields it takes the first for seconds.
         CronSim(named if len(named.split()) == _FIELDS else "", datetime(2020, 1, 1, tzinfo=UTC))
     except (CronSimError, ValueError) as error:  # ValueError for a number of thousands of digits
-        message = (
-            f"schedule is {expression!r} ({error}); expected a cron expression of five fields, for "
-            "example '0 3 * * *'."
-        )
+        expected = "a cron expression of five fields, for example '0 3 * * *'"
+        message = f"schedule is {expression!r} ({error}); expected {expected}."
         raise ScheduleError(message) from error
     return Schedule(named, _read_zone(zone))
 
@@ -114,7 +105,7 @@ def judge(
     for due in times:
         first = bisect_left(starts, due - EARLY)
         start = starts[first] if first < len(starts) else math.inf
-        grace = min(max(_SHARE_OF_INTERVAL * (following - due), _LEAST_GRACE), _MOST_GRACE)
+        grace = min(max(0.1 * (following - due), 60.0), 3600.0)
         is_missed = start >= following - EARLY  # it belongs to the next time, or there is none
         following = due
         if is_missed and now < due + grace:
@@ -132,16 +123,12 @@ def judge(
 def _read_zone(name: str | None) -> tzinfo:
     if name is None or name == "UTC":
         return UTC
-    offset = _OFFSET.fullmatch(name)
     try:
-        if offset:
-            sign = -1 if offset[1] == "-" else 1
-            return timezone(sign * timedelta(hours=int(offset[2]), minutes=int(offset[3])))
+        if name.startswith(("UTC+", "UTC-")):
+            return datetime.strptime(name, "UTC%z").tzinfo or UTC
         return ZoneInfo(name)
     # For a text that is no name, the search for its file fails in any of these ways.
     except (ValueError, KeyError, OSError) as error:
-        message = (
-            f"timezone is {name!r}, which this machine doesn't know; expected a name as "
-            "'Europe/Berlin' or an offset as 'UTC+02:00'."
-        )
+        expected = "a name as 'Europe/Berlin' or an offset as 'UTC+02:00'"
+        message = f"timezone is {name!r}, which this machine doesn't know; expected {expected}."
         raise ScheduleError(message) from error

@@ -21,15 +21,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from agentpulse.server._protocol import (
-    IDS,
-    Column,
-    Data,
-    Event,
-    call_columns,
-    run_columns,
-    session_columns,
-)
+from agentpulse.server._protocol import Data, Event, call_columns, run_columns, session_columns
 
 MEMORY = ":memory:"
 MAX_EVENTS = 1000
@@ -44,38 +36,31 @@ Parameters = Sequence[object] | Mapping[str, object]
 Cursor = tuple[float, int]
 """The position of an event in the order of time: `ts` and, where they are equal, its arrival."""
 
-_COLUMNS = ("kind", "ts", "agent", "session", *IDS)
+# Events are kept as they came. Their data may hold anything, so values to compute with have columns
+# of their own types beside it, where NULL is unknown, which isn't 0. Times are in seconds since
+# 1970, metadata and result are JSON, and a session or a run without an end still runs.
 _TABLES = """
-    -- Events as they came. The data may hold anything, so values to compute with have columns of
-    -- their own types beside it.
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY, id TEXT UNIQUE, kind TEXT NOT NULL, ts REAL NOT NULL,
         received REAL NOT NULL, agent TEXT NOT NULL, session TEXT, trace_id TEXT, span_id TEXT,
-        parent_span_id TEXT, data TEXT NOT NULL
-    );
+        parent_span_id TEXT, data TEXT NOT NULL);
     CREATE INDEX events_by_time ON events (ts);
     CREATE INDEX events_by_kind ON events (kind, ts);
     CREATE INDEX events_by_session ON events (session, ts) WHERE session IS NOT NULL;
-    CREATE INDEX events_by_arrival ON events (received);
     CREATE INDEX spans_ended ON events (span_id) WHERE kind = 'span_end';
     CREATE INDEX starts_by_agent ON events (agent, ts) WHERE kind = 'sdk_init';
 
-    -- NULL is unknown, which isn't 0.
     CREATE TABLE calls (
         seq INTEGER PRIMARY KEY REFERENCES events (seq), provider TEXT, operation TEXT, model TEXT,
         request_model TEXT, input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER,
         reasoning_tokens INTEGER, tokens INTEGER, cost_usd REAL, latency_ms REAL, ttft_ms REAL,
         failed INTEGER NOT NULL, estimated INTEGER NOT NULL, error_type TEXT, error TEXT,
-        finish_reasons TEXT NOT NULL
-    );
+        finish_reasons TEXT NOT NULL);
 
-    -- Times are in seconds since 1970, metadata and result are JSON, and without an end it still
-    -- runs.
     CREATE TABLE sessions (
         session TEXT PRIMARY KEY, agent TEXT NOT NULL, label TEXT, type TEXT, job_name TEXT,
         parent TEXT, status TEXT, error_type TEXT, error TEXT, started_at REAL NOT NULL,
-        ended_at REAL, duration_ms REAL, metadata TEXT, result TEXT
-    );
+        ended_at REAL, duration_ms REAL, metadata TEXT, result TEXT);
     CREATE INDEX sessions_by_parent ON sessions (parent) WHERE parent IS NOT NULL;
     CREATE INDEX sessions_running ON sessions (started_at) WHERE ended_at IS NULL;
     CREATE INDEX sessions_by_label ON sessions (agent, label, started_at);
@@ -84,8 +69,7 @@ _TABLES = """
         job TEXT NOT NULL, run_id TEXT, agent TEXT NOT NULL, started_at REAL NOT NULL,
         ended_at REAL, status TEXT, duration_ms REAL, cost_usd REAL, tokens INTEGER,
         calls INTEGER, summary TEXT, error_type TEXT, error TEXT, schedule TEXT, timezone TEXT,
-        max_runtime_s REAL, UNIQUE (job, run_id)
-    );
+        max_runtime_s REAL, UNIQUE (job, run_id));
     CREATE INDEX runs_by_start ON runs (job, started_at, schedule, timezone);
     CREATE INDEX runs_by_end ON runs (job, ended_at, status);
     CREATE INDEX runs_open ON runs (run_id) WHERE ended_at IS NULL
@@ -140,13 +124,12 @@ class Storage:
                     execute(statement)
                 execute(f"PRAGMA application_id = {APPLICATION}")
                 execute(f"PRAGMA user_version = {VERSION}")
-        for pragma, expected, owner in (
-            ("application_id", APPLICATION, "program"),
-            ("user_version", VERSION, "version of agentpulse"),
-        ):
-            if execute(f"PRAGMA {pragma}").fetchone() != (expected,):
-                message = f"{self.name} is a database of another {owner}. {_REMEDY}"
-                raise DatabaseError(message)
+        pragmas = ("application_id", "user_version")
+        found = [execute(f"PRAGMA {each}").fetchone() for each in pragmas]
+        if found != [(APPLICATION,), (VERSION,)]:
+            owner = "version of agentpulse" if found[0] == (APPLICATION,) else "program"
+            message = f"{self.name} is a database of another {owner}. {_REMEDY}"
+            raise DatabaseError(message)
         execute("PRAGMA journal_mode = WAL")
         # With a write-ahead log, only the last events before a power failure are at stake.
         execute("PRAGMA synchronous = NORMAL")
@@ -157,14 +140,14 @@ class Storage:
     def add(self, events: Iterable[Event]) -> None:
         """Stores all events or, where it raises, none; an id that is there already is skipped."""
         now = time.time()
-        with self._lock, self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._lock, self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
             for event in events:
-                row = {name: getattr(event, name) for name in _COLUMNS}
-                row |= {"received": now, "data": event.json}
-                added = _insert(connection, "events", row, "ON CONFLICT (id) DO NOTHING")
+                row = {**event._asdict(), "received": now}
+                del row["fields"]
+                added = self._insert("events", row, "ON CONFLICT (id) DO NOTHING")
                 if added.rowcount:
-                    _record(connection, added.lastrowid, event)
+                    self._record(added.lastrowid, event)
 
     def rows(self, query: str, parameters: Parameters = ()) -> list[Row]:
         """The rows of a query, by the names of its columns."""
@@ -177,21 +160,15 @@ class Storage:
         return row
 
     def events(
-        self,
-        *,
-        kind: str | None = None,
-        session: str | None = None,
-        since: float | None = None,
-        before: Cursor | None = None,
-        limit: int = MAX_EVENTS,
+        self, limit: int, since: float | None = None, before: Cursor | None = None, **equal: object
     ) -> tuple[list[Data], Cursor | None]:
         """Events, the latest first, and the position to go on `before` where there are more.
 
-        `since` is a time in seconds since 1970, and includes events of that very time.
+        `since` is a time in seconds since 1970, and includes events of that very time. `equal` has
+        values of columns; None stands for any.
         """
         conditions = {
-            "kind = ?": (kind,),
-            "session = ?": (session,),
+            **{f"{name} = ?": (value,) for name, value in equal.items()},
             "ts >= ?": (since,),
             "(ts, seq) < (?, ?)": before or (None,),
         }
@@ -215,6 +192,54 @@ class Storage:
         with self._lock:
             self._connection.close()
 
+    def _record(self, seq: int | None, event: Event) -> None:
+        """Records an event that was stored just now, under its number."""
+        if event.kind == "llm_call":
+            self._insert("calls", {"seq": seq, **call_columns(event.fields)})
+        elif event.kind == "session" and event.session is not None:
+            self._record_session(event, event.session)
+        elif event.kind == "cron":
+            row = run_columns(event.fields)
+            row["status"] = row["status"] or "unknown"
+            self._merge("runs", event, row, is_end=True)
+        elif event.kind == "span_start" and event.fields.get("span_kind") == "cron":
+            row = run_columns(event.fields)
+            row["run_id"] = row["run_id"] or event.session
+            if row["run_id"] is not None:  # else no event could ever end it
+                self._merge("runs", event, row, is_end=False)
+
+    def _record_session(self, event: Event, session: str) -> None:
+        """A key that is used again stands for the run of the session that started last."""
+        row = session_columns(event.fields, session)
+        # An older sender has ends alone, without an action and without their start.
+        is_end, started_at = event.fields.get("action") != "start", row["started_at"]
+        latest = event.ts if started_at is None else started_at
+        if started_at is not None or not is_end:
+            query = "DELETE FROM sessions WHERE session = ? AND started_at < ?"
+            self._connection.execute(query, (session, latest - _SAME))
+        self._merge("sessions", event, row, is_end=is_end, latest=latest + _SAME)
+
+    def _merge(
+        self, table: str, event: Event, row: Data, *, is_end: bool, latest: float = math.inf
+    ) -> None:
+        """Adds a start or an end to the row that has its key, or a new one.
+
+        An end replaces values, a start fills in. A row that started after `latest` stays as it is.
+        """
+        row |= {"agent": event.agent, "ended_at": event.ts if is_end else None}
+        if row["started_at"] is None:
+            row["started_at"] = event.ts - (row["duration_ms"] or 0) / 1000
+        first, second = ("excluded", table) if is_end else (table, "excluded")
+        names = row.keys() - {"started_at"}
+        changes = ", ".join(f"{name} = coalesce({first}.{name}, {second}.{name})" for name in names)
+        merging = f"ON CONFLICT ({_KEYS[table]}) DO UPDATE SET {changes} WHERE started_at <= ?"
+        self._insert(table, row, merging, latest)
+
+    def _insert(self, table: str, row: Row, conflict: str = "", *more: object) -> sqlite3.Cursor:
+        marks = ", ".join("?" * len(row))
+        query = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks}) {conflict}"
+        return self._connection.execute(query, (*row.values(), *more))
+
 
 def _decoded(text: bytes) -> str:
     # Data as JSON can spell half a surrogate pair, which is no UTF-8 where SQLite reads it.
@@ -223,72 +248,6 @@ def _decoded(text: bytes) -> str:
 
 def _as_sent(row: Row) -> Data:
     """The event of a row as its sender had it, with its agent, without the fields that are NULL."""
-    values = {name: row[name] for name in _COLUMNS if row[name] is not None}
-    return {**values, "data": json.loads(row["data"])}
-
-
-def _record(connection: sqlite3.Connection, seq: int | None, event: Event) -> None:
-    """Records an event that was stored just now, under its number."""
-    if event.kind == "llm_call":
-        _insert(connection, "calls", {"seq": seq, **call_columns(event.data)})
-    elif event.kind == "session" and event.session is not None:
-        _record_session(connection, event, event.session)
-    elif event.kind == "cron":
-        row = run_columns(event.data)
-        row["status"] = row["status"] or "unknown"
-        _merge(connection, "runs", event, row, is_end=True)
-    elif event.kind == "span_start" and event.data.get("span_kind") == "cron":
-        row = run_columns(event.data)
-        row["run_id"] = row["run_id"] or event.session
-        if row["run_id"] is not None:  # else no event could ever end it
-            _merge(connection, "runs", event, row, is_end=False)
-
-
-def _record_session(connection: sqlite3.Connection, event: Event, session: str) -> None:
-    """A key that is used again stands for the run of the session that started last."""
-    row = session_columns(event.data, session)
-    # An older sender has ends alone, without an action and without their start.
-    is_end, started_at = event.data.get("action") != "start", row["started_at"]
-    latest = event.ts if started_at is None else float(started_at)
-    if started_at is not None or not is_end:
-        query = "DELETE FROM sessions WHERE session = ? AND started_at < ?"
-        connection.execute(query, (session, latest - _SAME))
-    _merge(connection, "sessions", event, row, is_end=is_end, latest=latest + _SAME)
-
-
-def _merge(
-    connection: sqlite3.Connection,
-    table: str,
-    event: Event,
-    row: dict[str, Column],
-    *,
-    is_end: bool,
-    latest: float = math.inf,
-) -> None:
-    """Adds a start or an end to the row that has its key, or a new one.
-
-    An end replaces values, a start fills in. A row that started after `latest` stays as it is.
-    """
-    row |= {"agent": event.agent, "ended_at": event.ts if is_end else None}
-    if row["started_at"] is None:
-        row["started_at"] = event.ts - float(row["duration_ms"] or 0) / 1000
-    first, second = ("excluded", table) if is_end else (table, "excluded")
-    changes = ", ".join(
-        f"{name} = coalesce({first}.{name}, {second}.{name})"
-        for name in row
-        if name != "started_at"
-    )
-    merging = f"ON CONFLICT ({_KEYS[table]}) DO UPDATE SET {changes} WHERE started_at <= ?"
-    _insert(connection, table, row, merging, latest)
-
-
-def _insert(
-    connection: sqlite3.Connection,
-    table: str,
-    row: Mapping[str, object],
-    conflict: str = "",
-    *parameters: object,
-) -> sqlite3.Cursor:
-    marks = ", ".join("?" * len(row))
-    query = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks}) {conflict}"
-    return connection.execute(query, (*row.values(), *parameters))
+    ours = ("seq", "received")
+    sent = {name: row[name] for name in row if name not in ours and row[name] is not None}
+    return {**sent, "data": json.loads(row["data"])}

@@ -12,11 +12,6 @@ from importlib.util import module_from_spec
 _FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib takes a while to load
 
 
-def _leave_path():
-    # The program finds the path as it would be, and its own children still get PYTHONPATH.
-    sys.path[:] = [entry for entry in sys.path if entry != _FOLDER]
-
-
 def _run_shadowed():
     spec = PathFinder.find_spec("sitecustomize", sys.path)
     if spec is None or spec.loader is None:
@@ -38,7 +33,8 @@ def _switch_on():
         sys.stderr.write(f"AgentPulse could not start: {type(error).__name__}: {error}\n")
 
 
-_leave_path()
+# The program finds the path as it would be, and its own children still get PYTHONPATH.
+sys.path[:] = [entry for entry in sys.path if entry != _FOLDER]
 try:
     _run_shadowed()
 finally:
