@@ -25,16 +25,10 @@ from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.patching import shield
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
-from agentpulse import __version__, _tracing
+from agentpulse import __version__, _process, _tracing
 from agentpulse._otel.exporters import BoundedBatchProcessor, by_otlp, lasting
 from agentpulse._otel.provider import Joined, describe, find_provider, join
 from agentpulse._output import log_to_stderr
-from agentpulse._process import (
-    carry_context,
-    end_with_celery_workers,
-    flush_on_sigterm,
-    report_crashes,
-)
 from agentpulse._tracing.recorder import Recorder, instant
 from agentpulse._tracing.spans import SessionProcessor
 from agentpulse.settings import STANDARD_CAPTURE_VARIABLE, Settings
@@ -141,14 +135,14 @@ class Pipeline:
         join(provider, sessions, (self.processor, *self._own), self._surroundings)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
-        report_crashes(recorder.crashed, self._sources)
+        _process.report_crashes(recorder.crashed, self._sources)
         _tracing.active = recorder
         self._sources.callback(setattr, _tracing, "active", None)
         if settings.flush_on_sigterm:
             timeout = settings.shutdown_timeout
-            flush_on_sigterm(lambda: self.flush(timeout), timeout, self._sources)
-        end_with_celery_workers(self._sources)
-        carry_context(self._sources)
+            _process.flush_on_sigterm(lambda: self.flush(timeout), timeout, self._sources)
+        _process.end_with_celery_workers(self._sources)
+        _process.carry_context(self._sources)
         # Where neither the argument nor our variable is given, OpenTelemetry's variable decides,
         # also on log events.
         is_given = settings.sources["capture_messages"] not in (DEFAULT, STANDARD_CAPTURE_VARIABLE)

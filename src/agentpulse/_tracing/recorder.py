@@ -17,21 +17,12 @@ from agentpulse_instrumentation._engine.operation import error_type
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Metrics
 from opentelemetry import context as context_api
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Link,
-    SpanContext,
-    SpanKind,
-    TraceFlags,
-    Tracer,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, Tracer
 
 from agentpulse import __version__
 from agentpulse._otel.provider import UrandomIds
@@ -252,10 +243,11 @@ def _make_gauge(name: str) -> Any:
 
 def _as_root(context: Context) -> tuple[Context, list[Link]]:
     """The context of a run that comes from something that is over: a trace of its own."""
-    current = get_current_span(context)
+    current = trace.get_current_span(context)
     if current.is_recording():
         return context, []
-    return set_span_in_context(INVALID_SPAN, context), [Link(current.get_span_context())]
+    link = Link(current.get_span_context())
+    return trace.set_span_in_context(trace.INVALID_SPAN, context), [link]
 
 
 def _as_called(description: Description, outer: Step | None) -> Description:
