@@ -5,6 +5,9 @@ OTEL_PYTHON_DISTRO=agentpulse and OTEL_PYTHON_CONFIGURATOR=agentpulse pick ours;
 sets them.
 """
 
+# opentelemetry.instrumentation is typed, and not marked as such.
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import os
@@ -17,10 +20,7 @@ from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_instrumentation import INSTRUMENTORS
 from opentelemetry import environment_variables as variables
 from opentelemetry import trace
-from opentelemetry.instrumentation import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
-    distro,
-    environment_variables,
-)
+from opentelemetry.instrumentation import distro, environment_variables
 from opentelemetry.sdk._configuration import (  # made for distributions to build on
     _get_exporter_names,  # pyright: ignore[reportPrivateUsage]
     _import_exporters,  # pyright: ignore[reportPrivateUsage]
@@ -40,7 +40,6 @@ _METRICS, _LOGS = variables.OTEL_METRICS_EXPORTER, variables.OTEL_LOGS_EXPORTER
 _OURS = "agentpulse"
 _PREFIX = "agentpulse_"
 """Of the entry points of our instrumentors; the library's name follows."""
-_BY_GRPC, _BY_HTTP = "otlp_proto_grpc", "otlp_proto_http"
 _THREADS = "threading"
 """The instrumentation of threads, which AgentPulse does for sessions anyway."""
 
@@ -56,11 +55,9 @@ class AgentPulseDistro(distro.BaseDistro):
         name = str(entry_point.name)
         client = get_client()
         is_on = client is not None and client.is_on
-        if name.startswith(_PREFIX) and (is_on or not _other_exporters()):
-            return
-        if name == _THREADS and is_on:
-            return
-        super().load_instrumentor(entry_point, **kwargs)  # pyright: ignore[reportUnknownMemberType]
+        is_ours = name.startswith(_PREFIX) and (is_on or not _other_exporters())
+        if not is_ours and not (name == _THREADS and is_on):
+            super().load_instrumentor(entry_point, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
 
 class AgentPulseConfigurator(_OTelSDKConfigurator):
@@ -168,7 +165,7 @@ def _choose_protocol() -> None:
     """
     installed = entry_points(group="opentelemetry_traces_exporter").names
     is_set = os.environ.get(OTEL_EXPORTER_OTLP_PROTOCOL)
-    if not is_set and _BY_HTTP in installed and _BY_GRPC not in installed:
+    if not is_set and "otlp_proto_http" in installed and "otlp_proto_grpc" not in installed:
         os.environ[OTEL_EXPORTER_OTLP_PROTOCOL] = "http/protobuf"
 
 

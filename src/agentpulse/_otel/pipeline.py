@@ -61,8 +61,7 @@ class Pipeline:
         )
         """That of `otlp_endpoint`, which ends with this one; the others go on."""
         self._others = [*self._own, *(each for each in lasting if not each.is_stopped)]
-        self._shutdown_timeout = settings.shutdown_timeout
-        self._libraries = settings.instrument if settings.auto_patch else ()
+        self._settings = settings
         try:
             provider = tracer_provider or find_provider(settings.agent_name)
             # The function registered last is called first. So this comes before the provider's own
@@ -87,10 +86,11 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """The counts of all spans that ended, by destination, and the unrecorded libraries."""
+        libraries = self._settings.instrument if self._settings.auto_patch else ()
         return replace(
             self.processor.stats(),
             elsewhere={each.destination: each.stats() for each in self._others},
-            not_recorded=not_recorded(self._libraries),
+            not_recorded=not_recorded(libraries),
         )
 
     def flush(self, timeout: float) -> bool:
@@ -118,7 +118,7 @@ class Pipeline:
 
     def _at_exit(self) -> None:
         # The provider waits for those that go on.
-        self._end(self._others, lambda: self._shutdown_timeout)
+        self._end(self._others, lambda: self._settings.shutdown_timeout)
 
     def _end(self, others: list[BoundedBatchProcessor], left: Callable[[], float]) -> bool:
         """Ends ours, and begins to end these others at the same time; whether ours sent all."""
@@ -174,10 +174,8 @@ def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
         "heartbeat_interval": heartbeat_interval,
     }
     if joined is not None:
-        data["tracer_provider"] = joined.provider
-        data["span_processors"] = joined.processors
-        if joined.sampling is not None:
-            data["sampling"] = joined.sampling
+        data |= {"tracer_provider": joined.provider, "span_processors": joined.processors}
+        data |= {} if joined.sampling is None else {"sampling": joined.sampling}
     attributes = {semconv.DATA_PREFIX + field: value for field, value in data.items()}
     return instant("sdk_init", "sdk_init", attributes)
 

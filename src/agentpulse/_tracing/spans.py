@@ -40,7 +40,7 @@ _SET = shield("set attributes of a span")
 _END = shield("end a span")
 _STAMP = shield("stamp a span with its session")
 _OWN = shield("take a span over from other exporters")
-_OF_RUN = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS)
+_OF_RUN = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS, semconv.USER_ID)
 
 
 class Stamp:
@@ -81,13 +81,13 @@ class Run(Stamp):
 
     def __init__(self, description: Description, around: Stamp) -> None:
         super().__init__()
-        known = around.attributes
         self.id = description.new_id()
-        self.attributes |= {name: known[name] for name in known if _is_passed_on(name)}
+        # Of a run around it, all but the three that follow.
+        self.attributes |= around.attributes
         self.attributes[semconv.SESSION_ID] = self.id
         self.attributes[semconv.SESSION_NAME] = description.name
         if isinstance(around, Run):
-            earlier = known.get(semconv.SESSION_ANCESTORS, ())
+            earlier = around.attributes.get(semconv.SESSION_ANCESTORS, ())
             self.attributes[semconv.SESSION_ANCESTORS] = (around.id, *earlier)
         self.set_user(description.user)
         self.set_metadata(description.metadata or {})
@@ -291,9 +291,7 @@ class SessionProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Adds the attributes before any other processor sees the span's start."""
         with _STAMP:
-            self._stamp(
-                span, context_api.get_current() if parent_context is None else parent_context
-            )
+            self._stamp(span, parent_context)
         with _OWN:
             self._own(span)
 
@@ -306,10 +304,11 @@ class SessionProcessor(SpanProcessor):
         """Returns True: otherwise OpenTelemetry 1.36 skips the remaining processors."""
         return True
 
-    def _stamp(self, span: Span, context: Context) -> None:
+    def _stamp(self, span: Span, parent_context: Context | None) -> None:
         own: Mapping[str, object] = span.attributes or {}
         if semconv.SESSION_ID in own:
             return
+        context = context_api.get_current() if parent_context is None else parent_context
         step = step_of(context)
         stamp = self._outside.attributes
         if step is not None and step.run is not None:
@@ -327,12 +326,8 @@ def _inherited(parent: trace.Span) -> dict[str, Any]:
     attributes: Mapping[str, Any] = getattr(parent, "attributes", None) or {}
     if semconv.SESSION_ID not in attributes:
         return {}
-    names = [name for name in attributes if name in _OF_RUN or _is_passed_on(name)]
+    names = [name for name in attributes if name in _OF_RUN or _is_metadata(name)]
     return {name: attributes[name] for name in names}
-
-
-def _is_passed_on(name: str) -> bool:
-    return name == semconv.USER_ID or _is_metadata(name)
 
 
 def _is_metadata(name: str) -> bool:
