@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -96,11 +96,9 @@ def carry_context(undo: ExitStack) -> None:
 
     def patch_pools(module: ModuleType) -> None:
         # Hooks can't be taken back, so it asks whether it is still wanted.
-        pool: Any = getattr(module, "ThreadPool", None)
-        if wanted and all(hasattr(pool, name) for name in _POOL_METHODS):
-            with _OBSERVE:
-                for name in _POOL_METHODS:
-                    patch(undo, pool, name, _carrying)
+        with _OBSERVE:
+            for name in _POOL_METHODS if wanted else ():
+                patch(undo, module.ThreadPool, name, _carrying)
 
     when_imported("multiprocessing.pool", patch_pools)
 
@@ -202,11 +200,10 @@ def flush_on_sigterm(flush: Callable[[], object], timeout: float, undo: ExitStac
         _handle_as(previous, number, frame)
 
     def restore() -> None:
-        try:
+        # Not in the main thread: then ours stays, and only calls the one of before.
+        with suppress(ValueError):
             if signal.getsignal(signal.SIGTERM) is handle:
                 signal.signal(signal.SIGTERM, previous)
-        except ValueError:
-            return  # not the main thread: ours stays, and only calls the one of before
 
     try:
         if previous is None:
@@ -255,15 +252,11 @@ def end_with_celery_workers(undo: ExitStack) -> None:
         # Hooks can't be taken back, so it asks whether it is still wanted.
         with _CONNECT:
             if wanted:
-                signals.worker_process_shutdown.connect(_end, weak=False)
-                undo.callback(_disconnect, signals.worker_process_shutdown)
+                ending = signals.worker_process_shutdown
+                ending.connect(_end, weak=False)
+                undo.callback(ending.disconnect, _end)
 
     when_imported("celery.signals", connect)
-
-
-def _disconnect(ending: Any) -> None:
-    with _CONNECT:
-        ending.disconnect(_end)
 
 
 def _end(**_details: object) -> None:

@@ -12,20 +12,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import NamedTuple, cast
 
-from agentpulse_exporter import settings as exporter_settings
-from agentpulse_exporter.settings import (
-    ADDRESS,
-    DEFAULT,
-    DISABLED_VARIABLE,
-    FLUSH_INTERVAL,
-    QUEUE_SIZE,
-    SHUTDOWN_TIMEOUT,
-    SWITCH,
-    ConfigurationError,
-    Kind,
-    Row,
-    seconds,
-)
+from agentpulse_exporter import settings as base
 
 from agentpulse.errors import SettingError, SettingTypeError
 
@@ -47,47 +34,48 @@ def _libraries(value: Iterable[object]) -> tuple[str, ...]:
     return cast("tuple[str, ...]", names)
 
 
-_LIBRARIES = Kind(
+_LIBRARIES = base.Kind(
     'names of libraries that `agentpulse status` lists, for example ("openai", "anthropic")',
     Iterable,
     _libraries,
 )
+_HEARTBEAT = base.seconds(0, example="300")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(exporter_settings.Settings):
+class Settings(base.Settings):
     """The values that the SDK runs by, and where each came from."""
 
-    capture_messages: bool = field(default=False, metadata={"kind": SWITCH})
+    capture_messages: bool = field(default=False, metadata={"kind": base.SWITCH})
     """Whether prompts, answers and exception texts are on spans and sent. Where neither says,
     `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` does (`SPAN_ONLY`, `SPAN_AND_EVENT`; with
     `EVENT_ONLY` they are on log events alone, and not sent)."""
-    auto_patch: bool = field(default=True, metadata={"kind": SWITCH})
+    auto_patch: bool = field(default=True, metadata={"kind": base.SWITCH})
     """Whether the LLM libraries are instrumented."""
     instrument: tuple[str, ...] | None = field(
         default=None, metadata={"kind": _LIBRARIES, "environment": None}
     )
     """Which libraries, for example `("openai",)`."""
-    flush_interval: float = field(default=5.0, metadata={"kind": FLUSH_INTERVAL})
+    flush_interval: float = field(default=5.0, metadata={"kind": base.FLUSH_INTERVAL})
     """Seconds between two sendings."""
-    max_queue_size: int = field(default=10_000, metadata={"kind": QUEUE_SIZE})
+    max_queue_size: int = field(default=10_000, metadata={"kind": base.QUEUE_SIZE})
     """Events that wait at most; the oldest are dropped first, and counted. 32 MiB of text is a
     second bound."""
-    debug: bool = field(default=False, metadata={"kind": SWITCH})
+    debug: bool = field(default=False, metadata={"kind": base.SWITCH})
     """Whether our own log is written to stderr."""
-    otlp_endpoint: str | None = field(default=None, metadata={"kind": ADDRESS})
+    otlp_endpoint: str | None = field(default=None, metadata={"kind": base.ADDRESS})
     """Where the same spans, with their cost, are sent by OTLP over HTTP too, for example
     `http://localhost:4318` (extra `otlp`)."""
-    shutdown_timeout: float = field(default=5.0, metadata={"kind": SHUTDOWN_TIMEOUT})
+    shutdown_timeout: float = field(default=5.0, metadata={"kind": base.SHUTDOWN_TIMEOUT})
     """Seconds that the end of the process may wait for the queued events."""
-    heartbeat_interval: float = field(default=300.0, metadata={"kind": seconds(0, example="300")})
+    heartbeat_interval: float = field(default=300.0, metadata={"kind": _HEARTBEAT})
     """Seconds between two signs of life; 0 sends none."""
-    flush_on_sigterm: bool = field(default=False, metadata={"kind": SWITCH})
+    flush_on_sigterm: bool = field(default=False, metadata={"kind": base.SWITCH})
     """Whether SIGTERM sends the queued events before it ends the process (where `init` runs in the
     main thread)."""
 
 
-ROWS: Mapping[str, Row] = exporter_settings.rows_of(Settings)
+ROWS: Mapping[str, base.Row] = base.rows_of(Settings)
 """The rows by the names of the settings, which are the arguments of `init`."""
 
 
@@ -98,9 +86,9 @@ def resolve(arguments: Mapping[str, object], environ: Mapping[str, str] | None =
         SettingError: An argument has a wrong value, or (SettingTypeError) a wrong type.
     """
     with _setting_errors():
-        settings = exporter_settings.resolve(arguments, environ, Settings)
+        settings = base.resolve(arguments, environ, Settings)
     mode = (os.environ if environ is None else environ).get(STANDARD_CAPTURE_VARIABLE, "").strip()
-    if not mode or settings.sources["capture_messages"] != DEFAULT:
+    if not mode or settings.sources["capture_messages"] != base.DEFAULT:
         return settings
     return replace(
         settings,
@@ -116,14 +104,14 @@ def verify(arguments: Mapping[str, object]) -> dict[str, object]:
         SettingError: As for `resolve`.
     """
     with _setting_errors():
-        return exporter_settings.verify(arguments, ROWS)
+        return base.verify(arguments, ROWS)
 
 
 @contextmanager
 def _setting_errors() -> Generator[None]:
     try:
         yield
-    except ConfigurationError as error:
+    except base.ConfigurationError as error:
         kind = SettingTypeError if isinstance(error, TypeError) else SettingError
         raise kind(str(error)) from None
 
@@ -138,8 +126,8 @@ class Obstacle(NamedTuple):
 
 def obstacle(settings: Settings) -> Obstacle | None:
     """The reason why AgentPulse can't run with these settings, and here; None where it can."""
-    if settings.sources["enabled"] == DISABLED_VARIABLE:
-        return Obstacle(f"AgentPulse is off, because {DISABLED_VARIABLE} is true.", True)
+    if settings.sources["enabled"] == base.DISABLED_VARIABLE:
+        return Obstacle(f"AgentPulse is off, because {base.DISABLED_VARIABLE} is true.", True)
     if not settings.enabled:
         return Obstacle("AgentPulse is switched off (enabled is false).", True)
     if _is_declared_off(os.environ.get(DECLARED)):

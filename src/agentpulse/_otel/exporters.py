@@ -19,11 +19,6 @@ from agentpulse_exporter._dialects.normalize import concerns_agents
 from agentpulse_exporter._ledger.ledger import origins
 from agentpulse_exporter._wire.copies import PrivateExporter
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk.environment_variables import (
-    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
-    OTEL_BSP_MAX_QUEUE_SIZE,
-    OTEL_BSP_SCHEDULE_DELAY,
-)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -69,13 +64,13 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
         self._make_exporter = make_exporter
         self.span_exporter: SpanExporter = make_exporter()
         self._process = os.getpid()
-        size = max_queue_size or _standard(OTEL_BSP_MAX_QUEUE_SIZE, _QUEUE_SIZE)
+        size = max_queue_size or _standard("MAX_QUEUE_SIZE", _QUEUE_SIZE)
         super().__init__(
             self,
             counters or Counters(destination),
-            flush_interval=_standard(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MILLIS) / 1000,
+            flush_interval=_standard("SCHEDULE_DELAY", _DELAY_MILLIS) / 1000,
             max_queue_size=size,
-            max_batch_size=min(_standard(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _BATCH_SIZE), size),
+            max_batch_size=min(_standard("MAX_EXPORT_BATCH_SIZE", _BATCH_SIZE), size),
             shutdown_timeout=shutdown_timeout,
             at_end=self._shut_exporter_down,
             starts_now=True,
@@ -131,9 +126,10 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
         self._counters.log_losses(at_end=True)
 
 
-def _standard(variable: str, default: int) -> int:
+def _standard(limit: str, default: int) -> int:
+    """That of a variable of OpenTelemetry's for batches."""
     try:
-        size = int(os.environ.get(variable, ""))
+        size = int(os.environ.get(f"OTEL_BSP_{limit}", ""))
     except ValueError:
         return default
     return size if size > 0 else default

@@ -25,16 +25,10 @@ from agentpulse_instrumentation._engine.content import ContentPolicy
 from agentpulse_instrumentation._engine.patching import shield
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
-from agentpulse import __version__, _tracing
+from agentpulse import __version__, _process, _tracing
 from agentpulse._otel.exporters import BoundedBatchProcessor, by_otlp, lasting
 from agentpulse._otel.provider import Joined, describe, find_provider, join
 from agentpulse._output import log_to_stderr
-from agentpulse._process import (
-    carry_context,
-    end_with_celery_workers,
-    flush_on_sigterm,
-    report_crashes,
-)
 from agentpulse._tracing.recorder import Recorder, instant
 from agentpulse._tracing.spans import SessionProcessor
 from agentpulse.settings import STANDARD_CAPTURE_VARIABLE, Settings
@@ -67,8 +61,7 @@ class Pipeline:
         )
         """That of `otlp_endpoint`, which ends with this one; the others go on."""
         self._others = [*self._own, *(each for each in lasting if not each.is_stopped)]
-        self._shutdown_timeout = settings.shutdown_timeout
-        self._libraries = settings.instrument if settings.auto_patch else ()
+        self._settings = settings
         try:
             provider = tracer_provider or find_provider(settings.agent_name)
             # The function registered last is called first. So this comes before the provider's own
@@ -93,10 +86,11 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """The counts of all spans that ended, by destination, and the unrecorded libraries."""
+        libraries = self._settings.instrument if self._settings.auto_patch else ()
         return replace(
             self.processor.stats(),
             elsewhere={each.destination: each.stats() for each in self._others},
-            not_recorded=not_recorded(self._libraries),
+            not_recorded=not_recorded(libraries),
         )
 
     def flush(self, timeout: float) -> bool:
@@ -124,7 +118,7 @@ class Pipeline:
 
     def _at_exit(self) -> None:
         # The provider waits for those that go on.
-        self._end(self._others, lambda: self._shutdown_timeout)
+        self._end(self._others, lambda: self._settings.shutdown_timeout)
 
     def _end(self, others: list[BoundedBatchProcessor], left: Callable[[], float]) -> bool:
         """Ends ours, and begins to end these others at the same time; whether ours sent all."""
@@ -141,14 +135,14 @@ class Pipeline:
         join(provider, sessions, (self.processor, *self._own), self._surroundings)
         if settings.heartbeat_interval:
             self.processor.repeat(recorder.sign_of_life, settings.heartbeat_interval)
-        report_crashes(recorder.crashed, self._sources)
+        _process.report_crashes(recorder.crashed, self._sources)
         _tracing.active = recorder
         self._sources.callback(setattr, _tracing, "active", None)
         if settings.flush_on_sigterm:
             timeout = settings.shutdown_timeout
-            flush_on_sigterm(lambda: self.flush(timeout), timeout, self._sources)
-        end_with_celery_workers(self._sources)
-        carry_context(self._sources)
+            _process.flush_on_sigterm(lambda: self.flush(timeout), timeout, self._sources)
+        _process.end_with_celery_workers(self._sources)
+        _process.carry_context(self._sources)
         # Where neither the argument nor our variable is given, OpenTelemetry's variable decides,
         # also on log events.
         is_given = settings.sources["capture_messages"] not in (DEFAULT, STANDARD_CAPTURE_VARIABLE)
@@ -180,10 +174,8 @@ def sdk_init(joined: Joined | None, heartbeat_interval: float) -> ReadableSpan:
         "heartbeat_interval": heartbeat_interval,
     }
     if joined is not None:
-        data["tracer_provider"] = joined.provider
-        data["span_processors"] = joined.processors
-        if joined.sampling is not None:
-            data["sampling"] = joined.sampling
+        data |= {"tracer_provider": joined.provider, "span_processors": joined.processors}
+        data |= {} if joined.sampling is None else {"sampling": joined.sampling}
     attributes = {semconv.DATA_PREFIX + field: value for field, value in data.items()}
     return instant("sdk_init", "sdk_init", attributes)
 

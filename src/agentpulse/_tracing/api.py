@@ -8,8 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 from agentpulse._output import warn_once
@@ -123,8 +121,6 @@ class SpanDecorator(Generic[H]):
     call and each block is a span, and a session or run, of its own.
     """
 
-    __slots__ = ("_entered", "_open", "description")
-
     def __init__(self, description: Description, open_block: Callable[[Description], H]) -> None:
         """`open_block` starts the block that `with` returns."""
         self.description: Description = description
@@ -138,36 +134,36 @@ class SpanDecorator(Generic[H]):
         return decorated(function, given if given.name else replace(given, name=name_of(function)))
 
     def __enter__(self) -> H:
-        return self._enter(_caller())
+        return self._enter()
 
     def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
-        self._exit(_caller(), error)
+        self._exit(error)
 
     async def __aenter__(self) -> H:
-        return self._enter(_caller())
+        return self._enter()
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
-        self._exit(_caller(), error)
+        self._exit(error)
 
-    def _enter(self, frame: FrameType) -> H:
+    def _enter(self) -> H:
         block = self._open(self.description)
-        self._entered.append((id(frame), block))
+        self._entered.append((_frame_of_with(), block))
         return block
 
-    def _exit(self, frame: FrameType, error: BaseException | None) -> None:
+    def _exit(self, error: BaseException | None) -> None:
         # Where several are open: a `with` ends in the frame that it began in, also where that is a
         # generator's, which another task or thread may close. For an `ExitStack` the context
         # decides.
-        of_frame = [each for each in self._entered if each[0] == id(frame)] or self._entered
+        frame = _frame_of_with()
+        of_frame = [each for each in self._entered if each[0] == frame] or self._entered
         current = [each for each in of_frame if each[1]._step.is_current]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
         entered = (current or of_frame)[-1]
         self._entered.remove(entered)
         entered[1].close(error)
 
 
-def _caller() -> FrameType:
-    """The frame of the `with`."""
-    return sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no other way
+def _frame_of_with() -> int:
+    return id(sys._getframe(3))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no other way
 
 
 class DecoratorFactory:
@@ -177,8 +173,6 @@ class DecoratorFactory:
     coroutine, generator of both kinds, method, static and class method. On a class, its public
     methods. `with tool("search"):` and `async with tool("search"):` record a block.
     """
-
-    __slots__ = ("_kind",)
 
     def __init__(self, kind: Kind) -> None:
         self._kind: Kind = kind
@@ -199,10 +193,8 @@ class DecoratorFactory:
         """
         unknown = options.keys() - Options.__annotations__.keys()
         if unknown:
-            message = (
-                f"agentpulse.{self._kind} has no option {min(unknown)!r}; "
-                f"expected one of {', '.join(Options.__annotations__)}."
-            )
+            known = ", ".join(Options.__annotations__)
+            message = f"agentpulse.{self._kind} has no option {min(unknown)!r}; expected {known}."
             raise TypeError(message)
         _mapping(self._kind, "attributes", options.get("attributes"))
         name = options.pop("name", None)
@@ -268,12 +260,12 @@ def cron(
     Raises:
         TypeError: there is no name, or metadata is no mapping.
     """
-    job: dict[str, Any] = {
-        "schedule": _checked_schedule(schedule),
-        "timezone": None if schedule is None else _timezone_name(timezone),
-        "max_runtime": _seconds(max_runtime),
-    }
-    return SpanDecorator(_run("cron", name, user, metadata, **job), Cron)
+    if isinstance(max_runtime, dt.timedelta):
+        max_runtime = max_runtime.total_seconds()
+    longest = None if max_runtime is None else float(max_runtime)
+    zone = None if schedule is None else _timezone_name(timezone)
+    job = (_checked_schedule(schedule), zone, longest)
+    return SpanDecorator(_run("cron", name, user, metadata, job=job), Cron)
 
 
 def _run(kind: Kind, name: object, user: object, metadata: Any, **more: Any) -> Description:
@@ -290,19 +282,10 @@ def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[s
     if given is None:
         return None
     if not isinstance(cast("object", given), Mapping):
-        message = (
-            f"The {option} of agentpulse.{kind} is of type {type(given).__name__}; "
-            "expected a mapping."
-        )
+        found = type(given).__name__
+        message = f"The {option} of agentpulse.{kind} is a {found}; expected a mapping."
         raise TypeError(message)
     return {str(name): value for name, value in given.items()}
-
-
-def _seconds(duration: float | dt.timedelta | None) -> float | None:
-    """A duration in seconds."""
-    if isinstance(duration, dt.timedelta):
-        return duration.total_seconds()
-    return None if duration is None else float(duration)
 
 
 def _checked_schedule(schedule: str | None) -> str | None:
@@ -334,10 +317,7 @@ def _local_name() -> str | None:
     name = os.environ.get("TZ", "").lstrip(":")
     if name:
         return name if "/" in name and not name.startswith("/") else None
-    try:
-        _, found, zone = str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")
-    except OSError:
-        return None
+    _, found, zone = os.path.realpath("/etc/localtime").rpartition("/zoneinfo/")
     return zone if found and "/" in zone else None
 
 

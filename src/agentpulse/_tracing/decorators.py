@@ -11,6 +11,7 @@ import inspect
 import os
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F")
 Kind = Literal["session", "cron", "agent", "task", "trace", "tool"]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""The positional and the named arguments of a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,8 @@ class Description:
     user: str | None = None
     metadata: Mapping[str, Any] | None = None
     """Of a session or cron run, as `user`."""
-    schedule: str | None = None
-    timezone: str | None = None
-    max_runtime: float | None = None
-    """Of a cron run: seconds."""
+    job: tuple[object, ...] = ()
+    """Of a cron run: its schedule, the schedule's time zone, and the seconds that it may take."""
     method: str | None = None
     """Of a decorated class, the method that is called."""
     signature: inspect.Signature | None = field(default=None, compare=False)
@@ -82,9 +83,7 @@ MARK = "__agentpulse__"
 """The attribute of a wrapped function that holds its description."""
 
 
-def begun(
-    description: Description, call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-) -> Step | Off:
+def begun(description: Description, call: Call | None = None) -> Step | Off:
     """The step of a block or a call, started but not current yet."""
     recorder = _tracing.active
     return (recorder.begin(description, call) if recorder is not None else None) or _OFF
@@ -134,10 +133,9 @@ def _decorate_class(owner: type, description: Description) -> None:
 
 def _signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
     """The function's signature; None for the few builtins that have none."""
-    try:
+    with suppress(TypeError, ValueError):
         return inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
+    return None
 
 
 def _wrapped(function: Callable[..., Any], description: Description) -> Callable[..., Any]:
@@ -145,9 +143,7 @@ def _wrapped(function: Callable[..., Any], description: Description) -> Callable
         wrap = _around_async_generator
     elif inspect.isgeneratorfunction(function):
         wrap = _around_generator
-    elif inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # an object whose call is a coroutine function
-    ):
+    elif any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None)))):  # noqa: B004  # an object whose call is a coroutine function
         wrap = _around_coroutine
     else:
         wrap = _around_function
@@ -159,8 +155,7 @@ def _wrapped(function: Callable[..., Any], description: Description) -> Callable
     if description.signature is not None:
         # `inspect.getfullargspec` doesn't look behind a wrapper.
         setattr(wrapper, "__signature__", description.signature)  # noqa: B010  # a function's own type has no such name
-    if not inspect.isroutine(function) or hasattr(function, "cache_clear"):
-        _keep_methods(function, wrapper)
+    _keep_methods(function, wrapper)
     return wrapper
 
 

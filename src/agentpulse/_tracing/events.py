@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 from agentpulse import _tracing
@@ -91,12 +92,9 @@ def set_user(user: str) -> None:
 
 def _figure(value: Any) -> Any:
     """A number, also of a `Decimal` or a scalar of a numerical library."""
-    if isinstance(value, (int, float)):
-        return value
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return value
+    with suppress(TypeError, ValueError, OverflowError):
+        return value if isinstance(value, (int, float)) else float(value)
+    return value
 
 
 def _fields(given: object) -> dict[str, Any]:

@@ -17,25 +17,16 @@ from agentpulse_instrumentation._engine.operation import error_type
 from agentpulse_instrumentation._engine.patching import shield
 from agentpulse_instrumentation._engine.recording import Metrics
 from opentelemetry import context as context_api
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Link,
-    SpanContext,
-    SpanKind,
-    TraceFlags,
-    Tracer,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, Tracer
 
 from agentpulse import __version__
 from agentpulse._otel.provider import UrandomIds
-from agentpulse._tracing.decorators import Description
+from agentpulse._tracing.decorators import Call, Description
 from agentpulse._tracing.spans import Run, Stamp, Step, step_of
 from agentpulse._tracing.values import attribute, data_attributes, json_text, label, text_of
 
@@ -45,7 +36,9 @@ _CONVENTIONS = {
     "tool": ("execute_tool", semconv.TOOL_NAME),
 }
 """The operation of a kind of span, and the attribute with its name, by the conventions."""
+_OF_JOB = (semconv.CRON_SCHEDULE, semconv.CRON_TIMEZONE, semconv.CRON_MAX_RUNTIME)
 _MOST_GAUGES = 1_000
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 class Recorder:
@@ -83,11 +76,7 @@ class Recorder:
         uptime = round(max(time.time() - self._started, 0.0), 3)
         return {"active_sessions": len(self.under_way), "uptime_s": uptime}
 
-    def begin(
-        self,
-        description: Description,
-        call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
-    ) -> Step | None:
+    def begin(self, description: Description, call: Call | None = None) -> Step | None:
         """The step of a call, its span started but not current yet; None if that failed."""
         with _BEGIN:
             context = context_api.get_current()
@@ -99,7 +88,7 @@ class Recorder:
             if description.is_session and around is not None and outer is None:
                 context, links = _as_root(context)
             attributes = self._attributes(description, run)
-            arguments = {} if call is None else self._arguments(description, *call)
+            arguments = self._arguments(description, call)
             operation, _ = _CONVENTIONS.get(kind, (None, None))
             span = self._tracer.start_span(
                 f"{operation} {description.name}" if operation else description.name,
@@ -202,19 +191,14 @@ class Recorder:
         attributes = {**given, **attributes, **given}
         if description.is_session and run is not None:
             attributes |= run.attributes
-            job = {
-                semconv.CRON_SCHEDULE: description.schedule,
-                semconv.CRON_TIMEZONE: description.timezone,
-                semconv.CRON_MAX_RUNTIME: description.max_runtime,
-            }
-            attributes |= {name: value for name, value in job.items() if value is not None}
+            named = zip(_OF_JOB, description.job, strict=False)
+            attributes |= {name: value for name, value in named if value is not None}
         return attributes
 
-    def _arguments(
-        self, description: Description, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        if not self.captured(description.capture_args):
+    def _arguments(self, description: Description, call: Call | None) -> dict[str, Any]:
+        if call is None or not self.captured(description.capture_args):
             return {}
+        args, kwargs = call
         given: dict[str, Any] = dict(kwargs)
         if description.signature is not None:
             try:
@@ -229,15 +213,10 @@ class Recorder:
 def instant(kind: str, name: str, attributes: Mapping[str, Any]) -> ReadableSpan:
     """A span that becomes an event of this kind. No sampler drops it, no other exporter sees it."""
     now = time.time_ns()
-    ids = UrandomIds()
+    trace_id, span_id = UrandomIds().generate_trace_id(), UrandomIds().generate_span_id()
     return ReadableSpan(
         name=name,
-        context=SpanContext(
-            ids.generate_trace_id(),
-            ids.generate_span_id(),
-            is_remote=False,
-            trace_flags=TraceFlags(TraceFlags.SAMPLED),
-        ),
+        context=SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED),
         resource=Resource.get_empty(),
         attributes={semconv.SPAN_KIND: kind, **attributes},
         start_time=now,
@@ -252,10 +231,11 @@ def _make_gauge(name: str) -> Any:
 
 def _as_root(context: Context) -> tuple[Context, list[Link]]:
     """The context of a run that comes from something that is over: a trace of its own."""
-    current = get_current_span(context)
+    current = trace.get_current_span(context)
     if current.is_recording():
         return context, []
-    return set_span_in_context(INVALID_SPAN, context), [Link(current.get_span_context())]
+    link = Link(current.get_span_context())
+    return trace.set_span_in_context(trace.INVALID_SPAN, context), [link]
 
 
 def _as_called(description: Description, outer: Step | None) -> Description:

@@ -22,15 +22,8 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
+from agentpulse._tracing import values as reading
 from agentpulse._tracing.decorators import Description
-from agentpulse._tracing.values import (
-    attribute,
-    data_attributes,
-    json_text,
-    label,
-    result_text,
-    text_of,
-)
 
 if TYPE_CHECKING:
     from agentpulse._tracing.recorder import Recorder
@@ -47,7 +40,7 @@ _SET = shield("set attributes of a span")
 _END = shield("end a span")
 _STAMP = shield("stamp a span with its session")
 _OWN = shield("take a span over from other exporters")
-_OF_RUN = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS)
+_OF_RUN = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS, semconv.USER_ID)
 
 
 class Stamp:
@@ -69,7 +62,7 @@ class Stamp:
         None is left out. So is a value that there is no room for, and `…` is in its place.
         """
         added = {
-            semconv.METADATA_PREFIX + label(name): attribute(value)
+            semconv.METADATA_PREFIX + reading.label(name): reading.attribute(value)
             for name, value in values.items()
             if value is not None
         }
@@ -88,13 +81,13 @@ class Run(Stamp):
 
     def __init__(self, description: Description, around: Stamp) -> None:
         super().__init__()
-        known = around.attributes
         self.id = description.new_id()
-        self.attributes |= {name: known[name] for name in known if _is_passed_on(name)}
+        # Of a run around it, all but the three that follow.
+        self.attributes |= around.attributes
         self.attributes[semconv.SESSION_ID] = self.id
         self.attributes[semconv.SESSION_NAME] = description.name
         if isinstance(around, Run):
-            earlier = known.get(semconv.SESSION_ANCESTORS, ())
+            earlier = around.attributes.get(semconv.SESSION_ANCESTORS, ())
             self.attributes[semconv.SESSION_ANCESTORS] = (around.id, *earlier)
         self.set_user(description.user)
         self.set_metadata(description.metadata or {})
@@ -178,13 +171,13 @@ class Step:
     def set_attribute(self, name: str, value: object) -> None:
         """Sets an attribute of the span."""
         with _SET:
-            self.span.set_attribute(name, attribute(value))
+            self.span.set_attribute(name, reading.attribute(value))
 
     def set_result(self, result: object) -> None:
         """Sets the result of a session."""
         if result is not None:
             with _SET:
-                self.span.set_attribute(semconv.SESSION_RESULT, result_text(result))
+                self.span.set_attribute(semconv.SESSION_RESULT, reading.result_text(result))
 
     def set_summary(self, summary: str) -> None:
         """Sets the summary of a cron run."""
@@ -194,7 +187,8 @@ class Step:
         """Adds a line to a session's log."""
         with _SET:
             # Of too many attributes the first are lost.
-            line = {**data_attributes(data), semconv.SESSION_LOG_MESSAGE: attribute(message)}
+            line = reading.data_attributes(data)
+            line[semconv.SESSION_LOG_MESSAGE] = reading.attribute(message)
             self.span.add_event(semconv.SESSION_LOG, line)
 
     def set_metadata(self, values: Mapping[str, object]) -> None:
@@ -246,13 +240,13 @@ class Step:
             code = error.code
             status = code if isinstance(code, int) else int(code is not None)
             self.span.set_attribute(semconv.EXIT_CODE, status)
-        text = text_of(error) if self.recorder.captures else None
+        text = reading.text_of(error) if self.recorder.captures else None
         self.span.set_status(Status(StatusCode.ERROR, text))
 
     def _record_result(self, result: object) -> None:
         if not self.recorder.captured(self.description.capture_result):
             return
-        name, text = semconv.RESULT, json_text(result)
+        name, text = semconv.RESULT, reading.json_text(result)
         if self.description.kind == "tool":
             # By the conventions, the result of a tool is an object.
             name = semconv.TOOL_CALL_RESULT
@@ -297,9 +291,7 @@ class SessionProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Adds the attributes before any other processor sees the span's start."""
         with _STAMP:
-            self._stamp(
-                span, context_api.get_current() if parent_context is None else parent_context
-            )
+            self._stamp(span, parent_context)
         with _OWN:
             self._own(span)
 
@@ -312,10 +304,11 @@ class SessionProcessor(SpanProcessor):
         """Returns True: otherwise OpenTelemetry 1.36 skips the remaining processors."""
         return True
 
-    def _stamp(self, span: Span, context: Context) -> None:
+    def _stamp(self, span: Span, parent_context: Context | None) -> None:
         own: Mapping[str, object] = span.attributes or {}
         if semconv.SESSION_ID in own:
             return
+        context = context_api.get_current() if parent_context is None else parent_context
         step = step_of(context)
         stamp = self._outside.attributes
         if step is not None and step.run is not None:
@@ -333,12 +326,8 @@ def _inherited(parent: trace.Span) -> dict[str, Any]:
     attributes: Mapping[str, Any] = getattr(parent, "attributes", None) or {}
     if semconv.SESSION_ID not in attributes:
         return {}
-    names = [name for name in attributes if name in _OF_RUN or _is_passed_on(name)]
+    names = [name for name in attributes if name in _OF_RUN or _is_metadata(name)]
     return {name: attributes[name] for name in names}
-
-
-def _is_passed_on(name: str) -> bool:
-    return name == semconv.USER_ID or _is_metadata(name)
 
 
 def _is_metadata(name: str) -> bool:
