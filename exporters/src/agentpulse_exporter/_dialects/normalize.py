@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -24,7 +25,7 @@ from agentpulse_exporter._wire.privacy import without_free_text
 Fields = dict[str, object]
 """The attributes by their current names, while they are being put together."""
 
-_BY_RANK = [(theirs, name) for name, others in NAMES.items() for theirs in others]
+_BY_RANK = [(theirs, name) for name, others in NAMES.items() for theirs in others.split()]
 _RANKS: dict[str, list[int]] = {theirs: [] for theirs, _ in _BY_RANK}
 for _rank, (_theirs, _) in enumerate(_BY_RANK):
     _RANKS[_theirs].append(_rank)
@@ -70,9 +71,10 @@ class Dialect:
 
     def matches(self, scope: str, attributes: Attributes) -> bool:
         """Whether a span is of this dialect."""
-        if self.scopes and scope.startswith(self.scopes):
-            return True
-        return bool(self.marks) and any(name.startswith(self.marks) for name in attributes)
+        # No text starts with any of an empty tuple.
+        return scope.startswith(self.scopes) or any(
+            each.startswith(self.marks) for each in attributes
+        )
 
     def current(self, attributes: Attributes) -> Attributes:
         """The attributes by their current names, without messages."""
@@ -94,15 +96,14 @@ class Dialect:
 
 
 def _figures(attributes: Attributes) -> Iterator[tuple[str, object]]:
-    """The fields of JSON objects, each named by its path."""
-    pending = [(name, attributes[name]) for name in OBJECTS if name in attributes]
-    for path, value in pending:
+    """The fields of JSON objects, by their names in `NAMES`."""
+    pending = [(kind, attributes[name]) for name, kind in OBJECTS.items() if name in attributes]
+    for kind, value in pending:
         for name, each in fields_of(value).items():
-            field = f"{path}.{name}", each
             if isinstance(each, dict):
-                pending.append(field)
+                pending.append((kind, cast("object", each)))
             else:
-                yield field
+                yield f"{kind}.{name}", each
 
 
 def _set_default(fields: Fields, name: str, value: object) -> None:
