@@ -13,7 +13,7 @@ import logging
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from itertools import product
@@ -29,12 +29,10 @@ _NO_PRICES = '{"source": "no price table", "date": "unknown", "providers": {}}'
 
 _IDS = {"gcp.gen_ai": "google", "x_ai": "x-ai"}
 """Ids of the table that neither the provider's name nor a clause of the table leads to."""
-_GATEWAYS = frozenset(
-    {
-        *("_other", "langchain", "litellm", "litellm_proxy", "llamaindex", "other", "portkey"),
-        *("unknown", "vercel"),
-    }
-)
+_GATEWAYS = {
+    *("_other", "langchain", "litellm", "litellm_proxy", "llamaindex", "other", "portkey"),
+    *("unknown", "vercel"),
+}
 """Layers that sell no models themselves."""
 _MAKERS = (
     *("openai", "anthropic", "google", "mistral", "cohere", "deepseek", "x-ai", "perplexity"),
@@ -72,10 +70,10 @@ class Provider:
 
     id: str
     name: str
+    models: Mapping[str, Record]
     provider_match: Clause = ()
     model_match: Clause = ()
     fallback: Sequence[str] = ()
-    models: Mapping[str, Record] = field(default_factory=dict[str, Record])
 
 
 class PriceTable:

@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias, TypedDict
 Number = int | Decimal
 Counts = dict[str, Number]
 """By the `counts` of units; a count that wasn't reported is absent."""
-Direction = Literal["input", "output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Unit:
 
     counts: str
     per: int
-    direction: Direction | None
+    direction: Literal["input", "output"] | None
     within: tuple[str, ...] = ()
 
 

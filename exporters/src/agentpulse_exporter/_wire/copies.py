@@ -11,7 +11,9 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any, cast
 
 from opentelemetry.sdk.resources import Resource
@@ -58,23 +60,13 @@ class SpanCopy(ReadableSpan):
         super().__init__(name, **copied, **changed)
         self._original = span
 
-    # The original's containers count the attributes, events and links that the SDK's limits cut.
-    @property
-    def dropped_attributes(self) -> int:
-        """How many attributes the SDK's limits cut."""
-        return self._original.dropped_attributes
 
-    @property
-    def dropped_events(self) -> int:
-        """How many events the SDK's limits cut."""
-        return self._original.dropped_events
-
-    @property
-    def dropped_links(self) -> int:
-        """How many links the SDK's limits cut."""
-        return self._original.dropped_links
+# The original's containers count what the SDK's limits cut.
+for _name in ("dropped_attributes", "dropped_events", "dropped_links"):
+    setattr(SpanCopy, _name, property(attrgetter(f"_original.{_name}")))
 
 
+@dataclass(eq=False, repr=False)
 class ForwardingExporter(SpanExporter):
     """Passes changed copies of spans on to another exporter.
 
@@ -82,16 +74,15 @@ class ForwardingExporter(SpanExporter):
         inner: The exporter that gets the copies. Its results and timeouts are returned unchanged.
     """
 
-    def __init__(self, inner: SpanExporter) -> None:
-        self._inner = inner
+    inner: SpanExporter
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Asks the inner exporter."""
-        return self._inner.force_flush(timeout_millis)
+        return self.inner.force_flush(timeout_millis)
 
     def shutdown(self) -> None:
         """Shuts the inner exporter down."""
-        self._inner.shutdown()
+        self.inner.shutdown()
 
 
 def sent_copy(
@@ -229,6 +220,7 @@ def _text(text: str, redact: Redact) -> str:
     return result
 
 
+@dataclass(eq=False, repr=False)
 class PrivateExporter(ForwardingExporter):
     """Passes on copies of spans without content, or with redacted content if it is captured.
 
@@ -242,39 +234,30 @@ class PrivateExporter(ForwardingExporter):
         on_drop: Is called with the reason for each dropped span, as in `Stats.dropped`.
     """
 
-    def __init__(
-        self,
-        inner: SpanExporter,
-        *,
-        capture_messages: bool = False,
-        redact: Redact | None = None,
-        on_drop: Callable[[str], object] = lambda _reason: None,
-    ) -> None:
-        super().__init__(inner)
-        self._capture_messages = capture_messages
-        self._redact = redact
-        self._on_drop = on_drop
+    capture_messages: bool = False
+    redact: Redact | None = None
+    on_drop: Callable[[str], object] = str
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Exports the copies."""
         copies = [copy for span in spans if (copy := self._copy_of(span)) is not None]
-        return self._inner.export(copies) if copies else SpanExportResult.SUCCESS
+        return self.inner.export(copies) if copies else SpanExportResult.SUCCESS
 
     def _copy_of(self, span: ReadableSpan) -> ReadableSpan | None:
         try:
             return self._private(span)
         except RedactionFailed as error:
             _logger.debug("A text could not be redacted: %s", error)
-            self._on_drop("redaction_failed")
+            self.on_drop("redaction_failed")
         except Exception as error:  # noqa: BLE001  # a span that can't be read must not be shown
             _logger.debug("A span could not be read: %s", type(error).__name__)
-            self._on_drop("unmappable")
+            self.on_drop("unmappable")
         return None
 
     def _private(self, span: ReadableSpan) -> ReadableSpan:
-        captures = self._capture_messages
-        copy = SpanCopy(sent_copy(span, capture_messages=captures, redact=self._redact))
-        if captures and self._redact is None:
+        captures = self.capture_messages
+        copy = SpanCopy(sent_copy(span, capture_messages=captures, redact=self.redact))
+        if captures and self.redact is None:
             return copy
         # Span events of other instrumentations may hold any content.
         logs = [event for event in copy.events if event.name == semconv.SESSION_LOG]
