@@ -62,9 +62,7 @@ class PriceOverrides:
             return None
         if isinstance(source, Mapping):
             return cls(source, "prices")
-        if isinstance(source, (str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all callers check types
-            return cls(_read(Path(source)), f"the price file {source}")
-        _refuse(f"prices is {source!r}", f"a mapping like {_EXAMPLE} or a file of it")
+        return cls(_read(Path(source)), f"the price file {source}")
 
     def _find(self, sellers: tuple[str, ...], model: str) -> Prices | None:
         model = model.lower()

@@ -111,10 +111,8 @@ def sent_copy(
     if redact is not None and (capture_messages or is_captured(span)):
         try:
             changed |= _redacted_fields(SpanCopy(span, **changed), redact)
-        except RedactionFailed:
-            raise
-        except Exception as error:  # noqa: BLE001  # nothing is sent that wasn't redacted
-            raise RedactionFailed(type(error).__name__) from None
+        except Exception:  # noqa: BLE001  # nothing is sent that wasn't redacted
+            raise RedactionFailed from None
     return SpanCopy(span, **changed) if changed else span
 
 
@@ -125,27 +123,23 @@ def is_captured(span: ReadableSpan) -> bool:
 
 def _without_bodies_of(span: ReadableSpan) -> dict[str, Any]:
     """The changed fields of the span: those whose texts had bodies of files and images."""
-    changed: dict[str, Any] = {}
-    attributes = _shown(span.attributes)
-    if attributes is not None:
-        changed["attributes"] = attributes
-    events = [(event, _shown(event.attributes)) for event in span.events]
-    if any(shown is not None for _, shown in events):
-        changed["events"] = [
-            event if shown is None else Event(event.name, shown, event.timestamp)
-            for event, shown in events
-        ]
-    description = span.status.description
-    shown = None if description is None else str(_without_bodies(description))
-    if shown != description:
-        changed["status"] = Status(span.status.status_code, shown)
-    return changed
+    status = span.status
+    description = status.description and str(_without_bodies(status.description))
+    if description != status.description:
+        status = Status(status.status_code, description)
+    events = tuple(_event_without_bodies(event) for event in span.events)
+    shown = {"attributes": _shown(span.attributes), "events": events, "status": status}
+    return {name: value for name, value in shown.items() if value != getattr(span, name)}
+
+
+def _event_without_bodies(event: Event) -> Event:
+    shown = _shown(event.attributes)
+    return event if shown == event.attributes else Event(event.name, shown, event.timestamp)
 
 
 def _shown(attributes: Mapping[str, object] | None) -> Attributes:
-    """The attributes without bodies; None if they contain no bodies."""
     shown = {name: _without_bodies(value) for name, value in (attributes or {}).items()}
-    return None if shown == (attributes or {}) else cast("Attributes", shown)
+    return cast("Attributes", shown)
 
 
 def _without_bodies(value: object) -> object:
@@ -172,19 +166,16 @@ class RedactionFailed(Exception):  # noqa: N818  # an event of its own, not an e
 def _redacted_fields(span: SpanCopy, redact: Redact) -> dict[str, Any]:
     attributes: Mapping[str, object] = span.attributes or {}
     known, is_error = shown_attributes(span), attributes.get(semconv.SPAN_KIND) == "error"
-    changed = {
+    captured = {*_CAPTURED, _ERROR_TEXT} if is_error else _CAPTURED
+    texts = {
         name: _redacted(value, redact, is_text=True)
-        if name not in known
-        or name in _CAPTURED
-        or is_content(name)
-        or (is_error and name == _ERROR_TEXT)
-        else value
         for name, value in attributes.items()
+        if name not in known or name in captured or is_content(name)
     }
     status = span.status
     if status.description:
         status = Status(status.status_code, _text(status.description, redact))
-    return {"attributes": changed, "status": status}
+    return {"attributes": {**attributes, **texts}, "status": status}
 
 
 def _redacted(value: object, redact: Redact, *, is_text: bool = False) -> object:
@@ -213,10 +204,10 @@ def _redacted(value: object, redact: Redact, *, is_text: bool = False) -> object
 def _text(text: str, redact: Redact) -> str:
     try:
         result = cast("object", redact(text))
-    except BaseException as error:  # noqa: BLE001  # none of it may end the thread that sends
-        raise RedactionFailed(type(error).__name__) from None
+    except BaseException:  # noqa: BLE001  # none of it may end the thread that sends
+        raise RedactionFailed from None
     if not isinstance(result, str):
-        raise RedactionFailed(type(result).__name__)
+        raise RedactionFailed
     return result
 
 
@@ -246,13 +237,10 @@ class PrivateExporter(ForwardingExporter):
     def _copy_of(self, span: ReadableSpan) -> ReadableSpan | None:
         try:
             return self._private(span)
-        except RedactionFailed as error:
-            _logger.debug("A text could not be redacted: %s", error)
-            self.on_drop("redaction_failed")
         except Exception as error:  # noqa: BLE001  # a span that can't be read must not be shown
-            _logger.debug("A span could not be read: %s", type(error).__name__)
-            self.on_drop("unmappable")
-        return None
+            _logger.debug("A span could not be read or redacted: %s", type(error).__name__)
+            self.on_drop("redaction_failed" if isinstance(error, RedactionFailed) else "unmappable")
+            return None
 
     def _private(self, span: ReadableSpan) -> ReadableSpan:
         captures = self.capture_messages

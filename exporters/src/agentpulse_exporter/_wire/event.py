@@ -74,9 +74,9 @@ class Event:
         return event(self.head, self.data, spans=self.spans, limit=len(self.json) // 4)
 
 
-def event(head: Head, data: Data, *, spans: int = 1, limit: int | None = None) -> Event | None:
+def event(head: Head, data: Data, *, spans: int = 1, limit: int = values.MAX_DATA) -> Event | None:
     """The event of data that is plain already, made to fit; None if nothing makes it fit."""
-    fitted = values.fit(data, values.MAX_DATA if limit is None else limit)
+    fitted = values.fit(data, limit)
     if fitted is None:
         return None
     kept, text = fitted
