@@ -71,10 +71,9 @@ class Dialect:
 
     def matches(self, scope: str, attributes: Attributes) -> bool:
         """Whether a span is of this dialect."""
-        # No text starts with any of an empty tuple.
-        return scope.startswith(self.scopes) or any(
-            each.startswith(self.marks) for each in attributes
-        )
+        if self.scopes and scope.startswith(self.scopes):
+            return True
+        return bool(self.marks) and any(name.startswith(self.marks) for name in attributes)
 
     def current(self, attributes: Attributes) -> Attributes:
         """The attributes by their current names, without messages."""
@@ -89,7 +88,8 @@ class Dialect:
             fields[semconv.PROVIDER_NAME] = provider_name(provider)
         self.quirk(fields)
         # Some report cached tokens apart from the input, so the input may be the smaller number.
-        if _sum(fields, *_CACHED) > _sum(fields, semconv.USAGE_INPUT_TOKENS):
+        total = count(fields, semconv.USAGE_INPUT_TOKENS)
+        if total is not None and _sum(fields, *_CACHED) > total:
             _add(fields, *_CACHED)
         return fields
 

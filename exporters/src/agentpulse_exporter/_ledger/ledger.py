@@ -97,8 +97,8 @@ class Call:
         self.parent = span.parent and _key(span.parent)
         self.response_id = text(attributes, semconv.RESPONSE_ID)
         self.operation, self.models = _begun(attributes)
-        counted = (semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS)
-        self.tokens = tuple(count(attributes, each) for each in counted)
+        read = count(attributes, semconv.USAGE_INPUT_TOKENS)
+        self.tokens = read, count(attributes, semconv.USAGE_OUTPUT_TOKENS)
         self.start, self.end = span.start_time or 0, span.end_time or 0
         self.scopes, self.is_ours = {name}, name.startswith(_OURS)
         self.keys: list[_Key] = []

@@ -127,9 +127,11 @@ def _without_bodies_of(span: ReadableSpan) -> dict[str, Any]:
     description = status.description and str(_without_bodies(status.description))
     if description != status.description:
         status = Status(status.status_code, description)
-    events = tuple(_event_without_bodies(event) for event in span.events)
-    shown = {"attributes": _shown(span.attributes), "events": events, "status": status}
-    return {name: value for name, value in shown.items() if value != getattr(span, name)}
+    attributes, events = _shown(span.attributes), span.events
+    changed: dict[str, Any] = {} if attributes == span.attributes else {"attributes": attributes}
+    shown = tuple(map(_event_without_bodies, events)) if events else events
+    changed |= {} if shown == events else {"events": shown}
+    return changed if status is span.status else changed | {"status": status}
 
 
 def _event_without_bodies(event: Event) -> Event:

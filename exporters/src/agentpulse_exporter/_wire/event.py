@@ -28,7 +28,7 @@ _OVERHEAD = 1024
 _ROLL_UP = 1024
 """Bytes that a roll-up takes beside its names, at most."""
 _CARRIED = {semconv.USER_ID: "user", semconv.CALLED_IN_AGENT: "agent"}
-_OF_SESSION = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS)
+_OF_SESSION = {semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS, *_CARRIED}
 _SUMMED = ("tokens", "input_tokens", "output_tokens", "cost_usd")
 
 Key = tuple[str | None, object, object]
@@ -160,7 +160,7 @@ class SentSpan:
     @staticmethod
     def carries(name: str) -> bool:
         """Whether an attribute is of the session around a span, not of the span."""
-        return name in (*_OF_SESSION, *_CARRIED) or name.startswith(semconv.METADATA_PREFIX)
+        return name in _OF_SESSION or name.startswith(semconv.METADATA_PREFIX)
 
 
 def session_key(key: str) -> str:
@@ -268,9 +268,11 @@ class Packer:
         """Adds the events. A batch is made when the next event has no room in it."""
         for each in events:
             key = _cost_key(each)
-            if self._events and not self._has_room(*self._added(each, key)):
+            count, size = self._added(each, key)
+            if self._events and not self._has_room(count, size):
                 yield from self.rest()
-            self._size += self._added(each, key)[1]
+                _, size = self._added(each, key)
+            self._size += size
             self._events.append(each)
             if key is not None:
                 self._priced.setdefault(key, []).append(each)

@@ -144,15 +144,16 @@ class Mapper:
         elif cost is None and data["tokens"] is None and data["status"] == "success":
             _logger.debug("%r reported no usage: its tokens and cost are unknown", span.span.name)
         shielded("add a call to its session", partial(self._add_up, attributes, data), None)
-        read = partial(conversation, attributes)
-        messages = shielded("read messages", read, None) if span.captures else None
-        more = {
-            "run_name": span.label(semconv.RUN_NAME),
-            "tags": plain(texts(attributes, semconv.RUN_TAGS)),
-            "estimated": attributes.get(semconv.USAGE_ESTIMATED) is True,
-            "messages": messages,
-        }
-        return data | {name: value for name, value in more.items() if value}
+        if semconv.RUN_NAME in attributes:
+            data["run_name"] = span.label(semconv.RUN_NAME)
+        if semconv.RUN_TAGS in attributes:
+            data["tags"] = plain(texts(attributes, semconv.RUN_TAGS))
+        if attributes.get(semconv.USAGE_ESTIMATED) is True:
+            data["estimated"] = True
+        if span.captures:
+            messages = shielded("read messages", lambda: conversation(attributes), None)
+            data |= {"messages": messages} if messages else {}
+        return data
 
     def _add_up(self, attributes: Attributes, call: Data) -> None:
         """Adds a call to its session, and to the sessions around that session."""
