@@ -123,7 +123,6 @@ _PROVIDERS = {
     "azure.ai.inference": ("az_ai_inference", "azure_ai"),
     "azure.ai.openai": ("az_ai_openai", "azure", "azure_openai", "azure_text"),
     "cohere": ("cohere_ai", "cohere_chat"),
-    "fireworks": ("fireworks_ai",),
     "gcp.gemini": ("gemini", "google", "google_ai", "google_gemini", "google_genai", "google_gla"),
     "gcp.gen_ai": ("gcp", "palm"),
     "gcp.vertex_ai": ("google_vertex", "google_vertex_ai", "vertex", "vertex_ai", "vertex_ai_beta"),
@@ -132,9 +131,8 @@ _PROVIDERS = {
     "moonshot_ai": ("moonshot",),
     "nvidia": ("nvidia_nim",),
     "ollama": ("ollama_chat",),
-    "perplexity": ("perplexity_ai",),
-    "together": ("together_ai",),
     "voyageai": ("voyage",),
+    **{name: (f"{name}_ai",) for name in ("fireworks", "perplexity", "together")},
     **dict.fromkeys(("huggingface", "x_ai", "zai"), ()),
     "zhipuai": ("zhipu",),
 }

@@ -47,8 +47,7 @@ _MAKERS = {
 }
 """The makers of models, by the start of the model's name; Langfuse records no provider."""
 _VERCEL = {
-    "doGenerate": "chat",
-    "doStream": "chat",
+    **dict.fromkeys(("doGenerate", "doStream"), "chat"),
     "doEmbed": "embeddings",
     "toolCall": "execute_tool",
 }

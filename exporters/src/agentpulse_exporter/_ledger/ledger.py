@@ -32,6 +32,7 @@ import os
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
@@ -99,14 +100,10 @@ class Call:
         self.operation, self.models = _begun(attributes)
         read = count(attributes, semconv.USAGE_INPUT_TOKENS)
         self.tokens = read, count(attributes, semconv.USAGE_OUTPUT_TOKENS)
+        self.has_tokens = any(self.tokens)
         self.start, self.end = span.start_time or 0, span.end_time or 0
         self.scopes, self.is_ours = {name}, name.startswith(_OURS)
         self.keys: list[_Key] = []
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether it has any tokens."""
-        return any(self.tokens)
 
     def is_same(self, other: Call) -> bool:
         """Whether two spans record the same call."""
@@ -349,11 +346,9 @@ class Origins:
 
     def begun(self, span: ReadableSpan) -> None:
         """Notes a span that starts. Never raises."""
-        try:
+        # A foreign class of span may not be held weakly.
+        with suppress(TypeError):
             self._begun[span_key(span)] = span
-        except TypeError:
-            # A foreign class of span that can't be held weakly.
-            pass
 
     def is_inherited(self, span: ReadableSpan) -> bool:
         """Whether the span was noted before the fork of this process, or an earlier fork."""

@@ -10,7 +10,7 @@ raises.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Context as DecimalContext
@@ -115,11 +115,8 @@ def cost_of(
 def _by_prices(
     attributes: Mapping[str, object], at: float | None, overrides: PriceOverrides | None
 ) -> Cost | None:
-    counts = {
-        field: counted
-        for field, name in USAGE.items()
-        if (counted := count(attributes, name)) is not None
-    }
+    reported = ((unit, count(attributes, name)) for unit, name in USAGE.items())
+    counts = {unit: value for unit, value in reported if value is not None}
     if not counts:
         return None
     return price(
@@ -180,7 +177,8 @@ def price(
 
 def prices_at(record: Record, at: float, context: Mapping[str, str]) -> Prices:
     """The prices of a model at a time (seconds since 1970) for a call served in this way."""
-    periods, asked = periods_of(record), context.items()
+    prices, asked = record["prices"], context.items()
+    periods = [(None, prices)] if isinstance(prices, Mapping) else prices
     holding = [prices for when, prices in periods if _holds(when, at)]
     # The last period that holds counts; if no period holds, the first counts.
     found = holding[-1] if holding else periods[0][1]
@@ -189,12 +187,6 @@ def prices_at(record: Record, at: float, context: Mapping[str, str]) -> Prices:
         if served.items() <= asked and _holds(when, at):
             found = {**found, **prices}
     return found
-
-
-def periods_of(record: Record) -> Sequence[tuple[str | None, Prices]]:
-    """The dated prices of a model; prices without dates have no condition."""
-    prices = record["prices"]
-    return [(None, prices)] if isinstance(prices, Mapping) else prices
 
 
 def _holds(when: str | None, at: float) -> bool:

@@ -16,7 +16,6 @@ from agentpulse_exporter._semconv import provider_name
 from agentpulse_exporter._values import shielded
 
 _EXAMPLE = '{"my-model": {"input": 2.5, "output": 10}}'
-_MOST_LOOKUPS = 2048
 
 
 def _refuse(problem: str, expected: str = f"something like {_EXAMPLE}") -> NoReturn:
@@ -47,8 +46,7 @@ class PriceOverrides:
             known = provider_name(seller) + slash + model if slash else name
             self._prices.setdefault(known, found)
             self._prices[name] = found
-        cached = lru_cache(_MOST_LOOKUPS)(self._find)
-        self.prices: Callable[[tuple[str, ...], str], Prices | None] = cached
+        self.prices: Callable[[tuple[str, ...], str], Prices | None] = lru_cache(2048)(self._find)
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, object] | None) -> PriceOverrides | None:

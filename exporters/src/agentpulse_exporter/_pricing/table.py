@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
-from itertools import product
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from agentpulse_exporter._pricing.tariff import Clause, Record
@@ -90,10 +90,8 @@ class PriceTable:
         content = json.loads(text, parse_float=Decimal)
         self.source: str = content["source"]
         self.date: str = content["date"]
-        self.providers = {
-            identity: Provider(identity, **record)
-            for identity, record in content["providers"].items()
-        }
+        providers = content["providers"].items()
+        self.providers = {each: Provider(each, **record) for each, record in providers}
         self.find = lru_cache(_MOST_LOOKUPS)(self._find)
 
     def provider_id(self, name: str) -> str | None:
@@ -102,12 +100,8 @@ class PriceTable:
         if name.startswith(("azure", "az.")):
             return "azure"
         name = _IDS.get(name, name)
-        if name in self.providers:
-            return name
-        return next(
-            (each.id for each in self.providers.values() if matches(each.provider_match, name)),
-            None,
-        )
+        known = (each.id for each in self.providers.values() if matches(each.provider_match, name))
+        return name if name in self.providers else next(known, None)
 
     def sellers(self, provider: str | None) -> tuple[str, ...]:
         """The names of a provider that the user's own prices may have."""
@@ -148,10 +142,8 @@ class PriceTable:
             yield seller
 
     def _likely_sellers(self, spelling: str) -> Iterator[str]:
-        for provider in self.providers.values():
-            if matches(provider.model_match, spelling):
-                yield provider.id
-                break
+        known = (each.id for each in self.providers.values() if matches(each.model_match, spelling))
+        yield from islice(known, 1)
         yield from (maker for maker in _MAKERS if maker in self.providers)
 
     def _exactly(self, provider: str, spelling: str) -> Found | None:

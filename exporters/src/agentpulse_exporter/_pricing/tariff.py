@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 Number = int | Decimal
 Counts = dict[str, Number]
@@ -71,13 +71,10 @@ Context = Mapping[str, str]
 """How a call was served: `service_tier`, `processing` (`batch`), `speed`."""
 
 
-class _Required(TypedDict):
-    prices: Prices | Sequence[tuple[str | None, Prices]]
-
-
-class Record(_Required, total=False):
+class Record(TypedDict):
     """A model as the table writes it. Dated prices are a list; the last that holds is valid."""
 
-    match: Clause
-    variants: Sequence[tuple[Context, str | None, Prices]]
-    least: Counts
+    prices: Prices | Sequence[tuple[str | None, Prices]]
+    match: NotRequired[Clause]
+    variants: NotRequired[Sequence[tuple[Context, str | None, Prices]]]
+    least: NotRequired[Counts]

@@ -185,29 +185,26 @@ class Mapper:
             | _limits_mark(span),
         }
         if span.captures or is_captured(span.span):
-            data.update(
-                (field, _unwrapped(name, values.parsed(attributes[name])))
-                for name, field in _CAPTURED.items()
-                if name in attributes
-            )
+            given = {to: name for name, to in _CAPTURED.items() if name in attributes}
+            data |= {to: _captured(name, attributes[name]) for to, name in given.items()}
         return data
 
 
 def _outline(span: SentSpan) -> tuple[Head, Data]:
     """The fields that any span has."""
-    data: Data = {"name": span.name(), "span_kind": "span", **span.length()}
+    data: Data = {"name": span.name(), "span_kind": "span"}
     if span.span.end_time is None:
-        del data["duration_ms"]
-        return span.head("span_start"), data
-    return span.head("span_end"), {**data, **span.outcome(), "attributes": {}}
+        return span.head("span_start"), data | {"started_at": values.timestamp(span.times[0])}
+    return span.head("span_end"), {**data, **span.length(), **span.outcome(), "attributes": {}}
 
 
-def _unwrapped(name: str, value: object) -> object:
-    """A tool's result without the object `{"result": …}` that the conventions ask for."""
-    if name != semconv.TOOL_CALL_RESULT:
-        return value
+def _captured(name: str, given: object) -> object:
+    """A result or arguments; a tool's result without the object `{"result": …}` around it."""
+    value = values.parsed(given)
     fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    return fields["result"] if [*fields] == ["result"] else cast("object", value)
+    # The conventions ask for that object.
+    wrapped = name == semconv.TOOL_CALL_RESULT and [*fields] == ["result"]
+    return fields["result"] if wrapped else cast("object", value)
 
 
 def _limits_mark(span: SentSpan) -> Data:

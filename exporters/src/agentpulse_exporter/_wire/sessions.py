@@ -25,7 +25,7 @@ def start_events(span: SentSpan) -> list[tuple[Head, Data]]:
     fields: Data = {"name": span.name(), "span_kind": label(kind), **started}
     made = [(span.head("span_start"), fields)]
     if kind == "cron":
-        fields |= {"job": span.label(semconv.SESSION_NAME), **_run(span)}
+        fields |= _run(span)
     if kind in SESSION_KINDS:
         session = {"action": "start", **_session(span, kind), **started}
         made.append((span.head("session", "start"), session))
@@ -49,7 +49,6 @@ def end_events(span: SentSpan, totals: Data) -> list[tuple[Head, Data]]:
     made = [(span.head("session", "end"), session)]
     if kind == "cron":
         cron: Data = {
-            "job": span.label(semconv.SESSION_NAME),
             **result,
             # The hosted API knows `ok` and `fail`, and counts any other word as a failure.
             "status": "ok" if result["status"] == "success" else "fail",
@@ -83,6 +82,7 @@ def _session(span: SentSpan, kind: str) -> Data:
 
 def _run(span: SentSpan) -> Data:
     fields: Data = {
+        "job": span.label(semconv.SESSION_NAME),
         "run_id": session_key(text(span.attributes, semconv.SESSION_ID) or ""),
         "schedule": span.label(semconv.CRON_SCHEDULE),
         "timezone": span.label(semconv.CRON_TIMEZONE),
@@ -95,10 +95,8 @@ def _logs(span: ReadableSpan) -> list[Data]:
     made: list[Data] = []
     for line in [each for each in span.events if each.name == semconv.SESSION_LOG][-_MOST_LOGS:]:
         attributes: Attributes = line.attributes or {}
-        entry: Data = {
-            "ts": timestamp(line.timestamp / 1e9),
-            "message": values.clean(text(attributes, semconv.SESSION_LOG_MESSAGE) or ""),
-        }
+        message = values.clean(text(attributes, semconv.SESSION_LOG_MESSAGE) or "")
         data = data_fields(attributes)
+        entry: Data = {"ts": timestamp(line.timestamp / 1e9), "message": message}
         made.append({**entry, "data": data} if data else entry)
     return made
