@@ -109,10 +109,8 @@ def parsed(value: object) -> object:
 
 def decoded(value: object, otherwise: object = None) -> Any:
     """The value of a JSON text; `otherwise` if the value isn't JSON text."""
-    if not isinstance(value, str):
-        return otherwise
     try:
-        return json.loads(value)
+        return json.loads(value) if isinstance(value, str) else otherwise
     except (ValueError, RecursionError):
         return otherwise
 

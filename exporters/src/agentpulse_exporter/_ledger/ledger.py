@@ -107,15 +107,16 @@ class Call:
 
     def is_same(self, other: Call) -> bool:
         """Whether two spans record the same call."""
+        have_ids = self.response_id is not None and other.response_id is not None
+        if have_ids and self.response_id != other.response_id:
+            return False
         by_others = self.scopes.isdisjoint(other.scopes)
         one_trace = self.span[0] == other.span[0]
         related = self.span == other.parent or self.parent == other.span
         # Our instrumentors know of each other, so two of their spans are rarely one call.
         ours = self.is_ours and other.is_ours
-        if self.response_id is not None and other.response_id is not None:
+        if have_ids:
             # Some servers of models give the same few ids again and again.
-            if self.response_id != other.response_id:
-                return False
             if not one_trace:
                 return by_others and not ours and self._meets(other)
             if ours:
@@ -286,16 +287,16 @@ def _may_be_equal(some: frozenset[str], others: frozenset[str]) -> bool:
 
 _Address = tuple[object, object]
 """The endpoint and the key of a destination."""
+_End = tuple[SpanKey, bool]
+"""The start of a span if it is true, or its end."""
 _running: defaultdict[_Address, WeakSet[Owner]] = defaultdict(WeakSet)
-_owned: defaultdict[_Address, Recent[tuple[SpanKey, bool], object]] = defaultdict(
-    lambda: Recent(MOST_OWNED)
-)
+_owned: defaultdict[_Address, Recent[_End, object]] = defaultdict(lambda: Recent(MOST_OWNED))
 
 
 class Owner:
     """One exporter of a destination. Start and end of a span are owned separately."""
 
-    def __init__(self, destination: tuple[object, object], *, is_on: bool) -> None:
+    def __init__(self, destination: _Address, *, is_on: bool) -> None:
         """`destination` is an endpoint and a key."""
         # Its mark on spans, which outlives the exporter.
         self._mark = object()
@@ -329,7 +330,7 @@ class Owner:
         self._exporters.discard(self)
 
 
-def _end_key(span: ReadableSpan) -> tuple[SpanKey, bool]:
+def _end_key(span: ReadableSpan) -> _End:
     return span_key(span), span.end_time is None
 
 

@@ -67,8 +67,7 @@ USAGE = {
 """The counts of a call, and the attributes that hold them."""
 # The tier that served the call decides its price, not the requested tier.
 _TIERS = (
-    semconv.OPENAI_RESPONSE_SERVICE_TIER,
-    semconv.ANTHROPIC_RESPONSE_SERVICE_TIER,
+    *(semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.ANTHROPIC_RESPONSE_SERVICE_TIER),
     semconv.OPENAI_REQUEST_SERVICE_TIER,
 )
 _PARTS_FIRST = tuple(reversed(UNITS.items()))
@@ -93,13 +92,9 @@ def cost_of(
     estimated = attributes.get(semconv.USAGE_ESTIMATED) is True
     total = number(attributes, semconv.COST_TOTAL)
     if total is not None:
-        return Cost(
-            total,
-            number(attributes, semconv.COST_INPUT),
-            number(attributes, semconv.COST_OUTPUT),
-            text(attributes, semconv.COST_SOURCE),
-            estimated or attributes.get(semconv.COST_ESTIMATED) is True,
-        )
+        parts = (number(attributes, each) for each in (semconv.COST_INPUT, semconv.COST_OUTPUT))
+        estimated |= attributes.get(semconv.COST_ESTIMATED) is True
+        return Cost(total, *parts, text(attributes, semconv.COST_SOURCE), estimated=estimated)
     if not is_model_call(attributes):
         return None
     reported = number(attributes, semconv.COST_REPORTED)

@@ -123,8 +123,7 @@ def _prices(key: str, prices: object, origin: str) -> dict[str, Decimal]:
     found: dict[str, Decimal] = {}
     for name, price in cast("Mapping[str, object]", prices).items():
         if name not in UNITS:
-            known = ", ".join(UNITS)
-            _refuse(f"{key!r} in {origin} has a price for {name!r}", f"one of {known}")
+            _refuse(f"{key!r} in {origin} has a price for {name!r}", f"one of {', '.join(UNITS)}")
         found[name] = _price(price, f"The price {name!r} of {key!r} in {origin}")
     return found
 

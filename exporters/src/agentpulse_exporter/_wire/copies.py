@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -184,10 +185,8 @@ def _redacted(value: object, redact: Redact, *, is_text: bool = False) -> object
     """The value with its texts redacted. With `is_text`, a text may be JSON."""
     if isinstance(value, str):
         if is_text and value.lstrip()[:1] in ("{", "["):
-            try:
+            with suppress(ValueError, RecursionError):
                 return json.dumps(_redacted(json.loads(value), redact), ensure_ascii=False)
-            except (ValueError, RecursionError):
-                pass
         return _text(value, redact)
     if isinstance(value, (list, tuple)):
         items = cast("Sequence[object]", value)

@@ -269,7 +269,8 @@ class Packer:
         for each in events:
             key = _cost_key(each)
             count, size = self._added(each, key)
-            if self._events and not self._has_room(count, size):
+            is_full = len(self._events) + len(self._priced) + count > self._max_events
+            if self._events and (is_full or self._size + size > MAX_BODY):
                 yield from self.rest()
                 _, size = self._added(each, key)
             self._size += size
@@ -285,10 +286,6 @@ class Packer:
         # With room for one event only, the sum has to be sent by itself.
         most = self._max_events
         return [Batch(tuple(events[at : at + most])) for at in range(0, len(events), most)]
-
-    def _has_room(self, count: int, size: int) -> bool:
-        fits = len(self._events) + len(self._priced) + count <= self._max_events
-        return fits and self._size + size <= MAX_BODY
 
     def _added(self, each: Event, key: Key | None) -> tuple[int, int]:
         """The number and the bytes of an event and of the roll-up that it begins, if any."""
