@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from agentpulse_exporter import calculate_cost
 from agentpulse_exporter._dialects.normalize import concerns_agents, current_attributes
-from agentpulse_exporter._wire.events import Mapper
+from agentpulse_exporter._wire.mapper import Mapper
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags

@@ -16,8 +16,8 @@ from agentpulse_exporter._dialects import messages
 from agentpulse_exporter._ledger.ledger import Ledger
 from agentpulse_exporter._pricing import PriceOverrides, cost
 from agentpulse_exporter._pricing.table import price_table
-from agentpulse_exporter._wire import copies, event, events
-from agentpulse_exporter._wire.events import Mapper
+from agentpulse_exporter._wire import copies, event, mapper
+from agentpulse_exporter._wire.mapper import Mapper
 from fakes.pipe import CALL, KEY, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import ReadableSpan
@@ -162,9 +162,9 @@ def fails(*_given: Any, **_more: Any) -> Any:
 
 STEPS: dict[str, tuple[Any, str, set[str]]] = {
     # What fails, and the fields of the call that are not known, or left out, then.
-    "price": (events, "cost_of", {"cost_usd"}),
+    "price": (mapper, "cost_of", {"cost_usd"}),
     "usage": (cost, "counts_of", {"cost_usd"}),
-    "messages": (events, "conversation", {"messages"}),
+    "messages": (mapper, "conversation", {"messages"}),
     "sum of the session": (Mapper, "_add_up", set()),
     "repeats": (Ledger, "enter", set()),
     "sum of the upload": (event, "_roll_ups", set()),

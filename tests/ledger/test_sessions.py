@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import AgentPulseSpanExporter, AgentPulseSpanProcessor
-from agentpulse_exporter._wire import events
+from agentpulse_exporter._wire import mapper
 from fakes.pipe import CALL, Pipe
 from fakes.receiver import Receiver
 from opentelemetry.sdk.trace import TracerProvider
@@ -97,7 +97,7 @@ def test_an_unsampled_session_is_not_sent_at_its_start(receiver: Receiver) -> No
 def test_sessions_that_never_end_are_forgotten_in_the_end(
     receiver: Receiver, pipe: Callable[..., Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "MOST_SESSIONS", 3)
+    monkeypatch.setattr(mapper, "MOST_SESSIONS", 3)
     sending = pipe()
     for number in range(5):
         of_one = {**CALL, "session.id": f"s:{number}"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter._wire.copies import PrivateExporter
-from agentpulse_exporter._wire.events import Mapper
+from agentpulse_exporter._wire.mapper import Mapper
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope

@@ -377,7 +377,7 @@ def test_what_goes_wrong_with_us_says_nothing_either(
 
     with Watched(caplog, capture_messages=True) as watched:
         monkeypatch.setattr("agentpulse_instrumentation.openai._content._chat_message", broken)
-        monkeypatch.setattr("agentpulse_exporter._wire.events.conversation", broken)
+        monkeypatch.setattr("agentpulse_exporter._wire.mapper.conversation", broken)
         with openai_client(watched) as client:
             client.chat.completions.create(**chat(watched.canaries))
         agentpulse.flush()

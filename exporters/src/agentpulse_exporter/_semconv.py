@@ -123,30 +123,24 @@ _PROVIDERS = {
     "azure.ai.inference": ("az_ai_inference", "azure_ai"),
     "azure.ai.openai": ("az_ai_openai", "azure", "azure_openai", "azure_text"),
     "cohere": ("cohere_ai", "cohere_chat"),
-    "fireworks": ("fireworks_ai",),
     "gcp.gemini": ("gemini", "google", "google_ai", "google_gemini", "google_genai", "google_gla"),
     "gcp.gen_ai": ("gcp", "palm"),
     "gcp.vertex_ai": ("google_vertex", "google_vertex_ai", "vertex", "vertex_ai", "vertex_ai_beta"),
-    "huggingface": (),
     "ibm.watsonx.ai": ("ibm", "watsonx", "watsonx_ai", "watsonx_text"),
     "mistral_ai": ("codestral", "mistral", "text_completion_codestral"),
     "moonshot_ai": ("moonshot",),
     "nvidia": ("nvidia_nim",),
     "ollama": ("ollama_chat",),
-    "perplexity": ("perplexity_ai",),
-    "together": ("together_ai",),
     "voyageai": ("voyage",),
-    "x_ai": (),
-    "zai": (),
+    **{name: (f"{name}_ai",) for name in ("fireworks", "perplexity", "together")},
+    **dict.fromkeys(("huggingface", "x_ai", "zai"), ()),
     "zhipuai": ("zhipu",),
 }
 """The names of providers in the conventions, or else in AgentPulse's instrumentors, and their other
 names, each in any case, with any separators or none between its parts."""
 _SEPARATORS = re.compile(r"[\s._/-]+")
 
-MODEL_OPERATIONS = frozenset(
-    {"chat", "text_completion", "generate_content", "embeddings", "moderation"}
-)
+MODEL_OPERATIONS = {"chat", "text_completion", "generate_content", "embeddings", "moderation"}
 """One model call each. Only these are priced: an agent's usage repeats that of its calls."""
 
 

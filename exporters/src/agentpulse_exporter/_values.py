@@ -14,6 +14,7 @@ import logging
 import math
 import re
 import time
+from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -31,6 +32,8 @@ CUT = "… [cut]"
 
 _EARLIEST = 1_577_836_800.0  # 2020-01-01
 _LATEST_AHEAD = 23 * 3600.0  # the receiver accepts a day; an hour is left for clocks that differ
+_SHORTEST = 32
+"""The least that a text is cut to, and the steps of the lengths that are tried."""
 _MAX_DEPTH = 8
 _MAX_VALUES = 4096
 _MAX_WHOLE = 2**63
@@ -61,11 +64,8 @@ def shielded(step: str, make: Callable[[], _T], otherwise: _T) -> _T:
         # The message may hold content, so only the type is logged.
         if step not in _warned:
             _warned.add(step)
-            _logger.warning(
-                "AgentPulse could not %s (%s), and goes on without; this is logged once.",
-                step,
-                type(error).__name__,
-            )
+            message = "AgentPulse could not %s (%s), and goes on without; this is logged once."
+            _logger.warning(message, step, type(error).__name__)
         return otherwise
 
 
@@ -83,11 +83,9 @@ def text(attributes: Attributes, name: str) -> str | None:
 def number(attributes: Attributes, name: str) -> float | None:
     """The attribute if it is a finite number, else None."""
     value = attributes.get(name)
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if isinstance(value, int):
-        return value if abs(value) < _MAX_WHOLE else None
-    return value if math.isfinite(value) else None
+    return _number(value)
 
 
 def count(attributes: Attributes, name: str) -> int | None:
@@ -104,12 +102,15 @@ def texts(attributes: Attributes, name: str) -> list[str] | None:
     return [item for item in cast("Sequence[object]", value) if isinstance(item, str)]
 
 
+def parsed(value: object) -> object:
+    """The value of JSON text; anything else, and text that was cut, as it is."""
+    return plain(decoded(value, value))
+
+
 def decoded(value: object, otherwise: object = None) -> Any:
     """The value of a JSON text; `otherwise` if the value isn't JSON text."""
-    if not isinstance(value, str):
-        return otherwise
     try:
-        return json.loads(value)
+        return json.loads(value) if isinstance(value, str) else otherwise
     except (ValueError, RecursionError):
         return otherwise
 
@@ -135,6 +136,11 @@ def clean(value: str, limit: int = MAX_TEXT) -> str:
     return _UNSENDABLE.sub("\ufffd", exact)
 
 
+def label(value: str) -> str:
+    """A text that names something, made fit to send."""
+    return clean(value, MAX_LABEL)
+
+
 def plain(value: object, *, limit: int = MAX_TEXT) -> object:
     """The value as JSON has it.
 
@@ -155,16 +161,16 @@ def _plain(value: object, limit: int, depth: int, budget: Iterator[int]) -> obje
     if not depth or next(budget, None) is None:
         return CUT
     if isinstance(value, dict):
-        return {
-            clean(key, MAX_LABEL) if isinstance(key, str) else _type_name(key): _plain(
-                item, limit, depth - 1, budget
-            )
-            for key, item in cast("dict[object, object]", value).items()
-        }
+        fields = cast("dict[object, object]", value).items()
+        return {_key(key): _plain(item, limit, depth - 1, budget) for key, item in fields}
     if isinstance(value, (list, tuple, set, frozenset)):
         items = cast("Iterable[object]", value)
         return [_plain(item, limit, depth - 1, budget) for item in items]
     return _type_name(value)
+
+
+def _key(value: object) -> str:
+    return label(value) if isinstance(value, str) else _type_name(value)
 
 
 def _type_name(value: object) -> str:
@@ -201,6 +207,11 @@ def timestamp(seconds: float) -> float:
     return max(seconds, _EARLIEST)
 
 
+def milliseconds(seconds: float) -> float:
+    """A length of time in milliseconds; never negative, though clocks may be set back."""
+    return round(max(seconds, 0.0) * 1000, 3)
+
+
 def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, object], str] | None:
     """The plain data and its JSON in at most `limit` characters; None if it can't be made to fit.
 
@@ -212,18 +223,11 @@ def fit(data: Mapping[str, object], limit: int = MAX_DATA) -> tuple[dict[str, ob
     text = json.dumps(data)
     if len(text) <= limit:
         return dict(data), text
-    low, high = 32, limit
-    best = _with_texts_cut(data, low)
-    if len(best[1]) <= limit:
-        while high - low > low // 8:
-            middle = (low + high) // 2
-            fitting = _with_texts_cut(data, middle)
-            if len(fitting[1]) <= limit:
-                best, low = fitting, middle
-            else:
-                high = middle
-        return best
-    fitting, _ = best
+    fitting, text = _with_texts_cut(data, _SHORTEST)
+    if len(text) <= limit:
+        sizes = range(_SHORTEST, limit, _SHORTEST)
+        most = bisect(sizes, limit, key=lambda size: len(_with_texts_cut(data, size)[1]))
+        return _with_texts_cut(data, sizes[most - 1])
     for name in sorted(fitting, key=lambda name: -len(json.dumps(fitting[name]))):
         if isinstance(fitting[name], (dict, list)):
             fitting[name] = CUT

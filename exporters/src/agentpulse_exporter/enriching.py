@@ -55,9 +55,9 @@ class CostEnrichingExporter(ForwardingExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Exports the spans, with cost where it is known."""
         if not self._is_on:
-            return self._inner.export(spans)
+            return self.inner.export(spans)
         shielded("find calls that are recorded twice", lambda: self._ledger.enter(spans), None)
-        return self._inner.export(
+        return self.inner.export(
             [shielded("price a span", partial(self._priced, span), span) for span in spans]
         )
 

@@ -32,7 +32,7 @@ from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.overrides import use
 from agentpulse_exporter._wire.copies import RedactionFailed
 from agentpulse_exporter._wire.event import Batch, Event, Packer, without_superseded
-from agentpulse_exporter._wire.events import Mapper, is_cut_short
+from agentpulse_exporter._wire.mapper import Mapper, is_cut_short
 from agentpulse_exporter.settings import ROWS, ApiKey, is_on, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")

@@ -32,7 +32,7 @@ from agentpulse.errors import SettingTypeError
 
 _RENEW = "set_provider"
 """By this, Logfire's proxy gets another provider behind it."""
-_HOLDING = ("span_exporter", "_exporter", "_inner")
+_HOLDING = ("span_exporter", "_exporter", "inner")
 """The attributes of processors and exporters, of the SDK and of ours, that hold an exporter."""
 _DEEPEST = 4
 Processors = tuple[SpanProcessor, ...]

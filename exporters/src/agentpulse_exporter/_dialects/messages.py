@@ -18,6 +18,7 @@ Message = dict[str, object]
 
 _WRAPPERS = ("messages", "input", "choices", "message", "prompt")
 """The fields of requests and answers that hold their messages."""
+_TOOL = {semconv.TOOL_CALL_ARGUMENTS: REQUESTS, semconv.TOOL_CALL_RESULT: ANSWERS}
 _MOST = 1000
 
 
@@ -25,10 +26,9 @@ def with_messages(attributes: Attributes) -> Attributes:
     """The attributes, and their content by its current names."""
     found: dict[str, object] = {}
     if not is_model_call(attributes):
-        arguments = [attributes[name] for name in REQUESTS if name in attributes]
-        result = [attributes[name] for name in ANSWERS if name in attributes]
-        found |= {semconv.TOOL_CALL_ARGUMENTS: arguments[0]} if arguments else {}
-        found |= {semconv.TOOL_CALL_RESULT: result[0]} if result else {}
+        for name, theirs in _TOOL.items():
+            given = [attributes[each] for each in theirs if each in attributes]
+            found |= {name: given[0]} if given else {}
         return {**found, **attributes}
     for name, (role, starts, theirs) in MESSAGES.items():
         if name not in attributes:

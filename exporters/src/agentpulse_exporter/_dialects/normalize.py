@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -24,7 +25,7 @@ from agentpulse_exporter._wire.privacy import without_free_text
 Fields = dict[str, object]
 """The attributes by their current names, while they are being put together."""
 
-_BY_RANK = [(theirs, name) for name, others in NAMES.items() for theirs in others]
+_BY_RANK = [(theirs, name) for name, others in NAMES.items() for theirs in others.split()]
 _RANKS: dict[str, list[int]] = {theirs: [] for theirs, _ in _BY_RANK}
 for _rank, (_theirs, _) in enumerate(_BY_RANK):
     _RANKS[_theirs].append(_rank)
@@ -46,8 +47,7 @@ _MAKERS = {
 }
 """The makers of models, by the start of the model's name; Langfuse records no provider."""
 _VERCEL = {
-    "doGenerate": "chat",
-    "doStream": "chat",
+    **dict.fromkeys(("doGenerate", "doStream"), "chat"),
     "doEmbed": "embeddings",
     "toolCall": "execute_tool",
 }
@@ -87,22 +87,21 @@ class Dialect:
             fields[semconv.PROVIDER_NAME] = provider_name(provider)
         self.quirk(fields)
         # Some report cached tokens apart from the input, so the input may be the smaller number.
-        cached, total = _cached(fields), count(fields, semconv.USAGE_INPUT_TOKENS)
-        if total is not None and cached > total:
-            fields[semconv.USAGE_INPUT_TOKENS] = total + cached
+        total = count(fields, semconv.USAGE_INPUT_TOKENS)
+        if total is not None and _sum(fields, *_CACHED) > total:
+            _add(fields, *_CACHED)
         return fields
 
 
 def _figures(attributes: Attributes) -> Iterator[tuple[str, object]]:
-    """The fields of JSON objects, each named by its path."""
-    pending = [(name, attributes[name]) for name in OBJECTS if name in attributes]
-    for path, value in pending:
+    """The fields of JSON objects, by their names in `NAMES`."""
+    pending = [(kind, attributes[name]) for name, kind in OBJECTS.items() if name in attributes]
+    for kind, value in pending:
         for name, each in fields_of(value).items():
-            field = f"{path}.{name}", each
             if isinstance(each, dict):
-                pending.append(field)
+                pending.append((kind, cast("object", each)))
             else:
-                yield field
+                yield f"{kind}.{name}", each
 
 
 def _set_default(fields: Fields, name: str, value: object) -> None:
@@ -141,26 +140,20 @@ def _is_no_call(fields: Fields) -> None:
     fields.setdefault(semconv.SPAN_KIND, operation if isinstance(operation, str) else "span")
 
 
-def _cached(fields: Fields, names: tuple[str, ...] = _CACHED) -> int:
+def _sum(fields: Fields, *names: str) -> int:
     return sum(count(fields, name) or 0 for name in names)
 
 
-def _add_cached(fields: Fields, names: tuple[str, ...] = _CACHED) -> None:
-    """Adds cached tokens to an input that excludes them."""
-    total = count(fields, semconv.USAGE_INPUT_TOKENS)
-    if total is not None:
-        fields[semconv.USAGE_INPUT_TOKENS] = total + _cached(fields, names)
+def _add(fields: Fields, *parts: str, to: str = semconv.USAGE_INPUT_TOKENS) -> None:
+    """Adds tokens to a total that excludes them."""
+    if count(fields, to) is not None:
+        fields[to] = _sum(fields, to, *parts)
 
 
 def _anthropic(fields: Fields) -> None:
     # Compaction is billed on top of the call's own tokens.
-    for total, part in (
-        (semconv.USAGE_INPUT_TOKENS, semconv.ANTHROPIC_COMPACTION_INPUT_TOKENS),
-        (semconv.USAGE_OUTPUT_TOKENS, semconv.ANTHROPIC_COMPACTION_OUTPUT_TOKENS),
-    ):
-        whole, more = fields.get(total), fields.get(part)
-        if isinstance(whole, int) and isinstance(more, int):
-            fields[total] = whole + more
+    _add(fields, semconv.ANTHROPIC_COMPACTION_INPUT_TOKENS)
+    _add(fields, semconv.ANTHROPIC_COMPACTION_OUTPUT_TOKENS, to=semconv.USAGE_OUTPUT_TOKENS)
 
 
 def _openinference(fields: Fields) -> None:
@@ -180,7 +173,7 @@ def _openinference(fields: Fields) -> None:
 
 def _openlit(fields: Fields) -> None:
     if fields.get(semconv.PROVIDER_NAME) == "anthropic":
-        _add_cached(fields)
+        _add(fields, *_CACHED)
     # OpenLIT writes its own default, 0, if none was set.
     first = fields.get("gen_ai.server.time_to_first_token")
     if fields.get(semconv.REQUEST_STREAM) is True and first:
@@ -194,7 +187,7 @@ def _langfuse(fields: Fields) -> None:
     usage = fields_of(fields.get("langfuse.observation.usage_details"))
     if not {"prompt_tokens", "prompt_tokens_details", "input_tokens_details"} & usage.keys():
         # Langfuse's own form, and Anthropic's: each kind of input stands by itself.
-        _add_cached(fields)
+        _add(fields, *_CACHED)
     if "langfuse.observation.completion_start_time" in fields:
         fields.setdefault(semconv.REQUEST_STREAM, True)
 
@@ -229,7 +222,7 @@ def _vercel(fields: Fields) -> None:
     # Newer versions give the input with its cached part, and the rest beside it.
     is_new = "ai.usage.inputTokenDetails.noCacheTokens" in fields
     if not is_new and fields.get(semconv.PROVIDER_NAME) == "anthropic":
-        _add_cached(fields, (semconv.USAGE_CACHE_READ_INPUT_TOKENS,))
+        _add(fields, semconv.USAGE_CACHE_READ_INPUT_TOKENS)
     called = text(fields, "ai.operationId")
     operation = _VERCEL.get((called or "").rpartition(".")[2])
     _set_default(fields, semconv.OPERATION_NAME, operation)

@@ -28,12 +28,11 @@ span exports it; the child doesn't.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
@@ -83,64 +82,41 @@ class Recent(OrderedDict[_K, _V]):
             self._forget(self.popitem(last=False)[1])
 
 
-@dataclass(eq=False, slots=True)
 class Call:
     """The identity of a call, by the span that records it.
 
-    `scopes` are the instrumentations that have recorded it. `is_ours` is true if one of our own
-    instrumentors is among them; these know most of a call.
+    Attributes:
+        scopes: The instrumentations that have recorded it.
+        is_ours: Whether one of our own instrumentors is among them; these know most of a call.
+        keys: The keys by which it is remembered.
     """
 
-    span: SpanKey
-    parent: SpanKey | None
-    response_id: str | None
-    operation: str
-    models: frozenset[str]
-    tokens: tuple[int | None, int | None]
-    start: int
-    end: int
-    scopes: set[str]
-    is_ours: bool
-    keys: list[_Key] = field(default_factory=list[_Key])
-    """The keys by which it is remembered."""
-
-    @classmethod
-    def of(cls, span: ReadableSpan, attributes: Attributes) -> Call:
-        """The call that a span records."""
-        scope, parent = span.instrumentation_scope, span.parent
+    def __init__(self, span: ReadableSpan, attributes: Attributes) -> None:
+        scope = span.instrumentation_scope
         name = "" if scope is None else scope.name
-        return cls(
-            span=span_key(span),
-            parent=None if parent is None else (parent.trace_id, parent.span_id),
-            response_id=text(attributes, semconv.RESPONSE_ID),
-            operation=_operation(attributes),
-            models=_models(attributes),
-            tokens=(
-                count(attributes, semconv.USAGE_INPUT_TOKENS),
-                count(attributes, semconv.USAGE_OUTPUT_TOKENS),
-            ),
-            start=span.start_time or 0,
-            end=span.end_time or 0,
-            scopes={name},
-            is_ours=name.startswith(_OURS),
-        )
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether it has any tokens."""
-        return any(self.tokens)
+        self.span = span_key(span)
+        self.parent = span.parent and _key(span.parent)
+        self.response_id = text(attributes, semconv.RESPONSE_ID)
+        self.operation, self.models = _begun(attributes)
+        read = count(attributes, semconv.USAGE_INPUT_TOKENS)
+        self.tokens = read, count(attributes, semconv.USAGE_OUTPUT_TOKENS)
+        self.has_tokens = any(self.tokens)
+        self.start, self.end = span.start_time or 0, span.end_time or 0
+        self.scopes, self.is_ours = {name}, name.startswith(_OURS)
+        self.keys: list[_Key] = []
 
     def is_same(self, other: Call) -> bool:
         """Whether two spans record the same call."""
+        have_ids = self.response_id is not None and other.response_id is not None
+        if have_ids and self.response_id != other.response_id:
+            return False
         by_others = self.scopes.isdisjoint(other.scopes)
         one_trace = self.span[0] == other.span[0]
         related = self.span == other.parent or self.parent == other.span
         # Our instrumentors know of each other, so two of their spans are rarely one call.
         ours = self.is_ours and other.is_ours
-        if self.response_id is not None and other.response_id is not None:
+        if have_ids:
             # Some servers of models give the same few ids again and again.
-            if self.response_id != other.response_id:
-                return False
             if not one_trace:
                 return by_others and not ours and self._meets(other)
             if ours:
@@ -152,8 +128,7 @@ class Call:
 
     def is_made_of(self, begun: _Begun) -> bool:
         """Whether a child call that started with these values may be the same call."""
-        operation, models = begun
-        return self.operation == operation and _may_be_equal(self.models, models)
+        return self.operation == begun[0] and _may_be_equal(self.models, begun[1])
 
     def _agrees(self, other: Call, *, strictly: bool) -> bool:
         """Whether all values that both have are equal; `strictly`: both must have tokens."""
@@ -209,8 +184,7 @@ class Ledger:
             return
         attributes: Attributes = span.attributes or {}
         if is_model_call(attributes):
-            key = parent.trace_id, parent.span_id
-            begun = _operation(attributes), _models(attributes)
+            key, begun = _key(parent), _begun(attributes)
             with self._lock:
                 before = self._begun_inside.get(key, ())
                 # An agent's calls are mostly of one sort, which is kept once.
@@ -220,7 +194,7 @@ class Ledger:
     def enter(self, spans: Iterable[ReadableSpan]) -> None:
         """Adds the model calls; of several spans of one call, our instrumentation's is kept."""
         read = ((span, current_attributes(span)) for span in spans)
-        calls = [Call.of(span, attrs) for span, attrs in read if is_model_call(attrs)]
+        calls = [Call(span, attrs) for span, attrs in read if is_model_call(attrs)]
         for call in sorted(calls, key=lambda call: (not call.is_ours, not call.has_tokens)):
             inside = self._begun_inside.get(call.span, ())
             if not call.is_ours and any(call.is_made_of(each) for each in inside):
@@ -281,61 +255,60 @@ class Tree:
         """The nearest sent span around the span."""
         parent = span.parent
         for _ in range(_MOST_STEPS):
-            if parent is None or (parent.trace_id, parent.span_id) not in self.unsent:
+            if parent is None or (key := _key(parent)) not in self.unsent:
                 break
-            parent = self.unsent.get((parent.trace_id, parent.span_id))
+            parent = self.unsent.get(key)
         return parent
 
 
 def span_key(span: ReadableSpan) -> SpanKey:
     """The unique key of a span. Only spans made by hand have no context."""
-    context = span.context
-    return (None, id(span)) if context is None else (context.trace_id, context.span_id)
+    return (None, id(span)) if span.context is None else _key(span.context)
 
 
-def _operation(attributes: Attributes) -> str:
-    """The operation; the operations that generate text all become `chat`."""
+def _key(context: SpanContext) -> SpanKey:
+    return context.trace_id, context.span_id
+
+
+def _begun(attributes: Attributes) -> _Begun:
+    """The operation and the models of a call.
+
+    The operations that generate text all become `chat`; models have no provider in front of them.
+    """
     operation = text(attributes, semconv.OPERATION_NAME) or ""
-    return "chat" if operation in _GENERATES else operation
-
-
-def _models(attributes: Attributes) -> frozenset[str]:
-    """The models' names, without a provider in front and without the word `unknown`."""
     found = (text(attributes, semconv.REQUEST_MODEL), text(attributes, semconv.RESPONSE_MODEL))
-    return frozenset(name.rpartition("/")[2] for name in found if name and name != "unknown")
+    models = frozenset(name.rpartition("/")[2] for name in found if name and name != "unknown")
+    return "chat" if operation in _GENERATES else operation, models
 
 
 def _may_be_equal(some: frozenset[str], others: frozenset[str]) -> bool:
     return not (some and others and some.isdisjoint(others))
 
 
-_numbers = itertools.count()
-_by_destination: dict[tuple[object, object], Destination] = {}
-
-
-class Destination:
-    """The exporters of one destination, and the number of the owner of each span."""
-
-    def __init__(self) -> None:
-        self.exporters: WeakSet[Owner] = WeakSet()
-        self.owners: Recent[tuple[SpanKey, bool], int] = Recent(MOST_OWNED)
+_Address = tuple[object, object]
+"""The endpoint and the key of a destination."""
+_End = tuple[SpanKey, bool]
+"""The start of a span if it is true, or its end."""
+_running: defaultdict[_Address, WeakSet[Owner]] = defaultdict(WeakSet)
+_owned: defaultdict[_Address, Recent[_End, object]] = defaultdict(lambda: Recent(MOST_OWNED))
 
 
 class Owner:
     """One exporter of a destination. Start and end of a span are owned separately."""
 
-    def __init__(self, destination: tuple[object, object], *, is_on: bool) -> None:
+    def __init__(self, destination: _Address, *, is_on: bool) -> None:
         """`destination` is an endpoint and a key."""
-        self._number = next(_numbers)
-        self.destination: Destination = _by_destination.setdefault(destination, Destination())
+        # Its mark on spans, which outlives the exporter.
+        self._mark = object()
+        self._exporters, self._owners = _running[destination], _owned[destination]
         self._is_on = is_on
-        if self._is_on:
-            self.destination.exporters.add(self)
+        if is_on:
+            self._exporters.add(self)
 
     @property
     def is_alone(self) -> bool:
         """Whether no other exporter has the destination; then no owner is recorded."""
-        return len(self.destination.exporters) < 2
+        return len(self._exporters) < 2
 
     def claim(self, span: ReadableSpan) -> bool:
         """Claims the span if nobody owns it; returns whether this exporter owns it.
@@ -345,20 +318,19 @@ class Owner:
         """
         if not self._is_on or origins.is_inherited(span):
             return False
-        owners, number = self.destination.owners, self._number
-        return self.is_alone or owners.setdefault(_end_key(span), number) == number
+        return self.is_alone or self._owners.setdefault(_end_key(span), self._mark) is self._mark
 
     def is_of_another(self, span: ReadableSpan) -> bool:
         """Whether another exporter, or the parent process, sends the span or has sent it."""
-        owner = self.destination.owners.get(_end_key(span), self._number)
-        return origins.is_inherited(span) or owner != self._number
+        owner = self._owners.get(_end_key(span), self._mark)
+        return origins.is_inherited(span) or owner is not self._mark
 
     def stop(self) -> None:
         """Claims no more spans; the exporter still owns the spans that it has claimed."""
-        self.destination.exporters.discard(self)
+        self._exporters.discard(self)
 
 
-def _end_key(span: ReadableSpan) -> tuple[SpanKey, bool]:
+def _end_key(span: ReadableSpan) -> _End:
     return span_key(span), span.end_time is None
 
 
@@ -375,11 +347,9 @@ class Origins:
 
     def begun(self, span: ReadableSpan) -> None:
         """Notes a span that starts. Never raises."""
-        try:
+        # A foreign class of span may not be held weakly.
+        with suppress(TypeError):
             self._begun[span_key(span)] = span
-        except TypeError:
-            # A foreign class of span that can't be held weakly.
-            pass
 
     def is_inherited(self, span: ReadableSpan) -> bool:
         """Whether the span was noted before the fork of this process, or an earlier fork."""

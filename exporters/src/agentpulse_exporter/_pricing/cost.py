@@ -10,9 +10,9 @@ raises.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Context as DecimalContext
 from decimal import Decimal
 from math import isfinite
@@ -20,15 +20,7 @@ from math import isfinite
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._pricing.overrides import PriceOverrides
 from agentpulse_exporter._pricing.table import price_table
-from agentpulse_exporter._pricing.tariff import (
-    UNITS,
-    Context,
-    Counts,
-    Number,
-    Price,
-    Prices,
-    Record,
-)
+from agentpulse_exporter._pricing.tariff import UNITS, Counts, Number, Price, Prices, Record
 from agentpulse_exporter._values import count, is_model_call, number, text
 
 
@@ -75,14 +67,11 @@ USAGE = {
 """The counts of a call, and the attributes that hold them."""
 # The tier that served the call decides its price, not the requested tier.
 _TIERS = (
-    semconv.OPENAI_RESPONSE_SERVICE_TIER,
-    semconv.ANTHROPIC_RESPONSE_SERVICE_TIER,
+    *(semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.ANTHROPIC_RESPONSE_SERVICE_TIER),
     semconv.OPENAI_REQUEST_SERVICE_TIER,
 )
 _PARTS_FIRST = tuple(reversed(UNITS.items()))
-_DAY = 86_400
 _EXACT = DecimalContext(prec=40, traps=[])
-_AS_ASKED: Context = {}
 # Wholes and their parts, in the order in which they are made consistent.
 _CACHES = (
     ("cache_write_tokens", ("cache_write_1h_tokens",)),
@@ -103,13 +92,9 @@ def cost_of(
     estimated = attributes.get(semconv.USAGE_ESTIMATED) is True
     total = number(attributes, semconv.COST_TOTAL)
     if total is not None:
-        return Cost(
-            total,
-            number(attributes, semconv.COST_INPUT),
-            number(attributes, semconv.COST_OUTPUT),
-            text(attributes, semconv.COST_SOURCE),
-            estimated or attributes.get(semconv.COST_ESTIMATED) is True,
-        )
+        parts = (number(attributes, each) for each in (semconv.COST_INPUT, semconv.COST_OUTPUT))
+        estimated |= attributes.get(semconv.COST_ESTIMATED) is True
+        return Cost(total, *parts, text(attributes, semconv.COST_SOURCE), estimated=estimated)
     if not is_model_call(attributes):
         return None
     reported = number(attributes, semconv.COST_REPORTED)
@@ -125,11 +110,8 @@ def cost_of(
 def _by_prices(
     attributes: Mapping[str, object], at: float | None, overrides: PriceOverrides | None
 ) -> Cost | None:
-    counts = {
-        field: counted
-        for field, name in USAGE.items()
-        if (counted := count(attributes, name)) is not None
-    }
+    reported = ((unit, count(attributes, name)) for unit, name in USAGE.items())
+    counts = {unit: value for unit, value in reported if value is not None}
     if not counts:
         return None
     return price(
@@ -170,6 +152,9 @@ def price(
     """
     known, table = counts_of(counts), price_table()
     names = [name for name in models if name]
+    tier = (service_tier or "").lower()
+    context = {"service_tier": tier, "speed": (speed or "").lower()}
+    context["processing"] = "batch" if tier == "batch" else ""
     for name in names if overrides is not None else ():
         own = overrides and overrides.prices(table.sellers(provider), name)
         if own is not None:
@@ -179,24 +164,16 @@ def price(
         if found is not None:
             # Tiers are the maker's own; if another provider sells the model, only the standard
             # price is known.
-            is_maker = found.provider == found.maker
-            context = _context(service_tier, speed) if is_maker else _AS_ASKED
-            prices = prices_at(found.record, time.time() if at is None else at, context)
+            served = context if found.provider == found.maker else {}
+            prices = prices_at(found.record, time.time() if at is None else at, served)
             return bill(prices, known, table.source, found.record.get("least"))
     return None
 
 
-def _context(service_tier: str | None, speed: str | None) -> Context:
-    if not service_tier and not speed:
-        return _AS_ASKED
-    tier = (service_tier or "").lower()
-    context = {"service_tier": tier, "speed": (speed or "").lower()}
-    return {**context, "processing": "batch"} if tier == "batch" else context
-
-
-def prices_at(record: Record, at: float, context: Context) -> Prices:
+def prices_at(record: Record, at: float, context: Mapping[str, str]) -> Prices:
     """The prices of a model at a time (seconds since 1970) for a call served in this way."""
-    periods, asked = periods_of(record), context.items()
+    prices, asked = record["prices"], context.items()
+    periods = [(None, prices)] if isinstance(prices, Mapping) else prices
     holding = [prices for when, prices in periods if _holds(when, at)]
     # The last period that holds counts; if no period holds, the first counts.
     found = holding[-1] if holding else periods[0][1]
@@ -207,21 +184,14 @@ def prices_at(record: Record, at: float, context: Context) -> Prices:
     return found
 
 
-def periods_of(record: Record) -> Sequence[tuple[str | None, Prices]]:
-    """The dated prices of a model; prices without dates have no condition."""
-    prices = record["prices"]
-    return [(None, prices)] if isinstance(prices, Mapping) else prices
-
-
 def _holds(when: str | None, at: float) -> bool:
     """Whether `when` holds: from a day on (`2026-03-13`), or daily in UTC (`00:30-16:30`)."""
     if when is None:
         return True
     if ":" not in when:
-        return at >= datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
-    first, last = (datetime.fromisoformat(f"1970-01-01T{each}Z") for each in when.split("-"))
-    start, end, second = first.timestamp(), last.timestamp(), at % _DAY
-    return start <= second < end if start <= end else second >= start or second < end
+        return at >= datetime.fromisoformat(f"{when}T00:00Z").timestamp()
+    (first, last), now = when.split("-"), time.strftime("%H:%M", time.gmtime(at))
+    return first <= now < last if first <= last else not last <= now < first
 
 
 def bill(
@@ -236,8 +206,7 @@ def bill(
         # A free model; the table writes no price for it.
         return Cost(0.0, 0.0, 0.0, source)
     size = counts.get("input_tokens", 0)
-    sums: dict[tuple[str | None, int], Decimal] = {}
-    """Sums by direction and by `Unit.per`."""
+    usd: dict[str | None, Decimal] = dict.fromkeys(("input", "output", None), Decimal(0))
     billed: dict[str, Number] = {}
     """For each unit, the count that was already billed by its parts."""
     for name, unit in _PARTS_FIRST:
@@ -249,21 +218,14 @@ def bill(
         # Overlapping parts can add up to more than their whole; then the rest is 0.
         rest = max(count - billed.setdefault(name, 0), 0)
         if rest:
-            key = unit.direction, unit.per
-            sums[key] = _EXACT.fma(_at_size(prices[name], size), rest, sums.get(key, 0))
+            amount = _EXACT.divide(_EXACT.multiply(_at_size(prices[name], size), rest), unit.per)
+            usd[unit.direction] = _EXACT.add(usd[unit.direction], amount)
             for whole in unit.within:
                 billed[whole] = billed.get(whole, 0) + rest
-    return _cost(sums, source) if billed else None
-
-
-def _cost(sums: Mapping[tuple[str | None, int], Decimal], source: str) -> Cost | None:
-    """The cost from the sums of prices times counts; `None` if a float can't hold it."""
-    usd: dict[str | None, Decimal] = dict.fromkeys(("input", "output", None), Decimal(0))
-    for (direction, per), amount in sums.items():
-        usd[direction] = _EXACT.add(usd[direction], _EXACT.divide(amount, per))
     total = float(_EXACT.add(_EXACT.add(usd["input"], usd["output"]), usd[None]))
-    read, written = float(usd["input"]), float(usd["output"])
-    return Cost(total, read, written, source) if isfinite(total) else None
+    found = Cost(total, float(usd["input"]), float(usd["output"]), source)
+    # A float may be too small for it.
+    return found if billed and isfinite(total) else None
 
 
 def _at_size(price: Price, size: Number) -> Number:

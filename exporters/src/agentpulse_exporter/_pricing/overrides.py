@@ -16,7 +16,6 @@ from agentpulse_exporter._semconv import provider_name
 from agentpulse_exporter._values import shielded
 
 _EXAMPLE = '{"my-model": {"input": 2.5, "output": 10}}'
-_MOST_LOOKUPS = 2048
 
 
 def _refuse(problem: str, expected: str = f"something like {_EXAMPLE}") -> NoReturn:
@@ -47,8 +46,7 @@ class PriceOverrides:
             known = provider_name(seller) + slash + model if slash else name
             self._prices.setdefault(known, found)
             self._prices[name] = found
-        cached = lru_cache(_MOST_LOOKUPS)(self._find)
-        self.prices: Callable[[tuple[str, ...], str], Prices | None] = cached
+        self.prices: Callable[[tuple[str, ...], str], Prices | None] = lru_cache(2048)(self._find)
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, object] | None) -> PriceOverrides | None:
@@ -62,9 +60,7 @@ class PriceOverrides:
             return None
         if isinstance(source, Mapping):
             return cls(source, "prices")
-        if isinstance(source, (str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all callers check types
-            return cls(_read(Path(source)), f"the price file {source}")
-        _refuse(f"prices is {source!r}", f"a mapping like {_EXAMPLE} or a file of it")
+        return cls(_read(Path(source)), f"the price file {source}")
 
     def _find(self, sellers: tuple[str, ...], model: str) -> Prices | None:
         model = model.lower()
@@ -127,8 +123,7 @@ def _prices(key: str, prices: object, origin: str) -> dict[str, Decimal]:
     found: dict[str, Decimal] = {}
     for name, price in cast("Mapping[str, object]", prices).items():
         if name not in UNITS:
-            known = ", ".join(UNITS)
-            _refuse(f"{key!r} in {origin} has a price for {name!r}", f"one of {known}")
+            _refuse(f"{key!r} in {origin} has a price for {name!r}", f"one of {', '.join(UNITS)}")
         found[name] = _price(price, f"The price {name!r} of {key!r} in {origin}")
     return found
 

@@ -13,10 +13,10 @@ import logging
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
-from itertools import product
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from agentpulse_exporter._pricing.tariff import Clause, Record
@@ -29,12 +29,10 @@ _NO_PRICES = '{"source": "no price table", "date": "unknown", "providers": {}}'
 
 _IDS = {"gcp.gen_ai": "google", "x_ai": "x-ai"}
 """Ids of the table that neither the provider's name nor a clause of the table leads to."""
-_GATEWAYS = frozenset(
-    {
-        *("_other", "langchain", "litellm", "litellm_proxy", "llamaindex", "other", "portkey"),
-        *("unknown", "vercel"),
-    }
-)
+_GATEWAYS = {
+    *("_other", "langchain", "litellm", "litellm_proxy", "llamaindex", "other", "portkey"),
+    *("unknown", "vercel"),
+}
 """Layers that sell no models themselves."""
 _MAKERS = (
     *("openai", "anthropic", "google", "mistral", "cohere", "deepseek", "x-ai", "perplexity"),
@@ -72,10 +70,10 @@ class Provider:
 
     id: str
     name: str
+    models: Mapping[str, Record]
     provider_match: Clause = ()
     model_match: Clause = ()
     fallback: Sequence[str] = ()
-    models: Mapping[str, Record] = field(default_factory=dict[str, Record])
 
 
 class PriceTable:
@@ -92,10 +90,8 @@ class PriceTable:
         content = json.loads(text, parse_float=Decimal)
         self.source: str = content["source"]
         self.date: str = content["date"]
-        self.providers = {
-            identity: Provider(identity, **record)
-            for identity, record in content["providers"].items()
-        }
+        providers = content["providers"].items()
+        self.providers = {each: Provider(each, **record) for each, record in providers}
         self.find = lru_cache(_MOST_LOOKUPS)(self._find)
 
     def provider_id(self, name: str) -> str | None:
@@ -104,12 +100,8 @@ class PriceTable:
         if name.startswith(("azure", "az.")):
             return "azure"
         name = _IDS.get(name, name)
-        if name in self.providers:
-            return name
-        return next(
-            (each.id for each in self.providers.values() if matches(each.provider_match, name)),
-            None,
-        )
+        known = (each.id for each in self.providers.values() if matches(each.provider_match, name))
+        return name if name in self.providers else next(known, None)
 
     def sellers(self, provider: str | None) -> tuple[str, ...]:
         """The names of a provider that the user's own prices may have."""
@@ -150,10 +142,8 @@ class PriceTable:
             yield seller
 
     def _likely_sellers(self, spelling: str) -> Iterator[str]:
-        for provider in self.providers.values():
-            if matches(provider.model_match, spelling):
-                yield provider.id
-                break
+        known = (each.id for each in self.providers.values() if matches(each.model_match, spelling))
+        yield from islice(known, 1)
         yield from (maker for maker in _MAKERS if maker in self.providers)
 
     def _exactly(self, provider: str, spelling: str) -> Found | None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 Number = int | Decimal
 Counts = dict[str, Number]
 """By the `counts` of units; a count that wasn't reported is absent."""
-Direction = Literal["input", "output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Unit:
 
     counts: str
     per: int
-    direction: Direction | None
+    direction: Literal["input", "output"] | None
     within: tuple[str, ...] = ()
 
 
@@ -72,13 +71,10 @@ Context = Mapping[str, str]
 """How a call was served: `service_tier`, `processing` (`batch`), `speed`."""
 
 
-class _Required(TypedDict):
-    prices: Prices | Sequence[tuple[str | None, Prices]]
-
-
-class Record(_Required, total=False):
+class Record(TypedDict):
     """A model as the table writes it. Dated prices are a list; the last that holds is valid."""
 
-    match: Clause
-    variants: Sequence[tuple[Context, str | None, Prices]]
-    least: Counts
+    prices: Prices | Sequence[tuple[str | None, Prices]]
+    match: NotRequired[Clause]
+    variants: NotRequired[Sequence[tuple[Context, str | None, Prices]]]
+    least: NotRequired[Counts]

@@ -11,7 +11,10 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any, cast
 
 from opentelemetry.sdk.resources import Resource
@@ -58,23 +61,13 @@ class SpanCopy(ReadableSpan):
         super().__init__(name, **copied, **changed)
         self._original = span
 
-    # The original's containers count the attributes, events and links that the SDK's limits cut.
-    @property
-    def dropped_attributes(self) -> int:
-        """How many attributes the SDK's limits cut."""
-        return self._original.dropped_attributes
 
-    @property
-    def dropped_events(self) -> int:
-        """How many events the SDK's limits cut."""
-        return self._original.dropped_events
-
-    @property
-    def dropped_links(self) -> int:
-        """How many links the SDK's limits cut."""
-        return self._original.dropped_links
+# The original's containers count what the SDK's limits cut.
+for _name in ("dropped_attributes", "dropped_events", "dropped_links"):
+    setattr(SpanCopy, _name, property(attrgetter(f"_original.{_name}")))
 
 
+@dataclass(eq=False, repr=False)
 class ForwardingExporter(SpanExporter):
     """Passes changed copies of spans on to another exporter.
 
@@ -82,16 +75,15 @@ class ForwardingExporter(SpanExporter):
         inner: The exporter that gets the copies. Its results and timeouts are returned unchanged.
     """
 
-    def __init__(self, inner: SpanExporter) -> None:
-        self._inner = inner
+    inner: SpanExporter
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Asks the inner exporter."""
-        return self._inner.force_flush(timeout_millis)
+        return self.inner.force_flush(timeout_millis)
 
     def shutdown(self) -> None:
         """Shuts the inner exporter down."""
-        self._inner.shutdown()
+        self.inner.shutdown()
 
 
 def sent_copy(
@@ -120,10 +112,8 @@ def sent_copy(
     if redact is not None and (capture_messages or is_captured(span)):
         try:
             changed |= _redacted_fields(SpanCopy(span, **changed), redact)
-        except RedactionFailed:
-            raise
-        except Exception as error:  # noqa: BLE001  # nothing is sent that wasn't redacted
-            raise RedactionFailed(type(error).__name__) from None
+        except Exception:  # noqa: BLE001  # nothing is sent that wasn't redacted
+            raise RedactionFailed from None
     return SpanCopy(span, **changed) if changed else span
 
 
@@ -134,27 +124,25 @@ def is_captured(span: ReadableSpan) -> bool:
 
 def _without_bodies_of(span: ReadableSpan) -> dict[str, Any]:
     """The changed fields of the span: those whose texts had bodies of files and images."""
-    changed: dict[str, Any] = {}
-    attributes = _shown(span.attributes)
-    if attributes is not None:
-        changed["attributes"] = attributes
-    events = [(event, _shown(event.attributes)) for event in span.events]
-    if any(shown is not None for _, shown in events):
-        changed["events"] = [
-            event if shown is None else Event(event.name, shown, event.timestamp)
-            for event, shown in events
-        ]
-    description = span.status.description
-    shown = None if description is None else str(_without_bodies(description))
-    if shown != description:
-        changed["status"] = Status(span.status.status_code, shown)
-    return changed
+    status = span.status
+    description = status.description and str(_without_bodies(status.description))
+    if description != status.description:
+        status = Status(status.status_code, description)
+    attributes, events = _shown(span.attributes), span.events
+    changed: dict[str, Any] = {} if attributes == span.attributes else {"attributes": attributes}
+    shown = tuple(map(_event_without_bodies, events)) if events else events
+    changed |= {} if shown == events else {"events": shown}
+    return changed if status is span.status else changed | {"status": status}
+
+
+def _event_without_bodies(event: Event) -> Event:
+    shown = _shown(event.attributes)
+    return event if shown == event.attributes else Event(event.name, shown, event.timestamp)
 
 
 def _shown(attributes: Mapping[str, object] | None) -> Attributes:
-    """The attributes without bodies; None if they contain no bodies."""
     shown = {name: _without_bodies(value) for name, value in (attributes or {}).items()}
-    return None if shown == (attributes or {}) else cast("Attributes", shown)
+    return cast("Attributes", shown)
 
 
 def _without_bodies(value: object) -> object:
@@ -181,29 +169,24 @@ class RedactionFailed(Exception):  # noqa: N818  # an event of its own, not an e
 def _redacted_fields(span: SpanCopy, redact: Redact) -> dict[str, Any]:
     attributes: Mapping[str, object] = span.attributes or {}
     known, is_error = shown_attributes(span), attributes.get(semconv.SPAN_KIND) == "error"
-    changed = {
+    captured = {*_CAPTURED, _ERROR_TEXT} if is_error else _CAPTURED
+    texts = {
         name: _redacted(value, redact, is_text=True)
-        if name not in known
-        or name in _CAPTURED
-        or is_content(name)
-        or (is_error and name == _ERROR_TEXT)
-        else value
         for name, value in attributes.items()
+        if name not in known or name in captured or is_content(name)
     }
     status = span.status
     if status.description:
         status = Status(status.status_code, _text(status.description, redact))
-    return {"attributes": changed, "status": status}
+    return {"attributes": {**attributes, **texts}, "status": status}
 
 
 def _redacted(value: object, redact: Redact, *, is_text: bool = False) -> object:
     """The value with its texts redacted. With `is_text`, a text may be JSON."""
     if isinstance(value, str):
         if is_text and value.lstrip()[:1] in ("{", "["):
-            try:
+            with suppress(ValueError, RecursionError):
                 return json.dumps(_redacted(json.loads(value), redact), ensure_ascii=False)
-            except (ValueError, RecursionError):
-                pass
         return _text(value, redact)
     if isinstance(value, (list, tuple)):
         items = cast("Sequence[object]", value)
@@ -222,13 +205,14 @@ def _redacted(value: object, redact: Redact, *, is_text: bool = False) -> object
 def _text(text: str, redact: Redact) -> str:
     try:
         result = cast("object", redact(text))
-    except BaseException as error:  # noqa: BLE001  # none of it may end the thread that sends
-        raise RedactionFailed(type(error).__name__) from None
+    except BaseException:  # noqa: BLE001  # none of it may end the thread that sends
+        raise RedactionFailed from None
     if not isinstance(result, str):
-        raise RedactionFailed(type(result).__name__)
+        raise RedactionFailed
     return result
 
 
+@dataclass(eq=False, repr=False)
 class PrivateExporter(ForwardingExporter):
     """Passes on copies of spans without content, or with redacted content if it is captured.
 
@@ -242,39 +226,27 @@ class PrivateExporter(ForwardingExporter):
         on_drop: Is called with the reason for each dropped span, as in `Stats.dropped`.
     """
 
-    def __init__(
-        self,
-        inner: SpanExporter,
-        *,
-        capture_messages: bool = False,
-        redact: Redact | None = None,
-        on_drop: Callable[[str], object] = lambda _reason: None,
-    ) -> None:
-        super().__init__(inner)
-        self._capture_messages = capture_messages
-        self._redact = redact
-        self._on_drop = on_drop
+    capture_messages: bool = False
+    redact: Redact | None = None
+    on_drop: Callable[[str], object] = str
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Exports the copies."""
         copies = [copy for span in spans if (copy := self._copy_of(span)) is not None]
-        return self._inner.export(copies) if copies else SpanExportResult.SUCCESS
+        return self.inner.export(copies) if copies else SpanExportResult.SUCCESS
 
     def _copy_of(self, span: ReadableSpan) -> ReadableSpan | None:
         try:
             return self._private(span)
-        except RedactionFailed as error:
-            _logger.debug("A text could not be redacted: %s", error)
-            self._on_drop("redaction_failed")
         except Exception as error:  # noqa: BLE001  # a span that can't be read must not be shown
-            _logger.debug("A span could not be read: %s", type(error).__name__)
-            self._on_drop("unmappable")
-        return None
+            _logger.debug("A span could not be read or redacted: %s", type(error).__name__)
+            self.on_drop("redaction_failed" if isinstance(error, RedactionFailed) else "unmappable")
+            return None
 
     def _private(self, span: ReadableSpan) -> ReadableSpan:
-        captures = self._capture_messages
-        copy = SpanCopy(sent_copy(span, capture_messages=captures, redact=self._redact))
-        if captures and self._redact is None:
+        captures = self.capture_messages
+        copy = SpanCopy(sent_copy(span, capture_messages=captures, redact=self.redact))
+        if captures and self.redact is None:
             return copy
         # Span events of other instrumentations may hold any content.
         logs = [event for event in copy.events if event.name == semconv.SESSION_LOG]

@@ -15,18 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._values import (
-    MAX_LABEL,
-    Attributes,
-    clean,
-    decoded,
-    fit,
-    plain,
-    shielded,
-    text,
-    timestamp,
-    total,
-)
+from agentpulse_exporter import _values as values
+from agentpulse_exporter._values import Attributes, label
 
 Data = dict[str, object]
 
@@ -38,7 +28,7 @@ _OVERHEAD = 1024
 _ROLL_UP = 1024
 """Bytes that a roll-up takes beside its names, at most."""
 _CARRIED = {semconv.USER_ID: "user", semconv.CALLED_IN_AGENT: "agent"}
-_OF_SESSION = (semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS)
+_OF_SESSION = {semconv.SESSION_ID, semconv.SESSION_NAME, semconv.SESSION_ANCESTORS, *_CARRIED}
 _SUMMED = ("tokens", "input_tokens", "output_tokens", "cost_usd")
 
 Key = tuple[str | None, object, object]
@@ -84,9 +74,9 @@ class Event:
         return event(self.head, self.data, spans=self.spans, limit=len(self.json) // 4)
 
 
-def event(head: Head, data: Data, *, spans: int = 1, limit: int | None = None) -> Event | None:
+def event(head: Head, data: Data, *, spans: int = 1, limit: int = values.MAX_DATA) -> Event | None:
     """The event of data that is plain already, made to fit; None if nothing makes it fit."""
-    fitted = fit(data) if limit is None else fit(data, limit)
+    fitted = values.fit(data, limit)
     if fitted is None:
         return None
     kept, text = fitted
@@ -113,11 +103,11 @@ class SentSpan:
         With an `action`, for one of several events of a kind: each needs an id of its own.
         """
         span, context = self.span, self.span.context
-        session = text(self.attributes, semconv.SESSION_ID)
+        session = values.text(self.attributes, semconv.SESSION_ID)
         span_id = format_span_id(context.span_id) if context is not None else "0" * 16
         return Head(
             kind=kind,
-            ts=timestamp(self.times[1]),
+            ts=values.timestamp(self.times[1]),
             # A span's id alone repeats in programs that seed `random`, which is where the SDK takes
             # it from.
             id=f"{span_id}-{span.start_time or 0:x}-{kind}{action and f'-{action}'}",
@@ -136,16 +126,17 @@ class SentSpan:
     def length(self) -> Data:
         """Its start and its duration."""
         started, ended = self.times
-        return {"started_at": timestamp(started), "duration_ms": milliseconds(ended - started)}
+        duration = values.milliseconds(ended - started)
+        return {"started_at": values.timestamp(started), "duration_ms": duration}
 
     def name(self) -> str:
         """Its name, made fit to send."""
-        return clean(self.span.name, MAX_LABEL)
+        return label(self.span.name)
 
     def label(self, name: str) -> str | None:
         """A text that names something, made fit to send."""
-        value = text(self.attributes, name)
-        return value and clean(value, MAX_LABEL)
+        value = values.text(self.attributes, name)
+        return value and label(value)
 
     def outcome(self) -> Data:
         """Success or error. Exceptions repeat their input, so their text is content."""
@@ -153,7 +144,7 @@ class SentSpan:
         failed = status.status_code is StatusCode.ERROR or error_type is not None
         fields: Data = {"status": "error" if failed else "success", "error_type": error_type}
         if self.captures and failed and status.description:
-            fields["error"] = clean(status.description)
+            fields["error"] = values.clean(status.description)
         return fields
 
     def metadata(self) -> Data:
@@ -162,72 +153,57 @@ class SentSpan:
 
     def carried(self) -> Data:
         """User, agent and metadata of the session around it, where there are any."""
-        named = {field: self.label(n) for n, field in _CARRIED.items() if n in self.attributes}
+        fields: Data = {to: self.label(n) for n, to in _CARRIED.items() if n in self.attributes}
         metadata = self.metadata()
-        return {**named, "metadata": metadata} if metadata else {**named}
+        return fields | ({"metadata": metadata} if metadata else {})
+
+    @staticmethod
+    def carries(name: str) -> bool:
+        """Whether an attribute is of the session around a span, not of the span."""
+        return name in _OF_SESSION or name.startswith(semconv.METADATA_PREFIX)
 
 
 def session_key(key: str) -> str:
     """The key of a session. Keys that are too long stay different from each other."""
-    key = clean(key, len(key))
-    if len(key.encode("utf-16-le")) // 2 <= MAX_LABEL:
+    key = values.clean(key, len(key))
+    if len(key.encode("utf-16-le")) // 2 <= values.MAX_LABEL:
         return key
     mark = hashlib.sha256(key.encode()).hexdigest()[:16]
     # A character takes up to two units, and the mark 17.
-    return f"{key[: (MAX_LABEL - 17) // 2]}:{mark}"
-
-
-def is_carried(name: str) -> bool:
-    """Whether an attribute is of the session around a span, not of the span."""
-    return name in _OF_SESSION or name in _CARRIED or name.startswith(semconv.METADATA_PREFIX)
-
-
-def milliseconds(seconds: float) -> float:
-    """A length of time in milliseconds; never negative, though clocks may be set back."""
-    return round(max(seconds, 0.0) * 1000, 3)
+    return f"{key[: (values.MAX_LABEL - 17) // 2]}:{mark}"
 
 
 def data_fields(attributes: Attributes) -> Data:
     """The fields of an event that the span has one by one (`agentpulse.data.*`, `….json.*`)."""
-    structured = with_prefix(attributes, semconv.JSON_PREFIX)
-    return with_prefix(attributes, semconv.DATA_PREFIX) | {
-        name: parsed(value) for name, value in structured.items()
-    }
+    structured = with_prefix(attributes, semconv.JSON_PREFIX).items()
+    data = with_prefix(attributes, semconv.DATA_PREFIX)
+    return data | {name: values.parsed(value) for name, value in structured}
 
 
 def with_prefix(attributes: Attributes, prefix: str) -> Data:
     """The attributes whose names start so, without that start."""
     return {
-        clean(name[len(prefix) :], MAX_LABEL): plain(value)
+        label(name[len(prefix) :]): values.plain(value)
         for name, value in attributes.items()
         if name.startswith(prefix)
     }
 
 
-def parsed(value: object) -> object:
-    """The value of JSON text; anything else, and text that was cut, as it is."""
-    return plain(decoded(value, value))
-
-
-class Totals:
+class Totals(dict[str, float]):
     """The usage of calls, summed up. None means that no call reported any."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._sums: dict[str, int | float] = {}
 
     def add(self, call: Data) -> None:
         """Adds a call by the data of its event."""
-        self._calls += 1
+        self["calls"] = self.get("calls", 0) + 1
         for name in _SUMMED:
             value = call[name]
             if isinstance(value, (int, float)):
-                self._sums[name] = self._sums.get(name, 0) + value
+                self[name] = self.get(name, 0) + value
 
     def data(self) -> Data:
         """The fields of an event."""
-        sums = {name: total([self._sums.get(name)]) for name in _SUMMED}
-        return {**sums, "calls": self._calls}
+        sums = {name: values.total([self.get(name)]) for name in _SUMMED}
+        return {**sums, "calls": self.get("calls", 0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,28 +268,30 @@ class Packer:
         """Adds the events. A batch is made when the next event has no room in it."""
         for each in events:
             key = _cost_key(each)
-            if self._events and not self._has_room(each, key):
+            count, size = self._added(each, key)
+            is_full = len(self._events) + len(self._priced) + count > self._max_events
+            if self._events and (is_full or self._size + size > MAX_BODY):
                 yield from self.rest()
-            if key is not None:
-                self._size += 0 if key in self._priced else _roll_up_size(key)
-                self._priced.setdefault(key, []).append(each)
+                _, size = self._added(each, key)
+            self._size += size
             self._events.append(each)
-            self._size += len(each.json) + 2
+            if key is not None:
+                self._priced.setdefault(key, []).append(each)
 
     def rest(self) -> list[Batch]:
         """The events that wait, as they are."""
-        sums = shielded("sum up the cost of calls", lambda: _roll_ups(self._priced), [])
+        sums = values.shielded("sum up the cost of calls", lambda: _roll_ups(self._priced), [])
         events = [*self._events, *sums]
         self._start_over()
         # With room for one event only, the sum has to be sent by itself.
         most = self._max_events
         return [Batch(tuple(events[at : at + most])) for at in range(0, len(events), most)]
 
-    def _has_room(self, each: Event, key: Key | None) -> bool:
-        new = key is not None and key not in self._priced
-        size = self._size + len(each.json) + (_roll_up_size(key) if new else 0)
-        count = len(self._events) + len(self._priced) + 1 + new
-        return count <= self._max_events and size <= MAX_BODY
+    def _added(self, each: Event, key: Key | None) -> tuple[int, int]:
+        """The number and the bytes of an event and of the roll-up that it begins, if any."""
+        begins = key is not None and key not in self._priced
+        size = len(each.json) + 2
+        return (2, size + _ROLL_UP + len(json.dumps(key))) if begins else (1, size)
 
 
 def _roll_ups(priced: Mapping[Key, list[Event]]) -> list[Event]:
@@ -336,7 +314,3 @@ def _cost_key(each: Event) -> Key | None:
     if each.head.kind != "llm_call" or (data["cost_usd"] is None and data["tokens"] is None):
         return None
     return each.head.session, data["provider"], data["model"]
-
-
-def _roll_up_size(key: Key | None) -> int:
-    return _ROLL_UP + len(json.dumps(key))

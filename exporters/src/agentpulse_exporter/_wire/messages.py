@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._values import CUT, MAX_LABEL, clean, decoded, items_of
+from agentpulse_exporter._values import CUT, clean, decoded, items_of, label
 
 MAX_CONTENT = 12_288
 """Characters of all messages of one call together, which leaves room for the event's numbers."""
@@ -65,7 +65,7 @@ def _listed(attributes: Mapping[str, object]) -> Iterator[dict[str, str]]:
                 fields = cast("dict[str, object]", message)
                 role = fields.get("role")
                 yield {
-                    "role": clean(role, MAX_LABEL) if isinstance(role, str) else "unknown",
+                    "role": label(role) if isinstance(role, str) else "unknown",
                     "content": _content(fields.get("parts", fields.get("content"))),
                 }
 

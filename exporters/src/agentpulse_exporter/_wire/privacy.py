@@ -16,18 +16,16 @@ from collections.abc import Mapping
 from agentpulse_exporter import _semconv as semconv
 from agentpulse_exporter._dialects.names import ANSWERS, REQUESTS
 
-_NAMES = frozenset(
-    {
-        *(semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS),
-        *(semconv.TOOL_DEFINITIONS, semconv.TOOL_CALL_ARGUMENTS, semconv.TOOL_CALL_RESULT),
-        *("gen_ai.request.stop_sequences", "gen_ai.evaluation.explanation"),
-        *("gen_ai.retrieval.query.text", "gen_ai.retrieval.documents"),
-        *("gen_ai.memory.query.text", "gen_ai.memory.records", "anthropic.tool_result.content"),
-        # Addresses carry queries, and queries carry anything.
-        *("url.full", "url.query", "http.url", "http.target", "db.statement"),
-        *("process.command", "process.command_line", "all_messages_events"),
-    }
-)
+_NAMES = {
+    *(semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS),
+    *(semconv.TOOL_DEFINITIONS, semconv.TOOL_CALL_ARGUMENTS, semconv.TOOL_CALL_RESULT),
+    *("gen_ai.request.stop_sequences", "gen_ai.evaluation.explanation"),
+    *("gen_ai.retrieval.query.text", "gen_ai.retrieval.documents"),
+    *("gen_ai.memory.query.text", "gen_ai.memory.records", "anthropic.tool_result.content"),
+    # Addresses carry queries, and queries carry anything.
+    *("url.full", "url.query", "http.url", "http.target", "db.statement"),
+    *("process.command", "process.command_line", "all_messages_events"),
+}
 _PREFIXES = (
     *(*REQUESTS, *ANSWERS),
     *("exception.", "gen_ai.prompt", "gen_ai.completion", "input.", "output."),
@@ -56,17 +54,15 @@ _OURS = {
     for name, value in vars(semconv).items()
     if name.isupper() and isinstance(value, str) and not name.endswith("_PREFIX")
 } - {semconv.ARGUMENTS, semconv.RESULT, semconv.SESSION_RESULT, semconv.SESSION_LOG_MESSAGE}
-_KNOWN = frozenset(
-    {
-        *_OURS,
-        *("gen_ai.system", "gen_ai.conversation.id", "gen_ai.output.type", "gen_ai.data_source.id"),
-        *("gen_ai.tool.call.id", "gen_ai.tool.type", "gen_ai.workflow.name"),
-        *("gen_ai.request.encoding_formats", "llm.request.type", "openinference.span.kind"),
-        *("traceloop.span.kind", "langfuse.observation.type", "langfuse.observation.level"),
-        *("logfire.span_type", "mlflow.spanType", "ai.operationId", "openai.api.type"),
-        "openai.response.system_fingerprint",
-    }
-)
+_KNOWN = {
+    *_OURS,
+    *("gen_ai.system", "gen_ai.conversation.id", "gen_ai.output.type", "gen_ai.data_source.id"),
+    *("gen_ai.tool.call.id", "gen_ai.tool.type", "gen_ai.workflow.name"),
+    *("gen_ai.request.encoding_formats", "llm.request.type", "openinference.span.kind"),
+    *("traceloop.span.kind", "langfuse.observation.type", "langfuse.observation.level"),
+    *("logfire.span_type", "mlflow.spanType", "ai.operationId", "openai.api.type"),
+    "openai.response.system_fingerprint",
+}
 
 
 def without_free_text(attributes: Mapping[str, object]) -> dict[str, object]:

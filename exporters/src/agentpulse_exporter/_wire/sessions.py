@@ -9,17 +9,9 @@ from __future__ import annotations
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_exporter._values import (
-    MAX_LABEL,
-    Attributes,
-    clean,
-    number,
-    plain,
-    text,
-    texts,
-    timestamp,
-)
-from agentpulse_exporter._wire.event import Data, Head, SentSpan, data_fields, parsed, session_key
+from agentpulse_exporter import _values as values
+from agentpulse_exporter._values import Attributes, label, plain, text, texts, timestamp
+from agentpulse_exporter._wire.event import Data, Head, SentSpan, data_fields, session_key
 
 SESSION_KINDS = ("session", "cron")
 _MOST_LOGS = 100
@@ -30,10 +22,10 @@ def start_events(span: SentSpan) -> list[tuple[Head, Data]]:
     """The events for the start of a session, a cron run or an agent."""
     kind = text(span.attributes, semconv.SPAN_KIND) or "agent"
     started: Data = {"started_at": timestamp(span.times[0])}
-    fields: Data = {"name": span.name(), "span_kind": clean(kind, MAX_LABEL), **started}
+    fields: Data = {"name": span.name(), "span_kind": label(kind), **started}
     made = [(span.head("span_start"), fields)]
     if kind == "cron":
-        fields |= {"job": span.label(semconv.SESSION_NAME), **_run(span)}
+        fields |= _run(span)
     if kind in SESSION_KINDS:
         session = {"action": "start", **_session(span, kind), **started}
         made.append((span.head("session", "start"), session))
@@ -57,7 +49,6 @@ def end_events(span: SentSpan, totals: Data) -> list[tuple[Head, Data]]:
     made = [(span.head("session", "end"), session)]
     if kind == "cron":
         cron: Data = {
-            "job": span.label(semconv.SESSION_NAME),
             **result,
             # The hosted API knows `ok` and `fail`, and counts any other word as a failure.
             "status": "ok" if result["status"] == "success" else "fail",
@@ -73,7 +64,7 @@ def end_events(span: SentSpan, totals: Data) -> list[tuple[Head, Data]]:
 def _result(value: object) -> object:
     """Returns plain text as it is, and parses JSON of objects, lists and strings."""
     structured = isinstance(value, str) and value.lstrip()[:1] in ("{", "[", '"')
-    return parsed(value) if structured else plain(value)
+    return values.parsed(value) if structured else plain(value)
 
 
 def _session(span: SentSpan, kind: str) -> Data:
@@ -91,10 +82,11 @@ def _session(span: SentSpan, kind: str) -> Data:
 
 def _run(span: SentSpan) -> Data:
     fields: Data = {
+        "job": span.label(semconv.SESSION_NAME),
         "run_id": session_key(text(span.attributes, semconv.SESSION_ID) or ""),
         "schedule": span.label(semconv.CRON_SCHEDULE),
         "timezone": span.label(semconv.CRON_TIMEZONE),
-        "max_runtime_s": number(span.attributes, semconv.CRON_MAX_RUNTIME),
+        "max_runtime_s": values.number(span.attributes, semconv.CRON_MAX_RUNTIME),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -103,10 +95,8 @@ def _logs(span: ReadableSpan) -> list[Data]:
     made: list[Data] = []
     for line in [each for each in span.events if each.name == semconv.SESSION_LOG][-_MOST_LOGS:]:
         attributes: Attributes = line.attributes or {}
-        entry: Data = {
-            "ts": timestamp(line.timestamp / 1e9),
-            "message": clean(text(attributes, semconv.SESSION_LOG_MESSAGE) or ""),
-        }
+        message = values.clean(text(attributes, semconv.SESSION_LOG_MESSAGE) or "")
         data = data_fields(attributes)
+        entry: Data = {"ts": timestamp(line.timestamp / 1e9), "message": message}
         made.append({**entry, "data": data} if data else entry)
     return made

@@ -11,38 +11,14 @@ from typing import cast
 from opentelemetry.sdk.trace import ReadableSpan
 
 from agentpulse_exporter import _semconv as semconv
+from agentpulse_exporter import _values as values
 from agentpulse_exporter._dialects.normalize import is_ours, shown_attributes
 from agentpulse_exporter._ledger.ledger import Ledger, Recent, Tree
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.cost import USAGE, cost_of
-from agentpulse_exporter._semconv import MODEL_OPERATIONS, provider_name
-from agentpulse_exporter._values import (
-    MAX_LABEL,
-    Attributes,
-    clean,
-    count,
-    is_model_call,
-    number,
-    plain,
-    shielded,
-    text,
-    texts,
-    timestamp,
-    total,
-)
+from agentpulse_exporter._values import Attributes, count, label, plain, shielded, text, texts
 from agentpulse_exporter._wire.copies import Redact, is_captured, sent_copy
-from agentpulse_exporter._wire.event import (
-    Data,
-    Event,
-    Head,
-    SentSpan,
-    Totals,
-    data_fields,
-    event,
-    is_carried,
-    milliseconds,
-    parsed,
-)
+from agentpulse_exporter._wire.event import Data, Event, Head, SentSpan, Totals, data_fields, event
 from agentpulse_exporter._wire.messages import conversation
 from agentpulse_exporter._wire.privacy import is_content
 from agentpulse_exporter._wire.sessions import SESSION_KINDS, end_events, start_events
@@ -59,20 +35,17 @@ _EVENTS = {
 }
 """Event kinds by span kind, for spans that have the event's data as attributes."""
 _SPAN_KINDS = {
-    "invoke_agent": "agent",
-    "create_agent": "agent",
+    **dict.fromkeys(("invoke_agent", "create_agent"), "agent"),
     "execute_tool": "tool",
     "invoke_workflow": "workflow",
 }
 """Span kinds of foreign spans by their operation, if the two differ."""
 _CAPTURED = {
-    semconv.TOOL_CALL_ARGUMENTS: "args",
-    semconv.TOOL_CALL_RESULT: "result",
-    semconv.ARGUMENTS: "args",
-    semconv.RESULT: "result",
+    **dict.fromkeys((semconv.TOOL_CALL_ARGUMENTS, semconv.ARGUMENTS), "args"),
+    **dict.fromkeys((semconv.TOOL_CALL_RESULT, semconv.RESULT), "result"),
 }
 _IN_OTHER_FIELDS = frozenset({semconv.SPAN_KIND, semconv.ERROR_TYPE, semconv.CAPTURED, *_CAPTURED})
-_KINDS = (*MODEL_OPERATIONS, *_EVENTS, *SESSION_KINDS)
+_KINDS = (*semconv.MODEL_OPERATIONS, *_EVENTS, *SESSION_KINDS)
 """Operations and span kinds that have events of their own, not only `span_end`."""
 
 
@@ -132,7 +105,7 @@ class Mapper:
         if span_kind in SESSION_KINDS:
             session = text(attributes, semconv.SESSION_ID) or ""
             return end_events(span, self.sessions.pop(session, Totals()).data())
-        if not is_model_call(attributes) or self.ledger.is_repeat(span.span):
+        if not values.is_model_call(attributes) or self.ledger.is_repeat(span.span):
             return [(span.head("span_end"), self._span_end(span))]
         data = self._llm_call(span)
         made = [(span.head("llm_call"), data)]
@@ -145,25 +118,25 @@ class Mapper:
         cost = shielded("price a call", lambda: cost_of(attributes, started, self.overrides), None)
         asked, provider = span.label(semconv.REQUEST_MODEL), span.label(semconv.PROVIDER_NAME)
         counts = {each: count(attributes, USAGE[each]) for each in _COUNTS}
-        first_chunk = number(attributes, semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+        first_chunk = values.number(attributes, semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
         data: Data = {
             "name": span.name(),
             "operation": span.label(semconv.OPERATION_NAME),
             # Two spellings of one provider must be one row of a roll-up.
-            "provider": provider and provider_name(provider),
+            "provider": provider and semconv.provider_name(provider),
             "model": span.label(semconv.RESPONSE_MODEL) or asked,
             "request_model": asked,
             "response_id": span.label(semconv.RESPONSE_ID),
             **counts,
             "reasoning_tokens": count(attributes, semconv.USAGE_REASONING_OUTPUT_TOKENS),
-            "tokens": total([counts["input_tokens"], counts["output_tokens"]]),
+            "tokens": values.total([counts["input_tokens"], counts["output_tokens"]]),
             "cost_usd": cost and cost.total,
-            "latency_ms": milliseconds(ended - started),
-            "ttft_ms": None if first_chunk is None else milliseconds(first_chunk),
+            "latency_ms": values.milliseconds(ended - started),
+            "ttft_ms": None if first_chunk is None else values.milliseconds(first_chunk),
             "streaming": attributes.get(semconv.REQUEST_STREAM) is True,
             **span.outcome(),
             "finish_reasons": plain(texts(attributes, semconv.RESPONSE_FINISH_REASONS)),
-            "started_at": timestamp(started),
+            "started_at": values.timestamp(started),
             **span.carried(),
         }
         if cost is None and data["tokens"]:
@@ -198,47 +171,40 @@ class Mapper:
         kind = text(attributes, semconv.SPAN_KIND) or _SPAN_KINDS.get(operation or "", operation)
         data: Data = {
             "name": span.name(),
-            "span_kind": clean(kind or "span", MAX_LABEL),
+            "span_kind": label(kind or "span"),
             **span.length(),
             **span.outcome(),
             **span.carried(),
             "attributes": {
-                clean(name, MAX_LABEL): plain(value)
+                label(name): plain(value)
                 for name, value in shown.items()
-                if not is_carried(name)
+                if not span.carries(name)
                 and name not in _IN_OTHER_FIELDS
                 and (span.captures or not is_content(name))
             }
             | _limits_mark(span),
         }
         if span.captures or is_captured(span.span):
-            data.update(
-                (field, _unwrapped(name, parsed(attributes[name])))
-                for name, field in _CAPTURED.items()
-                if name in attributes
-            )
+            given = {to: name for name, to in _CAPTURED.items() if name in attributes}
+            data |= {to: _captured(name, attributes[name]) for to, name in given.items()}
         return data
 
 
 def _outline(span: SentSpan) -> tuple[Head, Data]:
     """The fields that any span has."""
-    data: Data = {"name": span.name(), "span_kind": "span", **span.length()}
+    data: Data = {"name": span.name(), "span_kind": "span"}
     if span.span.end_time is None:
-        del data["duration_ms"]
-        return span.head("span_start"), data
-    return span.head("span_end"), {
-        **data,
-        **span.outcome(),
-        "attributes": {},
-    }
+        return span.head("span_start"), data | {"started_at": values.timestamp(span.times[0])}
+    return span.head("span_end"), {**data, **span.length(), **span.outcome(), "attributes": {}}
 
 
-def _unwrapped(name: str, value: object) -> object:
-    """A tool's result without the object `{"result": …}` that the conventions ask for."""
-    if name != semconv.TOOL_CALL_RESULT:
-        return value
+def _captured(name: str, given: object) -> object:
+    """A result or arguments; a tool's result without the object `{"result": …}` around it."""
+    value = values.parsed(given)
     fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    return fields["result"] if [*fields] == ["result"] else cast("object", value)
+    # The conventions ask for that object.
+    wrapped = name == semconv.TOOL_CALL_RESULT and [*fields] == ["result"]
+    return fields["result"] if wrapped else cast("object", value)
 
 
 def _limits_mark(span: SentSpan) -> Data:
