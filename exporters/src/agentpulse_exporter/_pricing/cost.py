@@ -92,9 +92,9 @@ def cost_of(
     estimated = attributes.get(semconv.USAGE_ESTIMATED) is True
     total = number(attributes, semconv.COST_TOTAL)
     if total is not None:
-        parts = (number(attributes, each) for each in (semconv.COST_INPUT, semconv.COST_OUTPUT))
+        read, written = (number(attributes, n) for n in (semconv.COST_INPUT, semconv.COST_OUTPUT))
         estimated |= attributes.get(semconv.COST_ESTIMATED) is True
-        return Cost(total, *parts, text(attributes, semconv.COST_SOURCE), estimated=estimated)
+        return Cost(total, read, written, text(attributes, semconv.COST_SOURCE), estimated)
     if not is_model_call(attributes):
         return None
     reported = number(attributes, semconv.COST_REPORTED)
