@@ -27,11 +27,37 @@ from agentpulse.errors import AgentPulseError, SettingError, SettingTypeError
 if TYPE_CHECKING:
     from agentpulse_exporter import Stats, calculate_cost
 
-__all__ = ["AgentPulse", "aflush", "flush", "get_client", "init", "shutdown", "stats"]
-__all__ += ["Block", "Cron", "Session", "agent", "cron", "session", "task", "tool", "trace"]
-__all__ += ["alert", "event", "heartbeat", "memory_report", "metric", "set_metadata", "set_user"]
-__all__ += ["AgentPulseError", "SettingError", "SettingTypeError"]
-__all__ += ["Stats", "__version__", "calculate_cost"]
+__all__ = [
+    "AgentPulse",
+    "AgentPulseError",
+    "Block",
+    "Cron",
+    "Session",
+    "SettingError",
+    "SettingTypeError",
+    "Stats",
+    "__version__",
+    "aflush",
+    "agent",
+    "alert",
+    "calculate_cost",
+    "cron",
+    "event",
+    "flush",
+    "get_client",
+    "heartbeat",
+    "init",
+    "memory_report",
+    "metric",
+    "session",
+    "set_metadata",
+    "set_user",
+    "shutdown",
+    "stats",
+    "task",
+    "tool",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> object:
