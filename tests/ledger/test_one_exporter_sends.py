@@ -142,7 +142,7 @@ def test_owners_take_bounded_memory_and_none_where_there_is_one_exporter(
     # An earlier test's receiver may have had this address.
     monkeypatch.setattr(ledger, "_by_destination", {})
     first = pipe()
-    kept = first.exporter.owner.destination.owners
+    kept = first.exporter.sender.owner.destination.owners
     first.call()
     assert len(kept) == 0
     second = AgentPulseSpanExporter(KEY, receiver.url)
