@@ -217,7 +217,7 @@ def test_it_is_read_when_something_is_made(
     late = AgentPulseSpanExporter(KEY, receiver.url)
     monkeypatch.setenv("AGENTPULSE_ENABLED", "false")
 
-    assert [early.is_on, late.is_on] == [False, True]
+    assert [early.sender.is_on, late.sender.is_on] == [False, True]
     assert vars(SyncAPIClient)["request"] is not REQUEST
 
 
@@ -261,7 +261,7 @@ def test_all_readers_of_the_switch_agree(
 ) -> None:
     set_variables(monkeypatch, variables)
     is_on = variables in ON
-    assert AgentPulseSpanExporter(KEY).is_on is is_on
+    assert AgentPulseSpanExporter(KEY).sender.is_on is is_on
     assert instrumentor.is_enabled(None) is is_on
     if "OTEL_SDK_DISABLED" not in variables:
         assert resolve({}).enabled is is_on

@@ -41,7 +41,7 @@ def test_no_order_of_faults_at_first_contact_leaves_what_can_not_be_read(
         for faults in permutations(FAULTS, 4):
             receiver.script.extend(faults)
             exporter = AgentPulseSpanExporter(KEY, receiver.url)
-            while receiver.script or exporter.has_kept:
+            while receiver.script or exporter.sender.has_kept:
                 exporter.export(ended(1))
                 exporter.force_flush()
             receiver.events.clear()
@@ -60,7 +60,7 @@ def test_a_fault_at_a_later_look_leaves_nothing_that_can_not_be_read(
         exporter = AgentPulseSpanExporter(KEY, receiver.url)
         for after in range(6):
             receiver.script.extend([200] * after + [fault])
-            while receiver.script or exporter.has_kept:
+            while receiver.script or exporter.sender.has_kept:
                 exporter.export(ended(1))
                 exporter.force_flush()
             receiver.events.clear()

@@ -94,7 +94,7 @@ def test_a_flush_looks_at_once_for_a_receiver_that_is_back(
     sending = pipe(f"http://127.0.0.1:{port}")
     sending.call()
     assert not sending.processor.flush(timeout=1)
-    assert sending.exporter.pause() > 20
+    assert sending.exporter.sender.pause() > 20
     with Receiver(port=port) as receiver:
         assert sending.processor.flush(timeout=20)
         assert len(receiver.of_kind("llm_call")) == 1
@@ -106,7 +106,7 @@ def test_the_end_of_an_outage_that_outlasts_the_program_is_counted_as_such(
     sending = pipe(f"http://127.0.0.1:{port}", flush_interval=0.01)
     for _ in range(250):
         sending.call()
-    assert becomes_true(lambda: sending.exporter.pause() > 0)
+    assert becomes_true(lambda: sending.exporter.sender.pause() > 0)
     assert not sending.processor.stop()
     assert sending.processor.stats().dropped == {"unreachable": 250}
     (line,) = caplog.messages
@@ -120,7 +120,7 @@ def test_the_end_looks_once_more_for_a_receiver_that_was_away(
     sending = pipe(f"http://127.0.0.1:{port}")
     for _ in range(250):
         sending.call()
-    assert becomes_true(lambda: sending.exporter.pause() > 0)
+    assert becomes_true(lambda: sending.exporter.sender.pause() > 0)
     with Receiver(port=port) as receiver:
         assert sending.processor.stop()
         assert len(receiver.of_kind("llm_call")) == 250

@@ -101,9 +101,9 @@ def test_no_more_text_is_taken_at_once_than_memory_allows(
     monkeypatch.setattr(bounds, "MOST_TEXT_AT_ONCE", 10_000)
     taken: list[int] = []
     sending = pipe()
-    send = sending.exporter.send
+    send = sending.exporter.sender.send
     monkeypatch.setattr(
-        sending.exporter,
+        sending.exporter.sender,
         "send",
         lambda spans, **more: (taken.append(len(spans)), send(spans, **more)),
     )
@@ -119,7 +119,7 @@ def test_a_queue_of_any_size_holds_as_many_ordinary_spans(
     receiver.script.extend([(429, {"Retry-After": "60"})] * 2)
     sending = pipe(max_queue_size=20_000, max_batch_size=1)
     sending.call()
-    assert becomes_true(lambda: sending.exporter.pause() > 0)
+    assert becomes_true(lambda: sending.exporter.sender.pause() > 0)
     for _ in range(20_000):
         sending.call()
     assert sending.processor.stats().dropped == {}

@@ -358,7 +358,7 @@ def test_after_a_refused_key_nothing_is_asked_for_a_while(
     assert len(receiver.requests) == 1
     assert sending.processor.stats().dropped == {"unauthorized": 1}
     assert sending.processor.stats().queued == 2
-    assert sending.exporter.delivery.pause() > 30
+    assert sending.exporter.sender.delivery.pause() > 30
 
 
 def test_a_failure_does_not_turn_compression_off(

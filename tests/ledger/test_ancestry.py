@@ -122,4 +122,4 @@ def test_the_memory_of_unsent_spans_is_bounded(
     assert sending.processor.flush()
 
     assert parents(receiver) == {agent: None, call: agent}
-    assert len(sending.exporter._mapper.tree.unsent) <= 10  # what must not grow
+    assert len(sending.exporter.sender._mapper.tree.unsent) <= 10  # what must not grow

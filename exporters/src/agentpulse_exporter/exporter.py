@@ -33,7 +33,7 @@ from agentpulse_exporter._pricing.overrides import use
 from agentpulse_exporter._wire.copies import RedactionFailed
 from agentpulse_exporter._wire.event import Batch, Event, Packer, without_superseded
 from agentpulse_exporter._wire.mapper import Mapper, is_cut_short
-from agentpulse_exporter.settings import ROWS, ApiKey, is_on, resolve
+from agentpulse_exporter.settings import ROWS, ApiKey, Settings, is_on, resolve
 
 _logger = logging.getLogger("agentpulse.exporter")
 
@@ -97,7 +97,55 @@ class AgentPulseSpanExporter(SpanExporter):
         # From here on no traceback that shows local variables has the key.
         api_key = ApiKey.of(api_key)
         given = {name: value for name, value in locals().items() if name in ROWS}
-        settings = resolve(given)
+        self.sender: _Sender = _Sender(resolve(given))
+        """For our own processor."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Sends the spans that concern agents. Never raises.
+
+        Returns:
+            FAILURE if a span was lost; after `shutdown`, every span is. These don't count as lost:
+            spans kept because the receiver asked for them later or is away, spans that another
+            AgentPulse exporter sends, and spans that end while AgentPulse is switched off.
+        """
+        sender, counters = self.sender, self.sender.counters
+        if not sender.is_on:
+            return SpanExportResult.SUCCESS
+        is_of_another = sender.owner.is_of_another
+        spans = [span for span in spans if sender.takes(span) and not is_of_another(span)]
+        lost = counters.lost()
+        counters.ended.add(len(spans))
+        if sender.is_closed:
+            counters.dropped(AFTER_SHUTDOWN, len(spans))
+        else:
+            sender.send(spans)
+        has_lost = sender.is_closed or counters.lost() != lost
+        return SpanExportResult.FAILURE if has_lost else SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Sends the events that were kept for later, unless the receiver still wants nothing.
+
+        Returns:
+            Whether everything was sent, and every loss was reported by an earlier flush.
+        """
+        return self.sender.flush(bounded(timeout_millis, per_second=1000))
+
+    def shutdown(self) -> None:
+        """Sends the rest, within 5 seconds, and closes the connection. Twice is fine."""
+        if not self.sender.is_closed:
+            self.sender.hurry()
+            self.sender.send(())
+            self.sender.close()
+
+    def stats(self) -> Stats:
+        """The counts of spans so far: ended, accepted, dropped by reason, queued."""
+        return self.sender.counters.stats()
+
+
+class _Sender:
+    """What the exporter does for itself and for our own processor, which counts ended spans."""
+
+    def __init__(self, settings: Settings) -> None:
         self.export_all_spans: bool = settings.export_all_spans
         self.is_on: bool = is_on(settings)
         """False if it was switched off when it was made, or by a mistake in the environment."""
@@ -110,8 +158,8 @@ class AgentPulseSpanExporter(SpanExporter):
         overrides = PriceOverrides.load(settings.prices)
         if self.is_on:
             use(self, overrides)
-        self._make_mapper = partial(
-            Mapper, settings.capture_messages, overrides, self.counters.unpriced, redact=redact
+        self._make_mapper = lambda: Mapper(
+            settings.capture_messages, overrides, self.counters.unpriced, redact=settings.redact
         )
         self._make_packer = partial(Packer, settings.max_batch_size)
         proxy = proxy_for(settings.address) if self.is_on else None
@@ -119,44 +167,19 @@ class AgentPulseSpanExporter(SpanExporter):
         self._transport = Transport(settings.address, proxy, keys)
         self.delivery: Delivery = Delivery(settings, self._transport, self.counters)
         self._may_send = settings.may_send
-        self._is_shut_down = False
+        self.is_closed: bool = False
         self.start_over()
         after_fork(self.start_over)
-        # For the queue of our own processor.
         self.pause: Callable[[], float] = self.delivery.pause
         self.look_again: Callable[[], None] = self.delivery.look_again
         self.finish_by: Callable[[float], None] = self.delivery.finish_by
         self.abort: Callable[[], None] = self._transport.abort
         self.belong_to_this_thread: Callable[[], None] = self._transport.belong_to_this_thread
-        at_exit(self._hurry)
+        at_exit(self.hurry)
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Sends the spans that concern agents. Never raises.
-
-        Returns:
-            FAILURE if a span was lost; after `shutdown`, every span is. These don't count as lost:
-            spans kept because the receiver asked for them later or is away, spans that another
-            AgentPulse exporter sends, and spans that end while AgentPulse is switched off.
-        """
-        if not self.is_on:
-            return SpanExportResult.SUCCESS
-        spans = [span for span in spans if self.takes(span) and not self.owner.is_of_another(span)]
-        lost = self.counters.lost()
-        self.counters.ended.add(len(spans))
-        if self._is_shut_down:
-            self.counters.dropped(AFTER_SHUTDOWN, len(spans))
-        else:
-            self.send(spans)
-        has_lost = self._is_shut_down or self.counters.lost() != lost
-        return SpanExportResult.FAILURE if has_lost else SpanExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Sends the events that were kept for later, unless the receiver still wants nothing.
-
-        Returns:
-            Whether everything was sent, and every loss was reported by an earlier flush.
-        """
-        if not acquire(self._sending, bounded(timeout_millis, per_second=1000)):
+    def flush(self, seconds: float) -> bool:
+        """Sends the kept events; returns as `force_flush` does."""
+        if not acquire(self._sending, seconds):
             return False
         self._sending.release()
         reported = self._reported
@@ -164,20 +187,6 @@ class AgentPulseSpanExporter(SpanExporter):
         self.send(())
         lost = self._reported = self.counters.lost()
         return lost == reported and not self.has_kept
-
-    def shutdown(self) -> None:
-        """Sends the rest, within 5 seconds, and closes the connection. Twice is fine."""
-        if self._is_shut_down:
-            return
-        self._hurry()
-        self.send(())
-        self.close()
-
-    def stats(self) -> Stats:
-        """The counts of spans so far: ended, accepted, dropped by reason, queued."""
-        return self.counters.stats()
-
-    # All methods below are for our own processor, which counts the ended spans by itself.
 
     def announce(self, span: ReadableSpan) -> None:
         """Notes a span that starts."""
@@ -220,9 +229,12 @@ class AgentPulseSpanExporter(SpanExporter):
         if not self.delivery.is_ending:
             self.counters.log_losses()
 
+    def end(self) -> None:
+        """The connection stays until `close`."""
+
     def close(self) -> None:
         """Counts the rest as lost, and closes the connection."""
-        self._is_shut_down = True
+        self.is_closed = True
         self.owner.stop()
         use(self, None)
         self.counters.abandon(self.delivery.absence or "shutdown")
@@ -246,7 +258,7 @@ class AgentPulseSpanExporter(SpanExporter):
         self._transport.forget()
         self.delivery.start_over()
 
-    def _hurry(self) -> None:
+    def hurry(self) -> None:
         """Sets the deadline of the end, also for a request that another thread waits for.
 
         At exit this runs before the provider shuts its processors down, because processors of

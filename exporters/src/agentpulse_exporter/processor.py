@@ -6,16 +6,10 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from agentpulse_exporter import _semconv as semconv
+from agentpulse_exporter import settings
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import QueueProcessor
 from agentpulse_exporter.exporter import AgentPulseSpanExporter
-from agentpulse_exporter.settings import (
-    BATCH_SIZE,
-    FLUSH_INTERVAL,
-    QUEUE_SIZE,
-    SHUTDOWN_TIMEOUT,
-    verify_one,
-)
 
 _STARTING = frozenset({"session", "cron", "agent"})
 """The kinds of spans that are also sent when they start, so that a receiver sees running work."""
@@ -50,15 +44,16 @@ class AgentPulseSpanProcessor(QueueProcessor):
         shutdown_timeout: float = 5.0,
         export_all_spans: bool = False,
     ) -> None:
-        self._exporter = exporter
-        exporter.export_all_spans |= export_all_spans
+        check = settings.verify_one
+        self._exporter, self._spans = exporter, exporter.sender
+        self._spans.export_all_spans |= export_all_spans
         super().__init__(
-            exporter,
-            exporter.counters,
-            flush_interval=verify_one("flush_interval", flush_interval, FLUSH_INTERVAL),
-            max_queue_size=verify_one("max_queue_size", max_queue_size, QUEUE_SIZE),
-            max_batch_size=verify_one("max_batch_size", max_batch_size, BATCH_SIZE),
-            shutdown_timeout=verify_one("shutdown_timeout", shutdown_timeout, SHUTDOWN_TIMEOUT),
+            self._spans,
+            self._spans.counters,
+            flush_interval=check("flush_interval", flush_interval, settings.FLUSH_INTERVAL),
+            max_queue_size=check("max_queue_size", max_queue_size, settings.QUEUE_SIZE),
+            max_batch_size=check("max_batch_size", max_batch_size, settings.BATCH_SIZE),
+            shutdown_timeout=check("shutdown_timeout", shutdown_timeout, settings.SHUTDOWN_TIMEOUT),
         )
         at_exit(self.finish)
         at_end_of_child(self.finish)
@@ -69,7 +64,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
         parent_context: Context | None = None,  # noqa: ARG002  # as the SDK calls it
     ) -> None:
         """Registers every span that starts; queues the start of a session, cron run or agent."""
-        self._exporter.announce(span)
+        self._spans.announce(span)
         if _is_sent_at_start(span) and self._is_taken(span):
             self.enqueue(_as_started(span))
             self.send_soon()
@@ -86,7 +81,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
         the same destination then sends it. Without this call, the first AgentPulse processor that
         sees the span owns it.
         """
-        owner = self._exporter.owner
+        owner = self._spans.owner
         if owner.is_alone or self.is_stopped:
             return
         if _is_sent_at_start(span) if span.end_time is None else self._is_queued(span):
@@ -94,7 +89,7 @@ class AgentPulseSpanProcessor(QueueProcessor):
 
     def enqueue(self, span: ReadableSpan) -> None:
         """Queues any span, also one that was made outside a tracer."""
-        if self._exporter.is_on:
+        if self._spans.is_on:
             super().enqueue(span)
 
     def flush(self, timeout: float = 5.0) -> bool:
@@ -104,19 +99,19 @@ class AgentPulseSpanProcessor(QueueProcessor):
             True only if all of them were accepted. A loss that no flush has reported so far makes
             the result False, even if it happened before this call.
         """
-        return not self._exporter.is_on or super().flush(timeout)
+        return not self._spans.is_on or super().flush(timeout)
 
     def _is_taken(self, span: ReadableSpan) -> bool:
         """Claims the span, and returns whether this processor sends it.
 
         A stopped processor doesn't send it if other exporters have its destination.
         """
-        owner = self._exporter.owner
+        owner = self._spans.owner
         return not (self.is_stopped and not owner.is_alone) and owner.claim(span)
 
     def _is_queued(self, span: ReadableSpan) -> bool:
         context = span.context
-        return context is not None and context.trace_flags.sampled and self._exporter.takes(span)
+        return context is not None and context.trace_flags.sampled and self._spans.takes(span)
 
 
 def _is_sent_at_start(span: ReadableSpan) -> bool:

@@ -72,9 +72,10 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
             max_queue_size=size,
             max_batch_size=min(_standard("MAX_EXPORT_BATCH_SIZE", _BATCH_SIZE), size),
             shutdown_timeout=shutdown_timeout,
-            at_end=self._shut_exporter_down,
-            starts_now=True,
         )
+        # An exporter that may block: only a worker may wait for it, and at the end of the
+        # interpreter no worker can be started.
+        self._start_worker()
         at_exit(self.begin_shutdown)
         at_end_of_child(self.finish, begin=self.begin_shutdown)
 
@@ -88,7 +89,8 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
         """Begins to send the last spans, in the background; `stop` waits for that. Once."""
         self.begin_stop(self._shutdown_timeout)
 
-    def _shut_exporter_down(self) -> None:
+    def end(self) -> None:
+        """Shuts the exporter down."""
         try:
             self.span_exporter.shutdown()
         except Exception as error:  # noqa: BLE001  # somebody else's exporter may raise anything

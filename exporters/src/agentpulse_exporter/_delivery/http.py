@@ -126,15 +126,16 @@ class Transport:
             self.close()
         kept, is_connected = self._socket, False
         try:
+            method, data = self._written(path, headers, body)
             if kept is not None:
                 try:
-                    return self._exchange(kept, path, headers, body, deadline)
+                    return self._exchange(kept, method, data, deadline)
                 except (ConnectionError, ssl.SSLError):
                     # The receiver closed it while it was idle, or as we wrote. It drops repeats.
                     self.close()
             opened = self._open(min(deadline, time.monotonic() + _SECONDS_TO_CONNECT))
             is_connected = True
-            return self._exchange(opened, path, headers, body, deadline)
+            return self._exchange(opened, method, data, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             reason = TLS if isinstance(error, ssl.SSLError) and not is_connected else UNREACHABLE
@@ -245,14 +246,10 @@ class Transport:
             message = f"the proxy answered {answer.status}"
             raise ConnectionRefusedError(message)
 
-    def _exchange(
-        self,
-        connection: socket.socket,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        deadline: float,
-    ) -> Answer:
+    def _written(
+        self, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[str, bytes]:
+        """The method, and the whole request."""
         method, target = "GET" if body is None else "POST", f"{self._endpoint.path}{path}"
         more = {"Host": self._endpoint.authority, **_HEADERS}
         if body is not None:
@@ -260,14 +257,17 @@ class Transport:
         if self._proxy is not None and self._endpoint.scheme == "http":
             target = f"http://{self._endpoint.authority}{target}"
             more |= self._proxy.headers
-        channel = _Channel(connection, deadline)
-        channel.sendall(_head(method, target, {**more, **headers}) + (body or b""))
+        return method, _head(method, target, {**more, **headers}) + (body or b"")
+
+    def _exchange(self, opened: socket.socket, method: str, data: bytes, deadline: float) -> Answer:
+        channel = _Channel(opened, deadline)
+        channel.sendall(data)
         response = _answer(channel, method)
         answer = Answer(
             response.status,
             response.headers.get_content_type(),
             response.getheader("Retry-After"),
-            _body(response, channel, is_whole=body is None),
+            _body(response, channel, is_whole=method == "GET"),
         )
         if response.will_close or not response.isclosed() or answer.status < http.client.OK:
             self.close()

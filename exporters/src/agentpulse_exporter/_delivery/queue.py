@@ -69,6 +69,9 @@ class Sender(Protocol):
     def abort(self) -> None:
         """Ends the request for which another thread waits."""
 
+    def end(self) -> None:
+        """Called once after the last sending, on the thread that sent."""
+
     def close(self) -> None:
         """Counts the unsent spans as dropped. Nothing is sent afterwards."""
 
@@ -97,9 +100,6 @@ class QueueProcessor(SpanProcessor):
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted.
         max_batch_size: As soon as so many spans wait, they are sent; fewer wait for the interval.
         shutdown_timeout: Seconds that `shutdown` may take.
-        at_end: Is called after the last sending, by the thread that sent.
-        starts_now: Whether the worker starts at once. A sender that may block needs this: only a
-            worker may wait for it, and no worker can be started at the end of the interpreter.
     """
 
     outlasts: Callable[[], bool] = staticmethod(lambda: False)
@@ -114,8 +114,6 @@ class QueueProcessor(SpanProcessor):
         max_queue_size: int,
         max_batch_size: int,
         shutdown_timeout: float,
-        at_end: Callable[[], object] | None = None,
-        starts_now: bool = False,
     ) -> None:
         self._sender = sender
         self._counters = counters
@@ -125,12 +123,9 @@ class QueueProcessor(SpanProcessor):
         self._shutdown_timeout = shutdown_timeout
         self._repeated: tuple[Callable[[], ReadableSpan | None], float] | None = None
         self._next_repeat = 0.0
-        self._at_end = at_end
         # Acquired once, for good: of several callers of `stop`, only one begins, and one closes.
         self._stopping, self._closing = threading.Lock(), threading.Lock()
         self._start_over()
-        if starts_now:
-            self._start_worker()
         after_fork(self._begin_child)
 
     @property
@@ -349,8 +344,7 @@ class QueueProcessor(SpanProcessor):
         if not self._ending.acquire(blocking=False):
             return
         self._send_waiting(0)
-        if self._at_end is not None:
-            self._at_end()
+        self._sender.end()
 
     def _next(self) -> list[ReadableSpan]:
         """The spans to send next; empty if kept spans could not be sent so far.
