@@ -5,9 +5,6 @@ OTEL_PYTHON_DISTRO=agentpulse and OTEL_PYTHON_CONFIGURATOR=agentpulse pick ours;
 sets them.
 """
 
-# opentelemetry.instrumentation is typed, and not marked as such.
-# pyright: reportMissingTypeStubs=false
-
 from __future__ import annotations
 
 import os
@@ -18,9 +15,19 @@ from typing import Any
 
 from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_instrumentation import INSTRUMENTORS
-from opentelemetry import environment_variables as variables
 from opentelemetry import trace
-from opentelemetry.instrumentation import distro, environment_variables
+from opentelemetry.environment_variables import (
+    OTEL_LOGS_EXPORTER,
+    OTEL_METRICS_EXPORTER,
+    OTEL_PYTHON_ID_GENERATOR,
+    OTEL_TRACES_EXPORTER,
+)
+from opentelemetry.instrumentation.distro import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
+    BaseDistro,
+)
+from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]  # typed, unmarked
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
+)
 from opentelemetry.sdk._configuration import (  # made for distributions to build on
     _get_exporter_names,  # pyright: ignore[reportPrivateUsage]
     _import_exporters,  # pyright: ignore[reportPrivateUsage]
@@ -35,20 +42,19 @@ from agentpulse._output import warn_once
 from agentpulse.client import get_client, init
 from agentpulse.settings import DECLARED, Settings, obstacle, resolve
 
-_TRACES = variables.OTEL_TRACES_EXPORTER
-_METRICS, _LOGS = variables.OTEL_METRICS_EXPORTER, variables.OTEL_LOGS_EXPORTER
 _OURS = "agentpulse"
 _PREFIX = "agentpulse_"
 """Of the entry points of our instrumentors; the library's name follows."""
+_BY_GRPC, _BY_HTTP = "otlp_proto_grpc", "otlp_proto_http"
 _THREADS = "threading"
 """The instrumentation of threads, which AgentPulse does for sessions anyway."""
 
 
-class AgentPulseDistro(distro.BaseDistro):
+class AgentPulseDistro(BaseDistro):
     """Sends to AgentPulse by default, and has each library instrumented once."""
 
     def _configure(self, **_kwargs: Any) -> None:
-        os.environ.setdefault(_TRACES, _OURS)
+        os.environ.setdefault(OTEL_TRACES_EXPORTER, _OURS)
 
     def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
         """Instruments a library, unless it is one that AgentPulse has instrumented, or won't."""
@@ -69,17 +75,14 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
     """
 
     def _configure(self, **kwargs: Any) -> None:
-        exporters, others = listed(_TRACES), _other_exporters()
+        exporters, others = listed(OTEL_TRACES_EXPORTER), _other_exporters()
         settings = resolve({})
         starts = not exporters or _OURS in exporters
         _choose_protocol()
         is_wanted = others or not starts or os.environ.get(DECLARED) or obstacle(settings) is None
         if is_wanted and not self._configures_others(others, settings, kwargs):
             # A mistake in the settings of these signals doesn't stop the traces.
-            with (
-                _exporting(variables.OTEL_METRICS_EXPORTER),
-                _exporting(variables.OTEL_LOGS_EXPORTER),
-            ):
+            with _exporting(OTEL_METRICS_EXPORTER), _exporting(OTEL_LOGS_EXPORTER):
                 self._configures_others(others, settings, kwargs)
         if starts:
             # The program's own first `init` is not a second one.
@@ -94,9 +97,9 @@ class AgentPulseConfigurator(_OTelSDKConfigurator):
                 super()._configure()  # pyright: ignore[reportUnknownMemberType]
                 return True
             kwargs.setdefault("resource_attributes", naming(settings.agent_name))
-            if not os.environ.get(variables.OTEL_PYTHON_ID_GENERATOR):
+            if not os.environ.get(OTEL_PYTHON_ID_GENERATOR):
                 kwargs.setdefault("id_generator", UrandomIds())
-            with _exporting(_TRACES):
+            with _exporting(OTEL_TRACES_EXPORTER):
                 super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
             provider = trace.get_tracer_provider()
             if takes_processors(provider):
@@ -118,12 +121,12 @@ def listed(variable: str) -> list[str]:
 
 def is_disabled(library: str) -> bool:
     """Whether a variable excludes a library of ours from opentelemetry-instrument."""
-    named = listed(environment_variables.OTEL_PYTHON_DISABLED_INSTRUMENTATIONS)
+    named = listed(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS)
     return not {"*", library, f"{_PREFIX}{library}"}.isdisjoint(named)
 
 
 def _other_exporters() -> list[str]:
-    return [name for name in listed(_TRACES) if name not in (_OURS, "none")]
+    return [name for name in listed(OTEL_TRACES_EXPORTER) if name not in (_OURS, "none")]
 
 
 def _arguments() -> dict[str, Any]:
@@ -139,7 +142,7 @@ def _add_exporters(names: list[str], provider: TracerProvider, settings: Setting
             processor = _processor(name, settings)
         except Exception as error:  # noqa: BLE001  # whatever an exporter of others raises
             warn_once(
-                f"Nothing is sent by the exporter {name!r} of {_TRACES}: "
+                f"Nothing is sent by the exporter {name!r} of {OTEL_TRACES_EXPORTER}: "
                 f"{type(error).__name__}: {error}"
             )
         else:
@@ -148,7 +151,7 @@ def _add_exporters(names: list[str], provider: TracerProvider, settings: Setting
 
 
 def _processor(name: str, settings: Settings) -> BoundedBatchProcessor:
-    with _exporting(_TRACES, name):
+    with _exporting(OTEL_TRACES_EXPORTER, name):
         (entry_point,) = _get_exporter_names("traces")
     make = _import_exporters([entry_point], [], [])[0][entry_point]
     return BoundedBatchProcessor(
@@ -165,7 +168,7 @@ def _choose_protocol() -> None:
     """
     installed = entry_points(group="opentelemetry_traces_exporter").names
     is_set = os.environ.get(OTEL_EXPORTER_OTLP_PROTOCOL)
-    if not is_set and "otlp_proto_http" in installed and "otlp_proto_grpc" not in installed:
+    if not is_set and _BY_HTTP in installed and _BY_GRPC not in installed:
         os.environ[OTEL_EXPORTER_OTLP_PROTOCOL] = "http/protobuf"
 
 

@@ -22,8 +22,15 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
-from agentpulse._tracing import values as reading
 from agentpulse._tracing.decorators import Description
+from agentpulse._tracing.values import (
+    attribute,
+    data_attributes,
+    json_text,
+    label,
+    result_text,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from agentpulse._tracing.recorder import Recorder
@@ -62,7 +69,7 @@ class Stamp:
         None is left out. So is a value that there is no room for, and `…` is in its place.
         """
         added = {
-            semconv.METADATA_PREFIX + reading.label(name): reading.attribute(value)
+            semconv.METADATA_PREFIX + label(name): attribute(value)
             for name, value in values.items()
             if value is not None
         }
@@ -171,13 +178,13 @@ class Step:
     def set_attribute(self, name: str, value: object) -> None:
         """Sets an attribute of the span."""
         with _SET:
-            self.span.set_attribute(name, reading.attribute(value))
+            self.span.set_attribute(name, attribute(value))
 
     def set_result(self, result: object) -> None:
         """Sets the result of a session."""
         if result is not None:
             with _SET:
-                self.span.set_attribute(semconv.SESSION_RESULT, reading.result_text(result))
+                self.span.set_attribute(semconv.SESSION_RESULT, result_text(result))
 
     def set_summary(self, summary: str) -> None:
         """Sets the summary of a cron run."""
@@ -187,8 +194,8 @@ class Step:
         """Adds a line to a session's log."""
         with _SET:
             # Of too many attributes the first are lost.
-            line = reading.data_attributes(data)
-            line[semconv.SESSION_LOG_MESSAGE] = reading.attribute(message)
+            line = data_attributes(data)
+            line[semconv.SESSION_LOG_MESSAGE] = attribute(message)
             self.span.add_event(semconv.SESSION_LOG, line)
 
     def set_metadata(self, values: Mapping[str, object]) -> None:
@@ -240,13 +247,13 @@ class Step:
             code = error.code
             status = code if isinstance(code, int) else int(code is not None)
             self.span.set_attribute(semconv.EXIT_CODE, status)
-        text = reading.text_of(error) if self.recorder.captures else None
+        text = text_of(error) if self.recorder.captures else None
         self.span.set_status(Status(StatusCode.ERROR, text))
 
     def _record_result(self, result: object) -> None:
         if not self.recorder.captured(self.description.capture_result):
             return
-        name, text = semconv.RESULT, reading.json_text(result)
+        name, text = semconv.RESULT, json_text(result)
         if self.description.kind == "tool":
             # By the conventions, the result of a tool is an object.
             name = semconv.TOOL_CALL_RESULT
