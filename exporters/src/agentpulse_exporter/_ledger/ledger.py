@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -289,8 +289,8 @@ _Address = tuple[object, object]
 """The endpoint and the key of a destination."""
 _End = tuple[SpanKey, bool]
 """The start of a span if it is true, or its end."""
-_running: defaultdict[_Address, WeakSet[Owner]] = defaultdict(WeakSet)
-_owned: defaultdict[_Address, Recent[_End, object]] = defaultdict(lambda: Recent(MOST_OWNED))
+_running: dict[_Address, WeakSet[Owner]] = {}
+_owned: dict[_Address, Recent[_End, object]] = {}
 
 
 class Owner:
@@ -300,7 +300,8 @@ class Owner:
         """`destination` is an endpoint and a key."""
         # Its mark on spans, which outlives the exporter.
         self._mark = object()
-        self._exporters, self._owners = _running[destination], _owned[destination]
+        self._exporters = _running.setdefault(destination, WeakSet())
+        self._owners = _owned.setdefault(destination, Recent(MOST_OWNED))
         self._is_on = is_on
         if is_on:
             self._exporters.add(self)
