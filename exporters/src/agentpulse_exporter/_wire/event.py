@@ -166,7 +166,8 @@ class SentSpan:
 def session_key(key: str) -> str:
     """The key of a session. Keys that are too long stay different from each other."""
     key = values.clean(key, len(key))
-    if len(key.encode("utf-16-le")) // 2 <= values.MAX_LABEL:
+    # In UTF-16, without its codec: a child forked while that is imported can never import it.
+    if len(key) + sum(letter > "\uffff" for letter in key) <= values.MAX_LABEL:
         return key
     mark = hashlib.sha256(key.encode()).hexdigest()[:16]
     # A character takes up to two units, and the mark 17.
