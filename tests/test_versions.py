@@ -148,3 +148,8 @@ def test_every_instrumentor_is_an_entry_point_of_opentelemetry():
         f"agentpulse_{name}": f"agentpulse_instrumentation:{kind.__name__}"
         for name, kind in INSTRUMENTORS.items()
     }
+
+
+@pytest.mark.parametrize("name", INSTRUMENTORS)
+def test_the_page_of_automatic_instrumentation_names_every_entry_point(name: str):
+    assert f"`agentpulse_{name}`" in read("docs/without-code.md")

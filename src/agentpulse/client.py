@@ -149,6 +149,8 @@ def init(
     where there is none yet, one is made and set.
 
     Called again before `shutdown`, it returns the same client, and warns where arguments differ.
+    After an automatic start (`opentelemetry-instrument`, `agentpulse dev COMMAND`), the program's
+    first call starts AgentPulse anew where its arguments differ.
 
     Raises:
         SettingError: an argument makes no sense (SettingTypeError, a TypeError, for a wrong type).

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from agentpulse_exporter import calculate_cost
-from agentpulse_exporter._dialects.normalize import concerns_agents, current_attributes
+from agentpulse_exporter._dialects.normalize import current_attributes, is_genai_span
 from agentpulse_exporter._wire.mapper import Mapper
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -336,9 +336,9 @@ def test_spans_that_are_still_open_are_no_calls():
 def test_spans_that_concern_no_agent_are_left_alone():
     web = by_hand("opentelemetry.instrumentation.httpx", http__method="GET")
 
-    assert not concerns_agents(web)
+    assert not is_genai_span(web)
     assert current_attributes(web) == {"http.method": "GET"}
-    assert concerns_agents(by_hand("x", openinference__span__kind="CHAIN"))
+    assert is_genai_span(by_hand("x", openinference__span__kind="CHAIN"))
 
 
 def test_a_span_of_a_known_instrumentation_counts_though_limits_left_nothing_of_it():
@@ -347,7 +347,7 @@ def test_a_span_of_a_known_instrumentation_counts_though_limits_left_nothing_of_
     def stripped(scope: str) -> bool:
         span = provider.get_tracer(scope).start_span("chat", attributes={"x": 1})
         span.end()
-        return concerns_agents(span)
+        return is_genai_span(span)
 
     assert stripped("openinference.instrumentation.openai")
     assert stripped("agentpulse_instrumentation.openai")

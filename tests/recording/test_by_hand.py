@@ -262,3 +262,21 @@ def test_where_nothing_is_recorded_a_call_begins_nothing(instrument_toys: Any, s
         client.generate(**ASKED)
         assert list(client.stream(**ASKED))
     assert spans() == []
+
+
+@pytest.mark.parametrize(("field", "tokens"), [("prompt", 1), ("question", None)])
+def test_missing_usage_is_estimated_by_the_text_of_known_fields_alone(
+    field: str, tokens: int | None, instrument_toys: Any, spans: Any
+) -> None:
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+    invocation = begin(recording, GENERATE, {field: "Why?"}, TOY_MAKER, stream=True)
+    chunks = observed(iter([{"text": "Hel"}, {"text": "lo!"}]), Observer(invocation))
+    next(chunks)
+    del chunks
+
+    (span,) = spans()
+    assert span["attributes"].get("gen_ai.usage.input_tokens") == tokens
+    assert span["attributes"]["gen_ai.usage.output_tokens"] == 1
+    assert span["attributes"]["agentpulse.usage.estimated"] is True

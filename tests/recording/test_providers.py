@@ -7,11 +7,15 @@ import json
 from typing import Any
 
 import anthropic
+import groq
 import openai
 import pytest
 from agentpulse_exporter._pricing.table import price_table
 from agentpulse_exporter._semconv import provider_name
+from agentpulse_instrumentation import GroqInstrumentor
 from agentpulse_instrumentation._engine import hosts
+from agentpulse_instrumentation._engine.operation import Routes
+from agentpulse_instrumentation.openai._chat import CHAT
 from fakes.measured import Measured
 from fakes.provider import chat
 
@@ -34,18 +38,18 @@ HOSTS = {
 class Answering:
     """An in-process transport that answers as the fake provider, and keeps the bodies."""
 
-    def __init__(self) -> None:
-        base = importlib.import_module("openai._base_client")
+    def __init__(self, library: str = "openai") -> None:
+        base = importlib.import_module(f"{library}._base_client")
         self.http = getattr(base, "httpx2", None) or base.httpx
         self.bodies: list[dict[str, Any]] = []
 
     def client(self, url: str) -> openai.OpenAI:
-        transport = self.http.MockTransport(self._answer)
+        transport = self.http.MockTransport(self.answer)
         return openai.OpenAI(
             api_key="x", base_url=url, http_client=self.http.Client(transport=transport)
         )
 
-    def _answer(self, request: Any) -> Any:
+    def answer(self, request: Any) -> Any:
         body = json.loads(request.content)
         self.bodies.append(body)
         reply = chat(body, 1)
@@ -98,6 +102,21 @@ def test_a_stream_is_asked_for_its_usage_and_the_caller_sees_nothing_of_it(
     assert [sent] == bare.bodies
     (span,) = spans()
     assert span["attributes"]["gen_ai.usage.output_tokens"] == 33
+    assert "agentpulse.usage.estimated" not in span["attributes"]
+
+
+def test_the_client_of_another_library_is_asked_too(
+    instrumented: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As groq's would be, if its streams reported their usage only when asked."""
+    path = "/openai/v1/chat/completions"
+    monkeypatch.setattr(GroqInstrumentor, "routes", Routes((CHAT, "post", path)))
+    spans, answering = instrumented(), Answering("groq")
+    transport = answering.http.Client(transport=answering.http.MockTransport(answering.answer))
+    with groq.Groq(api_key="x", http_client=transport) as client:
+        list(client.chat.completions.create(model="llama", messages=HELLO, stream=True))
+    assert answering.bodies[0]["stream_options"] == {"include_usage": True}
+    (span,) = spans()
     assert "agentpulse.usage.estimated" not in span["attributes"]
 
 

@@ -1,7 +1,12 @@
-"""`AgentPulseSpanExporter`: spans in, events at the receiver, or a counted reason why not.
+"""`AgentPulseSpanExporter`: spans in, ingest events at the receiver, or a counted reason.
 
-It works behind any span processor. Events that the receiver asks to keep for later (`Retry-After`)
-stay here and are sent with the next spans.
+It works behind any span processor, but only `AgentPulseSpanProcessor` sees spans start: behind
+another one, starts have no events, the parent of a span may be one that isn't sent, and spans that
+a fork inherited are not recognised. `OTEL_TRACES_EXPORTER=agentpulse` makes it under any other
+distribution; AgentPulse's own starts `agentpulse.init` instead.
+
+Events that the receiver asks to keep for later (`Retry-After`) stay here and are sent with the next
+spans.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from agentpulse_exporter._delivery.http import Transport
 from agentpulse_exporter._delivery.process import acquire, after_fork, at_exit, bounded
 from agentpulse_exporter._delivery.stats import AFTER_SHUTDOWN, NO_KEY, Counters, Stats
 from agentpulse_exporter._delivery.upload import ATTEMPT_AT_EXIT, Delivery
-from agentpulse_exporter._dialects.normalize import concerns_agents
+from agentpulse_exporter._dialects.normalize import is_genai_span
 from agentpulse_exporter._ledger.ledger import Owner, origins
 from agentpulse_exporter._pricing import PriceOverrides
 from agentpulse_exporter._pricing.overrides import use
@@ -199,7 +204,7 @@ class _Sender:
 
         If not, records that, so that its children get its parent instead.
         """
-        is_sent = self.export_all_spans or concerns_agents(span)
+        is_sent = self.export_all_spans or is_genai_span(span)
         (self._mapper.tree.include if is_sent else self._mapper.tree.leave_out)(span)
         return is_sent
 

@@ -21,7 +21,8 @@ class AgentPulseSpanProcessor(QueueProcessor):
     Its thread starts with the first span. In a forked child it starts over, with an empty queue.
 
     Args:
-        exporter: Where the spans go.
+        exporter: Its settings and its connection are used. Its `export` is not called, so that
+            overriding that has no effect here.
         flush_interval: Seconds between two sendings, from 0.01 up.
         max_queue_size: Spans that wait, at most; the oldest are dropped, and counted. 32 MiB of
             text is a second bound.

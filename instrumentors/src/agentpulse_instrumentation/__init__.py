@@ -9,7 +9,7 @@ from __future__ import annotations
 from agentpulse_instrumentation._engine.body import Table
 from agentpulse_instrumentation._engine.instrumentor import LibraryInstrumentor
 from agentpulse_instrumentation._engine.invocation import Invocation, begin
-from agentpulse_instrumentation._engine.operation import InputContent, Operation
+from agentpulse_instrumentation._engine.operation import Accumulator, InputContent, Operation
 from agentpulse_instrumentation._engine.patching import Patches
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation._engine.stream import Observer, aobserved, observed
@@ -27,6 +27,7 @@ from agentpulse_instrumentation.registry import (
 
 __all__ = [
     "INSTRUMENTORS",
+    "Accumulator",
     "AnthropicInstrumentor",
     "GroqInstrumentor",
     "InputContent",

@@ -57,7 +57,11 @@ class AgentPulseDistro(BaseDistro):
         os.environ.setdefault(OTEL_TRACES_EXPORTER, _OURS)
 
     def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
-        """Instruments a library, unless it is one that AgentPulse has instrumented, or won't."""
+        """Instruments a library, unless it is one of ours, or `threading`, while AgentPulse is on.
+
+        `init` has instrumented ours, or they are excluded; `_process.carry_context` does the work
+        of the latter. Without AgentPulse and other exporters, ours would have nobody to record for.
+        """
         name = str(entry_point.name)
         client = get_client()
         is_on = client is not None and client.is_on
@@ -69,9 +73,9 @@ class AgentPulseDistro(BaseDistro):
 class AgentPulseConfigurator(_OTelSDKConfigurator):
     """Configures OpenTelemetry by its standard variables, and starts AgentPulse on top of it.
 
-    For `agentpulse` among the OTEL_TRACES_EXPORTER AgentPulse itself is started, with sessions,
-    heartbeats, crashes, and a bounded end of the process. Other exporters get the same spans as
-    they would without us, with the cost of calls, and their end is bounded too.
+    Where OTEL_TRACES_EXPORTER names `agentpulse`, or nothing, AgentPulse itself is started, with
+    sessions, heartbeats, crashes, and a bounded end of the process. Other exporters get the same
+    spans as they would without us, with the cost of calls, and their end is bounded too.
     """
 
     def _configure(self, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from agentpulse_exporter import CostEnrichingExporter
 from agentpulse_exporter._delivery.process import at_end_of_child, at_exit
 from agentpulse_exporter._delivery.queue import QueueProcessor, Sender
 from agentpulse_exporter._delivery.stats import Counters
-from agentpulse_exporter._dialects.normalize import concerns_agents
+from agentpulse_exporter._dialects.normalize import is_genai_span
 from agentpulse_exporter._ledger.ledger import origins
 from agentpulse_exporter._wire.copies import PrivateExporter
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -173,7 +173,7 @@ def _otlp_processor(endpoint: str, settings: Settings) -> BoundedBatchProcessor:
         make_exporter,
         destination,
         takes=lambda span: (
-            (settings.export_all_spans or concerns_agents(span)) and not origins.is_inherited(span)
+            (settings.export_all_spans or is_genai_span(span)) and not origins.is_inherited(span)
         ),
         counters=counters,
         max_queue_size=settings.max_queue_size,

@@ -1,7 +1,8 @@
 """AgentPulse while it is on: exporter and processor on a tracer provider, and patches.
 
-They are made in this order: exporter and processor, other exporters, the provider that they join,
-the recorder, the patches of libraries; the event of the start is queued last.
+They are made in this order: exporter and processor, other exporters, the provider, the recorder;
+then they join the provider (`SessionProcessor` first, the queues last), and the hooks of the
+process and the patches of libraries come on. The event of the start is queued last.
 """
 
 from __future__ import annotations

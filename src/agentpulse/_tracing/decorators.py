@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F")
 Kind = Literal["session", "cron", "agent", "task", "trace", "tool"]
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """The positional and the named arguments of a function."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """One kind of span: of a function, a block, a session or a cron job."""
+    """What a span is started from: its kind, its name and its options."""
 
     kind: Kind
     name: str
@@ -83,7 +83,7 @@ MARK = "__agentpulse__"
 """The attribute of a wrapped function that holds its description."""
 
 
-def begun(description: Description, call: Call | None = None) -> Step | Off:
+def begun(description: Description, call: Arguments | None = None) -> Step | Off:
     """The step of a block or a call, started but not current yet."""
     recorder = _tracing.active
     return (recorder.begin(description, call) if recorder is not None else None) or _OFF

@@ -26,7 +26,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, Tracer
 
 from agentpulse import __version__
 from agentpulse._otel.provider import UrandomIds
-from agentpulse._tracing.decorators import Call, Description
+from agentpulse._tracing.decorators import Arguments, Description
 from agentpulse._tracing.spans import Run, Stamp, Step, step_of
 from agentpulse._tracing.values import attribute, data_attributes, json_text, label, text_of
 
@@ -76,7 +76,7 @@ class Recorder:
         uptime = round(max(time.time() - self._started, 0.0), 3)
         return {"active_sessions": len(self.under_way), "uptime_s": uptime}
 
-    def begin(self, description: Description, call: Call | None = None) -> Step | None:
+    def begin(self, description: Description, call: Arguments | None = None) -> Step | None:
         """The step of a call, its span started but not current yet; None if that failed."""
         with _BEGIN:
             context = context_api.get_current()
@@ -195,7 +195,7 @@ class Recorder:
             attributes |= {name: value for name, value in named if value is not None}
         return attributes
 
-    def _arguments(self, description: Description, call: Call | None) -> dict[str, Any]:
+    def _arguments(self, description: Description, call: Arguments | None) -> dict[str, Any]:
         if call is None or not self.captured(description.capture_args):
             return {}
         args, kwargs = call

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from agentpulse_exporter import _semconv as semconv
-from agentpulse_instrumentation._engine.nesting import Inside
+from agentpulse_instrumentation._engine.nesting import AgentCalls
 from agentpulse_instrumentation._engine.operation import error_type
 from agentpulse_instrumentation._engine.patching import shield
 from opentelemetry import context as context_api
@@ -117,21 +117,21 @@ class Step:
     run: Run | None
     agent: str | None
     span: trace.Span
-    inside: Context
+    context: Context
     """The context that it begins in, then that of its code."""
     attributes: dict[str, Any]
-    calls: Inside | None
+    calls: AgentCalls | None
     """The agent for whose run the calls inside count."""
     started: float = field(default_factory=perf_counter)
-    outside: Context | None = None
+    previous: Context | None = None
     """The context to put back; None while its code rests."""
     open_in: list[int] = field(default_factory=lambda: [os.getpid()])
     """The process that began it, and ends it; in a child that was forked meanwhile nothing happens.
     Empty when it is over."""
 
     def __post_init__(self) -> None:
-        context = trace.set_span_in_context(self.span, self.inside)
-        self.inside = context_api.set_value(_KEY, self, context)
+        context = trace.set_span_in_context(self.span, self.context)
+        self.context = context_api.set_value(_KEY, self, context)
 
     @property
     def still_open(self) -> Step | None:
@@ -155,8 +155,8 @@ class Step:
 
     def __enter__(self) -> Self:
         with _SWITCH:
-            self.outside = context_api.get_current()
-            context_api.attach(self.inside)
+            self.previous = context_api.get_current()
+            context_api.attach(self.context)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
@@ -166,14 +166,14 @@ class Step:
             self.end(error)
 
     def _suspend(self) -> None:
-        if self.outside is None:
+        if self.previous is None:
             return
         with _SWITCH:
             # Where somebody else closed a coroutine, the current context isn't ours to put back.
             if self.is_current:
-                self.inside = context_api.get_current()
-                context_api.attach(self.outside)
-        self.outside = None
+                self.context = context_api.get_current()
+                context_api.attach(self.previous)
+        self.previous = None
 
     def set_attribute(self, name: str, value: object) -> None:
         """Sets an attribute of the span."""
@@ -226,7 +226,7 @@ class Step:
             is_of_this_process = self.open_in.pop() == os.getpid()
         except IndexError:
             return
-        self.inside = Context()  # the other one holds the step
+        self.context = Context()  # the other one holds the step
         if self.description.is_session:
             self.recorder.under_way.discard(self)
         if not is_of_this_process:
@@ -282,7 +282,7 @@ def step_of(context: Context) -> Step | None:
 class SessionProcessor(SpanProcessor):
     """Gives spans `session.id`, `user.id`, the session's metadata and the agent around them.
 
-    A span that has a `session.id` of its own keeps it.
+    A span that has a `session.id` of its own is left as it is, without user, metadata or agent.
     """
 
     def __init__(self, outside: Stamp, own: Callable[[ReadableSpan], None]) -> None:

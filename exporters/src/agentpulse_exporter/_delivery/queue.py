@@ -1,4 +1,4 @@
-"""The batch queue: ended spans wait here, in bounded memory, until the worker sends them.
+"""The batch queue: ended spans wait, in bounded memory (`stats.Waiting`), until they are sent.
 
 The SDK's batch processor waits 30 seconds at exit, flushes without a timeout, starts a thread in
 every forked child, and logs on the caller's thread. Here the caller's thread adds to a queue and

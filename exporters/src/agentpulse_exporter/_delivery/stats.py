@@ -53,7 +53,8 @@ class Stats:
     """The counts of spans; `ended = accepted + sum(dropped) + queued` when nothing moves.
 
     Attributes:
-        ended: Spans that ended and concern agents.
+        ended: What was queued: ended spans of GenAI and of AgentPulse, the early copies of
+            sessions, cron runs and agents, and events such as heartbeats.
         accepted: Spans whose event the receiver accepted.
         queued: Spans that wait or are being sent.
         dropped: Spans that are lost, by reason.

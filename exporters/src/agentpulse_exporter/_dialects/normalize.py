@@ -283,7 +283,7 @@ def shown_attributes(span: ReadableSpan) -> Attributes:
     return shielded("separate content", lambda: without_free_text(attributes), {})
 
 
-def concerns_agents(span: ReadableSpan) -> bool:
+def is_genai_span(span: ReadableSpan) -> bool:
     """Whether the span has a GenAI operation or an AgentPulse span kind, in any dialect.
 
     Runs on the thread that ends the span, so it reads only names.

@@ -203,7 +203,10 @@ class Ledger:
                 self._enter(call)
 
     def is_repeat(self, span: ReadableSpan) -> bool:
-        """Whether another span already records this span's call. It must have been entered."""
+        """Whether another span already records this span's call. It must have been entered.
+
+        A repeat stays in the tree, and is neither priced nor counted as a call.
+        """
         return span_key(span) in self._repeats
 
     def _enter(self, call: Call) -> None:

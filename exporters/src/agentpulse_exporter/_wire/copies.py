@@ -69,7 +69,7 @@ for _name in ("dropped_attributes", "dropped_events", "dropped_links"):
 
 @dataclass(eq=False, repr=False)
 class ForwardingExporter(SpanExporter):
-    """Passes changed copies of spans on to another exporter.
+    """Wraps another exporter, and passes all on to it but `export`, which is the subclass's.
 
     Args:
         inner: The exporter that gets the copies. Its results and timeouts are returned unchanged.

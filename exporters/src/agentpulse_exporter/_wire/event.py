@@ -1,4 +1,4 @@
-"""Events as they go out: valid, encoded once, with ids that never change; and their batches.
+"""Events of the ingest protocol (not of spans or logs): encoded once, with ids that never change.
 
 A batch has as many events as the receiver takes in one request, and the cost of their calls summed
 up at its end. Also the fields that all events of spans share: identity, time, outcome and session.

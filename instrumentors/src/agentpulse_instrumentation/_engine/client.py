@@ -144,7 +144,9 @@ class RequestWrapper:
             asking: dict[str, Any] = {}
             asks = operation.usage_on_request and host.reports_usage_on_request
             if streams and asks and body.get("stream") is True:
-                asking = _options_for_usage(client, options, cast_to, kwargs.get("stream_cls"))
+                asking = _options_for_usage(
+                    self.family, client, options, cast_to, kwargs.get("stream_cls")
+                )
             if (changes or asking) and invocation.is_open:
                 # The caller's options may be used again, so they stay as they are. `copy` is the
                 # name before pydantic 2.
@@ -189,7 +191,7 @@ _HOOKS = ("_prepare_options", "_build_request", "_prepare_request", "_request")
 
 
 def _options_for_usage(
-    client: Any, options: Any, cast_to: Any, stream_class: Any
+    family: ClientInstrumentor, client: Any, options: Any, cast_to: Any, stream_class: Any
 ) -> dict[str, Any]:
     """Fields of a request's options that must be otherwise for its stream to report the usage.
 
@@ -208,7 +210,7 @@ def _options_for_usage(
         return {}
     if (
         any(map(_is_raw, (options.headers, getattr(client, "_custom_headers", None))))
-        or not all(_is_the_librarys(getattr(client, hook, None)) for hook in _HOOKS)
+        or not all(_is_of(family, getattr(client, hook, None)) for hook in _HOOKS)
         or not _is_of_chunks(cast_to, stream_class)
     ):
         return {}
@@ -221,8 +223,10 @@ def _is_raw(headers: Any) -> bool:
     )
 
 
-def _is_the_librarys(method: Any) -> bool:
-    return method is None or str(getattr(method, "__module__", None)).startswith("openai.")
+def _is_of(family: ClientInstrumentor, method: Any) -> bool:
+    """Whether it is the library's own method, and not that of a subclass."""
+    package = family.defining.partition(".")[0]
+    return method is None or str(getattr(method, "__module__", None)).startswith(f"{package}.")
 
 
 def _is_of_chunks(cast_to: Any, stream_class: Any) -> bool:

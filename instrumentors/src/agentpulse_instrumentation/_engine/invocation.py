@@ -18,7 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, set_sp
 
 from agentpulse_instrumentation._engine import nesting, semconv
 from agentpulse_instrumentation._engine.content import NO_CONTENT, Content, ContentPolicy
-from agentpulse_instrumentation._engine.nesting import Inside
+from agentpulse_instrumentation._engine.nesting import AgentCalls
 from agentpulse_instrumentation._engine.operation import (
     INFERENCE,
     Accumulator,
@@ -58,8 +58,9 @@ def begin(
 ) -> Invocation:
     """Begins an operation: starts its span, with all that is known of the request.
 
-    The span belongs to the layer above, where one is under way (a chain, an agent), and is counted
-    as one call of the agent around it. Content is captured only where the user asked for it.
+    The span is a child of `parent`; without one, of the current span, or of the one that an outer
+    layer names (a model or retriever of LangChain, a call of LiteLLM). It is counted as one call of
+    the agent around it. Content is captured only where the user asked for it.
 
     Never raises. Where nothing is recorded (instrumentation was taken back, or is suppressed here),
     the invocation that it returns does nothing.
@@ -104,7 +105,7 @@ class Invocation:
     """
 
     span: Span = INVALID_SPAN
-    inside: Inside | None = None
+    inside: AgentCalls | None = None
     """The agent for whose run the calls inside this operation count."""
     accumulator: Accumulator | None = None
     """What its stream brought so far."""
@@ -141,7 +142,7 @@ class Invocation:
     def start(
         self, name: str | None, kind: SpanKind, parent: Context | None, start_time: int | None
     ) -> None:
-        """Starts the span, inside the enclosing layer's: for `begin`."""
+        """Starts the span, inside that of an outer layer where there is one: for `begin`."""
         operation, attributes = self.operation, self._attributes
         layers: Sequence[nesting.Layer] = ()
         if parent is None:
@@ -314,8 +315,9 @@ class Invocation:
             self.span.update_name(f"{self.operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
-        if semconv.USAGE_INPUT_TOKENS not in attributes:
-            attributes[semconv.USAGE_INPUT_TOKENS] = input_tokens(self._request)
+        read = input_tokens(self._request)
+        if read is not None:
+            attributes.setdefault(semconv.USAGE_INPUT_TOKENS, read)
         attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(accumulator.received_characters())
         attributes[semconv.USAGE_ESTIMATED] = True
 

@@ -4,7 +4,8 @@ The innermost layer that is instrumented records it.
 
 Frameworks run a provider's client underneath. Such an outer layer enters a `Layer` while it is at
 work. A recorded call that begins inside takes over its parent and its facts, and marks it as
-recorded: the outer layer then makes no span of its own, for one call is one span.
+recorded: an outer layer that calls a model (`operation`) then makes no span of its own, for one
+call is one span. A retriever's layer has its span, and only lends it as the parent.
 
 Layers live in a context variable of their own. A layer is marked closed instead of being reset with
 a token: frameworks report the end of an asynchronous run in another task, where a reset has no
@@ -33,7 +34,7 @@ from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
 _KEY = context_api.create_key("agentpulse-agent")
 
 
-class Inside:
+class AgentCalls:
     """The agent's run in whose code something happens, and the calls of that run so far.
 
     Failed ones are included. Threads and signal handlers may add to them.
@@ -41,7 +42,7 @@ class Inside:
 
     __slots__ = ("inference", "is_in_tool", "tools")
 
-    def __init__(self, run: Inside | None = None) -> None:
+    def __init__(self, run: AgentCalls | None = None) -> None:
         """Of a run that begins, or of a tool that `run` calls."""
         self.is_in_tool: bool = run is not None
         # Taking the next number is one step, so there is no lock that a handler could wait for.
@@ -53,26 +54,26 @@ class Inside:
         return next(self.inference), next(self.tools)
 
 
-def inside(context: Context) -> Inside | None:
+def agent_calls_of(context: Context) -> AgentCalls | None:
     """The agent's run of a context; None outside any."""
     found = context.get(_KEY)
-    return found if isinstance(found, Inside) else None
+    return found if isinstance(found, AgentCalls) else None
 
 
-def within(layer: Inside | None, context: Context) -> Context:
+def within(calls: AgentCalls | None, context: Context) -> Context:
     """The context for the code of an agent's run, or of its tool."""
-    return context if layer is None else context_api.set_value(_KEY, layer, context)
+    return context if calls is None else context_api.set_value(_KEY, calls, context)
 
 
-def count(operation: str, context: Context) -> Inside | None:
+def count(operation: str, context: Context) -> AgentCalls | None:
     """Counts an operation for the agent around it; returns that for which calls inside it count."""
     if operation == "invoke_agent":
-        return Inside()
-    around = inside(context)
+        return AgentCalls()
+    around = agent_calls_of(context)
     if around is not None and operation == "execute_tool":
         if not around.is_in_tool:
             next(around.tools)
-        return Inside(around)
+        return AgentCalls(around)
     if around is not None and operation in INFERENCE:
         next(around.inference)
     return around
@@ -102,7 +103,7 @@ class Layer:
 
     @property
     def context(self) -> Context:
-        """The context of the layer's own span."""
+        """The context that is the parent of calls made in the layer."""
         span, ambient = self.parent, self.ambient
         return ambient if span is None else set_span_in_context(span, ambient)
 

@@ -233,10 +233,15 @@ def tokens(characters: int) -> int:
     return -(-characters // _CHARACTERS_PER_TOKEN)
 
 
-def input_tokens(body: Mapping[str, Any]) -> int:
-    """Tokens of a request's text: messages, instructions and tool definitions."""
-    characters = sum(_characters(body.get(name)) for name in _CONTENT_FIELDS)
-    return tokens(characters) + _TOKENS_PER_MESSAGE * len(items(body, "messages"))
+def input_tokens(body: Mapping[str, Any]) -> int | None:
+    """Tokens of a request's text: messages, instructions and tool definitions.
+
+    None for a request with other fields than those of the known APIs.
+    """
+    found = [body[name] for name in _CONTENT_FIELDS if name in body]
+    if not found:
+        return None
+    return tokens(sum(map(_characters, found))) + _TOKENS_PER_MESSAGE * len(items(body, "messages"))
 
 
 def _characters(value: Any) -> int:

@@ -24,7 +24,7 @@ from opentelemetry.trace import Span, Tracer, TracerProvider, set_span_in_contex
 
 from agentpulse_instrumentation._engine import semconv
 from agentpulse_instrumentation._engine.content import Content, ContentPolicy
-from agentpulse_instrumentation._engine.nesting import Inside
+from agentpulse_instrumentation._engine.nesting import AgentCalls
 from agentpulse_instrumentation._engine.operation import INFERENCE, Attributes
 from agentpulse_instrumentation._engine.patching import Patches, shield
 
@@ -118,7 +118,7 @@ class Metrics:
         )
 
     def record(
-        self, span: Span, attributes: Mapping[str, Any], seconds: float, inside: Inside | None
+        self, span: Span, attributes: Mapping[str, Any], seconds: float, inside: AgentCalls | None
     ) -> None:
         """Measures what is over. Never raises.
 

@@ -153,7 +153,10 @@ _KEPT = 64
 
 
 class Ending(Watcher):
-    """The first and the last bytes of a stream's body, whose events say nothing of these."""
+    """Watches the raw body beside the parsed stream: its first and its last bytes.
+
+    The first ones may be an error in place of a stream; clients pass over `data: [DONE]`.
+    """
 
     first: bytes = b""
     """Those that came first: all of them, where the body is no stream but small."""

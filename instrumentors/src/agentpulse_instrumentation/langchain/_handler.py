@@ -36,7 +36,7 @@ _BUBBLING = "GraphBubbleUp"
 
 
 def _begin_chain(runs: Runs, _serialized: Any, inputs: Any, about: About) -> None:
-    run, tags = runs.inside(about), cast("list[str]", about.get("tags") or [])
+    run, tags = runs.new(about), cast("list[str]", about.get("tags") or [])
     if any(tag in _HIDDEN for tag in tags):
         run.invocation, run.is_shown = run.parent and run.parent.invocation, False
         runs.open(run)
@@ -62,7 +62,7 @@ def _begin_chain(runs: Runs, _serialized: Any, inputs: Any, about: About) -> Non
 
 
 def _begin_tool(runs: Runs, serialized: Any, input_str: Any, about: About) -> None:
-    run = runs.inside(about)
+    run = runs.new(about)
     name = text(get(serialized, "name")) or text(about.get("name")) or "tool"
     attributes: Attributes = {semconv.TOOL_NAME: name, semconv.TOOL_TYPE: "function"}
     attributes |= {semconv.SPAN_KIND: "tool", **run.inherited}
@@ -75,7 +75,7 @@ def _begin_tool(runs: Runs, serialized: Any, input_str: Any, about: About) -> No
 
 def _begin_retriever(runs: Runs, serialized: Any, query: Any, about: About) -> None:
     """Its body has no context of its own, so calls inside find it as the layer above them."""
-    run = runs.inside(about)
+    run = runs.new(about)
     name, attributes = text(about.get("name")) or text(get(serialized, "name")), {**run.inherited}
     if name is not None:
         attributes[semconv.RUN_NAME] = name

@@ -99,10 +99,10 @@ _begun_here: ContextVar[list[Any] | None] = ContextVar("agentpulse_langchain_beg
 
 def begin(operation: str, runs: Runs, _serialized: Any, messages: Any, about: About) -> None:
     """A model is asked: the clients underneath record that with the facts of the run."""
-    run, recording, policy = runs.inside(about), runs.recording, runs.recording.policy
+    run, recording, policy = runs.new(about), runs.recording, runs.recording.policy
     facts = run.inherited = {**run.inherited, **labels(about)}
     context = runs.context_for(run.parent)
-    ambient = nesting.within(nesting.inside(context), context_api.get_current())
+    ambient = nesting.within(nesting.agent_calls_of(context), context_api.get_current())
     run.about = about
     run.layer = Layer(ambient, get_current_span(context), facts, operation=operation)
     if is_captured(policy, recording.event_logger()):

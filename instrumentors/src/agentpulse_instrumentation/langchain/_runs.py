@@ -110,7 +110,7 @@ class Runs:
             return ambient
         return parent.context_in(ambient)
 
-    def inside(self, about: About) -> Run:
+    def new(self, about: About) -> Run:
         """A run that begins, inside the one that `about` names.
 
         It takes over the attributes of those around it, and its own conversation.

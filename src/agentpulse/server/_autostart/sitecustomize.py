@@ -1,5 +1,7 @@
 """Python imports this when a program starts: runs the one it shadows, then switches AgentPulse on.
 
+`agentpulse dev COMMAND` uses it; `agentpulse run` uses OpenTelemetry's own.
+
 Whatever happens here, the program runs as it would without. The Python that reads this may be any,
 also one without AgentPulse, so nothing newer than Python 3.8 is used.
 """
