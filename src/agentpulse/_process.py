@@ -96,9 +96,11 @@ def carry_context(undo: ExitStack) -> None:
 
     def patch_pools(module: ModuleType) -> None:
         # Hooks can't be taken back, so it asks whether it is still wanted.
-        with _OBSERVE:
-            for name in _POOL_METHODS if wanted else ():
-                patch(undo, module.ThreadPool, name, _carrying)
+        pool: Any = getattr(module, "ThreadPool", None)
+        if wanted and all(hasattr(pool, name) for name in _POOL_METHODS):
+            with _OBSERVE:
+                for name in _POOL_METHODS:
+                    patch(undo, pool, name, _carrying)
 
     when_imported("multiprocessing.pool", patch_pools)
 
@@ -254,9 +256,14 @@ def end_with_celery_workers(undo: ExitStack) -> None:
             if wanted:
                 ending = signals.worker_process_shutdown
                 ending.connect(_end, weak=False)
-                undo.callback(ending.disconnect, _end)
+                undo.callback(_disconnect, ending)
 
     when_imported("celery.signals", connect)
+
+
+def _disconnect(ending: Any) -> None:
+    with _CONNECT:
+        ending.disconnect(_end)
 
 
 def _end(**_details: object) -> None:

@@ -382,3 +382,20 @@ def test_an_answers_id_is_taken_from_an_answer_alone(
     assert event.data.get("response_id") == response_id
     assert "patient-4711" not in event.json
     assert ("chatcmpl-9" in event.json) is (response_id is not None)
+
+
+def test_a_field_deep_inside_another_is_not_taken_for_one_at_the_top() -> None:
+    given = {"model": "gpt-4o", "metadata": {"model": "gpt-4o-mini"}, "extra": {"model": "x"}}
+    usage = {"input": 100, "output": 5, "prompt_tokens_details": {"input": 80}}
+    asked = by_hand(
+        "openinference.instrumentation.openai",
+        openinference__span__kind="LLM",
+        llm__invocation_parameters=json.dumps(given),
+    )
+    counted = by_hand(
+        "langfuse-sdk",
+        langfuse__observation__type="generation",
+        langfuse__observation__usage_details=json.dumps(usage),
+    )
+    assert current_attributes(asked)["gen_ai.request.model"] == "gpt-4o"
+    assert current_attributes(counted)["gen_ai.usage.input_tokens"] == 100

@@ -207,3 +207,18 @@ assert not loaded & {"starlette", "uvicorn", "jinja2", "sqlite3"}
 assert "agentpulse.server" not in sys.modules
 """
     processes.run([sys.executable, "-c", code], check=True)
+
+
+def test_outside_with_the_error_explains_its_use():
+    server = LocalServer()
+
+    for use in (lambda: server.url, lambda: server.port, server.events):
+        with pytest.raises(AttributeError, match="with LocalServer"):
+            use()
+
+
+def test_entered_twice_it_goes_on_as_it_was(server: LocalServer):
+    with pytest.raises(RuntimeError, match="running already"):
+        server.__enter__()
+
+    assert get(server, "/v1/health")["status"] == "ok"

@@ -65,8 +65,8 @@ class AgentPulseDistro(BaseDistro):
         name = str(entry_point.name)
         client = get_client()
         is_on = client is not None and client.is_on
-        is_ours = name.startswith(_PREFIX) and (is_on or not _other_exporters())
-        if not is_ours and not (name == _THREADS and is_on):
+        is_done = name.startswith(_PREFIX) and (is_on or not _other_exporters())
+        if not is_done and not (name == _THREADS and is_on):
             super().load_instrumentor(entry_point, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
 

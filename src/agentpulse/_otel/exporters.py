@@ -64,13 +64,13 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
         self._make_exporter = make_exporter
         self.span_exporter: SpanExporter = make_exporter()
         self._process = os.getpid()
-        size = max_queue_size or _standard("MAX_QUEUE_SIZE", _QUEUE_SIZE)
+        size = max_queue_size or _standard("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE_SIZE)
         super().__init__(
             self,
             counters or Counters(destination),
-            flush_interval=_standard("SCHEDULE_DELAY", _DELAY_MILLIS) / 1000,
+            flush_interval=_standard("OTEL_BSP_SCHEDULE_DELAY", _DELAY_MILLIS) / 1000,
             max_queue_size=size,
-            max_batch_size=min(_standard("MAX_EXPORT_BATCH_SIZE", _BATCH_SIZE), size),
+            max_batch_size=min(_standard("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH_SIZE), size),
             shutdown_timeout=shutdown_timeout,
         )
         # An exporter that may block: only a worker may wait for it, and at the end of the
@@ -128,10 +128,9 @@ class BoundedBatchProcessor(QueueProcessor, Sender):
         self._counters.log_losses(at_end=True)
 
 
-def _standard(limit: str, default: int) -> int:
-    """That of a variable of OpenTelemetry's for batches."""
+def _standard(variable: str, default: int) -> int:
     try:
-        size = int(os.environ.get(f"OTEL_BSP_{limit}", ""))
+        size = int(os.environ.get(variable, ""))
     except ValueError:
         return default
     return size if size > 0 else default

@@ -113,9 +113,12 @@ class Pipeline:
         """
         deadline = time.monotonic() + bounded(timeout)
         with self._surroundings:
-            self._sources.close()
-            # The last spans are in.
-            return self._end(self._own, lambda: deadline - time.monotonic())
+            try:
+                self._sources.close()
+            finally:
+                # The last spans are in, whatever a hook of others did.
+                is_sent = self._end(self._own, lambda: deadline - time.monotonic())
+        return is_sent
 
     def _at_exit(self) -> None:
         # The provider waits for those that go on.

@@ -264,8 +264,8 @@ def cron(
         max_runtime = max_runtime.total_seconds()
     longest = None if max_runtime is None else float(max_runtime)
     zone = None if schedule is None else _timezone_name(timezone)
-    job = (_checked_schedule(schedule), zone, longest)
-    return SpanDecorator(_run("cron", name, user, metadata, job=job), Cron)
+    job = {"schedule": _checked_schedule(schedule), "timezone": zone, "max_runtime": longest}
+    return SpanDecorator(_run("cron", name, user, metadata, **job), Cron)
 
 
 def _run(kind: Kind, name: object, user: object, metadata: Any, **more: Any) -> Description:
@@ -282,8 +282,8 @@ def _mapping(kind: Kind, option: str, given: Mapping[str, Any] | None) -> dict[s
     if given is None:
         return None
     if not isinstance(cast("object", given), Mapping):
-        found = type(given).__name__
-        message = f"The {option} of agentpulse.{kind} is a {found}; expected a mapping."
+        found = f"of type {type(given).__name__}"
+        message = f"The {option} of agentpulse.{kind} is {found}; expected a mapping."
         raise TypeError(message)
     return {str(name): value for name, value in given.items()}
 

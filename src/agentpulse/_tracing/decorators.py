@@ -40,8 +40,10 @@ class Description:
     user: str | None = None
     metadata: Mapping[str, Any] | None = None
     """Of a session or cron run, as `user`."""
-    job: tuple[object, ...] = ()
-    """Of a cron run: its schedule, the schedule's time zone, and the seconds that it may take."""
+    schedule: str | None = None
+    timezone: str | None = None
+    max_runtime: float | None = None
+    """Of a cron run: seconds."""
     method: str | None = None
     """Of a decorated class, the method that is called."""
     signature: inspect.Signature | None = field(default=None, compare=False)

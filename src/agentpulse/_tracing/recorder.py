@@ -36,7 +36,11 @@ _CONVENTIONS = {
     "tool": ("execute_tool", semconv.TOOL_NAME),
 }
 """The operation of a kind of span, and the attribute with its name, by the conventions."""
-_OF_JOB = (semconv.CRON_SCHEDULE, semconv.CRON_TIMEZONE, semconv.CRON_MAX_RUNTIME)
+_OF_JOB = {
+    "schedule": semconv.CRON_SCHEDULE,
+    "timezone": semconv.CRON_TIMEZONE,
+    "max_runtime": semconv.CRON_MAX_RUNTIME,
+}
 _MOST_GAUGES = 1_000
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
@@ -191,8 +195,8 @@ class Recorder:
         attributes = {**given, **attributes, **given}
         if description.is_session and run is not None:
             attributes |= run.attributes
-            named = zip(_OF_JOB, description.job, strict=False)
-            attributes |= {name: value for name, value in named if value is not None}
+            given = ((name, getattr(description, field)) for field, name in _OF_JOB.items())
+            attributes |= {name: value for name, value in given if value is not None}
         return attributes
 
     def _arguments(self, description: Description, call: Arguments | None) -> dict[str, Any]:

@@ -175,11 +175,11 @@ def _fields(value: Any, kind: Any) -> Iterable[tuple[object, object]] | None:
         return dict[object, object].items(value)
     if not dataclasses.is_dataclass(kind) and not hasattr(kind, "__pydantic_fields__"):
         return None
-    held: dict[object, object] = {}
+    held: Any = None
     with suppress(AttributeError):
         held = object.__getattribute__(value, "__dict__")
-    slots = _slots(value, kind, getattr(kind, "__dataclass_fields__", {}))
-    return chain(dict[object, object].items(held), slots)
+    items = cast("dict[object, object]", held).items() if type(held) is dict else ()
+    return chain(items, _slots(value, kind, getattr(kind, "__dataclass_fields__", {})))
 
 
 def _slots(value: Any, kind: Any, names: Mapping[str, object]) -> Iterator[tuple[object, object]]:

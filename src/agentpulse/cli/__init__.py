@@ -15,7 +15,7 @@ from importlib import import_module
 from traceback import walk_tb
 
 from agentpulse import __version__
-from agentpulse._output import fail
+from agentpulse._output import discard_output, fail
 
 COMMANDS = {
     "demo": "run an example agent against fake providers and show what was recorded",
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 2
         return parsed.run(parsed)
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough.
+        discard_output()
+        return 0
     except ModuleNotFoundError as error:
         return _explain_missing_module(chosen, error)
     except Exception as error:  # noqa: BLE001  # raised again, where it isn't OpenTelemetry's

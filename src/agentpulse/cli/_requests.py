@@ -18,6 +18,9 @@ from agentpulse.settings import Settings
 _SECONDS = 10.0
 """Seconds that a request may take, its answer included."""
 
+_FINAL = frozenset({400, 401, 403, 404})
+"""Statuses that a later request would get too."""
+
 Outcome = Answer | NoAnswerError
 """How a request ended."""
 
@@ -76,6 +79,8 @@ class RequestError(Exception):
         """The server's own words follow the problem, where there are some."""
         words = _quoted(outcome) if isinstance(outcome, Answer) and not is_page(outcome) else ""
         super().__init__(f"{problem}. Its answer: {words}" if words else f"{problem}.")
+        self.is_final: bool = isinstance(outcome, Answer) and outcome.status in _FINAL
+        """Whether a later request would end so too."""
 
 
 def get_json(settings: Settings, path: str) -> object:

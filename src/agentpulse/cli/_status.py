@@ -167,6 +167,7 @@ def _variables(settings: Settings, *, is_on: bool) -> Iterator[tuple[str, str]]:
             if limit is not None and limit < least:
                 reason = f"because OTEL_[SPAN_]ATTRIBUTE_{name}_LIMIT is {limit}"
                 yield "attribute_limits", f"{harm}, {reason}; {least} are needed"
+                break  # the first of them loses most
     if is_on and settings.otlp_endpoint is not None:
         try:
             import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")

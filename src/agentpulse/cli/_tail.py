@@ -2,7 +2,8 @@
 
 Servers list events by the time at which they happened, and an event arrives some time after that:
 when its batch is sent, or a retry gets through. So each request goes back a while before the latest
-event, and events of the request before are skipped.
+event, and events of the request before are skipped, as many times as they were there, because two
+events without an id may well be alike.
 """
 
 from __future__ import annotations
@@ -10,36 +11,54 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
+import stat
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from agentpulse import _output as output
+from agentpulse._output import (
+    discard_output,
+    encodable,
+    fail,
+    notify,
+    precise_dollars,
+    printable,
+)
 from agentpulse.cli._requests import RequestError, get_json
 from agentpulse.errors import SettingError
-from agentpulse.settings import resolve
+from agentpulse.settings import Settings, resolve
 
 Event = Mapping[str, Any]
 
 LOOK_BACK = 60.0
 """Seconds by which an event may arrive after later ones and still be seen."""
 _SECONDS_BETWEEN_REQUESTS = 1.0
-_MAX_EVENTS = "1000"
+_MAX_EVENTS = 1000
 """Events in one answer."""
+_LATEST = 1e11
+"""Seconds since 1970; later times, after the year 5138, are no times of events."""
 _LONGEST = 240
+_KIND_WIDTH = 10
+_COLORS = {"alert": "\x1b[33m", "error": "\x1b[31m"}
+"""Of kinds that stand out on a terminal."""
+_USUAL_COLOR = "\x1b[36m"
 _FIELDS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("severity", "action", "span_kind", "type", "label", "job"), str),
     **dict.fromkeys(("name", "title", "model", "file"), str),
     "value": "= {:g}".format,
     **dict.fromkeys(("status", "error_type", "error"), str),
-    **{name: f"{{:,.0f}} {name}".format for name in ("tokens", "calls", "lines")},
+    "tokens": "{:,.0f} tokens".format,
+    "calls": "{:,.0f} calls".format,
     "size_bytes": "{:,.0f} bytes".format,
+    "lines": "{:,.0f} lines".format,
     "active_sessions": "{:,.0f} active sessions".format,
-    "cost_usd": output.precise_dollars,
-    **dict.fromkeys(("duration_ms", "latency_ms"), "{:,.0f} ms".format),
+    "cost_usd": precise_dollars,
+    "duration_ms": "{:,.0f} ms".format,
+    "latency_ms": "{:,.0f} ms".format,
     "summary": str,
 }
 """The fields of a line, in order, whatever the kind of the event: `str` for texts, else figures."""
@@ -58,56 +77,78 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Follows the server until Ctrl-C or a closed pipe; 1 where it can't be followed at first."""
+    """Follows the server to the end: Ctrl-C, a closed pipe, or a failure that lasts."""
     try:
         settings = resolve({"endpoint": arguments.endpoint})
     except SettingError as error:
-        return output.fail(str(error))
+        return fail(str(error))
     if settings.problems:
-        return output.fail(settings.problems[0])
+        return fail(settings.problems[0])
     filters = {"kind": arguments.kind, "session": arguments.session}
-    given = {name: value for name, value in filters.items() if value is not None}
-    following = Following(lambda path: get_json(settings, path), given)
+    following = Following(
+        lambda path: get_json(settings, path),
+        {name: value for name, value in filters.items() if value is not None},
+    )
     try:
-        _follow(following, settings.endpoint, json.dumps if arguments.json else line)
-    except RequestError as error:
-        return output.fail(f"{settings.endpoint} can't be followed: {error}")
-    except (KeyboardInterrupt, BrokenPipeError):
-        output.discard_output()
-    return 0
+        return _follow(following, settings, json.dumps if arguments.json else _shown)
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        discard_output()
+        return 0
 
 
-def _follow(following: Following, endpoint: str, render: Callable[[Event], str]) -> None:
-    """Prints the events that arrive; waits for a server that is gone after it was there."""
-    following.arrived()
-    output.notify(f"Following {endpoint}; Ctrl-C ends it.")
-    is_gone = False
+def _follow(following: Following, settings: Settings, render: Callable[[Event], str]) -> int:
+    """Prints the events that arrive, until the reader of a pipe is gone or a failure lasts."""
+    was_there: bool | None = None
+    news = {
+        None: f"Following {settings.endpoint}; Ctrl-C ends it.",
+        False: f"{settings.endpoint} answers again.",
+    }
     while True:
-        time.sleep(_SECONDS_BETWEEN_REQUESTS)
         try:
             events = following.arrived()
         except RequestError as error:
-            if not is_gone:
-                output.notify(f"{endpoint} can't be followed: {error} Trying on.")
-            is_gone = True
-            continue
-        if is_gone:
-            output.notify(f"{endpoint} answers again.")
-        is_gone = False
-        sys.stdout.writelines(f"{render(event)}\n" for event in events)
-        sys.stdout.flush()
+            problem = f"{settings.endpoint} can't be followed: {error}"
+            if error.is_final or was_there is None:
+                return fail(problem)
+            if was_there:
+                notify(f"{problem} Trying on.")
+            was_there = False
+        else:
+            if not was_there:
+                notify(news[was_there])
+            was_there = True
+            sys.stdout.writelines(f"{render(event)}\n" for event in events)
+            sys.stdout.flush()
+        if _reader_is_gone_after(_SECONDS_BETWEEN_REQUESTS):
+            return 0
 
 
-@dataclass
+def _reader_is_gone_after(seconds: float) -> bool:
+    """Waits; True, and at once, where output is a pipe that nobody reads any more."""
+    if os.name != "posix" or not stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+        time.sleep(seconds)
+        return False
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)  # a broken pipe is reported without being asked for
+    return bool(poller.poll(seconds * 1000))
+
+
 class Following:
     """All events that arrive at a server from now on, each once."""
 
-    get_json: Callable[[str], object]
-    """Gets the JSON at a path of the server; its exceptions come out of `arrived`."""
-    filters: Mapping[str, str]
-    """`kind`, `session`, or neither."""
-    _latest: float = 0.0
-    _known: Mapping[str, Event] | None = None
+    def __init__(self, get_json: Callable[[str], object], filters: Mapping[str, str]) -> None:
+        """Makes no request yet.
+
+        Args:
+            get_json: Gets the JSON at a path of the server; its exceptions come out of `arrived`.
+            filters: `kind`, `session`, or neither.
+        """
+        self._get_json = get_json
+        self._filters = filters
+        self._latest = 0.0
+        self._known: Mapping[str, Event] | None = None
 
     def arrived(self) -> list[Event]:
         """The events that came since the last call, in order of time; at first there are none.
@@ -118,18 +159,18 @@ class Following:
             RequestError: The server is none of AgentPulse.
         """
         if self._known is None:
-            self._advance(self._page({"limit": "1"})[0])
+            newest, _ = self._page({"limit": "1"})
+            self._advance(newest)
         found = self._recent()
         self._advance(found)
-        known = self._known
-        self._known = {_identity(event): event for event in reversed(found)}
+        known, self._known = self._known, _identified(reversed(found))
         if known is None:
             return []
         return [event for identity, event in self._known.items() if identity not in known]
 
     def _recent(self) -> list[Event]:
         """The latest first."""
-        query = {"limit": _MAX_EVENTS}
+        query = {"limit": str(_MAX_EVENTS)}
         if self._latest:
             query["since"] = repr(self._latest - LOOK_BACK)
         found, cursor = self._page(query)
@@ -139,12 +180,13 @@ class Following:
         return found
 
     def _page(self, query: Mapping[str, str]) -> tuple[list[Event], str | None]:
-        path = f"/v1/events?{urlencode({**self.filters, **query}, errors='replace')}"
-        answer = self.get_json(path)
+        path = f"/v1/events?{urlencode({**self._filters, **query}, errors='replace')}"
+        answer = self._get_json(path)
         if isinstance(answer, dict):
-            content = cast("dict[str, Any]", answer)
-            if isinstance(content.get("events"), list):
-                return content["events"], content.get("next")
+            content = cast("dict[str, object]", answer)
+            events, cursor = content.get("events"), content.get("next")
+            if isinstance(events, list) and all(map(_is_event, cast("list[object]", events))):
+                return cast("list[Event]", events), cursor if isinstance(cursor, str) else None
         problem = "what answers there doesn't list events as an AgentPulse API"
         raise RequestError(problem)
 
@@ -153,32 +195,57 @@ class Following:
         self._latest = max([self._latest, *(min(event["ts"], time.time()) for event in found)])
 
 
-def _identity(event: Event) -> str:
-    return event.get("id") or json.dumps(event, sort_keys=True)
+def _identified(events: Iterable[Event]) -> dict[str, Event]:
+    """Each event by its id, however often a server has it, or by its content and a number."""
+    alike: Counter[str] = Counter()
+    found: dict[str, Event] = {}
+    for event in events:
+        identity = f"id {event['id']}" if "id" in event else json.dumps(event, sort_keys=True)
+        alike[identity] += "id" not in event
+        found.setdefault(f"{identity} {alike[identity]}", event)
+    return found
 
 
-def line(event: Event) -> str:
+def _is_event(value: object) -> bool:
+    match value:
+        case {"kind": str(), "ts": int() | float() as ts, "data": dict()}:
+            return 0 <= ts <= _LATEST
+        case _:
+            return False
+
+
+def _shown(event: Event) -> str:
+    """The line of an event, with its kind in color on a terminal."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if is_plain or not sys.stdout.isatty():
+        return line(event)
+    return line(event, _COLORS.get(event["kind"], _USUAL_COLOR))
+
+
+def line(event: Event, color: str = "") -> str:
     """The line of an event, without an end or characters of its own that can steer a terminal."""
-    kind = f"{output.printable(event['kind']):10}"
-    if event["kind"] in ("alert", "error") and sys.stdout.isatty() and not os.getenv("NO_COLOR"):
-        kind = f"\x1b[31m{kind}\x1b[0m"
+    kind = printable(event["kind"])
     moment = time.strftime("%H:%M:%S", time.localtime(event["ts"]))
-    who = output.printable(" ".join(filter(None, (event.get("agent"), event.get("session")))))
-    return output.encodable(f"{moment} {kind} {summary(event['kind'], event['data'])}  [{who}]")
+    who = " ".join(printable(str(event[name])) for name in ("agent", "session") if event.get(name))
+    text = summary(kind, event["data"])
+    end = "\x1b[0m" if color else ""
+    return encodable(f"{moment} {color}{kind:{_KIND_WIDTH}}{end} {text}  [{who}]")
 
 
 def summary(kind: str, data: Event) -> str:
     """The known fields of an event's data, or else all of it, on one line and not too long."""
     if kind == "event":
         rest = {name: value for name, value in data.items() if name != "name"}
-        more = json.dumps(rest, ensure_ascii=False) if rest else ""
-        words = [_field(data.get("name"), str), more]
+        words = [
+            _field(data.get("name"), str),
+            json.dumps(rest, ensure_ascii=False) if rest else "",
+        ]
     else:
         # The name of a call is its operation and its model, which has a field of its own.
         skipped = "name" if data.get("model") else None
         words = [_field(data.get(name), form) for name, form in _FIELDS.items() if name != skipped]
     text = " ".join(filter(None, words)) or json.dumps(data, ensure_ascii=False)
-    text = output.printable(text)
+    text = printable(text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from tempfile import mkstemp
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import uvicorn
 from agentpulse_exporter._delivery.endpoint import data_folder, key_file, read_key
@@ -64,7 +64,7 @@ class LocalServer:
             key: The only key that is accepted; by default another one each time it is entered.
         """
         self._wanted = port, database, key
-        self._stack = ExitStack()
+        self._stack: ExitStack | None = None
 
     def __enter__(self) -> Self:
         """Starts it.
@@ -73,6 +73,9 @@ class LocalServer:
             PortError: Another program listens on the port, or it isn't for everybody.
             DatabaseError: The database can't be used.
         """
+        if self._stack is not None:
+            message = "The server is running already."
+            raise RuntimeError(message)
         port, database, key = self._wanted
         with ExitStack() as stack:
             # The port first: a server that can't have it doesn't touch the database.
@@ -90,7 +93,15 @@ class LocalServer:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._stack.close()
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            stack.close()
+            del self.port, self.key, self.key_file, self._storage
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Of those that it has only while it runs.
+        message = f"{name}: the server is not running: use it in `with LocalServer() as server:`."
+        raise AttributeError(message)
 
     @property
     def url(self) -> str:

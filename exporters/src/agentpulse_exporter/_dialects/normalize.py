@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -25,7 +24,7 @@ from agentpulse_exporter._wire.privacy import without_free_text
 Fields = dict[str, object]
 """The attributes by their current names, while they are being put together."""
 
-_BY_RANK = [(theirs, name) for name, others in NAMES.items() for theirs in others.split()]
+_BY_RANK = [(theirs, name) for name, others in NAMES.items() for theirs in others]
 _RANKS: dict[str, list[int]] = {theirs: [] for theirs, _ in _BY_RANK}
 for _rank, (_theirs, _) in enumerate(_BY_RANK):
     _RANKS[_theirs].append(_rank)
@@ -94,14 +93,15 @@ class Dialect:
 
 
 def _figures(attributes: Attributes) -> Iterator[tuple[str, object]]:
-    """The fields of JSON objects, by their names in `NAMES`."""
-    pending = [(kind, attributes[name]) for name, kind in OBJECTS.items() if name in attributes]
-    for kind, value in pending:
+    """The fields of JSON objects, each named by its path."""
+    pending = [(name, attributes[name]) for name in OBJECTS if name in attributes]
+    for path, value in pending:
         for name, each in fields_of(value).items():
+            field = f"{path}.{name}", each
             if isinstance(each, dict):
-                pending.append((kind, cast("object", each)))
+                pending.append(field)
             else:
-                yield f"{kind}.{name}", each
+                yield field
 
 
 def _set_default(fields: Fields, name: str, value: object) -> None:

@@ -190,7 +190,7 @@ def _holds(when: str | None, at: float) -> bool:
         return True
     if ":" not in when:
         return at >= datetime.fromisoformat(f"{when}T00:00Z").timestamp()
-    (first, last), now = when.split("-"), time.strftime("%H:%M", time.gmtime(at))
+    (first, last), now = when.split("-"), time.strftime("%H:%M", time.gmtime(at % 86_400))
     return first <= now < last if first <= last else not last <= now < first
 
 

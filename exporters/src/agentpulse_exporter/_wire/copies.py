@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Any, cast
 
 from opentelemetry.sdk.resources import Resource
@@ -61,10 +60,21 @@ class SpanCopy(ReadableSpan):
         super().__init__(name, **copied, **changed)
         self._original = span
 
+    # The original's containers count the attributes, events and links that the SDK's limits cut.
+    @property
+    def dropped_attributes(self) -> int:
+        """How many attributes the SDK's limits cut."""
+        return self._original.dropped_attributes
 
-# The original's containers count what the SDK's limits cut.
-for _name in ("dropped_attributes", "dropped_events", "dropped_links"):
-    setattr(SpanCopy, _name, property(attrgetter(f"_original.{_name}")))
+    @property
+    def dropped_events(self) -> int:
+        """How many events the SDK's limits cut."""
+        return self._original.dropped_events
+
+    @property
+    def dropped_links(self) -> int:
+        """How many links the SDK's limits cut."""
+        return self._original.dropped_links
 
 
 @dataclass(eq=False, repr=False)

@@ -82,13 +82,13 @@ def _session(span: SentSpan, kind: str) -> Data:
 
 def _run(span: SentSpan) -> Data:
     fields: Data = {
-        "job": span.label(semconv.SESSION_NAME),
         "run_id": session_key(text(span.attributes, semconv.SESSION_ID) or ""),
         "schedule": span.label(semconv.CRON_SCHEDULE),
         "timezone": span.label(semconv.CRON_TIMEZONE),
         "max_runtime_s": values.number(span.attributes, semconv.CRON_MAX_RUNTIME),
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    known = {name: value for name, value in fields.items() if value is not None}
+    return {"job": span.label(semconv.SESSION_NAME), **known}
 
 
 def _logs(span: ReadableSpan) -> list[Data]:

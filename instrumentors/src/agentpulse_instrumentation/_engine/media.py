@@ -66,8 +66,8 @@ _PARTS = {
     *("inline_data", "inlineData", "file_data", "fileData"),
 }
 """The kinds that parts name, and names of fields whose objects are parts, or the inside of one."""
-_BODIES = {"b64_json", "base64", "file_data", "partial_image_b64", "images"}
-"""Names of fields that hold bodies wherever they are; `images` are Ollama's."""
+_BODIES = {"b64_json", "base64", "file_data", "partial_image_b64"}
+"""Names of fields that hold bodies wherever they are."""
 _BODIES_OF_PARTS = {
     *_BODIES,
     *("data", "bytes", "blob", "image", "audio", "video", "document", "input_audio"),
@@ -80,7 +80,7 @@ ADDRESSES = (
 )
 _LEFT_OUT = "…"
 """The last item of a list that was cut."""
-_HINTS = sorted({*_BODIES_OF_PARTS, *_BODIES_OF_KINDS, *ADDRESSES})
+_HINTS = sorted({*_BODIES_OF_PARTS, *_BODIES_OF_KINDS, *ADDRESSES, "images"})
 
 
 def without_bodies(value: Any, *, beyond: int = 0) -> Any:
@@ -163,15 +163,18 @@ def _bytes(found: re.Match[str], more: int) -> str:
 def _of_pieces(items: list[Any]) -> list[str]:
     """The mark of the body in base64 whose lines or pieces these are; empty where they are none."""
     texts = _uncut(items)
-    is_text = all(isinstance(each, str) for each in texts)
-    if not is_text or any(len(each) < _SHORTEST_LINE for each in texts[:-1]):
+    if not texts or not all(isinstance(each, str) for each in texts):
+        return []
+    # Pieces of one length but for the last: paths and ids that are as long differ in that.
+    lengths = {len(each) for each in texts[:-1]}
+    if len(lengths) > 1 or len(texts[0]) < _SHORTEST_LINE or not _is_base64(texts[0]):
         return []
     whole = _RUN.fullmatch("".join(texts))
     return [mark] if whole and (mark := _run(whole, 0)) != whole[0] else []
 
 
 def _uncut(items: list[Any]) -> list[Any]:
-    return items[:-1] if items[-1:] == [_LEFT_OUT] else items
+    return items[:-1] if items and items[-1] == _LEFT_OUT else items
 
 
 def _without_bodies_in_json(text: str) -> str:
@@ -190,7 +193,9 @@ def _object(fields: dict[Any, Any], holder: object) -> dict[Any, Any]:
     bodies = _BODIES_OF_PARTS if is_part else _BODIES
     shown: dict[Any, Any] = {}
     for name, value in fields.items():
-        if name in bodies or _BODIES_OF_KINDS.get(name) in kinds:
+        # A list of images is Ollama's.
+        is_body = name in bodies or (name == "images" and isinstance(value, list))
+        if is_body or _BODIES_OF_KINDS.get(name) in kinds:
             shown[name] = _body(value, media_type, name)
         elif is_part and name in ADDRESSES and isinstance(value, str) and "://" in value[:32]:
             shown[name] = _SECRETS.sub("", value)
