@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -85,8 +87,16 @@ class Recorded:
 
 
 def _is_idle(pool: Any) -> bool:
-    # Its semaphore counts the threads that wait for work.
-    return pool._work_queue.empty() and pool._idle_semaphore._value == len(pool._threads)
+    # Its count of idle threads loses one now and then, so each thread is looked at.
+    frames = sys._current_frames()
+    running = [frames[each.ident] for each in pool._threads if each.ident in frames]
+    return pool._work_queue.empty() and not any(map(_has_work, running))
+
+
+def _has_work(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_name != "_worker":
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("work_item") is not None
 
 
 @pytest.fixture
