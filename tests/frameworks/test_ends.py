@@ -11,12 +11,14 @@ from typing import Any
 import langchain_core.runnables.config as configs
 import openai
 import pytest
+from agentpulse_instrumentation.langchain._runs import MOST_ORPHANS
 from fakes.provider import FakeProvider, answers
 from fakes.stacks import QUESTION, asked, chat_openai, clerk, open_runs, run
 from fakes.trees import calls
 from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import CallbackManager
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 
@@ -113,6 +115,18 @@ def test_graphs_that_are_left_keep_no_runs(streams: str, recorded: Any, provider
         run(left())
     assert open_runs() == 0
     assert "invoke_workflow" in {span.name for span in recorded.finished()}
+
+
+def test_of_models_that_never_end_a_few_are_known(recorded: Any):
+    def ask(text: str, config: Any) -> str:
+        manager = CallbackManager.configure(inheritable_callbacks=config["callbacks"])
+        manager.on_chat_model_start({"name": "mine"}, [[HumanMessage(text)]])
+        return text
+
+    chain = RunnableLambda(ask)
+    for _ in range(MOST_ORPHANS + 50):
+        chain.invoke(QUESTION)
+    assert open_runs() == MOST_ORPHANS
 
 
 def test_a_model_that_asks_another_one_first_is_a_call_of_its_own(

@@ -286,11 +286,12 @@ BEGUN = {"index": 0, "delta": {"role": "assistant", "tool_calls": [CALLED]}, "fi
         (DEEPSEEK, streams({**HEAD, "choices": [BEGUN]}, chunk(None, "tool_calls"), done=True)),
         (GEMINI, WHOLE[GEMINI]),
         (GEMINI, streams({"promptFeedback": {"blockReason": "SAFETY"}, "modelVersion": "g"})),
+        (GEMINI, streams({"promptFeedback": {"blockReason": "SAFETY"}}, {"promptFeedback": {}})),
         *((path, NOTHING) for path in (OPENAI, ANTHROPIC, TEXT, BRIDGED, MESSAGES)),
     ],
     ids=[
         *("DONE without a reason", "a reason without DONE", "usage at the end", "tools alone"),
-        *("Gemini", "Gemini's refusal"),
+        *("Gemini", "Gemini's refusal", "Gemini's refusal before its end"),
         *map(str, (OPENAI, ANTHROPIC, TEXT, BRIDGED, MESSAGES)),
     ],
 )

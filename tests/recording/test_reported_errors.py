@@ -216,6 +216,25 @@ def test_a_stream_that_the_server_says_is_over_is_over(
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("end", "after"), [("data: [DONE]", ": a comment\n\n" * 9), ("data:[DONE]", "")]
+)
+def test_so_it_is_whatever_follows_or_is_between(
+    end: str, after: str, way: str, clients: Any, provider: Any, instrumented: Any
+) -> None:
+    spans = instrumented()
+    events = [*sse(chunk("One"), done=False), f"{end}\n\n".encode()]
+    provider.script(
+        lambda _reply: Reply(
+            content_type=EVENTS, events=(*events, *([after.encode()] * bool(after)))
+        )
+    )
+    read_stream(clients, way)
+    (span,) = spans()
+    assert "error.type" not in span["attributes"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_text_that_looks_like_the_end_of_a_stream_ends_none(
     way: str, clients: Any, provider: Any, instrumented: Any
 ) -> None:

@@ -245,6 +245,36 @@ def test_a_method_that_somebody_wrapped_before_us_still_learns_its_instance(
             kind.request = original
 
 
+class Mine:
+    """Somebody's own, whose methods stand in a class of others."""
+
+    def ask(self, *given: object) -> tuple[object, ...]:
+        return given
+
+
+class Called(Mine):
+    __call__ = Mine.ask
+
+
+@pytest.mark.parametrize("mine", [Mine().ask, Called()], ids=["bound", "not bindable"])
+def test_what_never_learned_an_instance_gets_none(mine: Any) -> None:
+    kind: Any = type("Asking", (), {"ask": mine})
+    module = ModuleType("asking")
+    vars(module)["Asking"] = kind
+    patches = Patches(Library("asking", "asking", ("asking",)))
+
+    def ours(original: Any) -> Any:
+        @functools.wraps(original)
+        def call(instance: Any, text: str) -> Any:
+            return original(instance, text)
+
+        return call
+
+    patches.replace(module, "Asking.ask", ours)
+    assert patches.problem is None
+    assert kind().ask("a") == ("a",)
+
+
 def passing(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
     return wrapped(*args, **kwargs)
 

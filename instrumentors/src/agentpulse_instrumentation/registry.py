@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
@@ -18,13 +19,15 @@ from agentpulse_instrumentation.openai import OpenAIInstrumentor
 
 _UNINSTRUMENT = shield("uninstrument a library")
 
-INSTRUMENTORS: Mapping[str, type[LibraryInstrumentor]] = {
-    "openai": OpenAIInstrumentor,
-    "anthropic": AnthropicInstrumentor,
-    "groq": GroqInstrumentor,
-    "langchain": LangChainInstrumentor,
-    "litellm": LiteLLMInstrumentor,
-}
+INSTRUMENTORS: Mapping[str, type[LibraryInstrumentor]] = MappingProxyType(
+    {
+        "openai": OpenAIInstrumentor,
+        "anthropic": AnthropicInstrumentor,
+        "groq": GroqInstrumentor,
+        "langchain": LangChainInstrumentor,
+        "litellm": LiteLLMInstrumentor,
+    }
+)
 """By the name that `instrument` and `agentpulse.init(instrument=…)` take."""
 
 

@@ -166,11 +166,12 @@ _DONE = b"[DONE]"
 class EventDecoder:
     """Cuts bytes into events and gives the JSON object in their data; others are passed over."""
 
-    is_done: bool = False
-    """Whether the server declared the stream over (`data: [DONE]`)."""
-    _rest: bytes = b""
-    _size: int = 0
-    _data: tuple[bytes, ...] = ()
+    def __init__(self) -> None:
+        self.is_done = False
+        """Whether the server declared the stream over (`data: [DONE]`)."""
+        self._rest = b""
+        self._size = 0
+        self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         """Takes the next bytes and gives the events that they complete, but for pings."""
@@ -187,10 +188,10 @@ class EventDecoder:
         if line.startswith(b"data:"):
             self._size += len(line)
             if self._size <= LONGEST_EVENT:
-                self._data += (line[5:].lstrip(b" "),)
+                self._data.append(line[5:].lstrip(b" "))
         if line:
             return None
         data, size = b"\n".join(self._data), self._size
-        self._data, self._size = (), 0
+        self._data, self._size = [], 0
         self.is_done = self.is_done or data.startswith(_DONE)
         return json_object(data) if size <= LONGEST_EVENT else None

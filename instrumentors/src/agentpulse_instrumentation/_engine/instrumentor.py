@@ -74,6 +74,7 @@ class LibraryInstrumentor(BaseInstrumentor):
 
     recording: Recording | None = None
     """Of the last `instrument()`."""
+    _hooked: frozenset[str] = frozenset()
     not_recorded: Mapping[str, str] = MappingProxyType({})
     """What the last `instrument()` could not patch, and why, by the name of the library.
 
@@ -157,10 +158,13 @@ class LibraryInstrumentor(BaseInstrumentor):
         for name in library.modules:
             if patching.is_missing(name):
                 self._fail(library, f"{name} is missing")
-            else:
+            # Once per process: a later instrument() finds the hook still waiting.
+            elif name not in self._hooked or patching.is_imported(name):
+                self._hooked |= {name}
                 patching.when_imported(name, partial(self._imported, library))
 
     def _imported(self, library: Library, module: ModuleType) -> None:
+        self._hooked -= {module.__name__}
         recording = self.recording
         if recording is None or not recording.active or library.name in self.not_recorded:
             return

@@ -153,7 +153,7 @@ class Patches:
 
         Args:
             module: Where it is.
-            path: Its name there, such as `Client.request`.
+            path: Its name there, such as `request` or `Client.request`.
             make: Given the function, which takes the instance first where it is a method.
             since: The version in which it came; before that, it is replaced where it is there.
         """
@@ -240,13 +240,18 @@ def _method(original: Any) -> Callable[..., Any]:
     if type(original) is FunctionType:
         return original
 
-    def call(bound: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if instance is None:
-            instance, *given = args
-            return original.__get__(instance, type(instance))(*given, **kwargs)
+    @functools.wraps(original)
+    def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        # What can't be bound gets no instance either.
+        bind = getattr(original, "__get__", None)
+        bound = original if bind is None else bind(instance, type(instance))
         return bound(*args, **kwargs)
 
-    return wrapt.FunctionWrapper(original, call)
+    @functools.wraps(original)
+    async def acall(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return await original.__get__(instance, type(instance))(*args, **kwargs)
+
+    return acall if inspect.iscoroutinefunction(original) else call
 
 
 # Waits for modules: nothing is imported for the user.
@@ -262,12 +267,11 @@ def when_imported(name: str, then: Then) -> None:
     This can't be taken back, so `then` asks whether it is still wanted. What it raises would fail
     the user's import.
     """
-    module = sys.modules.get(name)
-    spec: Any = getattr(module, "__spec__", None)
+    module: Any = sys.modules.get(name)
     if module is None:
         # wrapt has no types for it.
         wrapt.register_post_import_hook(then, name)  # pyright: ignore[reportUnknownMemberType]
-    elif getattr(spec, _RUNNING, False) and type(spec) in {ModuleSpec, _Importing}:
+    elif not is_imported(name) and type(spec := module.__spec__) in {ModuleSpec, _Importing}:
         spec.__dict__.setdefault(_WAITING, []).append(then)
         spec.__class__ = _Importing
         if not getattr(spec, _RUNNING):
@@ -275,6 +279,12 @@ def when_imported(name: str, then: Then) -> None:
             setattr(spec, _RUNNING, False)
     else:
         then(module)
+
+
+def is_imported(name: str) -> bool:
+    """Whether the module has been run: one that is being imported lacks some of its names."""
+    module = sys.modules.get(name)
+    return module is not None and not getattr(module.__spec__, _RUNNING, False)
 
 
 def is_missing(name: str) -> bool:

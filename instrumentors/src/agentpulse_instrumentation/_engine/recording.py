@@ -52,7 +52,7 @@ class Measure(NamedTuple):
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _AGENT_SECONDS = tuple(round(0.1 * 2**power, 1) for power in range(13))
-_FLOW_SECONDS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+_WORKFLOW_SECONDS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 _TOKENS = tuple(4**power for power in range(14))
 _MODALITIES = ("text", "image", "audio")
 _CALLS = tuple(2**power for power in range(8))
@@ -64,32 +64,33 @@ _OF_USAGE = (*_OF_CHUNKS, semconv.OPENAI_RESPONSE_SERVICE_TIER, semconv.OPENAI_S
 _OF_CALLS = (*_OF_USAGE, semconv.ERROR_TYPE)
 _OF_AGENTS = (semconv.AGENT_NAME, semconv.ERROR_TYPE)
 _OF_TOOLS = (semconv.TOOL_NAME, semconv.TOOL_TYPE, *_OF_AGENTS)
-_OF_FLOWS = (semconv.WORKFLOW_NAME, semconv.ERROR_TYPE)
-_CALL, _AGENT = "gen_ai.client.inference", "gen_ai.invoke_agent"
+_OF_WORKFLOWS = (semconv.WORKFLOW_NAME, semconv.ERROR_TYPE)
+_INFERENCE, _AGENT = "gen_ai.client.inference", "gen_ai.invoke_agent"
 
 DURATIONS = {
-    **dict.fromkeys(INFERENCE, Measure(f"{_CALL}.duration", "s", _OF_CALLS, _SECONDS)),
+    **dict.fromkeys(INFERENCE, Measure(f"{_INFERENCE}.duration", "s", _OF_CALLS, _SECONDS)),
     "invoke_agent": Measure(f"{_AGENT}.duration", "s", _OF_AGENTS, _AGENT_SECONDS),
-    "invoke_workflow": Measure("gen_ai.invoke_workflow.duration", "s", _OF_FLOWS, _FLOW_SECONDS),
+    "invoke_workflow": Measure(
+        "gen_ai.invoke_workflow.duration", "s", _OF_WORKFLOWS, _WORKFLOW_SECONDS
+    ),
     "execute_tool": Measure("gen_ai.execute_tool.duration", "s", _OF_TOOLS, _SECONDS),
 }
 """By operation."""
 OTHER_DURATION = Measure("gen_ai.client.operation.duration", "s", _OF_CALLS, _SECONDS)
-LATER_CHUNKS = Measure(f"{_CALL}.time_per_output_chunk", "s", _OF_CHUNKS, _SECONDS)
-FIRST_CHUNK = Measure(f"{_CALL}.time_to_first_chunk", "s", _OF_CHUNKS, _SECONDS)
+LATER_CHUNKS = Measure(f"{_INFERENCE}.time_per_output_chunk", "s", _OF_CHUNKS, _SECONDS)
+FIRST_CHUNK = Measure(f"{_INFERENCE}.time_to_first_chunk", "s", _OF_CHUNKS, _SECONDS)
 CALLS = {
     kind: Measure(f"{_AGENT}.{kind}s", f"{{{kind}}}", (semconv.AGENT_NAME,), _CALLS)
     for kind in ("inference_call", "tool_call")
 }
 """The calls of one run of an agent."""
 FIGURES = {
-    f"gen_ai.usage.{kind}": Measure(f"{_CALL}.operation.{kind}", "{token}", _OF_USAGE, _TOKENS)
+    f"gen_ai.usage.{kind}": Measure(f"{_INFERENCE}.operation.{kind}", "{token}", _OF_USAGE, _TOKENS)
     for kind in ("input_tokens", "output_tokens")
-}
-FIGURES[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = FIRST_CHUNK
+} | {semconv.RESPONSE_TIME_TO_FIRST_CHUNK: FIRST_CHUNK}
 """The figures of one inference, by the attribute that each is."""
 USAGE = {
-    kind: Measure(f"{_CALL}.usage.{kind}", "{token}", (*_OF_USAGE, semconv.MODALITY))
+    kind: Measure(f"{_INFERENCE}.usage.{kind}", "{token}", (*_OF_USAGE, semconv.MODALITY))
     for kind in (
         *("input_tokens", "output_tokens", "reasoning.output_tokens"),
         *("cache_read.input_tokens", "cache_write.input_tokens"),

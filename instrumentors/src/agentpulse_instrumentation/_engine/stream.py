@@ -147,9 +147,9 @@ def _watch_close(response: Any, closed: Callable[[], None]) -> None:
     response.close, response.aclose = close, aclose
 
 
-_DONE_LINE = re.compile(rb"\ndata: ?\[DONE\]")
+_DONE_LINE = re.compile(rb"\ndata: *\[DONE\]")
 _KEPT = 64
-"""Bytes of what came before, for a line that comes in pieces, or before the last empty ones."""
+"""Bytes of what came before, for a line that comes in pieces."""
 
 
 class Ending(Watcher):
@@ -160,18 +160,18 @@ class Ending(Watcher):
 
     first: bytes = b""
     """Those that came first: all of them, where the body is no stream but small."""
+    is_done: bool = False
+    """Whether the server declared the stream over: clients pass over the event that does."""
     _last: bytes = b"\n"
 
     def add(self, chunk: bytes, /) -> bool:
         """Takes the next bytes."""
         self.first = self.first or chunk
-        self._last = self._last[-_KEPT:] + chunk
+        last = self._last + chunk
+        if b"[DONE]" in last and _DONE_LINE.search(last):
+            self.is_done = True
+        self._last = last[-_KEPT:]
         return True
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the server declared the stream over: clients pass over the event that does."""
-        return _DONE_LINE.search(self._last) is not None
 
 
 class Observer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from agentpulse_instrumentation._engine.operation import Attributes, Operation
 from agentpulse_instrumentation._engine.recording import Recording
 from agentpulse_instrumentation.langchain._content import read
 
+MOST_ORPHANS = 100
 MOST_RUNS = 10_000
 """Runs under way that are known; of more, the one in which nothing began longest is given up."""
 About = dict[str, Any]
@@ -94,6 +95,7 @@ class Runs:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self._open: OrderedDict[Any, Run] = OrderedDict()
+        self._orphans: deque[Any] = deque()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -177,12 +179,15 @@ class Runs:
         """A run is over, but one inside it isn't: its task was cancelled, or its stream closed.
 
         LangChain reports the end of some of these never. That of a model that streams may still
-        come, with the answer so far: where no client records that, it is kept until then.
+        come, with the answer so far: where no client records that, a few are kept.
         """
         run = self._open.get(run_id)
         if run is not None and run.about is not None and run.layer and not run.layer.is_recorded:
             nesting.leave(run.layer)
-        elif (given_up := self.close(run_id)) is not None:
+            self._orphans.append(run_id)
+            run_id = self._orphans.popleft() if len(self._orphans) > MOST_ORPHANS else None
+        given_up = self.close(run_id)
+        if given_up is not None:
             given_up.end()
 
 

@@ -155,11 +155,14 @@ class _ContentAccumulator:
     def __init__(self, keeps_content: bool) -> None:  # noqa: ARG002  # LiteLLM's answer has it
         self._last: dict[str, Any] = {}
         self._reasons: dict[int, str | None] = {}
+        self._is_refused = False
         self._characters = 0
 
     def add(self, chunk: Any) -> None:
         """Takes one chunk."""
         self._last = {**self._last, **chunk}
+        if get(get(chunk, "promptFeedback"), "blockReason"):
+            self._is_refused = True
         for candidate in items(chunk, "candidates"):
             index, reason = get(candidate, "index") or 0, get(candidate, "finishReason")
             self._reasons[index] = text(reason) or self._reasons.get(index)
@@ -172,8 +175,7 @@ class _ContentAccumulator:
 
     def is_complete(self) -> bool:
         """Whether every candidate was given its reason, or the prompt was refused."""
-        is_blocked = get(get(self._last, "promptFeedback"), "blockReason") is not None
-        return is_blocked or (bool(self._reasons) and all(self._reasons.values()))
+        return self._is_refused or (bool(self._reasons) and all(self._reasons.values()))
 
     def reported_usage(self) -> bool:
         """Whether a chunk carried it."""

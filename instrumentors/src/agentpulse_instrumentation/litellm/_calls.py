@@ -220,8 +220,9 @@ class Observer:
     def received(self, _client: Any, _args: Any, _given: Given, response: Any) -> None:
         """`post` of LiteLLM's own HTTP client, after it."""
         for attempt in self._open_of(_logging_of_sender()):
-            attempt.body = Body()
-            attempt.body.observe(response)
+            body = Body()
+            body.observe(response)
+            attempt.body = body
 
     def finishing(self, stream: Any, _args: tuple[Any, ...], _given: Given) -> None:
         """`finish_reason_handler`: a stream is at its end, and its last chunk is made."""
