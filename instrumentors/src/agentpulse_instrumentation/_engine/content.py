@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from agentpulse_instrumentation._engine import semconv
+from agentpulse_instrumentation._engine.body import get
 from agentpulse_instrumentation._engine.media import ADDRESSES, MEDIA_TYPES, without_bodies
-from agentpulse_instrumentation._engine.operation import InputContent, Message, Part, get
+from agentpulse_instrumentation._engine.operation import InputContent, Message, Part
 from agentpulse_instrumentation._engine.patching import warn_once
 
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from agentpulse_instrumentation._engine.body import Table, items
-from agentpulse_instrumentation._engine.body import get as get  # noqa: PLC0414  # for `content`
+from agentpulse_instrumentation._engine.body import Table, get, items
 from agentpulse_instrumentation._engine.media import without_bodies
 
 # What the conventions ask to know of an error, without its text.

@@ -78,7 +78,6 @@ DURATIONS = {
 """By operation."""
 OTHER_DURATION = Measure("gen_ai.client.operation.duration", "s", _OF_CALLS, _SECONDS)
 LATER_CHUNKS = Measure(f"{_INFERENCE}.time_per_output_chunk", "s", _OF_CHUNKS, _SECONDS)
-FIRST_CHUNK = Measure(f"{_INFERENCE}.time_to_first_chunk", "s", _OF_CHUNKS, _SECONDS)
 CALLS = {
     kind: Measure(f"{_AGENT}.{kind}s", f"{{{kind}}}", (semconv.AGENT_NAME,), _CALLS)
     for kind in ("inference_call", "tool_call")
@@ -87,7 +86,10 @@ CALLS = {
 FIGURES = {
     f"gen_ai.usage.{kind}": Measure(f"{_INFERENCE}.operation.{kind}", "{token}", _OF_USAGE, _TOKENS)
     for kind in ("input_tokens", "output_tokens")
-} | {semconv.RESPONSE_TIME_TO_FIRST_CHUNK: FIRST_CHUNK}
+}
+FIGURES[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = Measure(
+    f"{_INFERENCE}.time_to_first_chunk", "s", _OF_CHUNKS, _SECONDS
+)
 """The figures of one inference, by the attribute that each is."""
 USAGE = {
     kind: Measure(f"{_INFERENCE}.usage.{kind}", "{token}", (*_OF_USAGE, semconv.MODALITY))
