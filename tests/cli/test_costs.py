@@ -6,7 +6,7 @@ import pkgutil
 from pathlib import Path
 
 import pytest
-from agentpulse_exporter._pricing import calculate_cost
+from agentpulse_exporter import calculate_cost
 from agentpulse_exporter._pricing.table import price_table
 
 from agentpulse.cli import main

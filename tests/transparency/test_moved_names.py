@@ -19,12 +19,13 @@ from agentpulse_instrumentation import (
     INSTRUMENTORS,
     AnthropicInstrumentor,
     OpenAIInstrumentor,
+    Patches,
     instrument,
     not_recorded,
     uninstrument,
 )
 from agentpulse_instrumentation._engine import patching
-from agentpulse_instrumentation._engine.patching import Library, Patches, is_missing, when_imported
+from agentpulse_instrumentation._engine.patching import Library, is_missing, when_imported
 from fakes import moved, processes
 from fakes.moved import MOVING, WAYS, Name
 
