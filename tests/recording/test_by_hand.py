@@ -20,6 +20,7 @@ from agentpulse_instrumentation import (
     begin,
     observed,
 )
+from agentpulse_instrumentation._engine import operation, patching
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -225,6 +226,40 @@ def test_an_error_is_the_callers_own_and_has_the_librarys_code(
     (span,) = spans()
     assert (span["status"], span["attributes"]["error.type"]) == ("ERROR", "out_of_toys")
     assert "the toy broke" not in str(span)
+
+
+@pytest.mark.parametrize(
+    ("reads", "error_type"), [(lambda _: 1 // 0, "ToyError"), (lambda _: 429, "429")]
+)
+def test_an_error_whose_code_cannot_be_read_is_still_one(
+    reads: Any,
+    error_type: str,
+    instrument_toys: Any,
+    spans: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patching, "strict", False)
+    monkeypatch.setitem(operation.error_readers, "toys", reads)
+    with pytest.raises(ToyError):
+        instrument_toys().generate(model="bear", prompt="break")
+
+    (span,) = spans()
+    assert (span["status"], span["attributes"]["error.type"]) == ("ERROR", error_type)
+
+
+def test_an_accumulator_that_cannot_be_made_costs_the_answer_alone(
+    instrument_toys: Any, spans: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_given: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(patching, "strict", False)
+    monkeypatch.setattr(Toys, "__init__", fails)
+    texts = [chunk["text"] for chunk in instrument_toys().stream(**ASKED)]
+
+    (span,) = spans()
+    assert texts == ["Hel", "lo!"]
+    assert "status" not in span
 
 
 def test_a_call_that_ends_twice_is_one_span(instrument_toys: Any, spans: Any) -> None:

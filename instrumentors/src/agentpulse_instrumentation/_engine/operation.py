@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 
 from agentpulse_instrumentation._engine.body import Table, get, items
 from agentpulse_instrumentation._engine.media import without_bodies
+from agentpulse_instrumentation._engine.patching import shield
 
 # What the conventions ask to know of an error, without its text.
 #
@@ -30,6 +31,7 @@ UNKNOWN = "_OTHER"
 
 ErrorReader = Callable[[BaseException], str | None]
 """Reads the provider's code from an exception of a library."""
+_READ_ERROR = shield("read the code of an error")
 error_readers: dict[str, ErrorReader] = {}
 """By the package whose exceptions they read. The fields of anybody else's may hold content."""
 
@@ -39,7 +41,10 @@ def error_type(error: BaseException) -> str:
     for each in type(error).__mro__:
         read = error_readers.get(each.__module__.partition(".")[0])
         if read is not None:
-            return read(error) or type(error).__name__
+            with _READ_ERROR:
+                if code := read(error):
+                    return str(code)
+            break
     return type(error).__name__
 
 

@@ -190,7 +190,8 @@ class Observer:
         self._failure: str | None = None
         self._pending: list[Any] = []
         if (make := invocation.operation.accumulator) is not None:
-            invocation.accumulator = make(invocation.keeps_content)
+            with _READ_CHUNKS:
+                invocation.accumulator = make(invocation.keeps_content)
         invocation.recording.opened(self)
 
     def add(self, chunk: Any, /) -> bool:
