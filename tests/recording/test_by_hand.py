@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +21,7 @@ from agentpulse_instrumentation import (
     begin,
     observed,
 )
-from agentpulse_instrumentation._engine import operation, patching
+from agentpulse_instrumentation._engine import patching
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -239,7 +240,7 @@ def test_an_error_whose_code_cannot_be_read_is_still_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(patching, "strict", False)
-    monkeypatch.setitem(operation.error_readers, "toys", reads)
+    monkeypatch.setattr(ToyInstrumentor, "read_error", staticmethod(reads))
     with pytest.raises(ToyError):
         instrument_toys().generate(model="bear", prompt="break")
 
@@ -247,19 +248,80 @@ def test_an_error_whose_code_cannot_be_read_is_still_one(
     assert (span["status"], span["attributes"]["error.type"]) == ("ERROR", error_type)
 
 
-def test_an_accumulator_that_cannot_be_made_costs_the_answer_alone(
-    instrument_toys: Any, spans: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_given: object) -> None:
-        raise ZeroDivisionError
+_add = Toys.add
 
+
+def _fails(*_given: object) -> Any:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("method", "fails"),
+    [
+        ("__init__", _fails),
+        ("add", lambda toys, chunk: _add(toys, chunk) if "end" not in chunk else _fails()),
+        ("answer", _fails),
+        ("is_complete", _fails),
+    ],
+)
+def test_an_accumulator_that_raises_costs_the_answer_alone(
+    method: str, fails: Any, instrument_toys: Any, spans: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(patching, "strict", False)
-    monkeypatch.setattr(Toys, "__init__", fails)
+    monkeypatch.setattr(Toys, method, fails)
     texts = [chunk["text"] for chunk in instrument_toys().stream(**ASKED)]
 
     (span,) = spans()
     assert texts == ["Hel", "lo!"]
     assert "status" not in span
+
+
+@pytest.mark.parametrize("method", ["generate", "stream"])
+@pytest.mark.parametrize("function", ["finish_reasons", "output_content", "more_from_answer"])
+def test_a_function_that_raises_costs_what_it_reads_and_no_usage(
+    function: str,
+    method: str,
+    instrument_toys: Any,
+    spans: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patching, "strict", False)
+    monkeypatch.setitem(globals(), "GENERATE", replace(GENERATE, **{function: _fails}))
+    list(getattr(instrument_toys(capture_messages=True), method)(**ASKED))
+
+    (span,) = spans()
+    found = span["attributes"]
+    assert "status" not in span
+    assert (found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"]) == (3, 2)
+    reasons = found.get("gen_ai.response.finish_reasons")
+    assert reasons == (None if function == "finish_reasons" else ["stop"])
+
+
+def test_a_stream_that_its_caller_closes_closes_what_it_was_made_of(
+    instrument_toys: Any, spans: Any
+) -> None:
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+    inner = Client().stream(**ASKED)
+    outer = observed(inner, Observer(begin(recording, GENERATE, ASKED, TOY_MAKER, stream=True)))
+    next(outer)
+    assert isinstance(outer, Generator)
+    outer.close()
+
+    assert list(inner) == []
+    assert len(spans()) == 1
+
+
+def test_a_subclass_of_an_instrumentor_leaves_its_parents_errors_alone(
+    instrument_toys: Any, spans: Any
+) -> None:
+    type("Other", (ToyInstrumentor,), {"read_error": staticmethod(lambda _: "other")})
+    with pytest.raises(ToyError):
+        instrument_toys().generate(model="bear", prompt="break")
+
+    (span,) = spans()
+    assert span["attributes"]["error.type"] == "out_of_toys"
 
 
 def test_a_call_that_ends_twice_is_one_span(instrument_toys: Any, spans: Any) -> None:

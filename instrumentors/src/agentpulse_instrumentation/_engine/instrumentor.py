@@ -86,7 +86,7 @@ class LibraryInstrumentor(BaseInstrumentor):
         """Has the exceptions of the library read, whichever layer they reach."""
         super().__init_subclass__(**kwargs)
         if cls.read_error is not None and hasattr(cls, "defining"):
-            error_readers[cls.defining.partition(".")[0]] = cls.read_error
+            error_readers.setdefault(cls.defining.partition(".")[0], cls.read_error)
 
     @property
     def is_patched(self) -> bool:
@@ -145,6 +145,9 @@ class LibraryInstrumentor(BaseInstrumentor):
             kwargs.get("logger_provider"),
         )
         self.not_recorded = MappingProxyType({})
+        read_error = type(self).read_error
+        if read_error is not None:
+            error_readers[self.defining.partition(".")[0]] = read_error
         atexit.register(recording.leave)
         for library in self.libraries():
             with _PATCH:

@@ -229,7 +229,7 @@ class Invocation:
             if accumulator is not None:
                 answer = accumulator.answer()
                 # A choice that never began is missing.
-                begun = len(self.operation.finish_reasons(answer)) or self._choices
+                begun = len(self._finish_reasons(answer)) or self._choices
                 complete = (is_done and failure is None) or (
                     accumulator.is_complete() and begun >= self._choices
                 )
@@ -279,9 +279,11 @@ class Invocation:
     def _read(self, answer: Any, attributes: Attributes, *, finished: bool) -> str | None:
         operation = self.operation
         operation.answer.read(answer, attributes)
-        operation.more_from_answer(answer, attributes)
+        # What can't be read costs itself alone.
+        with _END:
+            operation.more_from_answer(answer, attributes)
         self._name_model(attributes)
-        reasons = operation.finish_reasons(answer)
+        reasons = self._finish_reasons(answer)
         if finished:
             reasons = [reason for reason in reasons if reason]
         else:
@@ -291,8 +293,16 @@ class Invocation:
         if reasons:
             attributes[semconv.RESPONSE_FINISH_REASONS] = [reason or "error" for reason in reasons]
         if self._content is not None:
-            self._capture(operation.output_content(answer))
+            with _END:
+                self._capture(operation.output_content(answer))
         return operation.failure(answer)
+
+    def _finish_reasons(self, answer: Any) -> list[str | None]:
+        # A stream that brought nothing has no answer.
+        if answer is not None:
+            with _END:
+                return self.operation.finish_reasons(answer)
+        return []
 
     def _capture(self, messages: Sequence[Message]) -> None:
         if self._content is not None and messages:

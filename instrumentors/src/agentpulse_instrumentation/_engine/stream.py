@@ -59,6 +59,9 @@ def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
             if add(chunk):
                 yield chunk
     except GeneratorExit:
+        # Whoever holds the iterator too would leave it open otherwise.
+        if hasattr(iterator, "close"):
+            cast("Any", iterator).close()
         watcher.left()
         raise
     except BaseException as error:
@@ -264,8 +267,13 @@ class Observer:
             self._last = pending[-1]
             if (accumulator := self._invocation.accumulator) is not None:
                 with _READ_CHUNKS:
-                    for chunk in pending:
-                        accumulator.add(chunk)
+                    try:
+                        for chunk in pending:
+                            accumulator.add(chunk)
+                    except Exception:
+                        # What it has isn't the answer, nor how far that came.
+                        self._invocation.accumulator = None
+                        raise
 
     def __del__(self) -> None:
         self._invocation.recording.closed(self)
