@@ -302,12 +302,13 @@ def ended(after: int) -> Change:
 
 
 def broken(after: int, kind: str = "overloaded_error") -> Change:
-    """After so many events comes one that reports an error."""
-    error = {"type": "error", "error": {"type": kind, "code": kind, "message": "Overloaded."}}
+    """After so many events comes one that reports an error; it has a name where they have one."""
+    error = {"type": kind, "code": kind, "message": "Overloaded."}
 
     def change(reply: Reply) -> Reply:
-        events = _first(after, reply.events) + sse(error)
-        return replace(reply, events=events, charge=None)
+        events = _first(after, reply.events)
+        named = {"type": "error"} if events and events[0].startswith(b"event:") else {}
+        return replace(reply, events=events + sse({**named, "error": error}), charge=None)
 
     return change
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +19,7 @@ from agentpulse_instrumentation import (
     Patches,
     Recording,
     Table,
+    aobserved,
     begin,
     observed,
 )
@@ -311,6 +313,42 @@ def test_a_stream_that_its_caller_closes_closes_what_it_was_made_of(
 
     assert list(inner) == []
     assert len(spans()) == 1
+
+
+def test_a_stream_left_as_its_loop_ends_is_no_error(instrument_toys: Any, spans: Any) -> None:
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+
+    async def chunks() -> Any:
+        yield {"text": "Hel"}
+        yield {"text": "lo!"}
+
+    async def leaves() -> None:
+        invocation = begin(recording, GENERATE, ASKED, TOY_MAKER, stream=True)
+        async for _ in aobserved(chunks(), Observer(invocation)):
+            break  # the loop ends, and cancels the task that closes the stream
+
+    asyncio.run(leaves())
+    (span,) = spans()
+    assert "status" not in span
+    assert span["attributes"]["gen_ai.response.finish_reasons"] == ["error"]
+
+
+@pytest.mark.parametrize("options", [{}, {"skip_dep_check": True}])
+def test_an_unsupported_version_is_named_unless_it_is_wanted(
+    options: dict[str, bool], spans: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyInstrumentor, "supported", "pytest < 1")
+    monkeypatch.setattr(patching, "warn_once", lambda _: None)
+    instrumentor = ToyInstrumentor()
+    instrumentor.instrument(tracer_provider=spans.provider, **options)
+    is_on = instrumentor.is_instrumented_by_opentelemetry
+    problems = dict(instrumentor.not_recorded)
+    instrumentor.uninstrument()
+
+    assert is_on is bool(options)
+    assert list(problems) == ([] if options else ["toys"])
 
 
 def test_a_subclass_of_an_instrumentor_leaves_its_parents_errors_alone(

@@ -23,6 +23,18 @@ RULES = [{"type": "text", "text": "Be brief. " * 9, "cache_control": {"type": "e
 
 
 @dataclass(frozen=True)
+class Renamed:
+    """A resource, and what it has for raw answers, with the method of another name as `create`."""
+
+    resource: Any
+    method: str
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.resource, self.method if name == "create" else name)
+        return Renamed(found, self.method) if name.startswith("with_") else found
+
+
+@dataclass(frozen=True)
 class Case:
     """One operation: what is called, with what, and what its span says."""
 
@@ -32,6 +44,7 @@ class Case:
     span: dict[str, Any]
     modes: tuple[Mode, ...]
     stream_body: dict[str, Any] = field(default_factory=dict)
+    method: str = "create"
 
     def resource(self, clients: Any, *, asynchronous: bool = False) -> Any:
         found = getattr(clients, f"a{self.library}" if asynchronous else self.library)
@@ -39,7 +52,7 @@ class Case:
             found = getattr(found, name, None)
         if found is None:
             pytest.skip(f"this version of {self.library} has no {self.path}")
-        return found
+        return found if self.method == "create" else Renamed(found, self.method)
 
     def expected(self, *, streams: bool) -> dict[str, Any]:
         name, *attributes = self.span["name"], self.span["attributes"]
@@ -196,11 +209,32 @@ GROQ_CHAT = Case(
     },
     (*modes.WHOLE, *modes.STREAMED),
 )
+IMAGE = Case(
+    "openai",
+    "images",
+    {"model": "gpt-image-1", "prompt": "a cat"},
+    {
+        "name": "generate_content gpt-image-1",
+        "attributes": {
+            "gen_ai.operation.name": "generate_content",
+            "gen_ai.output.type": "image",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-image-1",
+            "gen_ai.usage.input_tokens": 12,
+            "gen_ai.usage.output_tokens": 1056,
+            "gen_ai.usage.text.input_tokens": 12,
+            "server.address": "127.0.0.1",
+        },
+    },
+    modes.WHOLE,
+    method="generate",
+)
 CASES = {
     "chat": CHAT,
     "responses": RESPONSE,
     "completions": COMPLETION,
     "embeddings": EMBEDDINGS,
+    "images": IMAGE,
     "messages": MESSAGE,
     "beta messages": BETA_MESSAGE,
     "chat of groq": GROQ_CHAT,

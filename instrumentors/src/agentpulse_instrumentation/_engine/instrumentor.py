@@ -117,22 +117,28 @@ class LibraryInstrumentor(BaseInstrumentor):
 
         Another version than those supported is warned of, once, and is in `not_recorded`.
         """
-        itself = self.libraries()[0]
-        if self.is_instrumented_by_opentelemetry or (installed := itself.installed()) is None:
-            return
-        self.not_recorded = MappingProxyType({})
-        if not self._is_unsupported(itself, installed):
-            self.instrument(skip_dep_check=True, **kwargs)
+        is_on = self.is_instrumented_by_opentelemetry
+        if not is_on and self.libraries()[0].installed() is not None:
+            self.instrument(**kwargs)
 
     def instrument(self, **kwargs: Any) -> None:
         """As every `BaseInstrumentor`, unless AgentPulse is switched off now.
 
         Where nothing could be patched, it may be tried again.
         """
-        if is_enabled(kwargs.pop("enabled", None)):
+        if is_enabled(kwargs.pop("enabled", None)) and not self._is_refused(kwargs):
             super().instrument(**kwargs)
             recording = self.recording
             self._is_instrumented_by_opentelemetry = recording is not None and recording.active
+
+    def _is_refused(self, given: Mapping[str, Any]) -> bool:
+        unchecked = given.get("skip_dep_check") or given.get("raise_exception_on_conflict")
+        if self.is_instrumented_by_opentelemetry or unchecked:
+            return False
+        self.not_recorded = MappingProxyType({})
+        itself = self.libraries()[0]
+        installed = itself.installed()
+        return installed is not None and self._is_unsupported(itself, installed)
 
     def _instrument(self, **kwargs: Any) -> None:
         provider = kwargs.get("tracer_provider")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, closing, nullcontext
 from time import perf_counter
 from typing import Any, Protocol, cast
 from weakref import ref
@@ -51,19 +51,19 @@ class Watcher(Protocol):
 def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
     """Yields the chunks that the watcher lets pass, and reports to it how the stream ended.
 
-    That is by its end, by an error (which is raised), or because the caller closed it.
+    That is by its end, by an error (which is raised), or because the caller closed it: whatever is
+    raised at the `yield` is that, such as the cancelling of the task that closes it.
     """
     add = watcher.add
     try:
-        for chunk in iterator:
-            if add(chunk):
-                yield chunk
-    except GeneratorExit:
-        # Whoever holds the iterator too would leave it open otherwise.
-        if hasattr(iterator, "close"):
-            cast("Any", iterator).close()
-        watcher.left()
-        raise
+        with closing(cast("Any", iterator)) if hasattr(iterator, "close") else nullcontext():
+            for chunk in iterator:
+                if add(chunk):
+                    try:
+                        yield chunk
+                    except BaseException:
+                        watcher.left()
+                        raise
     except BaseException as error:
         watcher.broken(error)
         raise
@@ -77,10 +77,11 @@ async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
         async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
             async for chunk in iterator:
                 if add(chunk):
-                    yield chunk
-    except GeneratorExit:
-        watcher.left()
-        raise
+                    try:
+                        yield chunk
+                    except BaseException:
+                        watcher.left()
+                        raise
     except BaseException as error:
         watcher.broken(error)
         raise
