@@ -6,6 +6,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -264,6 +265,7 @@ def _fails(*_given: object) -> Any:
         ("add", lambda toys, chunk: _add(toys, chunk) if "end" not in chunk else _fails()),
         ("answer", _fails),
         ("is_complete", _fails),
+        ("reported_usage", _fails),
     ],
 )
 def test_an_accumulator_that_raises_costs_the_answer_alone(
@@ -297,6 +299,63 @@ def test_a_function_that_raises_costs_what_it_reads_and_no_usage(
     assert (found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"]) == (3, 2)
     reasons = found.get("gen_ai.response.finish_reasons")
     assert reasons == (None if function == "finish_reasons" else ["stop"])
+
+
+@pytest.mark.parametrize("method", ["failure", "finish_reasons"])
+def test_a_stream_that_is_cut_is_an_error_whatever_raises(
+    method: str, instrument_toys: Any, spans: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patching, "strict", False)
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+    operation = replace(GENERATE, **{method: _fails})
+    invocation = begin(recording, operation, ASKED, TOY_MAKER, stream=True)
+    assert list(observed(iter([{"text": "Hel"}]), Observer(invocation))) == [{"text": "Hel"}]
+
+    (span,) = spans()
+    assert (span["status"], span["attributes"]["error.type"]) == ("ERROR", "stream_cut")
+    assert span["attributes"]["agentpulse.usage.estimated"] is True
+
+
+def test_a_library_that_gives_one_chunk_again_is_read_chunk_by_chunk(
+    instrument_toys: Any, spans: Any
+) -> None:
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+
+    def chunks() -> Any:
+        chunk: dict[str, Any] = {}
+        for text in ("Hel", "lo!"):
+            chunk["text"] = text
+            yield chunk
+        chunk |= {"text": "", "end": "stop"}
+        yield chunk
+
+    invocation = begin(recording, GENERATE, ASKED, TOY_MAKER, stream=True)
+    for chunk in observed(chunks(), Observer(invocation, at_once=1)):
+        chunk.clear()
+
+    (span,) = spans()
+    assert "status" not in span
+    assert span["attributes"]["gen_ai.usage.output_tokens"] == 2
+
+
+def test_what_a_client_does_while_its_stream_is_read_can_be_inside_the_span(
+    instrument_toys: Any, spans: Any
+) -> None:
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+    with recording.tracer.start_as_current_span("around") as around:
+        invocation = begin(recording, GENERATE, ASKED, TOY_MAKER, stream=True)
+        with suppress(ZeroDivisionError), invocation.current():
+            assert trace.get_current_span() is invocation.span
+            _fails()
+        assert trace.get_current_span() is around
+        assert invocation.is_open
+        invocation.ended()
 
 
 def test_a_stream_that_its_caller_closes_closes_what_it_was_made_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import UserDict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -158,8 +159,14 @@ class BrokenToys(Toys):
     add = broken
 
 
+class BrokenConstants(UserDict[str, Any]):
+    keys = broken
+
+
+NO_MODEL = Table({"model": ("gen_ai.request.model", broken)})
 BROKEN = {
-    "begin": (replace(TOY, request=Table({"model": ("gen_ai.request.model", broken)})), []),
+    "begin": (replace(TOY, constants=BrokenConstants()), []),
+    "convert a field": (replace(TOY, request=NO_MODEL), ["toy"]),
     "read the answer": (replace(TOY, more_from_answer=broken), ["toy bear"]),
     "look for a failure": (replace(TOY, failure=broken), ["toy bear"]),
     "count the choices": (replace(TOY, finish_reasons=broken), ["toy bear"]),

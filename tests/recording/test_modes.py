@@ -45,6 +45,7 @@ class Case:
     modes: tuple[Mode, ...]
     stream_body: dict[str, Any] = field(default_factory=dict)
     method: str = "create"
+    marks: tuple[pytest.MarkDecorator, ...] = ()
 
     def resource(self, clients: Any, *, asynchronous: bool = False) -> Any:
         found = getattr(clients, f"a{self.library}" if asynchronous else self.library)
@@ -240,12 +241,15 @@ CASES = {
     "chat of groq": GROQ_CHAT,
 }
 EVERY = [
-    pytest.param(case, mode, id=f"{name}, {mode.name}")
+    pytest.param(case, mode, id=f"{name}, {mode.name}", marks=case.marks)
     for name, case in CASES.items()
     for mode in case.modes
 ]
+PLAIN = [pytest.param(case, id=name, marks=case.marks) for name, case in CASES.items()]
 STREAMED = [
-    pytest.param(case, id=name) for name, case in CASES.items() if modes.STREAM in case.modes
+    pytest.param(case, id=name, marks=case.marks)
+    for name, case in CASES.items()
+    if modes.STREAM in case.modes
 ]
 
 
@@ -439,7 +443,7 @@ def test_a_cancelled_task_ends_its_span_with_the_cancellation(
     assert span["attributes"]["error.type"].endswith("CancelledError")
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+@pytest.mark.parametrize("case", PLAIN)
 def test_an_answer_of_another_shape_is_a_span_of_the_request(
     case: Case, clients: Any, provider: Any, instrumented: Any
 ) -> None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
+from agentpulse_instrumentation._engine.patching import shield
+
 # Reading requests and answers by tables of paths.
 #
 # A node is a JSON object: a dict, or the pydantic model a client library made of one. Paths are
@@ -98,10 +100,13 @@ class Table:
                 continue
             elif not attribute:
                 convert(value, into)
-            elif (converted := convert(value)) is not None:
-                into[attribute] = converted
+            else:
+                with _CONVERT:
+                    if (converted := convert(value)) is not None:
+                        into[attribute] = converted
 
 
+_CONVERT = shield("convert a field")
 _NOTHING: dict[str, Any] = {}
 
 

@@ -7,9 +7,10 @@ it is over, and instrumentors that are written by hand.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from time import time_ns
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -36,6 +37,7 @@ from agentpulse_instrumentation._engine.recording import Recording, emit_call, i
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
 
+_T = TypeVar("_T")
 _MOST_CHOICES = 128  # as many as OpenAI takes
 _NOTHING: Mapping[str, Any] = {}
 _BEGIN = shield("begin a span")
@@ -95,6 +97,13 @@ def begin(
             invocation.read_request(request, known, kind, content)
             invocation.start(name, kind, parent, start_time)
     return invocation
+
+
+def _told(tell: Callable[[], _T], otherwise: _T) -> _T:
+    """What a function of an operation or an accumulator says. One that raises costs that alone."""
+    with _END:
+        return tell()
+    return otherwise
 
 
 class Invocation:
@@ -181,13 +190,26 @@ class Invocation:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Ends the invocation where the code inside raised; makes the caller's context current.
-
-        Not by `detach`: a coroutine that is closed in another context would have it log an error.
-        There our context isn't the current one, and nothing is to be undone.
-        """
+        """Ends the invocation where the code inside raised; makes the caller's context current."""
         if error is not None:
             self.failed(error)
+        self._leave()
+
+    @contextmanager
+    def current(self) -> Generator[None]:
+        """Makes the span current for the code inside, whose errors don't end it.
+
+        For streams whose client works while they are read.
+        """
+        self.__enter__()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        # Not by `detach`: a coroutine that is closed in another context would have it log an error.
+        # There our context isn't the current one, and nothing is to be undone.
         if context_api.get_current() is self._entered:
             context_api.attach(self._previous)
 
@@ -227,16 +249,17 @@ class Invocation:
             if self._first_chunk is not None:
                 into[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
             if accumulator is not None:
-                answer = accumulator.answer()
+                answer = _told(accumulator.answer, None)
                 # A choice that never began is missing.
                 begun = len(self._finish_reasons(answer)) or self._choices
                 complete = (is_done and failure is None) or (
-                    accumulator.is_complete() and begun >= self._choices
+                    _told(accumulator.is_complete, True) and begun >= self._choices
                 )
                 if answer is not None:
                     reported = self._read(answer, into, finished=complete) or failure
-                    if self.operation.estimates_usage and not accumulator.reported_usage():
-                        self._estimate(accumulator, into)
+                    if self.operation.estimates_usage:
+                        with _END:
+                            self._estimate(accumulator, into)
                 if not complete and not left:
                     reported = reported or STREAM_CUT
             if self.arrivals:
@@ -295,14 +318,13 @@ class Invocation:
         if self._content is not None:
             with _END:
                 self._capture(operation.output_content(answer))
-        return operation.failure(answer)
+        return _told(lambda: operation.failure(answer), None)
 
     def _finish_reasons(self, answer: Any) -> list[str | None]:
         # A stream that brought nothing has no answer.
-        if answer is not None:
-            with _END:
-                return self.operation.finish_reasons(answer)
-        return []
+        if answer is None:
+            return []
+        return _told(lambda: self.operation.finish_reasons(answer), []) or []
 
     def _capture(self, messages: Sequence[Message]) -> None:
         if self._content is not None and messages:
@@ -325,10 +347,12 @@ class Invocation:
             self.span.update_name(f"{self.operation.name} {model}")
 
     def _estimate(self, accumulator: Accumulator, attributes: Attributes) -> None:
-        read = input_tokens(self._request)
+        if accumulator.reported_usage():
+            return
+        read, written = input_tokens(self._request), accumulator.received_characters()
         if read is not None:
             attributes.setdefault(semconv.USAGE_INPUT_TOKENS, read)
-        attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(accumulator.received_characters())
+        attributes[semconv.USAGE_OUTPUT_TOKENS] = tokens(written)
         attributes[semconv.USAGE_ESTIMATED] = True
 
     def _end(
@@ -364,7 +388,7 @@ class Invocation:
                 if status is not None:
                     into[semconv.HTTP_RESPONSE_STATUS_CODE] = status
             if failure is not None:
-                into[semconv.ERROR_TYPE] = failure
+                into[semconv.ERROR_TYPE] = str(failure)
                 description = self.policy.span_error_text(error) if error is not None else None
                 span.set_status(StatusCode.ERROR, description)
             if into:

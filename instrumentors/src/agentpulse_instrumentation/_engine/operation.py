@@ -50,8 +50,8 @@ def error_type(error: BaseException) -> str:
 
 def http_status(error: BaseException) -> int | None:
     """The HTTP status of an API error, or None for one without (connection errors, time-outs)."""
-    status = own(error, "status_code")
-    return status if isinstance(status, int) and status >= 400 else None
+    found = (own(error, name) for name in ("status_code", "status", "http_status"))
+    return next((each for each in found if isinstance(each, int) and each in _STATUSES), None)
 
 
 def own(error: BaseException, name: str) -> Any:

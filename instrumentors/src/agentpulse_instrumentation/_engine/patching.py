@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import PackageNotFoundError, version
 from os.path import join
-from types import FunctionType, ModuleType
+from traceback import walk_tb
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any, cast
 
 import wrapt
@@ -46,12 +47,19 @@ class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> bool:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
         if kind is None or strict or not issubclass(kind, Exception):
             return False
         # The message may hold content (a KeyError's key, a ValueError's text), so only the type is
-        # logged.
-        _logger.debug("AgentPulse could not %s: %s", self._step, kind.__name__)
+        # logged, and where it was raised.
+        *_, (frame, _line) = walk_tb(trace)
+        where = frame.f_code.co_qualname
+        _logger.debug("AgentPulse could not %s: %s in %s", self._step, kind.__name__, where)
         return True
 
 

@@ -54,7 +54,7 @@ def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
     That is by its end, by an error (which is raised), or because the caller closed it: whatever is
     raised at the `yield` is that, such as the cancelling of the task that closes it.
     """
-    add = watcher.add
+    add, is_left = watcher.add, False
     try:
         with closing(cast("Any", iterator)) if hasattr(iterator, "close") else nullcontext():
             for chunk in iterator:
@@ -62,17 +62,19 @@ def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
                     try:
                         yield chunk
                     except BaseException:
+                        is_left = True
                         watcher.left()
                         raise
     except BaseException as error:
-        watcher.broken(error)
+        if not is_left:
+            watcher.broken(error)
         raise
     watcher.exhausted()
 
 
 async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
     """Does the same for an async stream. A generator is closed by the task that closes this one."""
-    add = watcher.add
+    add, is_left = watcher.add, False
     try:
         async with aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext():
             async for chunk in iterator:
@@ -80,10 +82,12 @@ async def aobserved(iterator: Any, watcher: Watcher) -> AsyncIterator[Any]:
                     try:
                         yield chunk
                     except BaseException:
+                        is_left = True
                         watcher.left()
                         raise
     except BaseException as error:
-        watcher.broken(error)
+        if not is_left:
+            watcher.broken(error)
         raise
     watcher.exhausted()
 
@@ -185,9 +189,19 @@ class Observer:
     and caller, finds the processor's caches cold and takes three times as long.
     """
 
-    def __init__(self, invocation: Invocation, *, hides_usage: bool = False) -> None:
-        """`hides_usage`: whether a usage chunk that we requested is hidden from the caller."""
+    def __init__(
+        self, invocation: Invocation, *, hides_usage: bool = False, at_once: int = CHUNKS_AT_ONCE
+    ) -> None:
+        """Observes a stream for `invocation`.
+
+        Args:
+            invocation: What it belongs to; it ends with the stream.
+            hides_usage: Whether a usage chunk that we requested is hidden from the caller.
+            at_once: How many chunks are read at a time: 1 for a library that gives one object again
+                and again.
+        """
         self._invocation: Invocation = invocation
+        self._at_once = at_once
         self._hides_usage: bool = hides_usage
         self.ending: Ending = Ending()
         self._last: Any = None
@@ -206,7 +220,7 @@ class Observer:
         if not pending:
             self._invocation.chunk_arrived()
         pending.append(chunk)
-        if len(pending) == CHUNKS_AT_ONCE:
+        if len(pending) == self._at_once:
             self._read()
         if not self._hides_usage or not self._is_requested_usage(chunk):
             return True
