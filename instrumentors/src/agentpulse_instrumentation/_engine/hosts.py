@@ -89,7 +89,7 @@ for _name, (_hosts, _others) in _PROVIDERS.items():
 # Hosts whose chat streams report their usage if the openai client asks by
 # `stream_options.include_usage` (operations with `usage_on_request=False` never ask). Only those
 # whose API reference documents it, for an unknown parameter could be refused, and none that sends
-# the usage unasked (OpenRouter, Together): the caller is to see that.
+# the usage unasked in a chunk of its own (OpenRouter, Together): the caller is to see that.
 _REPORTING = {
     *("api.openai.com", "api.deepseek.com", "api.groq.com", "api.x.ai", "api.fireworks.ai"),
     *("api.cerebras.ai", "api.moonshot.ai", "api.moonshot.cn"),
