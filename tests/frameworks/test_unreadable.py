@@ -19,7 +19,7 @@ from langchain_core.tools import tool
 INPUT, OUTPUT = "gen_ai.input.messages", "gen_ai.output.messages"
 ARGUMENTS, RESULT = "agentpulse.args", "agentpulse.result"
 TOOL_ARGUMENTS, TOOL_RESULT = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"
-NOT_READ = re.compile(r"AgentPulse could not read (content|the answer): LookupError")
+NOT_READ = re.compile(r"AgentPulse could not read (content|the answer): LookupError in [\w.]+")
 
 
 class Unreadable:

@@ -147,5 +147,5 @@ def test_a_call_is_recorded_without_a_message_that_cannot_be_read(
     assert content_of(span) == {
         "output.messages": [{"role": "assistant", "parts": part("two mails")}]
     }
-    assert "AgentPulse could not begin a span: LookupError" in caplog.messages
+    assert "AgentPulse could not begin a span: LookupError" in caplog.text
     assert not [message for message in caplog.messages if SECRET in message]

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from time import time_ns
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
@@ -37,7 +37,6 @@ from agentpulse_instrumentation._engine.recording import Recording, emit_call, i
 STREAM_CUT = "stream_cut"
 """The `error.type` of a stream that the server ended before the answer was over."""
 
-_T = TypeVar("_T")
 _MOST_CHOICES = 128  # as many as OpenAI takes
 _NOTHING: Mapping[str, Any] = {}
 _BEGIN = shield("begin a span")
@@ -97,13 +96,6 @@ def begin(
             invocation.read_request(request, known, kind, content)
             invocation.start(name, kind, parent, start_time)
     return invocation
-
-
-def _told(tell: Callable[[], _T], otherwise: _T) -> _T:
-    """What a function of an operation or an accumulator says. One that raises costs that alone."""
-    with _END:
-        return tell()
-    return otherwise
 
 
 class Invocation:
@@ -249,11 +241,11 @@ class Invocation:
             if self._first_chunk is not None:
                 into[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
             if accumulator is not None:
-                answer = _told(accumulator.answer, None)
+                answer = _END.told(accumulator.answer, None)
                 # A choice that never began is missing.
                 begun = len(self._finish_reasons(answer)) or self._choices
                 complete = (is_done and failure is None) or (
-                    _told(accumulator.is_complete, True) and begun >= self._choices
+                    _END.told(accumulator.is_complete, True) and begun >= self._choices
                 )
                 if answer is not None:
                     reported = self._read(answer, into, finished=complete) or failure
@@ -318,13 +310,13 @@ class Invocation:
         if self._content is not None:
             with _END:
                 self._capture(operation.output_content(answer))
-        return _told(lambda: operation.failure(answer), None)
+        return _END.told(lambda: operation.failure(answer), None)
 
     def _finish_reasons(self, answer: Any) -> list[str | None]:
         # A stream that brought nothing has no answer.
         if answer is None:
             return []
-        return _told(lambda: self.operation.finish_reasons(answer), []) or []
+        return _END.told(lambda: self.operation.finish_reasons(answer), []) or []
 
     def _capture(self, messages: Sequence[Message]) -> None:
         if self._content is not None and messages:

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from os.path import join
 from traceback import walk_tb
 from types import FunctionType, ModuleType, TracebackType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import wrapt
 from packaging.requirements import Requirement
@@ -27,6 +27,7 @@ from packaging.version import InvalidVersion, Version
 # Everything that we do around a user's call runs inside `with shield(step)`: the call, its answer
 # and its exceptions pass by.
 
+_T = TypeVar("_T")
 _logger = logging.getLogger("agentpulse.instrumentation")
 strict = False
 """For tests: a failure that a user would never see fails the test that caused it."""
@@ -61,6 +62,12 @@ class shield:  # noqa: N801  # it is used like a keyword: `with shield(...)`
         where = frame.f_code.co_qualname
         _logger.debug("AgentPulse could not %s: %s in %s", self._step, kind.__name__, where)
         return True
+
+    def told(self, tell: Callable[[], _T], otherwise: _T) -> _T:
+        """What a function says; `otherwise` if it raises."""
+        with self:
+            return tell()
+        return otherwise
 
 
 @functools.cache
