@@ -175,6 +175,15 @@ def instrument_toys(spans: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     assert vars(kind)["generate"] is Client.generate
 
 
+@pytest.fixture
+def recording(instrument_toys: Any) -> Recording:
+    """That of the instrumentor, switched on."""
+    instrument_toys()
+    recording = ToyInstrumentor().recording
+    assert recording is not None
+    return recording
+
+
 ASKED = {"model": "bear", "prompt": "Hi"}
 ANSWERED = {
     "gen_ai.operation.name": "chat",
@@ -303,12 +312,9 @@ def test_a_function_that_raises_costs_what_it_reads_and_no_usage(
 
 @pytest.mark.parametrize("method", ["failure", "finish_reasons"])
 def test_a_stream_that_is_cut_is_an_error_whatever_raises(
-    method: str, instrument_toys: Any, spans: Any, monkeypatch: pytest.MonkeyPatch
+    method: str, recording: Recording, spans: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patching, "strict", False)
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
     operation = replace(GENERATE, **{method: _fails})
     invocation = begin(recording, operation, ASKED, TOY_MAKER, stream=True)
     assert list(observed(iter([{"text": "Hel"}]), Observer(invocation))) == [{"text": "Hel"}]
@@ -319,11 +325,8 @@ def test_a_stream_that_is_cut_is_an_error_whatever_raises(
 
 
 def test_a_library_that_gives_one_chunk_again_is_read_chunk_by_chunk(
-    instrument_toys: Any, spans: Any
+    recording: Recording, spans: Any
 ) -> None:
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
 
     def chunks() -> Any:
         chunk: dict[str, Any] = {}
@@ -343,27 +346,22 @@ def test_a_library_that_gives_one_chunk_again_is_read_chunk_by_chunk(
 
 
 def test_what_a_client_does_while_its_stream_is_read_can_be_inside_the_span(
-    instrument_toys: Any, spans: Any
+    recording: Recording, spans: Any
 ) -> None:
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
     with recording.tracer.start_as_current_span("around") as around:
-        invocation = begin(recording, GENERATE, ASKED, TOY_MAKER, stream=True)
-        with suppress(ZeroDivisionError), invocation.current():
-            assert trace.get_current_span() is invocation.span
-            _fails()
+        with begin(recording, GENERATE, ASKED, TOY_MAKER, stream=True) as invocation:
+            for _ in range(2):
+                with suppress(ZeroDivisionError), invocation.current():
+                    assert trace.get_current_span() is invocation.span
+                    _fails()
         assert trace.get_current_span() is around
         assert invocation.is_open
         invocation.ended()
 
 
 def test_a_stream_that_its_caller_closes_closes_what_it_was_made_of(
-    instrument_toys: Any, spans: Any
+    recording: Recording, spans: Any
 ) -> None:
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
     inner = Client().stream(**ASKED)
     outer = observed(inner, Observer(begin(recording, GENERATE, ASKED, TOY_MAKER, stream=True)))
     next(outer)
@@ -374,10 +372,7 @@ def test_a_stream_that_its_caller_closes_closes_what_it_was_made_of(
     assert len(spans()) == 1
 
 
-def test_a_stream_left_as_its_loop_ends_is_no_error(instrument_toys: Any, spans: Any) -> None:
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
+def test_a_stream_left_as_its_loop_ends_is_no_error(recording: Recording, spans: Any) -> None:
 
     async def chunks() -> Any:
         yield {"text": "Hel"}
@@ -392,6 +387,18 @@ def test_a_stream_left_as_its_loop_ends_is_no_error(instrument_toys: Any, spans:
     (span,) = spans()
     assert "status" not in span
     assert span["attributes"]["gen_ai.response.finish_reasons"] == ["error"]
+
+
+def test_a_preview_of_a_supported_version_is_recorded(
+    spans: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patching, "version", lambda _: "2.0.0rc1")
+    monkeypatch.setattr(ToyInstrumentor, "supported", "pytest < 3")
+    instrumentor = ToyInstrumentor()
+    instrumentor.instrument_if_installed(tracer_provider=spans.provider)
+    is_on = instrumentor.is_instrumented_by_opentelemetry
+    instrumentor.uninstrument()
+    assert is_on
 
 
 @pytest.mark.parametrize("options", [{}, {"skip_dep_check": True}])
@@ -421,10 +428,7 @@ def test_a_subclass_of_an_instrumentor_leaves_its_parents_errors_alone(
     assert span["attributes"]["error.type"] == "out_of_toys"
 
 
-def test_a_call_that_ends_twice_is_one_span(instrument_toys: Any, spans: Any) -> None:
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
+def test_a_call_that_ends_twice_is_one_span(recording: Recording, spans: Any) -> None:
     invocation = begin(recording, GENERATE, ASKED, TOY_MAKER)
     invocation.ended({"gen_ai.response.id": "toy_1"})
     invocation.failed(ValueError())
@@ -435,11 +439,8 @@ def test_a_call_that_ends_twice_is_one_span(instrument_toys: Any, spans: Any) ->
 
 
 def test_a_layer_that_learns_late_gives_the_times_the_call_had(
-    instrument_toys: Any, spans: Any
+    recording: Recording, spans: Any
 ) -> None:
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
     parent = recording.tracer.start_span("chain")
     around = trace.set_span_in_context(parent)
     invocation = begin(recording, GENERATE, ASKED, TOY_MAKER, parent=around, start_time=1_000)
@@ -460,11 +461,8 @@ def test_where_nothing_is_recorded_a_call_begins_nothing(instrument_toys: Any, s
 
 @pytest.mark.parametrize(("field", "tokens"), [("prompt", 1), ("question", None)])
 def test_missing_usage_is_estimated_by_the_text_of_known_fields_alone(
-    field: str, tokens: int | None, instrument_toys: Any, spans: Any
+    field: str, tokens: int | None, recording: Recording, spans: Any
 ) -> None:
-    instrument_toys()
-    recording = ToyInstrumentor().recording
-    assert recording is not None
     invocation = begin(recording, GENERATE, {field: "Why?"}, TOY_MAKER, stream=True)
     chunks = observed(iter([{"text": "Hel"}, {"text": "lo!"}]), Observer(invocation))
     next(chunks)

@@ -616,3 +616,30 @@ def test_a_client_made_before_is_as_open_to_us_as_one_made_after(
         uninstrument()
         client.embeddings.create(**BODIES["openai embeddings"])
         assert spans() == []
+
+
+@pytest.mark.parametrize("library", ["openai", "anthropic"])
+def test_the_body_of_a_raw_stream_is_read_also_where_nobody_holds_its_response(
+    library: str, clients: Any, instrumented: Any
+):
+    def calls(client: Any) -> Any:
+        resource = client.chat.completions if library == "openai" else client.messages
+        given = {
+            "model": "claude-haiku-4-5",
+            "max_tokens": 9,
+            "messages": [{"role": "user", "content": "Hi"}],
+        }
+        return resource.with_raw_response.create(**given, stream=True)
+
+    bodies: list[bytes] = []
+
+    async def achained(client: Any) -> None:
+        chunks = [chunk async for chunk in (await calls(client)).http_response.aiter_bytes()]
+        bodies.append(b"".join(chunks))
+
+    spans = instrumented()
+    client, aclient = getattr(clients, library), getattr(clients, f"a{library}")
+    bodies.append(b"".join(calls(client).http_response.iter_bytes()))
+    clients.run(achained(aclient))
+    assert all(body.startswith((b"data: ", b"event: ")) for body in bodies)
+    assert len(bodies) == len(spans()) == 2

@@ -126,19 +126,20 @@ class LibraryInstrumentor(BaseInstrumentor):
 
         Where nothing could be patched, it may be tried again.
         """
-        if is_enabled(kwargs.pop("enabled", None)) and not self._is_refused(kwargs):
-            super().instrument(**kwargs)
-            recording = self.recording
-            self._is_instrumented_by_opentelemetry = recording is not None and recording.active
-
-    def _is_refused(self, given: Mapping[str, Any]) -> bool:
-        unchecked = given.get("skip_dep_check") or given.get("raise_exception_on_conflict")
-        if self.is_instrumented_by_opentelemetry or unchecked:
-            return False
-        self.not_recorded = MappingProxyType({})
+        if not is_enabled(kwargs.pop("enabled", None)):
+            return
         itself = self.libraries()[0]
-        installed = itself.installed()
-        return installed is not None and self._is_unsupported(itself, installed)
+        unchecked = kwargs.get("skip_dep_check") or kwargs.get("raise_exception_on_conflict")
+        installed = None if unchecked else itself.installed()
+        if installed is not None and not self.is_instrumented_by_opentelemetry:
+            self.not_recorded = MappingProxyType({})
+            if self._is_unsupported(itself, installed):
+                return
+            # OpenTelemetry's own check refuses previews, and versions that can't be compared.
+            kwargs["skip_dep_check"] = True
+        super().instrument(**kwargs)
+        recording = self.recording
+        self._is_instrumented_by_opentelemetry = recording is not None and recording.active
 
     def _instrument(self, **kwargs: Any) -> None:
         provider = kwargs.get("tracer_provider")

@@ -173,37 +173,32 @@ class Invocation:
 
     def __enter__(self) -> Self:
         """Makes the span current, so that the spans of an HTTP library nest in it."""
-        self._entered: Context | None = None
-        if self.span is not INVALID_SPAN:
-            self._previous = context_api.get_current()
-            entered = set_span_in_context(self.span, self._previous)
-            self._entered = nesting.within(self.inside, entered)
-            context_api.attach(self._entered)
+        self._attached = self._attach()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Ends the invocation where the code inside raised; makes the caller's context current."""
         if error is not None:
             self.failed(error)
-        self._leave()
+        _detach(*self._attached)
 
     @contextmanager
     def current(self) -> Generator[None]:
-        """Makes the span current for the code inside, whose errors don't end it.
-
-        For streams whose client works while they are read.
-        """
-        self.__enter__()
+        """Makes the span current for code whose errors don't end it, such as a read of a stream."""
+        attached = self._attach()
         try:
             yield
         finally:
-            self._leave()
+            _detach(*attached)
 
-    def _leave(self) -> None:
-        # Not by `detach`: a coroutine that is closed in another context would have it log an error.
-        # There our context isn't the current one, and nothing is to be undone.
-        if context_api.get_current() is self._entered:
-            context_api.attach(self._previous)
+    def _attach(self) -> tuple[Context, Context | None]:
+        """Returns the context before, and that of the span; None where nothing is recorded."""
+        before = context_api.get_current()
+        if self.span is INVALID_SPAN:
+            return before, None
+        entered = nesting.within(self.inside, set_span_in_context(self.span, before))
+        context_api.attach(entered)
+        return before, entered
 
     @property
     def keeps_content(self) -> bool:
@@ -397,3 +392,9 @@ class Invocation:
                 span.end(at)
                 seconds = ((at or time_ns()) - self._started) / 1e9
                 self.recording.metrics.record(span, known, seconds, self.inside)
+
+
+def _detach(before: Context, entered: Context | None) -> None:
+    # Not by `detach`, which logs an error in a coroutine that is closed in another context.
+    if context_api.get_current() is entered:
+        context_api.attach(before)

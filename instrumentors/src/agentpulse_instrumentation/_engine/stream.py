@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, closing, nullcontext
+from contextlib import aclosing, nullcontext
 from time import perf_counter
 from typing import Any, Protocol, cast
 from weakref import ref
@@ -56,15 +56,17 @@ def observed(iterator: Iterator[Any], watcher: Watcher) -> Iterator[Any]:
     """
     add, is_left = watcher.add, False
     try:
-        with closing(cast("Any", iterator)) if hasattr(iterator, "close") else nullcontext():
-            for chunk in iterator:
-                if add(chunk):
-                    try:
-                        yield chunk
-                    except BaseException:
-                        is_left = True
-                        watcher.left()
-                        raise
+        for chunk in iterator:
+            if add(chunk):
+                try:
+                    yield chunk
+                except BaseException:
+                    is_left = True
+                    watcher.left()
+                    # Whoever holds the iterator too would leave it open otherwise.
+                    if hasattr(iterator, "close"):
+                        cast("Any", iterator).close()
+                    raise
     except BaseException as error:
         if not is_left:
             watcher.broken(error)
@@ -104,10 +106,15 @@ def watch(response: Any, watcher: Watcher, closed: Callable[[], None] | None = N
     """Watches the bytes of an HTTP response as they are read; `left`, or `closed`, when it closes.
 
     All ways to read it (`read`, `json`, `iter_lines`, `parse`) pass by its byte iterators. Methods
-    are replaced on the one object. They hold it weakly: a cycle would leave the connection of a
-    dropped response to the garbage collector.
+    are replaced on the one object. They hold it until it is read, as its own methods would while
+    they are called, and weakly from then on: a cycle would leave the connection of a response that
+    is dropped half read to the garbage collector.
     """
-    weak = ref(response)
+    weak, unread = ref(response), [response]
+
+    def target() -> Any:
+        return unread.pop() if unread else weak()
+
     kind = cast("Any", type(response))
     reading: list[Any] = []
 
@@ -116,16 +123,17 @@ def watch(response: Any, watcher: Watcher, closed: Callable[[], None] | None = N
         return iterator
 
     def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
-        return noted(observed(kind.iter_bytes(weak(), chunk_size), watcher))
+        return noted(observed(kind.iter_bytes(target(), chunk_size), watcher))
 
     def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        return noted(aobserved(kind.aiter_bytes(weak(), chunk_size), watcher))
+        return noted(aobserved(kind.aiter_bytes(target(), chunk_size), watcher))
 
     def ended() -> None:
         # The HTTP client closes a response from inside the read that reaches its end, and that read
         # reports.
         if not any(is_running(each()) for each in reading):
             (closed or watcher.left)()
+        unread.clear()
         # Pickling the response must not meet attributes of ours.
         for name in _REPLACED:
             getattr(weak(), "__dict__", {}).pop(name, None)
